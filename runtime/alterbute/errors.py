@@ -1,0 +1,43 @@
+"""The errors a user can meet. Every one says what was seen, what was expected, and what to do."""
+
+from __future__ import annotations
+
+
+class AlterbuteError(Exception):
+    """Base of everything this package raises on purpose.
+
+    Args:
+        seen: What was found, with the figures (`the mask is 64x32, the photo 64x64`).
+        expected: What would have been right (`a mask of the photo's size`).
+        fix: What the user can do now (`resize the mask, or draw it on this photo`).
+    """
+
+    def __init__(self, seen: str, expected: str, fix: str) -> None:
+        super().__init__(seen, expected, fix)
+        self.seen, self.expected, self.fix = seen, expected, fix
+
+    def __str__(self) -> str:
+        """One printable line: file names and prompts inside it may hold line breaks or escapes."""
+        line = f"{self.seen}; expected {self.expected}; {self.fix}"
+        return "".join(char if char.isprintable() else " " for char in line)
+
+
+class InputError(AlterbuteError):
+    """The request cannot be done as asked: photo, mask, prompt, steps, seed, output path...
+
+    Args:
+        param: The argument at fault, as the public API names it (`mask`, `steps`, `output`).
+        code: A stable word for machines (`mask_empty`, `steps_out_of_range`).
+    """
+
+    def __init__(self, seen: str, expected: str, fix: str, param: str = "", code: str = "") -> None:
+        super().__init__(seen, expected, fix)
+        self.param, self.code = param, code
+
+
+class BundleError(AlterbuteError):
+    """The bundle is missing, damaged, altered, or of a schema that this version does not read."""
+
+
+class EngineError(AlterbuteError):
+    """A backend is not installed, or cannot load or run an engine of the bundle."""
