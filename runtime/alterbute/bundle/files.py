@@ -1,0 +1,214 @@
+"""The files of a bundle: opened without following links, hashed as they are read, never trusted twice."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from alterbute.bundle.manifest import MANIFEST_FILE, FileEntry, Manifest, parse_manifest
+from alterbute.errors import BundleError
+
+_MANIFEST_LIMIT_BYTES: Final = 4 << 20
+_CHUNK_BYTES: Final = 1 << 20
+# O_NONBLOCK: opening a FIFO must not hang. Systems without a flag get 0, and `_open` still checks the file.
+_OPEN_FLAGS: Final = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A bundle folder whose manifest is checked; its bytes are checked each time they are read."""
+
+    path: Path
+    manifest: Manifest
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one file, hashed after they were read: what is returned is what was verified.
+
+        The bytes are held once, by the caller; drop them when the engine has taken its copy.
+
+        Raises:
+            BundleError: the file is gone, is a link, or has another size or SHA-256 than the manifest says.
+        """
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            raise BundleError(
+                f"the bundle {self.path} lists no file {name!r}", "a file of its manifest", "export the bundle again"
+            )
+        with _open(self.path, name) as file:
+            _check_size(name, os.fstat(file.fileno()).st_size, entry)
+            data = file.read(entry.size)
+        _check_hash(name, hashlib.sha256(data).hexdigest(), entry)
+        return data
+
+    def has(self, name: str) -> bool:
+        """Whether the manifest lists this file."""
+        return name in self.manifest.files
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Check a bundle's manifest and file list, without hashing: `Bundle.read` hashes what is then used.
+
+    Raises:
+        BundleError: no such folder, a bad manifest, or a file that is missing, unknown, a link or missized.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    found = dict(_walk(folder))
+    for name in sorted(found.keys() - manifest.files.keys() - {MANIFEST_FILE}):
+        raise BundleError(
+            f"the bundle holds {name!r}, which its manifest does not list",
+            "only files of the manifest",
+            "remove that file, or export the bundle again",
+        )
+    for name, entry in manifest.files.items():
+        if name not in found:
+            raise BundleError(
+                f"the bundle's file {name!r} is missing", f"{entry.size} bytes", "copy the whole bundle folder again"
+            )
+        _check_size(name, found[name], entry)
+    return Bundle(path=folder, manifest=manifest)
+
+
+def verify_bundle(path: str | Path) -> Bundle:
+    """`open_bundle`, and then stream every file through SHA-256 in constant memory.
+
+    Raises:
+        BundleError: as `open_bundle`, or a file has another SHA-256 than the manifest says.
+    """
+    bundle = open_bundle(path)
+    for name, entry in bundle.manifest.files.items():
+        with _open(bundle.path, name) as file:
+            _check_hash(name, _stream_hash(file), entry)
+    return bundle
+
+
+def describe_files(folder: str | Path) -> dict[str, FileEntry]:
+    """SHA-256 and size of every file but the manifest, sorted by name: the exporter's `Manifest.files`."""
+    root = Path(folder)
+    entries = {}
+    for name, size in sorted(_walk(root)):
+        if name != MANIFEST_FILE:
+            with _open(root, name) as file:
+                entries[name] = FileEntry(sha256=_stream_hash(file), size=size)
+    return entries
+
+
+def default_bundle_path() -> Path:
+    """The demo bundle: inside an installed wheel, or `engines/demo` of an editable checkout."""
+    package = Path(__file__).resolve().parents[1]
+    candidates = (package / "demo_bundle", package.parents[1] / "engines" / "demo")
+    for candidate in candidates:
+        if (candidate / MANIFEST_FILE).is_file():
+            return candidate
+    raise BundleError(
+        "this installation has no demo bundle",
+        f"one at {candidates[0]} or {candidates[1]}",
+        "name a bundle folder with --bundle, or install the alterbute wheel again",
+    )
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """The checked manifest of a bundle folder: at most 4 MiB, never through a link.
+
+    Raises:
+        BundleError: no such folder or manifest, or one that `parse_manifest` refuses.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise BundleError(f"the bundle {folder} {what}", "a folder with manifest.json", "give the bundle's folder")
+    with _open(folder, MANIFEST_FILE) as file:
+        data = file.read(_MANIFEST_LIMIT_BYTES + 1)
+    if len(data) > _MANIFEST_LIMIT_BYTES:
+        raise BundleError(
+            f"{MANIFEST_FILE} is over {_MANIFEST_LIMIT_BYTES} bytes", "a small JSON file", "export the bundle again"
+        )
+    return parse_manifest(data)
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, int]]:
+    """Name and size of every file, one folder deep as the manifest allows; links and devices are refused."""
+    for prefix, parent in [("", folder), *((f"{d.name}/", d) for d in sorted(folder.iterdir()) if _is_folder(d))]:
+        for path in sorted(parent.iterdir()):
+            if not prefix and _is_folder(path):
+                continue
+            status = path.lstat()
+            _check_kind(prefix + path.name, status)
+            yield prefix + path.name, status.st_size
+
+
+def _is_folder(path: Path) -> bool:
+    return stat.S_ISDIR(path.lstat().st_mode)
+
+
+def _open(folder: Path, name: str) -> BinaryIO:
+    try:
+        descriptor = os.open(folder / name, _OPEN_FLAGS)
+    except FileNotFoundError:
+        raise BundleError(
+            f"the bundle {folder} has no {name}", "a complete bundle", "copy the whole bundle folder again"
+        ) from None
+    except OSError as fault:
+        # ELOOP is how O_NOFOLLOW reports a symbolic link.
+        raise BundleError(
+            f"the bundle's file {name!r} cannot be opened ({fault.strerror})",
+            "a readable plain file, not a link",
+            "copy the bundle with plain files",
+        ) from None
+    try:
+        _check_kind(name, os.fstat(descriptor))
+    except BundleError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def _check_kind(name: str, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise BundleError(
+            f"the bundle's {name!r} is a link, a deeper folder or a device",
+            "plain files, at most one folder deep",
+            "copy the bundle with plain files (cp -rL)",
+        )
+    # A second name by which others can write is a way to swap bytes under a server. A hard link that only its
+    # owner can write is how uv installs wheels, and is harmless: bytes are hashed after they were read.
+    if status.st_nlink > 1 and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise BundleError(
+            f"the bundle's {name!r} is hard-linked and writable by others",
+            "a file with one name, or one that only its owner can write",
+            "copy the bundle afresh, or run `chmod go-w` on it",
+        )
+
+
+def _check_size(name: str, size: int, entry: FileEntry) -> None:
+    if size != entry.size:
+        raise BundleError(
+            f"the bundle's {name!r} has {size} bytes", f"{entry.size}", "copy the whole bundle folder again"
+        )
+
+
+def _check_hash(name: str, digest: str, entry: FileEntry) -> None:
+    if digest != entry.sha256:
+        raise BundleError(
+            f"the bundle's {name!r} has SHA-256 {digest[:12]}...",
+            f"{entry.sha256[:12]}...",
+            "the file was damaged or altered: get the bundle again from where you trust it",
+        )
+
+
+def _stream_hash(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()

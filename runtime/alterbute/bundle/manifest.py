@@ -1,0 +1,228 @@
+"""What `manifest.json` says: the contract between the exporter, which fills it, and every runtime.
+
+Field names are the JSON's keys. A key's meaning may not change without raising `SCHEMA_VERSION`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from alterbute.bundle import typed_json
+from alterbute.bundle.typed_json import Json
+from alterbute.errors import BundleError
+
+SCHEMA_VERSION: Final = 1
+MANIFEST_FILE: Final = "manifest.json"
+WEIGHTS_FILE: Final = "weights.bin"
+"""The one external data file that all graphs share."""
+GRAPHS: Final = ("prompt", "identity", "scene", "step", "decode", "window", "paste")
+
+_EXPORT_AGAIN: Final = "export the bundle again with `alterbute-export bundle`"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """One input or output of a graph; a dimension is a size or the name of a free one (`"B"`)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """A file that holds the graph for one backend."""
+
+    backend: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """How far the exported graph is from the model it came from, measured when it was written."""
+
+    relative_error: float
+    against: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """One exported graph: its files by backend, its edges, and its measured parity."""
+
+    variants: tuple[Variant, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parity: Parity | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """What a file of the bundle must be."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskRules:
+    """How a mask is widened: odd kernel sizes in window pixels, and window side / object side."""
+
+    dilate: int
+    feather: int
+    margin: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guidance:
+    """The forms of guidance the checkpoint was trained for, and its default scale."""
+
+    forms: tuple[Literal["none", "text", "identity"], ...]
+    scale: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What an edit uses when the request does not say."""
+
+    steps: int
+    solver: str
+    spacing: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """The prompt encoder's window: `tokens` ids per prompt, start and end ids among them."""
+
+    tokens: int
+    dim: int
+    tokenizer: str
+    start_id: int
+    end_id: int
+    pad_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """The identity encoder: a `size` x `size` picture becomes `tokens` vectors of `dim`."""
+
+    tokens: int
+    dim: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Everything a runtime knows of a bundle before it opens a graph.
+
+    `scheduler` is diffusers' scheduler config, verbatim. `attributes` lists the words the checkpoint knows,
+    or is None when its vocabulary is open. `files` holds every file but the manifest itself.
+    """
+
+    schema_version: int
+    name: str
+    family: Literal["adapter", "grid", "instruct", "plain"]
+    resolution: int
+    latent_channels: int
+    latent_factor: int
+    scene_channels: int
+    state_rows: int
+    latent_mask: Literal["area", "nearest"]
+    residual: Literal["collage"] | None
+    scene: tuple[Literal["mask", "masked_photo", "reference"], ...]
+    mask: MaskRules
+    scheduler: Mapping[str, Json]
+    guidance: Guidance
+    defaults: Defaults
+    text: Text
+    identity: Identity | None
+    attributes: Mapping[str, tuple[str, ...]] | None
+    graphs: Mapping[str, Graph]
+    files: Mapping[str, FileEntry]
+    producer: Mapping[str, str]
+    checkpoint: Mapping[str, str]
+
+
+def parse_manifest(text: bytes) -> Manifest:
+    """JSON text to a checked Manifest.
+
+    Raises:
+        BundleError: not JSON, a newer schema, or a key that is missing, unknown or wrong; the key is named.
+    """
+    try:
+        document = typed_json.parse(text)
+    except ValueError as fault:
+        raise BundleError(f"{MANIFEST_FILE} is not JSON ({fault})", "a JSON object", _EXPORT_AGAIN) from None
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    # The version goes first: a newer manifest has keys of which nothing can be said.
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise BundleError(
+            f"the bundle has manifest schema {version}",
+            f"at most {SCHEMA_VERSION}, the newest this alterbute reads",
+            "install a newer alterbute, or export the bundle again with this one",
+        )
+    try:
+        manifest = typed_json.build(Manifest, document)
+        _check(manifest)
+    except typed_json.KeyFault as fault:
+        raise BundleError(
+            f"{MANIFEST_FILE} key `{fault.key or '(top)'}` is {fault.seen}", fault.expected, _EXPORT_AGAIN
+        ) from None
+    return manifest
+
+
+def write_manifest(folder: str | Path, manifest: Manifest) -> None:
+    """Write `manifest.json`, refusing a manifest that the reader would refuse."""
+    text = typed_json.dump(manifest)
+    parse_manifest(text.encode())
+    (Path(folder) / MANIFEST_FILE).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _check(manifest: Manifest) -> None:
+    """What types alone cannot say."""
+    for key, value in _positive_numbers(manifest).items():
+        if value <= 0:
+            raise typed_json.KeyFault(key, str(value), "a number above 0")
+    for key, kernel in (("mask.dilate", manifest.mask.dilate), ("mask.feather", manifest.mask.feather)):
+        if kernel % 2 == 0:
+            raise typed_json.KeyFault(key, str(kernel), "an odd kernel size")
+    if manifest.resolution % manifest.latent_factor:
+        expected = f"a multiple of latent_factor {manifest.latent_factor}"
+        raise typed_json.KeyFault("resolution", str(manifest.resolution), expected)
+    for name, entry in manifest.files.items():
+        if name == MANIFEST_FILE or not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", name, re.ASCII):
+            raise typed_json.KeyFault("files", f"the name {name!r}", "plain names, at most one folder deep")
+        if not re.fullmatch(r"[0-9a-f]{64}", entry.sha256):
+            raise typed_json.KeyFault(f"files.{name}.sha256", repr(entry.sha256), "64 hexadecimal digits")
+        if entry.size < 0:
+            raise typed_json.KeyFault(f"files.{name}.size", str(entry.size), "a size in bytes")
+    for name, graph in manifest.graphs.items():
+        if name not in GRAPHS:
+            raise typed_json.KeyFault(f"graphs.{name}", "an unknown graph", f"only {', '.join(GRAPHS)}")
+        if not graph.variants:
+            raise typed_json.KeyFault(f"graphs.{name}.variants", "empty", "at least one")
+        for variant in graph.variants:
+            if variant.file not in manifest.files:
+                raise typed_json.KeyFault(f"graphs.{name}", repr(variant.file), "a name listed in `files`")
+    needed = set(GRAPHS) - (set() if manifest.identity else {"identity"})
+    for name in sorted(needed - manifest.graphs.keys()):
+        raise typed_json.KeyFault(f"graphs.{name}", "missing", f"the graphs {', '.join(sorted(needed))}")
+    if manifest.text.tokenizer not in manifest.files:
+        raise typed_json.KeyFault("text.tokenizer", repr(manifest.text.tokenizer), "a name listed in `files`")
+
+
+def _positive_numbers(manifest: Manifest) -> dict[str, float]:
+    numbers: dict[str, float] = {
+        name: getattr(manifest, name)
+        for name in ("resolution", "latent_channels", "latent_factor", "scene_channels", "state_rows")
+    }
+    numbers |= {"mask.dilate": manifest.mask.dilate, "mask.feather": manifest.mask.feather}
+    numbers |= {"mask.margin": manifest.mask.margin, "defaults.steps": manifest.defaults.steps}
+    numbers |= {"text.tokens": manifest.text.tokens, "text.dim": manifest.text.dim}
+    if manifest.identity:
+        identity = manifest.identity
+        numbers |= {"identity.tokens": identity.tokens, "identity.dim": identity.dim, "identity.size": identity.size}
+    return numbers

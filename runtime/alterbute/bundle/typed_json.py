@@ -1,0 +1,118 @@
+"""JSON to frozen dataclasses and back, strictly: a wrong, missing or unknown key is named in the error."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+Record = TypeVar("Record")
+
+Json: TypeAlias = bool | int | float | str | None | list[Any] | dict[str, Any]
+
+
+class KeyFault(ValueError):
+    """One key of a document is wrong: `key` is its dotted path, `seen` and `expected` say how."""
+
+    def __init__(self, key: str, seen: str, expected: str) -> None:
+        super().__init__(key, seen, expected)
+        self.key, self.seen, self.expected = key, seen, expected
+
+
+def parse(text: bytes) -> Json:
+    """JSON text to plain values; duplicate keys, NaN and runaway nesting raise ValueError."""
+
+    def pairs(items: list[tuple[str, Json]]) -> dict[str, Json]:
+        record = dict(items)
+        if len(record) != len(items):
+            raise ValueError("a key is given twice")
+        return record
+
+    def constant(name: str) -> float:
+        raise ValueError(f"{name} is not a JSON number")
+
+    try:
+        value: Json = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+    except RecursionError:
+        raise ValueError("the nesting is too deep") from None
+    return value
+
+
+def build(kind: type[Record], value: Json, key: str = "") -> Record:
+    """Fill dataclass `kind` from a JSON object, checking every field by its type hint.
+
+    Raises:
+        KeyFault: a key is missing, unknown, or holds another type than its hint.
+    """
+    return cast(Record, _convert(kind, value, key))
+
+
+def dump(record: object) -> str:
+    """A dataclass as indented JSON text, fields in their declared order."""
+    return json.dumps(dataclasses.asdict(record), indent=1, allow_nan=False) + "\n"  # type: ignore[call-overload]
+
+
+def _convert(hint: Any, value: Any, key: str) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if hint == Json:
+        return value
+    if dataclasses.is_dataclass(hint):
+        return _convert_record(hint, value, key)
+    if origin in (Union, types.UnionType):
+        return _convert_union(args, value, key)
+    if origin is Literal:
+        if type(value) is str and value in args:
+            return value
+        raise KeyFault(key, _show(value), " or ".join(map(repr, args)))
+    if origin is tuple:
+        items = _expect(list, value, key, "a list")
+        return tuple(_convert(args[0], item, f"{key}[{index}]") for index, item in enumerate(items))
+    if origin is Mapping:
+        fields = _expect(dict, value, key, "an object")
+        return {name: _convert(args[1], item, _join(key, name)) for name, item in fields.items()}
+    if hint is float:
+        return float(_expect((int, float), value, key, "a number"))
+    return _expect(hint, value, key, {int: "an integer", str: "a string", bool: "true or false"}[hint])
+
+
+def _convert_record(kind: Any, value: Any, key: str) -> Any:
+    given = _expect(dict, value, key, "an object")
+    hints = get_type_hints(kind)
+    for name in hints.keys() - given.keys():
+        raise KeyFault(_join(key, name), "missing", "it to be there")
+    for name in given.keys() - hints.keys():
+        raise KeyFault(_join(key, name), "an unknown key", f"only {', '.join(sorted(hints))}")
+    return kind(**{name: _convert(hint, given[name], _join(key, name)) for name, hint in hints.items()})
+
+
+def _convert_union(hints: tuple[Any, ...], value: Any, key: str) -> Any:
+    faults = []
+    for hint in hints:
+        if hint is types.NoneType:
+            if value is None:
+                return None
+            continue
+        try:
+            return _convert(hint, value, key)
+        except KeyFault as fault:
+            faults.append(fault)
+    # The branch that got deepest names the real culprit: `attributes.color[2]` rather than `attributes`.
+    raise max(faults, key=lambda fault: len(fault.key))
+
+
+def _expect(kinds: Any, value: Any, key: str, words: str) -> Any:
+    # bool is an int in Python, not in JSON.
+    if isinstance(value, kinds) and (not isinstance(value, bool) or kinds is bool):
+        return value
+    raise KeyFault(key, _show(value), words)
+
+
+def _show(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _join(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
