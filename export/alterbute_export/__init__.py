@@ -1,0 +1,1 @@
+"""Torch side: reads a checkpoint and writes a bundle that the runtime serves."""

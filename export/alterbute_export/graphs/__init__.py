@@ -1,0 +1,1 @@
+"""The seven graphs of a bundle, one file each."""
