@@ -1,0 +1,29 @@
+"""Pictures in and out: bytes to checked pixels, masks, crop boxes, paste-back, files."""
+
+from __future__ import annotations
+
+from alterbute.images.decode import PictureSource
+from alterbute.images.intake import Polarity, load_mask, load_photo, load_reference
+from alterbute.images.paste import cut, paste_back
+from alterbute.images.photo import Photo
+from alterbute.images.save import check_output, encode, save
+from alterbute.images.window import Box, identity_box, object_box, photo_box, reference_box
+
+__all__ = [
+    "Box",
+    "Photo",
+    "PictureSource",
+    "Polarity",
+    "check_output",
+    "cut",
+    "encode",
+    "identity_box",
+    "load_mask",
+    "load_photo",
+    "load_reference",
+    "object_box",
+    "paste_back",
+    "photo_box",
+    "reference_box",
+    "save",
+]

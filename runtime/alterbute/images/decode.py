@@ -1,0 +1,225 @@
+"""Hostile-safe decoding: every limit is checked before the memory it guards is spent.
+
+Order: file size, magic bytes, our own header parser, side and pixel limits, depth; only then Pillow, held to
+the one format that the header showed.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alterbute.errors import InputError
+from alterbute.images.header import read_header
+from alterbute.images.photo import Photo
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PictureSource: TypeAlias = "str | Path | bytes | Image | NDArray[np.uint8] | NDArray[np.bool_]"
+"""A file's path, its bytes, a Pillow image, or an array HW, HW3 or HW4 of uint8 in [0,255] (or bool, HW)."""
+
+MAX_PIXELS: Final = 24_000_000
+MIN_SIDE: Final = 32
+MAX_SIDE: Final = 8192
+# An uncompressed RGBA picture of MAX_PIXELS, and room for its metadata.
+MAX_FILE_BYTES: Final = 4 * MAX_PIXELS + (4 << 20)
+_MAX_ICC_BYTES: Final = 1 << 20
+_OPEN_FLAGS: Final = (
+    os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+)
+_MODES: Final = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+_ORIENTATION_TAG: Final = 0x0112
+_SAVE_AS: Final = "save it as an 8-bit RGB PNG, JPEG or WebP"
+
+
+def decode(source: PictureSource, param: str) -> Photo:
+    """Any accepted source as an upright picture.
+
+    Args:
+        source: See `PictureSource`.
+        param: What the picture is (`photo`, `mask`, `reference`), for the error message.
+
+    Raises:
+        InputError: missing, unreadable, of another format, depth or colour model, animated, cut, or out of limits.
+    """
+    from PIL import Image
+
+    if isinstance(source, np.ndarray):
+        return _from_array(source, param)
+    if isinstance(source, Image.Image):
+        return _from_pillow(source, param)
+    data = source if isinstance(source, bytes) else _read_file(source, param)
+    return _from_bytes(data, param)
+
+
+def _read_file(path: object, param: str) -> bytes:
+    if not isinstance(path, str | Path):
+        raise InputError(
+            f"the {param} is a {type(path).__name__}",
+            "a path, bytes, a Pillow image or a uint8 array",
+            f"pass the {param} as one of these",
+            param,
+            f"{param}_type",
+        )
+    try:
+        descriptor = os.open(path, _OPEN_FLAGS)
+    except (OSError, ValueError) as fault:
+        raise InputError(
+            f"the {param} {str(path)!r} cannot be read ({getattr(fault, 'strerror', None) or fault})",
+            "a PNG, JPEG or WebP file",
+            "check the path",
+            param,
+            f"{param}_unreadable",
+        ) from None
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise InputError(
+                f"the {param} {str(path)!r} is not a file",
+                "a PNG, JPEG or WebP file",
+                "check the path",
+                param,
+                f"{param}_unreadable",
+            )
+        return file.read(MAX_FILE_BYTES + 1)
+
+
+def _from_bytes(data: bytes, param: str) -> Photo:
+    from PIL import Image
+
+    if len(data) > MAX_FILE_BYTES:
+        raise InputError(
+            f"the {param} file is over {MAX_FILE_BYTES >> 20} MiB",
+            f"at most {MAX_PIXELS // 1_000_000} megapixels, compressed",
+            "save it smaller",
+            param,
+            f"{param}_too_large",
+        )
+    header = read_header(data)
+    if header is None:
+        what = "is empty" if not data else f"starts with {data[:8]!r}, which is no picture known here"
+        raise InputError(f"the {param} {what}", "a PNG, JPEG or WebP file", _SAVE_AS, param, f"{param}_not_an_image")
+    _check_size(header.width, header.height, param)
+    if header.bits > 8:
+        raise _depth_error(f"{header.bits} bits per channel", param)
+    if header.format == "JPEG" and header.channels == 4:
+        raise _colour_error("CMYK", param)
+    try:
+        with Image.open(io.BytesIO(data), formats=[header.format]) as image:
+            # Two parsers that disagree on the size mean a crafted file: the limit was checked on the other one.
+            if image.size != (header.width, header.height):
+                raise OSError("its size is told in two ways")
+            return _from_pillow(image, param, is_jpeg=header.format == "JPEG")
+    except InputError:
+        raise
+    except Exception as fault:  # noqa: BLE001 - Pillow raises OSError, ValueError, SyntaxError, struct.error... on bad files
+        reason = "is truncated" if "truncated" in str(fault).lower() else f"cannot be decoded ({fault})"
+        raise InputError(
+            f"the {param} {reason}",
+            f"a complete {header.format} file",
+            "copy or save the file again",
+            param,
+            f"{param}_undecodable",
+        ) from None
+
+
+def _from_pillow(image: Image, param: str, *, is_jpeg: bool = False) -> Photo:
+    from PIL import Image as pillow
+
+    _check_size(image.width, image.height, param)
+    # A JPEG with several frames is a camera's: a preview, a depth map or a gain map follows the photo.
+    num_frames = 1 if is_jpeg else int(getattr(image, "n_frames", 1))
+    if num_frames > 1:
+        raise InputError(
+            f"the {param} is an animation of {num_frames} frames",
+            "one still picture",
+            "save one frame of it",
+            param,
+            f"{param}_animated",
+        )
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        raise _depth_error(f"mode {image.mode}, more than 8 bits per channel", param)
+    if image.mode not in _MODES:
+        raise _colour_error(image.mode, param)
+    icc = _usable_profile(image.info.get("icc_profile"))
+    turn = _orientation(image)
+    image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if turn is not None:
+        image = image.transpose(pillow.Transpose(turn))
+    return _from_array(np.asarray(image), param, icc)
+
+
+def _from_array(array: NDArray[np.generic], param: str, icc: bytes | None = None) -> Photo:
+    if array.dtype == np.bool_ and array.ndim == 2:
+        array = np.where(array, np.uint8(255), np.uint8(0))
+    has_picture_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if array.dtype != np.uint8 or not has_picture_shape:
+        raise InputError(
+            f"the {param} is an array {array.dtype} {list(array.shape)}",
+            "uint8 in [0,255] of shape [H,W], [H,W,3] or [H,W,4]",
+            "scale it to 0..255 and convert it with .astype('uint8')",
+            param,
+            f"{param}_bad_array",
+        )
+    _check_size(array.shape[1], array.shape[0], param)
+    planes = np.array(array, np.uint8)  # a copy: the caller's array may change later
+    if planes.ndim == 2:
+        return Photo(pixels=np.repeat(planes[:, :, None], 3, axis=2), icc=icc)
+    if planes.shape[2] == 3:
+        return Photo(pixels=planes, icc=icc)
+    return Photo(pixels=planes[:, :, :3].copy(), alpha=planes[:, :, 3].copy(), icc=icc)
+
+
+def _check_size(width: int, height: int, param: str) -> None:
+    if width * height <= MAX_PIXELS and min(width, height) >= MIN_SIDE and max(width, height) <= MAX_SIDE:
+        return
+    raise InputError(
+        f"the {param} is {width}x{height} pixels",
+        f"sides of {MIN_SIDE} to {MAX_SIDE} and at most {MAX_PIXELS // 1_000_000} megapixels",
+        "crop or resize it",
+        param,
+        f"{param}_size_out_of_limits",
+    )
+
+
+def _depth_error(seen: str, param: str) -> InputError:
+    # Pillow would round 16 bits to 8 in silence, and the background would no longer be the user's.
+    return InputError(f"the {param} has {seen}", "8 bits per channel", _SAVE_AS, param, f"{param}_bit_depth")
+
+
+def _colour_error(mode: str, param: str) -> InputError:
+    return InputError(f"the {param} is in {mode} colour", "RGB or grey", _SAVE_AS, param, f"{param}_colour_model")
+
+
+def _orientation(image: Image) -> int | None:
+    """The Pillow transposition that turns the stored picture upright, from its EXIF tag."""
+    from PIL.Image import Transpose as Turn
+
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # noqa: BLE001 - broken EXIF must not cost the user the photo; viewers ignore it too
+        return None
+    turns = {
+        2: Turn.FLIP_LEFT_RIGHT,
+        3: Turn.ROTATE_180,
+        4: Turn.FLIP_TOP_BOTTOM,
+        5: Turn.TRANSPOSE,
+        6: Turn.ROTATE_270,
+        7: Turn.TRANSVERSE,
+        8: Turn.ROTATE_90,
+    }
+    return turns.get(value) if isinstance(value, int) else None
+
+
+def _usable_profile(icc: object) -> bytes | None:
+    """The profile if its header is sound and it is for RGB: a grey one would be wrong on the RGB result."""
+    if not isinstance(icc, bytes) or not 128 <= len(icc) <= _MAX_ICC_BYTES:
+        return None
+    is_sound = int.from_bytes(icc[:4], "big") == len(icc) and icc[36:40] == b"acsp" and icc[16:20] == b"RGB "
+    return icc if is_sound else None

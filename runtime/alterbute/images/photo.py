@@ -1,0 +1,55 @@
+"""A photo as this package holds it: plain pixels, upright, checked, and never written again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Bytes: TypeAlias = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Photo:
+    """A decoded picture.
+
+    Args:
+        pixels: HWC uint8 RGB in [0,255], orientation applied, read-only.
+        alpha: HW uint8, 255 = opaque, read-only; None when the picture has no transparency.
+        icc: The RGB colour profile that came with it, unchanged; None when absent, broken or over 1 MiB.
+    """
+
+    pixels: Bytes
+    alpha: Bytes | None = None
+    icc: bytes | None = None
+
+    def __post_init__(self) -> None:
+        """Seal the arrays: results are compared with the photo, so nobody may write into it."""
+        self.pixels.setflags(write=False)
+        if self.alpha is not None:
+            self.alpha.setflags(write=False)
+
+    @property
+    def height(self) -> int:
+        """Rows of pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Columns of pixels."""
+        return int(self.pixels.shape[1])
+
+    def to_pil(self) -> Image:
+        """A Pillow copy, RGB or RGBA, with the colour profile attached."""
+        from PIL import Image
+
+        planes = self.pixels if self.alpha is None else np.dstack((self.pixels, self.alpha))
+        image = Image.fromarray(planes)
+        if self.icc is not None:
+            image.info["icc_profile"] = self.icc
+        return image

@@ -1,0 +1,118 @@
+"""Where the model looks: square boxes around the object, in whole pixels. Pure geometry."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alterbute.images.photo import Bytes
+
+MIN_SIDE: Final = 32
+"""The smallest window: a one-pixel mask still gets some photo around it."""
+MAX_REFERENCE_ZOOM_OUT: Final = 3
+"""The largest reference window, in longer sides of the reference's object: it bounds memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """Pixels `top <= y < bottom`, `left <= x < right`; may reach beyond the picture."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        """Rows in the box."""
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        """Columns in the box."""
+        return self.right - self.left
+
+    def inside(self, height: int, width: int) -> Box:
+        """The part of the box that lies in a picture of this size."""
+        return Box(
+            top=max(self.top, 0), left=max(self.left, 0), bottom=min(self.bottom, height), right=min(self.right, width)
+        )
+
+    def as_array(self) -> NDArray[np.int64]:
+        """[4] int64 (top, left, bottom, right), as the `window` graph takes it."""
+        return np.array([self.top, self.left, self.bottom, self.right], np.int64)
+
+
+def object_box(mask: Bytes) -> Box:
+    """The tightest box around a mask's object.
+
+    Args:
+        mask: HW uint8, 255 = object, 0 elsewhere; not empty.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return Box(top=int(rows[0]), left=int(columns[0]), bottom=int(rows[-1]) + 1, right=int(columns[-1]) + 1)
+
+
+def photo_box(mask: Bytes, margin: float) -> Box:
+    """The square that the model sees of the photo: `margin` times the object, kept in the photo if it fits.
+
+    The side never passes the photo's longer side, beyond which there is only padding to see.
+
+    Args:
+        mask: HW uint8, 255 = object; not empty.
+        margin: Window side / longer side of the object.
+    """
+    around = object_box(mask)
+    height, width = mask.shape
+    side = max(math.ceil(margin * max(around.height, around.width)), MIN_SIDE)
+    box = _square(around, min(side, max(height, width)))
+    top, left = _shift(box.top, side=box.height, length=height), _shift(box.left, side=box.width, length=width)
+    return Box(top=top, left=left, bottom=top + box.height, right=left + box.width)
+
+
+def identity_box(mask: Bytes, margin: float = 1.1) -> Box:
+    """The square around a reference's object for the identity encoder, centred on it.
+
+    Args:
+        mask: HW uint8, 255 = object; not empty.
+        margin: Box side / longer side of the object.
+    """
+    around = object_box(mask)
+    return _square(around, math.ceil(margin * max(around.height, around.width)))
+
+
+def reference_box(reference_mask: Bytes, photo_mask: Bytes, box: Box) -> Box:
+    """The square of the reference that puts its object where the photo window has its own.
+
+    After both windows are resized to one size, the reference's object is centred on the photo's object and no
+    higher or wider than it. A reference much longer one way than the photo's object may come out larger: the
+    box stops at `MAX_REFERENCE_ZOOM_OUT` objects.
+
+    Args:
+        reference_mask: hw uint8, 255 = object; not empty.
+        photo_mask: HW uint8, 255 = object; not empty.
+        box: The photo's window, from `photo_box`.
+    """
+    there, here = object_box(reference_mask), object_box(photo_mask)
+    fit = max(there.height / here.height, there.width / here.width) * box.height
+    side = math.ceil(min(fit, MAX_REFERENCE_ZOOM_OUT * max(there.height, there.width)))
+    scale = side / box.height
+    top = math.floor((there.top + there.bottom + 1) / 2 - scale * ((here.top + here.bottom) / 2 - box.top))
+    left = math.floor((there.left + there.right + 1) / 2 - scale * ((here.left + here.right) / 2 - box.left))
+    return Box(top=top, left=left, bottom=top + side, right=left + side)
+
+
+def _square(around: Box, side: int) -> Box:
+    top = (around.top + around.bottom - side) // 2
+    left = (around.left + around.right - side) // 2
+    return Box(top=top, left=left, bottom=top + side, right=left + side)
+
+
+def _shift(start: int, *, side: int, length: int) -> int:
+    """Move a span into the picture; a span longer than the picture covers all of it."""
+    low, high = sorted((0, length - side))
+    return min(max(start, low), high)
