@@ -1,0 +1,148 @@
+"""Prompts: CLIP's byte-pair ids in a fixed window, and the words that a bundle knows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alterbute.errors import BundleError, InputError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+MAX_PROMPT_BYTES: Final = 4096
+"""Far over any window; it bounds the tokenizer's work on a hostile prompt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PromptTokenizer:
+    """Prompts to ids; a prompt is never shortened to fit."""
+
+    tokenizer: Tokenizer
+    tokens: int
+    start_id: int
+    end_id: int
+    pad_id: int
+
+    @classmethod
+    def from_bytes(
+        cls, tokenizer_json: bytes, *, tokens: int, start_id: int, end_id: int, pad_id: int
+    ) -> PromptTokenizer:
+        """Open a `tokenizer.json`.
+
+        Args:
+            tokenizer_json: The file's bytes, as verified by the bundle.
+            tokens: The text encoder's window, start and end ids among them.
+            start_id: Id before every prompt.
+            end_id: Id after every prompt.
+            pad_id: Id that fills the rest of the window.
+
+        Raises:
+            BundleError: the bytes are no tokenizer.
+        """
+        from tokenizers import Tokenizer
+
+        try:
+            tokenizer = Tokenizer.from_buffer(tokenizer_json)
+        except Exception as fault:  # noqa: BLE001 - the library raises plain Exception
+            raise BundleError(
+                f"the bundle's tokenizer cannot be read ({fault})",
+                "a tokenizer.json of the tokenizers library",
+                "export the bundle again with `alterbute-export bundle`",
+            ) from None
+        # The window is ours to fill, and `<|endoftext|>` typed by a user is text, not the end of it.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True
+        return cls(tokenizer=tokenizer, tokens=tokens, start_id=start_id, end_id=end_id, pad_id=pad_id)
+
+    def encode(self, prompts: Sequence[str]) -> NDArray[np.int64]:
+        """Ids of each prompt, padded to the window.
+
+        Returns:
+            [N,T] int64: start id, the prompt, end id, pad ids.
+
+        Raises:
+            InputError: a prompt is not text, or longer than the window; both counts are told.
+        """
+        ids = np.full((len(prompts), self.tokens), self.pad_id, np.int64)
+        for row, prompt in zip(ids, prompts, strict=True):
+            check_text(prompt)
+            words = self.tokenizer.encode(prompt, add_special_tokens=False).ids
+            if len(words) + 2 > self.tokens:
+                raise InputError(
+                    f"the prompt is {len(words)} tokens long",
+                    f"at most {self.tokens - 2}, this bundle's window",
+                    "shorten it; it is never cut in silence",
+                    "prompt",
+                    "prompt_too_long",
+                )
+            row[: len(words) + 2] = [self.start_id, *words, self.end_id]
+        return ids
+
+
+def check_text(prompt: str) -> None:
+    """Refuse what is not text, or is so long that tokenizing it would be an attack.
+
+    Raises:
+        InputError: not a string, not encodable as UTF-8, or over `MAX_PROMPT_BYTES`.
+    """
+    if not isinstance(prompt, str):
+        raise InputError(
+            f"the prompt is a {type(prompt).__name__}",
+            "a string",
+            'pass text, such as "color: red"',
+            "prompt",
+            "prompt_type",
+        )
+    try:
+        size = len(prompt.encode())
+    except UnicodeEncodeError:
+        raise InputError(
+            "the prompt holds half of a surrogate pair", "valid Unicode", "type it again", "prompt", "prompt_unicode"
+        ) from None
+    if size > MAX_PROMPT_BYTES:
+        raise InputError(
+            f"the prompt is {size} bytes long", f"at most {MAX_PROMPT_BYTES}", "shorten it", "prompt", "prompt_too_long"
+        )
+
+
+def parse_attributes(prompt: str) -> tuple[tuple[str, str], ...]:
+    """`color: red; material: metal` as (("color", "red"), ("material", "metal")); a part without `:` has name ""."""
+    parts = (part.rpartition(":") for part in prompt.lower().split(";") if part.strip())
+    return tuple((name.strip(), value.strip()) for name, _, value in parts)
+
+
+def unknown_words(prompt: str, attributes: Mapping[str, Sequence[str]] | None) -> tuple[str, ...]:
+    """The prompt's attribute names and values that a bundle was not trained on, in the prompt's order.
+
+    Args:
+        prompt: What the user asked for; `name: value` parts between `;`.
+        attributes: The manifest's vocabulary; None means an open one, in which every word is known.
+    """
+    if attributes is None:
+        return ()
+    unknown: list[str] = []
+    for name, value in parse_attributes(prompt):
+        if name and name not in attributes:
+            unknown.append(name)
+        elif name and value not in attributes[name]:
+            unknown.append(value)
+        elif not name:
+            known = {*attributes, *(word for values in attributes.values() for word in values)}
+            unknown += [word for word in re.findall(r"\w+", value) if word not in known]
+    return tuple(dict.fromkeys(unknown))
+
+
+def vocabulary_warning(prompt: str, attributes: Mapping[str, Sequence[str]] | None) -> str | None:
+    """One line that names the words a bundle does not know and those it does; None when all are known."""
+    unknown = unknown_words(prompt, attributes)
+    if not unknown or attributes is None:
+        return None
+    known = "; ".join(f"{name}: {', '.join(values)}" for name, values in attributes.items())
+    return f"this bundle was not trained on {', '.join(map(repr, unknown))}; it knows {known}"
