@@ -41,3 +41,7 @@ class BundleError(AlterbuteError):
 
 class EngineError(AlterbuteError):
     """A backend is not installed, or cannot load or run an engine of the bundle."""
+
+
+class Cancelled(AlterbuteError):
+    """The caller's `cancel` said stop; nothing was written."""

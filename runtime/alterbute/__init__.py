@@ -1,0 +1,60 @@
+"""Alterbute's lean runtime: change what an object is made of, and nothing around it.
+
+Names are imported when they are first used, so that `import alterbute` costs almost nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from alterbute.editor import Editor as Editor
+    from alterbute.editor import Subject as Subject
+    from alterbute.errors import AlterbuteError as AlterbuteError
+    from alterbute.errors import BundleError as BundleError
+    from alterbute.errors import Cancelled as Cancelled
+    from alterbute.errors import EngineError as EngineError
+    from alterbute.errors import InputError as InputError
+    from alterbute.request import EditRequest as EditRequest
+    from alterbute.request import Progress as Progress
+    from alterbute.result import EditResult as EditResult
+
+_HOMES: Final = {
+    "AlterbuteError": "errors",
+    "BundleError": "errors",
+    "Cancelled": "errors",
+    "EditRequest": "request",
+    "EditResult": "result",
+    "Editor": "editor",
+    "EngineError": "errors",
+    "InputError": "errors",
+    "Progress": "request",
+    "Subject": "editor",
+}
+
+__all__ = [
+    "AlterbuteError",
+    "BundleError",
+    "Cancelled",
+    "EditRequest",
+    "EditResult",
+    "Editor",
+    "EngineError",
+    "InputError",
+    "Progress",
+    "Subject",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'alterbute' has no attribute {name!r}")
+    value: object = getattr(import_module(f"alterbute.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

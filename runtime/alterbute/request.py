@@ -1,0 +1,113 @@
+"""What a user asks of one edit, checked as it is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Final, TypeAlias, TypedDict
+
+from alterbute.errors import InputError
+
+MAX_SEED: Final = 2**63 - 1
+MAX_STEPS: Final = 1000
+MAX_COUNT: Final = 64
+MAX_GUIDANCE: Final = 100.0
+MAX_IDENTITY_SCALE: Final = 10.0
+
+
+class EditOptions(TypedDict, total=False):
+    """The keywords of an edit beside its prompt; `EditRequest` says what each one means."""
+
+    negative_prompt: str
+    seed: int | None
+    steps: int | None
+    solver: str | None
+    guidance: float | None
+    identity_scale: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditRequest:
+    """One prompt for one subject. None means the bundle's default.
+
+    Args:
+        prompt: What to change, such as `color: red; material: metal`.
+        negative_prompt: What text guidance pushes away from.
+        seed: 0..2^63-1; the same seed gives the same bytes. None draws one, which the result reports.
+        steps: Denoising steps, 1..1000.
+        solver: A name of `alterbute.solver.SOLVERS`.
+        guidance: Scale of text guidance; 1 turns it off and halves the work.
+        identity_scale: How strongly the reference speaks, 0..10.
+        count: Images to make of this request; they differ in their noise only.
+
+    Raises:
+        InputError: a value is out of its range or of another type.
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    seed: int | None = None
+    steps: int | None = None
+    solver: str | None = None
+    guidance: float | None = None
+    identity_scale: float = 1.0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse here what would otherwise fail, or mislead, deep inside an edit."""
+        _check_integer("seed", self.seed, 0, MAX_SEED)
+        _check_integer("steps", self.steps, 1, MAX_STEPS)
+        _check_integer("count", self.count, 1, MAX_COUNT)
+        _check_number("guidance", self.guidance, MAX_GUIDANCE)
+        _check_number("identity_scale", self.identity_scale, MAX_IDENTITY_SCALE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """One UNet step of one image is done.
+
+    Args:
+        image: Which image of the call, 0-based, in the order of its results.
+        images: Images in the call.
+        step: Steps of this image that are done, 1..steps.
+        steps: Steps of this image.
+    """
+
+    image: int
+    images: int
+    step: int
+    steps: int
+
+
+ProgressCallback: TypeAlias = Callable[[Progress], None]
+CancelCheck: TypeAlias = Callable[[], bool]
+"""Asked before every launch; True ends the call with `Cancelled`. `threading.Event().is_set` is one."""
+
+
+def _check_integer(param: str, value: object, low: int, high: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise _type_error(param, value, f"a whole number from {low} to {high}")
+    if not low <= int(value) <= high:
+        raise _range_error(param, value, f"{low} to {high}")
+
+
+def _check_number(param: str, value: object, high: float) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise _type_error(param, value, f"a number from 0 to {high:g}")
+    if not (math.isfinite(value) and 0 <= float(value) <= high):
+        raise _range_error(param, value, f"0 to {high:g}")
+
+
+def _range_error(param: str, value: object, expected: str) -> InputError:
+    return InputError(f"{param} is {value}", expected, f"choose {param} in that range", param, f"{param}_out_of_range")
+
+
+def _type_error(param: str, value: object, expected: str) -> InputError:
+    return InputError(f"{param} is a {type(value).__name__}", expected, "pass a number", param, f"{param}_type")
