@@ -1,0 +1,45 @@
+# Two commands for a newcomer: `make edit` and `make test`. Everything else is for those who change the project.
+PYTHON ?= python3
+VENV ?= .venv
+RUN_VENV := $(VENV)/run
+TEST_VENV := $(VENV)/test
+CHECKPOINT ?= build/demo
+MINUTES ?= 240
+
+.PHONY: edit test test-all lint bundle demo-checkpoint quality clean
+
+edit: $(RUN_VENV)/.ready ## edit the sample photo with the demo bundle (no torch)
+	$(RUN_VENV)/bin/alterbute edit
+
+test: $(TEST_VENV)/.ready ## the fast tests: minutes, no network, no GPU
+	$(TEST_VENV)/bin/python -m pytest -m "not slow and not gpu"
+
+test-all: $(TEST_VENV)/.ready ## everything, long tests too
+	$(TEST_VENV)/bin/python -m pytest
+
+lint: $(TEST_VENV)/.ready
+	$(TEST_VENV)/bin/ruff check .
+	$(TEST_VENV)/bin/mypy
+
+bundle: $(TEST_VENV)/.ready ## export the committed demo checkpoint into engines/demo
+	$(TEST_VENV)/bin/alterbute-export bundle demo/checkpoint -o engines/demo
+
+demo-checkpoint: $(TEST_VENV)/.ready ## render, train and write the demo checkpoint; resumable; MINUTES of training
+	PYTHONPATH=. $(TEST_VENV)/bin/python -m demo.make $(CHECKPOINT) --minutes $(MINUTES)
+
+quality: $(TEST_VENV)/.ready ## measure the demo bundle on held-out edits with exact ground truth
+	PYTHONPATH=. $(TEST_VENV)/bin/python -m demo.quality --out benchmarks/results/demo_quality.json
+
+$(RUN_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(RUN_VENV)
+	$(RUN_VENV)/bin/pip install --quiet --editable ".[cpu]"
+	touch $@
+
+$(TEST_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(TEST_VENV)
+	$(TEST_VENV)/bin/pip install --quiet torch==2.13.0
+	$(TEST_VENV)/bin/pip install --quiet --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist

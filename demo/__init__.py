@@ -1,0 +1,1 @@
+"""How the demo checkpoint is made: renderer, training, quality measure. Not part of the wheel."""

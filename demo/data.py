@@ -1,0 +1,134 @@
+"""Training tuples: what the relaxed objective needs, rendered with exact ground truth.
+
+One tuple: the target photo window, its mask, a reference of the same entity under another look (same view, or
+another view aligned to the mask box), and the attributes that the text names. An attribute that the text does not
+name is shared by reference and target: "what is not named is taken from the reference".
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demo import render
+from demo.render import ATTRIBUTES, Identity, Light, Look, View
+
+SIZE = 64
+NAMES = tuple(ATTRIBUTES)  # color, material, texture: the column order of `attributes` and `named`
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """N tuples. photo, reference [N,64,64,3]; mask, reference_mask [N,64,64] 0/255; attributes, named [N,3]."""
+
+    photo: Bytes
+    mask: Bytes
+    reference: Bytes
+    reference_mask: Bytes
+    attributes: Bytes
+    named: Bytes
+    same_view: Bytes
+
+    def save(self, path: Path) -> None:
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, **{name: getattr(self, name) for name in self.__slots__})
+        partial.rename(path)
+
+
+def load_shards(folder: Path, limit: int | None = None) -> Shard:
+    files = sorted(p for p in folder.glob("*.npz") if ".partial" not in p.name)[:limit]
+    parts = [dict(np.load(p)) for p in files]
+    return Shard(*(np.concatenate([part[name] for part in parts]) for name in Shard.__slots__))
+
+
+def dilate(mask: Bytes, kernel: int) -> Bytes:
+    """Square dilation of [h,w] 0/255, as the `window` graph does it."""
+    r = kernel // 2
+    padded = np.pad(mask, r)
+    return np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel)).max((-1, -2)).astype(np.uint8)
+
+
+def binary(coverage: render.Floats) -> Bytes:
+    return np.where(coverage >= 0.25, 255, 0).astype(np.uint8)
+
+
+def box_of(mask: Bytes, pad: int) -> Bytes:
+    ys, xs = np.nonzero(mask)
+    out = np.zeros_like(mask)
+    out[max(ys.min() - pad, 0) : ys.max() + pad + 1, max(xs.min() - pad, 0) : xs.max() + pad + 1] = 255
+    return out
+
+
+def other_look(rng: np.random.Generator, look: Look, named: NDArray[np.bool_]) -> Look:
+    """A look that differs from `look` in the named attributes only."""
+    drawn = asdict(render.sample_look(rng))
+    return Look(**{name: drawn[name] if named[i] else getattr(look, name) for i, name in enumerate(NAMES)})
+
+
+def draw_named(rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Which attributes the text names: colour edits are the commonest wish, so they are the commonest tuple."""
+    named = rng.random(3) < (0.6, 0.4, 0.35)
+    return named if named.any() or rng.random() < 0.5 else np.array([True, False, False])
+
+
+def make_shard(seed: int, geometries: int, per_geometry: int = 6) -> Shard:
+    """Render `geometries * per_geometry` tuples; the last of each geometry has a reference from another view."""
+    rng = np.random.default_rng(seed)
+    columns: list[tuple[Bytes, ...]] = []
+    for _ in range(geometries):
+        identity = render.sample_identity(rng)
+        view = render.sample_view(rng, identity)
+        g = render.trace(identity, view, 2 * SIZE)
+        for i in range(per_geometry):
+            columns.append(_tuple(rng, identity, view, g, same_view=i < per_geometry - 1))
+    return Shard(*(np.stack(column) for column in zip(*columns, strict=True)))
+
+
+def _tuple(rng: np.random.Generator, identity: Identity, view: View, g: render.GBuffer, same_view: bool) -> tuple[Bytes, ...]:
+    look, named, light = render.sample_look(rng), draw_named(rng), render.sample_light(rng)
+    picture, coverage = render.compose(render.shade(identity, look, light, g), g, render.backdrop(rng, g.hit.shape), 2)
+    reference_light: Light = light if rng.random() < 0.8 else render.sample_light(rng)
+    reference_g, reference_backdrop = g, np.zeros((*g.hit.shape, 3), np.float32)
+    if not same_view:
+        turned = replace(view, yaw=float(rng.uniform(-0.75, 0.75)), pitch=float(rng.uniform(0.15, 0.6)))
+        reference_g = render.trace(identity, render.align(identity, turned, view), 2 * SIZE)
+    colour = render.shade(identity, other_look(rng, look, named), reference_light, reference_g)
+    reference, reference_coverage = render.compose(colour, reference_g, reference_backdrop, 2)
+    mask, reference_mask = binary(coverage), binary(reference_coverage)
+    photo, canvas = render.to_uint8(picture), render.to_uint8(reference)
+    edge = (reference_coverage > 0) & (reference_coverage < 1)
+    if same_view:  # the runtime's default reference is the photo itself: its edge pixels carry the background
+        canvas = np.where(edge[..., None], render.to_uint8(reference + (1 - reference_coverage[..., None]) * _around(picture, coverage)), canvas)
+    else:
+        canvas = np.where(edge[..., None], render.to_uint8(reference / np.maximum(reference_coverage[..., None], 0.25)), canvas)
+    mask = dilate(mask, 3)
+    if same_view and rng.random() < 0.12:  # coarse box masks, as users draw them
+        mask = box_of(mask, int(rng.integers(0, 3)))
+    attributes = np.array([ATTRIBUTES[name].index(getattr(look, name)) for name in NAMES], np.uint8)
+    return photo, mask, canvas, reference_mask, attributes, named.astype(np.uint8), np.uint8(same_view)  # type: ignore[return-value]
+
+
+def _around(picture: render.Floats, coverage: render.Floats) -> render.Floats:
+    """A rough background colour for edge pixels: the mean of what is outside the object."""
+    return np.broadcast_to(picture[coverage == 0].mean(0), picture.shape).astype(np.float32)
+
+
+def build(folder: Path, seeds: range, geometries: int = 64) -> None:
+    """Render the shards that are not there yet. Resumable: a shard is its seed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in seeds:
+        path = folder / f"{seed:05d}.npz"
+        if not path.exists():
+            start = time.perf_counter()
+            make_shard(seed, geometries).save(path)
+            print(f"shard {seed}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]), range(int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])))

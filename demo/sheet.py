@@ -1,0 +1,49 @@
+"""Contact sheets while training: reference | photo's truth | truth through the autoencoder | edit, on held-out tuples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny, DDIMScheduler
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from demo.model import SCHEDULER, Editor
+
+
+@torch.no_grad()
+def sample(editor: Editor, scene: Tensor, text: Tensor, null_text: Tensor, embeds: Tensor, steps: int, guidance: float, seed: int = 0) -> Tensor:
+    """DDIM with text guidance: clean latents [B,16,h,w]. The torch twin of the runtime's loop."""
+    scheduler = DDIMScheduler(**SCHEDULER)
+    scheduler.set_timesteps(steps)
+    x = torch.randn((len(scene), editor.unet.config.out_channels, *scene.shape[-2:]), generator=torch.Generator().manual_seed(seed))
+    for t in scheduler.timesteps:
+        at = t.repeat(len(x))
+        out = editor(x, at, scene, text, embeds)
+        if guidance != 1:
+            out = guidance * out + (1 - guidance) * editor(x, at, scene, null_text.expand_as(text), embeds)
+        x = scheduler.step(out, t, x).prev_sample
+    return x
+
+
+def pixels(vae: AutoencoderTiny, latents: Tensor) -> np.ndarray:
+    with torch.no_grad():
+        out = vae.decode(latents.float()).sample
+    return np.clip(np.rint(out.permute(0, 2, 3, 1).numpy() * 127.5 + 127.5), 0, 255).astype(np.uint8)
+
+
+def contact_sheet(rows: list[tuple[str, list[np.ndarray]]], path: Path, zoom: int = 2, across: int = 2) -> None:
+    """Write labelled rows of equal pictures, `across` rows side by side."""
+    side = rows[0][1][0].shape[0] * zoom
+    width, height = side * len(rows[0][1]) + 8, side + 14
+    sheet = Image.new("RGB", (width * across, height * -(-len(rows) // across)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, (label, row) in enumerate(rows):
+        x, y = (i % across) * width, (i // across) * height
+        draw.text((x + 2, y + 1), label, fill="black")
+        for j, picture in enumerate(row):
+            sheet.paste(Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST), (x + j * side, y + 13))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
