@@ -22,8 +22,8 @@ from alterbute.images.photo import Photo
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PictureSource: TypeAlias = "str | Path | bytes | Image | NDArray[np.uint8] | NDArray[np.bool_]"
-"""A file's path, its bytes, a Pillow image, or an array HW, HW3 or HW4 of uint8 in [0,255] (or bool, HW)."""
+PictureSource: TypeAlias = "str | Path | bytes | Photo | Image | NDArray[np.uint8] | NDArray[np.bool_]"
+"""A path, a file's bytes, a Photo, a Pillow image, or an array HW, HW3 or HW4 of uint8 in [0,255] (or bool HW)."""
 
 MAX_PIXELS: Final = 24_000_000
 MIN_SIDE: Final = 32
@@ -51,6 +51,8 @@ def decode(source: PictureSource, param: str) -> Photo:
     """
     from PIL import Image
 
+    if isinstance(source, Photo):
+        return source
     if isinstance(source, np.ndarray):
         return _from_array(source, param)
     if isinstance(source, Image.Image):
@@ -91,7 +93,7 @@ def _read_file(path: object, param: str) -> bytes:
 
 
 def _from_bytes(data: bytes, param: str) -> Photo:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     if len(data) > MAX_FILE_BYTES:
         raise InputError(
@@ -118,8 +120,11 @@ def _from_bytes(data: bytes, param: str) -> Photo:
             return _from_pillow(image, param, is_jpeg=header.format == "JPEG")
     except InputError:
         raise
-    except Exception as fault:  # noqa: BLE001 - Pillow raises OSError, ValueError, SyntaxError, struct.error... on bad files
-        reason = "is truncated" if "truncated" in str(fault).lower() else f"cannot be decoded ({fault})"
+    except Exception as fault:  # noqa: BLE001 - Pillow also raises ValueError, SyntaxError, struct.error...
+        is_cut = "truncated" in str(fault).lower()
+        # Pillow names the in-memory file by its address here, which tells a user nothing.
+        detail = "" if isinstance(fault, UnidentifiedImageError) else f" ({fault})"
+        reason = "is truncated" if is_cut else f"is damaged{detail}"
         raise InputError(
             f"the {param} {reason}",
             f"a complete {header.format} file",

@@ -104,7 +104,7 @@ def load_reference(
 def _read_mask(source: PictureSource, param: str, polarity: Polarity) -> Bytes:
     from PIL import Image
 
-    if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.size and source.max() == 1:
+    if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.ndim == 2 and source.max(initial=0) == 1:
         source = source.astype(np.bool_)
     picture = decode(source, param)
     is_opaque = picture.alpha is None or bool((picture.alpha == 255).all())

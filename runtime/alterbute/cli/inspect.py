@@ -1,0 +1,54 @@
+"""`alterbute inspect`: what a bundle is, in one screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from alterbute.bundle import Graph, Manifest, TensorSpec
+
+
+def inspect(
+    bundle: Annotated[Path | None, typer.Argument(help="Bundle folder; the demo bundle when left out.")] = None,
+) -> None:
+    """Show a bundle's model, vocabulary, defaults, graphs and sizes (from its manifest; nothing is run)."""
+    from alterbute.bundle import default_bundle_path, open_bundle
+
+    opened = open_bundle(bundle or default_bundle_path())
+    for line in describe(opened.manifest):
+        typer.echo(line)
+
+
+def describe(manifest: Manifest) -> Iterator[str]:
+    """The lines of the report."""
+    size = sum(entry.size for entry in manifest.files.values())
+    yield f"{manifest.name}: family {manifest.family}, {len(manifest.files)} files, {size / 1e6:.1f} MB"
+    yield (
+        f"model      {manifest.resolution}x{manifest.resolution} pixels, {manifest.latent_channels} latent channels, "
+        f"factor {manifest.latent_factor}, predicts {manifest.scheduler.get('prediction_type', 'unknown')}"
+    )
+    yield f"prompt     at most {manifest.text.tokens - 2} tokens"
+    if manifest.attributes is None:
+        yield "vocabulary open"
+    else:
+        for name, values in manifest.attributes.items():
+            yield f"vocabulary {name}: {', '.join(values)}"
+    defaults = manifest.defaults
+    yield f"defaults   {defaults.steps} steps of {defaults.solver} ({defaults.spacing}), guidance {manifest.guidance.scale}"
+    for name, graph in manifest.graphs.items():
+        yield f"graph      {name}: {_describe_graph(graph)}"
+    yield f"made by    {', '.join(f'{name} {version}' for name, version in manifest.producer.items())}"
+
+
+def _describe_graph(graph: Graph) -> str:
+    parity = f", {graph.parity.relative_error:.1e} from {graph.parity.against}" if graph.parity else ""
+    backends = ", ".join(variant.backend for variant in graph.variants)
+    return f"{_describe_tensors(graph.inputs)} -> {_describe_tensors(graph.outputs)} ({backends}{parity})"
+
+
+def _describe_tensors(tensors: tuple[TensorSpec, ...]) -> str:
+    return " ".join(f"{tensor.name}[{','.join(map(str, tensor.shape))}]" for tensor in tensors)

@@ -1,0 +1,109 @@
+"""Promises of prompts: CLIP's ids, nothing cut in silence, and unknown words named."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alterbute.errors import BundleError, InputError
+from alterbute.prompt import MAX_PROMPT_BYTES, PromptTokenizer, unknown_words, vocabulary_warning
+
+WORDS = {"color": ("red", "blue"), "material": ("metal", "matte plastic")}
+
+
+def tokenizer_json() -> bytes:
+    """A CLIP-shaped byte-level BPE whose only merges are single letters: ids are easy to count."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
+    model = models.BPE(vocab=vocabulary, merges=[], end_of_word_suffix="</w>", unk_token="<|endoftext|>")
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.add_special_tokens(["<|startoftext|>", "<|endoftext|>"])
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=77)
+    return tokenizer.to_str().encode()
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PromptTokenizer:
+    return PromptTokenizer.from_bytes(tokenizer_json(), tokens=12, start_id=0, end_id=1, pad_id=1)
+
+
+def test_ids_fill_the_window_between_start_end_and_padding(tokenizer: PromptTokenizer) -> None:
+    ids = tokenizer.encode(["", "red", "exactly10c"])
+    assert ids.shape == (3, 12)
+    assert ids.dtype == np.int64
+    assert ids[0].tolist() == [0] + [1] * 11
+    assert (ids[1] == 1).sum() == 8
+    assert (ids[2] == 1).sum() == 1
+
+
+def test_a_prompt_over_the_window_is_refused_with_both_counts(tokenizer: PromptTokenizer) -> None:
+    with pytest.raises(InputError, match="11 tokens long; expected at most 10"):
+        tokenizer.encode(["elevenchars"])
+
+
+def test_a_prompt_cannot_smuggle_in_the_end_token(tokenizer: PromptTokenizer) -> None:
+    with pytest.raises(InputError, match="13 tokens"):
+        tokenizer.encode(["<|endoftext|>"])
+
+
+@pytest.mark.parametrize("prompt", ["x" * (MAX_PROMPT_BYTES + 1), "\ud800", 7, None, b"red"])
+def test_what_is_no_sane_text_is_refused(tokenizer: PromptTokenizer, prompt: str) -> None:
+    with pytest.raises(InputError, match="the prompt"):
+        tokenizer.encode([prompt])
+
+
+@given(st.text(max_size=30))
+def test_any_text_becomes_ids_or_an_input_error(prompt: str) -> None:
+    tokenizer = PromptTokenizer.from_bytes(TOKENIZER, tokens=12, start_id=0, end_id=1, pad_id=1)
+    try:
+        ids = tokenizer.encode([prompt])
+    except InputError as fault:
+        assert fault.param == "prompt"
+    else:
+        assert ids.shape == (1, 12)
+
+
+TOKENIZER = tokenizer_json()
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"\xff", json.dumps({"model": 1}).encode()])
+def test_a_broken_tokenizer_is_a_bundle_error(data: bytes) -> None:
+    with pytest.raises(BundleError, match="tokenizer"):
+        PromptTokenizer.from_bytes(data, tokens=12, start_id=0, end_id=1, pad_id=1)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "unknown"),
+    [
+        ("color: red; material: matte plastic", ()),
+        ("Color: RED ;", ()),
+        ("color: puce; glow: yes; color: red", ("puce", "glow")),
+        ("color: metal", ("metal",)),
+        ("red shiny mug", ("shiny", "mug")),
+        ("", ()),
+        (";;:", ()),
+    ],
+)
+def test_words_outside_the_vocabulary_are_named(prompt: str, unknown: tuple[str, ...]) -> None:
+    assert unknown_words(prompt, WORDS) == unknown
+    assert unknown_words(prompt, None) == ()
+
+
+def test_the_warning_names_the_unknown_and_the_known() -> None:
+    assert vocabulary_warning("color: red", WORDS) is None
+    warning = vocabulary_warning("color: puce", WORDS)
+    assert warning is not None
+    assert "'puce'" in warning
+    assert "color: red, blue" in warning

@@ -1,0 +1,73 @@
+"""A bundle folder whose manifest is sound and whose graphs are placeholders: for tests that run no graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alterbute.bundle import (
+    GRAPHS,
+    SCHEMA_VERSION,
+    WEIGHTS_FILE,
+    Bundle,
+    Defaults,
+    Graph,
+    Guidance,
+    Identity,
+    Manifest,
+    MaskRules,
+    Parity,
+    TensorSpec,
+    Text,
+    Variant,
+    describe_files,
+    open_bundle,
+    write_manifest,
+)
+
+
+def write_hollow_bundle(folder: Path) -> Bundle:
+    """Write and open a bundle that passes every check until an engine reads its graphs."""
+    (folder / "tokenizer").mkdir(parents=True)
+    (folder / "tokenizer" / "tokenizer.json").write_text("{}")
+    (folder / WEIGHTS_FILE).write_bytes(bytes(range(256)) * 16)
+    for name in GRAPHS:
+        (folder / f"{name}.onnx").write_bytes(name.encode())
+    write_manifest(folder, hollow_manifest(folder))
+    return open_bundle(folder)
+
+
+def hollow_manifest(folder: Path) -> Manifest:
+    """A manifest of the demo's shape over the files that are in the folder."""
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        name="hollow",
+        family="adapter",
+        resolution=64,
+        latent_channels=16,
+        latent_factor=4,
+        scene_channels=33,
+        state_rows=4,
+        latent_mask="area",
+        residual="collage",
+        scene=("mask", "masked_photo", "reference"),
+        mask=MaskRules(dilate=3, feather=3, margin=1.4),
+        scheduler={"prediction_type": "sample", "num_train_timesteps": 1000, "beta_end": 0.03},
+        guidance=Guidance(forms=("none", "text"), scale=1.5),
+        defaults=Defaults(steps=20, solver="dpmpp_2m", spacing="trailing"),
+        text=Text(tokens=32, dim=8, tokenizer="tokenizer/tokenizer.json", start_id=0, end_id=1, pad_id=1),
+        identity=Identity(tokens=4, dim=8, size=64),
+        attributes={"color": ("red", "blue"), "material": ("metal",)},
+        graphs={name: _graph(name) for name in GRAPHS},
+        files=describe_files(folder),
+        producer={"alterbute": "0.1.0"},
+        checkpoint={},
+    )
+
+
+def _graph(name: str) -> Graph:
+    return Graph(
+        variants=(Variant(backend="onnxruntime", file=f"{name}.onnx"),),
+        inputs=(TensorSpec(name="state", dtype="float32", shape=("B", 4, 16, "h", "w")),),
+        outputs=(TensorSpec(name="next_state", dtype="float32", shape=("B", 4, 16, "h", "w")),),
+        parity=Parity(relative_error=3e-7, against="torch 2.13.0"),
+    )
