@@ -30,9 +30,7 @@ class PromptTokenizer:
     pad_id: int
 
     @classmethod
-    def from_bytes(
-        cls, tokenizer_json: bytes, *, tokens: int, start_id: int, end_id: int, pad_id: int
-    ) -> PromptTokenizer:
+    def from_bytes(cls, tokenizer_json: bytes, *, tokens: int, start_id: int, end_id: int, pad_id: int) -> PromptTokenizer:
         """Open a `tokenizer.json`.
 
         Args:
@@ -49,7 +47,7 @@ class PromptTokenizer:
 
         try:
             tokenizer = Tokenizer.from_buffer(tokenizer_json)
-        except Exception as fault:  # noqa: BLE001 - the library raises plain Exception
+        except Exception as fault:  # the library raises plain Exception
             raise BundleError(
                 f"the bundle's tokenizer cannot be read ({fault})",
                 "a tokenizer.json of the tokenizers library",
@@ -103,13 +101,9 @@ def check_text(prompt: str) -> None:
     try:
         size = len(prompt.encode())
     except UnicodeEncodeError:
-        raise InputError(
-            "the prompt holds half of a surrogate pair", "valid Unicode", "type it again", "prompt", "prompt_unicode"
-        ) from None
+        raise InputError("the prompt holds half of a surrogate pair", "valid Unicode", "type it again", "prompt", "prompt_unicode") from None
     if size > MAX_PROMPT_BYTES:
-        raise InputError(
-            f"the prompt is {size} bytes long", f"at most {MAX_PROMPT_BYTES}", "shorten it", "prompt", "prompt_too_long"
-        )
+        raise InputError(f"the prompt is {size} bytes long", f"at most {MAX_PROMPT_BYTES}", "shorten it", "prompt", "prompt_too_long")
 
 
 def parse_attributes(prompt: str) -> tuple[tuple[str, str], ...]:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alterbute.bundle import WEIGHTS_FILE, Bundle, default_bundle_path, open_bundle, parse_manifest, verify_bundle
+from alterbute.errors import BundleError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alterbute.bundle import WEIGHTS_FILE, Bundle, default_bundle_path, open_bundle, parse_manifest, verify_bundle
-from alterbute.errors import BundleError
 from tests.support.bundles import write_hollow_bundle
 
 
@@ -165,5 +165,5 @@ def test_no_bytes_crash_the_manifest_reader(text: bytes) -> None:
 
 def test_without_a_demo_bundle_the_error_says_where_one_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "is_file", lambda path: False)
-    with pytest.raises(BundleError, match="demo bundle.*--bundle"):
+    with pytest.raises(BundleError, match=r"demo bundle.*--bundle"):
         default_bundle_path()

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image, ImageCms
-
 from alterbute.errors import InputError
 from alterbute.images import Photo, Polarity, encode, load_mask, load_photo, load_reference, save
 from alterbute.images.header import read_header
 from alterbute.images.photo import Bytes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
 
 
 def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> Bytes:

@@ -6,11 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from alterbute.errors import BundleError, InputError
 from alterbute.prompt import MAX_PROMPT_BYTES, PromptTokenizer, unknown_words, vocabulary_warning
+from hypothesis import given
+from hypothesis import strategies as st
 
 WORDS = {"color": ("red", "blue"), "material": ("metal", "matte plastic")}
 
@@ -25,9 +24,7 @@ def tokenizer_json() -> bytes:
     model = models.BPE(vocab=vocabulary, merges=[], end_of_word_suffix="</w>", unk_token="<|endoftext|>")
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)])
     tokenizer.add_special_tokens(["<|startoftext|>", "<|endoftext|>"])
     tokenizer.enable_truncation(4)
     tokenizer.enable_padding(length=77)

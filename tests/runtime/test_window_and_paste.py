@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
-
 from alterbute.images import Box, Photo, cut, identity_box, object_box, paste_back, photo_box, reference_box
 from alterbute.images.photo import Bytes
 from alterbute.images.window import MAX_REFERENCE_ZOOM_OUT
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 @st.composite
@@ -35,7 +34,7 @@ def test_the_window_is_a_square_that_holds_the_whole_object(mask: Bytes, margin:
 def test_the_window_stays_in_the_photo_when_it_fits_and_covers_it_when_not(mask: Bytes, margin: float) -> None:
     box = photo_box(mask, margin)
     for start, end, length in ((box.top, box.bottom, mask.shape[0]), (box.left, box.right, mask.shape[1])):
-        assert (0 <= start and end <= length) if end - start <= length else (start <= 0 and end >= length)
+        assert (start >= 0 and end <= length) if end - start <= length else (start <= 0 and end >= length)
 
 
 @given(masks(), masks(), st.floats(1.0, 3.0))
@@ -63,9 +62,7 @@ def boxes(draw: st.DrawFn) -> tuple[Photo, Box]:
     height, width = draw(st.integers(32, 60)), draw(st.integers(32, 60))
     pixels = np.random.default_rng(draw(st.integers(0, 99))).integers(0, 256, (height, width, 3), np.uint8)
     top, left, side = draw(st.integers(-40, height - 1)), draw(st.integers(-40, width - 1)), draw(st.integers(41, 120))
-    return Photo(pixels=pixels, alpha=pixels[:, :, 0].copy()), Box(
-        top=top, left=left, bottom=top + side, right=left + side
-    )
+    return Photo(pixels=pixels, alpha=pixels[:, :, 0].copy()), Box(top=top, left=left, bottom=top + side, right=left + side)
 
 
 @given(boxes())

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_
 
 Record = TypeVar("Record")
 
-Json: TypeAlias = bool | int | float | str | None | list[Any] | dict[str, Any]
+Json: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
 
 
 class KeyFault(ValueError):

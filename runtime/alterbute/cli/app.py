@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -10,36 +10,33 @@ from alterbute.cli.edit import edit
 from alterbute.cli.inspect import inspect
 from alterbute.cli.verify import verify
 
-VERBS = (edit, inspect, verify)
+VERBS: Final = (edit, inspect, verify)
 
 
 def build_app() -> typer.Typer:
     """The command with its verbs."""
     app = typer.Typer(
         help="Edit an object's colour, material or texture in a photo; the background stays bit for bit.",
-        context_settings={"auto_envvar_prefix": "ALTERBUTE", "help_option_names": ["-h", "--help"]},
-        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
-    app.callback()(_options)
+    app.callback(invoke_without_command=True)(_options)
     for verb in VERBS:
-        app.command()(verb)
+        # On the verbs only: a deployment may well set ALTERBUTE_VERSION, and must not get `--version` for it.
+        app.command(context_settings={"auto_envvar_prefix": f"ALTERBUTE_{verb.__name__.upper()}"})(verb)
     return app
 
 
 def _options(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
-    ] = False,
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    pass
+    if version:
+        from importlib.metadata import version as installed_version
 
-
-def _print_version(is_asked: bool) -> None:
-    if is_asked:
-        from importlib.metadata import version
-
-        typer.echo(f"alterbute {version('alterbute')}")
+        typer.echo(f"alterbute {installed_version('alterbute')}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())

@@ -31,9 +31,7 @@ MAX_SIDE: Final = 8192
 # An uncompressed RGBA picture of MAX_PIXELS, and room for its metadata.
 MAX_FILE_BYTES: Final = 4 * MAX_PIXELS + (4 << 20)
 _MAX_ICC_BYTES: Final = 1 << 20
-_OPEN_FLAGS: Final = (
-    os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-)
+_OPEN_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _MODES: Final = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 _ORIENTATION_TAG: Final = 0x0112
 _SAVE_AS: Final = "save it as an 8-bit RGB PNG, JPEG or WebP"
@@ -73,23 +71,16 @@ def _read_file(path: object, param: str) -> bytes:
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
     except (OSError, ValueError) as fault:
-        raise InputError(
-            f"the {param} {str(path)!r} cannot be read ({getattr(fault, 'strerror', None) or fault})",
-            "a PNG, JPEG or WebP file",
-            "check the path",
-            param,
-            f"{param}_unreadable",
-        ) from None
+        raise _path_error(path, param, f"cannot be read ({getattr(fault, 'strerror', None) or fault})") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _path_error(path, param, "is not a file")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise InputError(
-                f"the {param} {str(path)!r} is not a file",
-                "a PNG, JPEG or WebP file",
-                "check the path",
-                param,
-                f"{param}_unreadable",
-            )
         return file.read(MAX_FILE_BYTES + 1)
+
+
+def _path_error(path: str | Path, param: str, why: str) -> InputError:
+    return InputError(f"the {param} {str(path)!r} {why}", "a PNG, JPEG or WebP file", "check the path", param, f"{param}_unreadable")
 
 
 def _from_bytes(data: bytes, param: str) -> Photo:
@@ -120,7 +111,7 @@ def _from_bytes(data: bytes, param: str) -> Photo:
             return _from_pillow(image, param, is_jpeg=header.format == "JPEG")
     except InputError:
         raise
-    except Exception as fault:  # noqa: BLE001 - Pillow also raises ValueError, SyntaxError, struct.error...
+    except Exception as fault:  # Pillow also raises ValueError, SyntaxError, struct.error...
         is_cut = "truncated" in str(fault).lower()
         # Pillow names the in-memory file by its address here, which tells a user nothing.
         detail = "" if isinstance(fault, UnidentifiedImageError) else f" ({fault})"
@@ -208,7 +199,7 @@ def _orientation(image: Image) -> int | None:
 
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # noqa: BLE001 - broken EXIF must not cost the user the photo; viewers ignore it too
+    except Exception:  # broken EXIF must not cost the user the photo; viewers ignore it too
         return None
     turns = {
         2: Turn.FLIP_LEFT_RIGHT,

@@ -1,0 +1,121 @@
+"""`alterbute edit`: one photo, one prompt, one or more results; with no photo, the bundle's own sample."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import typer
+
+from alterbute.cli.progress import progress_bar
+from alterbute.errors import InputError
+
+if TYPE_CHECKING:
+    from alterbute import EditResult
+    from alterbute.bundle import Bundle
+    from alterbute.images import Photo
+    from alterbute.images.photo import Bytes
+    from alterbute.request import EditOptions
+
+_SAMPLE_PHOTO: Final = "sample/photo.png"
+_SAMPLE_MASK: Final = "sample/mask.png"
+_SAMPLE_PROMPT: Final = "sample/prompt.txt"
+
+
+def edit(
+    photo: Annotated[Path | None, typer.Argument(help="PNG, JPEG or WebP; the bundle's sample when left out.")] = None,
+    mask: Annotated[Path | None, typer.Option("--mask", "-m", help="The object: white, or transparent in a PNG.")] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help='What to change: "color: red; material: metal".')] = None,
+    reference: Annotated[Path | None, typer.Option(help="A picture whose object gives the identity; else the photo's own.")] = None,
+    reference_mask: Annotated[Path | None, typer.Option(help="The object in the reference.")] = None,
+    mask_polarity: Annotated[
+        Literal["auto", "alpha", "white", "black"], typer.Option(help="What masks mark: transparent, white or black pixels.")
+    ] = "auto",
+    bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="Bundle folder; else the demo bundle.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps; else the bundle's default.")] = None,
+    solver: Annotated[str | None, typer.Option(help="ddim, dpmpp_2m, ...; else the bundle's default.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Scale of text guidance; 1 turns it off.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same bytes; else a new one.")] = None,
+    count: Annotated[int, typer.Option(help="How many results, different in their noise.")] = 1,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="OUT.png or OUT.webp; else PHOTO-edited.png here.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Also write a before/after picture here.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.")] = False,
+) -> None:
+    """Change an object's colour, material or texture; the background stays bit for bit."""
+    from alterbute import Editor, EditRequest
+    from alterbute.bundle import default_bundle_path, open_bundle
+    from alterbute.images import check_output, load_mask, load_photo, load_reference, save
+
+    # Pillow grumbles about odd metadata of pictures that it reads well.
+    warnings.filterwarnings("ignore", module="PIL")
+
+    # Whatever can be wrong is found before an engine is opened: no error costs a wait or leaves a file.
+    options: EditOptions = {"steps": steps, "solver": solver, "guidance": guidance, "seed": seed, "count": count}
+    EditRequest(prompt=prompt or "", **options)
+    outputs, sheet = _name_outputs(photo, output, sheet, count)
+    for path in (*outputs, *([sheet] if sheet else [])):
+        check_output(path)
+    opened = open_bundle(bundle or default_bundle_path())
+    if photo is None:
+        picture, shown = _open_sample(opened, mask)
+        prompt = _sample_prompt(opened) if prompt is None else prompt
+    else:
+        picture = load_photo(photo)
+        shown = load_mask(mask, picture, mask_polarity)
+    if prompt is None:
+        raise InputError("there is no prompt", "what to change", 'give one, as --prompt "color: red"', "prompt", "prompt_missing")
+    identity = load_reference(reference, reference_mask, mask_polarity) if reference else (None, None)
+    if reference is None and reference_mask is not None:
+        raise InputError("there is a reference mask and no reference", "both", "give --reference", "reference", "reference_missing")
+
+    subject = Editor.open(opened.path).prepare(picture, shown, reference=identity[0], reference_mask=identity[1])
+    with progress_bar(is_wanted=not quiet) as progress:
+        results = subject.edit_many([prompt], progress=progress, **options)
+
+    lines = []
+    for result, path in zip(results, outputs, strict=True):
+        save(result.image, path)
+        lines.append(_report(result, path))
+    if sheet:
+        from alterbute.cli.sheet import make_sheet
+
+        captions = ["before", *(f"{prompt} (seed {result.seed})" for result in results)]
+        save(make_sheet(picture, shown, [result.image for result in results], captions), sheet)
+        lines.append(f"{sheet}: before and after")
+    for line in dict.fromkeys(line for result in results for line in result.warnings):
+        typer.echo(f"warning: {line}", err=True)
+    for line in lines if not quiet else []:
+        typer.echo(line)
+
+
+def _name_outputs(photo: Path | None, output: Path | None, sheet: Path | None, count: int) -> tuple[list[Path], Path | None]:
+    """One path per result, numbered when there are several; the sample also gets a sheet without being asked."""
+    first = output or Path(f"{photo.stem if photo else 'sample'}-edited.png")
+    if sheet is None and photo is None:
+        sheet = first.with_name(f"{first.stem}-sheet.png")
+    if count == 1:
+        return [first], sheet
+    return [first.with_name(f"{first.stem}-{number}{first.suffix}") for number in range(1, count + 1)], sheet
+
+
+def _open_sample(bundle: Bundle, mask: Path | None) -> tuple[Photo, Bytes]:
+    from alterbute.images import load_mask, load_photo
+
+    if mask is not None or not bundle.has(_SAMPLE_PHOTO):
+        raise InputError("there is no photo", "a PNG, JPEG or WebP file", "give one: alterbute edit PHOTO --mask MASK", "photo", "photo_missing")
+    photo = load_photo(bundle.read(_SAMPLE_PHOTO))
+    return photo, load_mask(bundle.read(_SAMPLE_MASK), photo)
+
+
+def _sample_prompt(bundle: Bundle) -> str | None:
+    """The first thing that the bundle says it knows, or what its maker wrote beside the sample."""
+    if bundle.has(_SAMPLE_PROMPT):
+        return bundle.read(_SAMPLE_PROMPT).decode("utf-8", "replace").strip()
+    known = ((name, values[0]) for name, values in (bundle.manifest.attributes or {}).items() if values)
+    return next((f"{name}: {value}" for name, value in known), None)
+
+
+def _report(result: EditResult, path: Path) -> str:
+    stages = ", ".join(f"{name} {seconds * 1000:.0f}" for name, seconds in result.timings.items())
+    return f"{path}: seed {result.seed}, {sum(result.timings.values()) * 1000:.0f} ms ({stages})"

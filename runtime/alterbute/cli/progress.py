@@ -1,0 +1,31 @@
+"""A progress bar for people; files and pipes get none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from alterbute.request import Progress, ProgressCallback
+
+
+@contextmanager
+def progress_bar(*, is_wanted: bool = True) -> Iterator[ProgressCallback | None]:
+    """A callback that moves a bar on stderr; None when stderr is no terminal or nobody wants it."""
+    if not (is_wanted and sys.stderr.isatty()):
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        tasks = {}
+
+        def advance(progress: Progress) -> None:
+            if progress.image not in tasks:
+                tasks[progress.image] = bar.add_task(f"image {progress.image + 1}", total=progress.steps)
+            bar.update(tasks[progress.image], completed=progress.step)
+
+        yield advance
