@@ -71,7 +71,7 @@ BAD_PICTURES = {
     "png cut": (to_bytes(noise(48, 64))[:3000], "is truncated"),
     "jpeg cut": (to_bytes(noise(48, 64), "JPEG")[:1500], "is truncated"),
     "webp cut": (to_bytes(noise(48, 64), "WEBP", lossless=True)[:3000], "is "),
-    "png with flipped bits": (RAMP[:80] + b"\xff\xff" + RAMP[82:], "is damaged"),
+    "png with a flipped bit": (RAMP[:80] + bytes([RAMP[80] ^ 16]) + RAMP[81:], "checksum"),
     "16-bit grey": (to_bytes(Image.fromarray(np.zeros((48, 64), np.uint16))), "16 bits"),
     "cmyk": (to_bytes(Image.fromarray(noise(48, 64)).convert("CMYK"), "JPEG"), "CMYK"),
     "animated png": (to_bytes(ANIMATION[0], save_all=True, append_images=ANIMATION[1:]), "animation of 3 frames"),

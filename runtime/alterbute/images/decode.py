@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alterbute.errors import InputError
-from alterbute.images.header import read_header
+from alterbute.images.header import has_damaged_chunk, read_header
 from alterbute.images.photo import Photo
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ def _from_bytes(data: bytes, param: str) -> Photo:
     if header.format == "JPEG" and header.channels == 4:
         raise _colour_error("CMYK", param)
     try:
+        if header.format == "PNG" and has_damaged_chunk(data):
+            raise OSError("a checksum is wrong")
         with Image.open(io.BytesIO(data), formats=[header.format]) as image:
             # Two parsers that disagree on the size mean a crafted file: the limit was checked on the other one.
             if image.size != (header.width, header.height):
