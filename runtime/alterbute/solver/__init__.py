@@ -1,0 +1,110 @@
+"""Solvers as data: a scheduler config, a solver's name and a number of steps become a list of small matrices.
+
+The numbers reproduce diffusers' schedulers (tests hold every trajectory to 1e-5) and no solver code runs while
+an image is denoised, in any language.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alterbute.errors import InputError
+from alterbute.solver.matrices import NOISE, OUTPUT, STATE_ROWS, dpmpp_2m, first_order
+from alterbute.solver.schedule import Grid, Schedule, make_schedule
+from alterbute.solver.scheduler import PREDICTION_TYPES, SPACINGS, Floats, Scheduler, read_scheduler
+
+__all__ = ["NOISE", "OUTPUT", "PREDICTION_TYPES", "SOLVERS", "SPACINGS", "STATE_ROWS", "SolverSteps", "solver_steps"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Solver:
+    """Grid and matrices of a solver. `eta` None means that the caller may choose it."""
+
+    grid: Grid
+    matrices: Callable[[Schedule, Scheduler, int, float], Floats]
+    eta: float | None = 0.0
+
+
+SOLVERS: Final[Mapping[str, _Solver]] = {
+    "ddim": _Solver(grid="ddim", matrices=first_order, eta=None),
+    "euler": _Solver(grid="euler", matrices=first_order),
+    "euler_a": _Solver(grid="euler_a", matrices=first_order, eta=1.0),
+    "dpmpp_2m": _Solver(grid="dpm", matrices=dpmpp_2m),
+    "dpmpp_2m_sde": _Solver(grid="dpm", matrices=dpmpp_2m, eta=1.0),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SolverSteps:
+    """A whole trajectory of n steps.
+
+    Args:
+        timestep: [n] f32, what the UNet is told at each step.
+        matrix: [n,K,K+2] f64, W of each step; columns are the K state rows, the UNet output, fresh noise.
+        level: [n,2] f64, signal and noise scale (a', s') of the level that each step reaches; (1, 0) at the last.
+        start: [2] f64, signal and noise scale of the first latent: `start[0] * photo + start[1] * noise`.
+    """
+
+    timestep: NDArray[np.float32]
+    matrix: Floats
+    level: Floats
+    start: Floats
+
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether any step draws fresh noise."""
+        return bool(self.matrix[:, :, NOISE].any())
+
+
+def solver_steps(
+    scheduler_config: Mapping[str, object],
+    solver: str,
+    steps: int,
+    *,
+    strength: float = 1.0,
+    eta: float = 0.0,
+    spacing: str | None = None,
+) -> SolverSteps:
+    """Compile a solver into data.
+
+    Args:
+        scheduler_config: A diffusers scheduler's own dictionary, of any class.
+        solver: One of SOLVERS.
+        steps: Steps from pure noise, 1..T; a `strength` below 1 runs the last of them only.
+        strength: SDEdit: 1 starts from noise, less starts from the photo under that share of the steps' noise.
+        eta: For `ddim`: 0 is deterministic, 1 draws as much fresh noise as DDPM.
+        spacing: One of SPACINGS; None takes the config's.
+
+    Raises:
+        InputError: an unknown solver or spacing; steps, strength or eta out of range.
+        BundleError: the config has a key or value that is not supported.
+    """
+    kind = SOLVERS.get(solver)
+    if kind is None:
+        raise _input_error("solver", solver, f"one of {', '.join(SOLVERS)}", "unknown")
+    if not 0 < strength <= 1:
+        raise _input_error("strength", strength, "more than 0, at most 1", "out_of_range")
+    if not 0 <= eta <= (1 if kind.eta is None else 0):
+        raise _input_error("eta", eta, "0 to 1 with ddim, 0 with every other solver", "out_of_range")
+    scheduler = read_scheduler(scheduler_config)
+    schedule = make_schedule(scheduler, kind.grid, steps, spacing)
+    first = steps - int(steps * strength)
+    if first == steps:
+        raise _input_error("strength", strength, f"at least {1 / steps:g} with {steps} steps", "out_of_range")
+    level = np.concatenate([schedule.here[first + 1 :], [[1.0, 0.0]]])
+    start = schedule.here[first] if strength < 1 else np.array([0.0, schedule.start_noise])
+    return SolverSteps(
+        timestep=schedule.timestep[first:],
+        matrix=kind.matrices(schedule, scheduler, first, eta if kind.eta is None else kind.eta),
+        level=level,
+        start=start,
+    )
+
+
+def _input_error(param: str, value: object, expected: str, code: str) -> InputError:
+    return InputError(f"{param} is {value!r}", expected, f"choose another {param}", param, f"{param}_{code}")
