@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +44,22 @@ def test_ids_fill_the_window_between_start_end_and_padding(tokenizer: PromptToke
     assert ids[0].tolist() == [0] + [1] * 11
     assert (ids[1] == 1).sum() == 8
     assert (ids[2] == 1).sum() == 1
+
+
+def test_ids_are_those_of_the_checkpoint_own_tokenizer(tmp_path: Path) -> None:
+    from tests.support.checkpoints import make_tokenizer
+
+    theirs = make_tokenizer(40)
+    theirs.save_pretrained(tmp_path)
+    ours = PromptTokenizer.from_bytes(
+        (tmp_path / "tokenizer.json").read_bytes(),
+        tokens=40,
+        start_id=theirs.bos_token_id,
+        end_id=theirs.eos_token_id,
+        pad_id=theirs.pad_token_id,
+    )
+    prompts = ["", "color: red; material: metal", "A  Shiny\tMUG, 7 of them!", "caf\u00e9 \u8d64 \U0001f600"]
+    assert np.array_equal(ours.encode(prompts), theirs(prompts, padding="max_length", return_tensors="np")["input_ids"])
 
 
 def test_a_prompt_over_the_window_is_refused_with_both_counts(tokenizer: PromptTokenizer) -> None:
