@@ -18,7 +18,8 @@ from alterbute.errors import BundleError
 SCHEMA_VERSION: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
 WEIGHTS_FILE: Final = "weights.bin"
-"""The one external data file that all graphs share."""
+"""The one external data file that all graphs share. Hand it to every ONNX Runtime session as bytes in memory:
+a session that was given any such table reads nothing else from disk, so a graph cannot point outside the bundle."""
 GRAPHS: Final = ("prompt", "identity", "scene", "step", "decode", "window", "paste")
 
 _EXPORT_AGAIN: Final = "export the bundle again with `alterbute-export bundle`"
