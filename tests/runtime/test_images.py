@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from alterbute.errors import InputError
-from alterbute.images import Photo, Polarity, encode, load_mask, load_photo, load_reference, save
+from alterbute.images import Photo, PictureSource, Polarity, encode, load_mask, load_photo, load_reference, save
 from alterbute.images.header import read_header
 from alterbute.images.photo import Bytes
 from hypothesis import given, settings
@@ -94,7 +95,31 @@ def test_metadata_is_not_carried_to_the_output() -> None:
 def test_a_camera_jpeg_with_a_second_picture_is_a_photo() -> None:
     first, second = Image.fromarray(noise(40, 48)), Image.fromarray(noise(40, 48, seed=1))
     data = to_bytes(first, "MPO", save_all=True, append_images=[second])
-    assert np.array_equal(load_photo(data).pixels, load_photo(to_bytes(first, "JPEG")).pixels)
+    alone = load_photo(to_bytes(first, "JPEG")).pixels
+    assert np.array_equal(load_photo(data).pixels, alone)
+    assert np.array_equal(load_photo(Image.open(io.BytesIO(data))).pixels, alone)
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [
+        (Image.open(io.BytesIO(to_bytes(noise(40, 48))[:2000])), "photo_undecodable"),
+        (Image.new("CMYK", (48, 40)), "photo_colour_model"),
+        (Image.new("I;16", (48, 40)), "photo_bit_depth"),
+        (Image.new("F", (48, 40)), "photo_bit_depth"),
+        (Image.new("RGB", (48, 31)), "photo_size_out_of_limits"),
+        (np.zeros((40, 48, 3), np.float32), "photo_bad_array"),
+        (np.zeros((40, 48, 3), np.uint16), "photo_bad_array"),
+        (np.zeros((3, 40, 48), np.uint8), "photo_bad_array"),
+        (np.zeros((0, 0, 3), np.uint8), "photo_size_out_of_limits"),
+        (None, "photo_type"),
+        ("a\0b", "photo_unreadable"),
+    ],
+)
+def test_what_a_program_passes_wrongly_is_refused_by_name(source: PictureSource, code: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_photo(source)
+    assert caught.value.code == code
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])

@@ -84,12 +84,12 @@ def _path_error(path: str | Path, param: str, why: str) -> InputError:
 
 
 def _from_bytes(data: bytes, param: str) -> Photo:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     if len(data) > MAX_FILE_BYTES:
         raise InputError(
             f"the {param} file is over {MAX_FILE_BYTES >> 20} MiB",
-            f"at most {MAX_PIXELS // 1_000_000} megapixels, compressed",
+            f"at most that, the size of {MAX_PIXELS // 1_000_000} uncompressed megapixels",
             "save it smaller",
             param,
             f"{param}_too_large",
@@ -110,29 +110,19 @@ def _from_bytes(data: bytes, param: str) -> Photo:
             # Two parsers that disagree on the size mean a crafted file: the limit was checked on the other one.
             if image.size != (header.width, header.height):
                 raise OSError("its size is told in two ways")
-            return _from_pillow(image, param, is_jpeg=header.format == "JPEG")
+            return _from_pillow(image, param)
     except InputError:
         raise
     except Exception as fault:  # Pillow also raises ValueError, SyntaxError, struct.error...
-        is_cut = "truncated" in str(fault).lower()
-        # Pillow names the in-memory file by its address here, which tells a user nothing.
-        detail = "" if isinstance(fault, UnidentifiedImageError) else f" ({fault})"
-        reason = "is truncated" if is_cut else f"is damaged{detail}"
-        raise InputError(
-            f"the {param} {reason}",
-            f"a complete {header.format} file",
-            "copy or save the file again",
-            param,
-            f"{param}_undecodable",
-        ) from None
+        raise _damage_error(fault, param) from None
 
 
-def _from_pillow(image: Image, param: str, *, is_jpeg: bool = False) -> Photo:
-    from PIL import Image as pillow
+def _from_pillow(image: Image, param: str) -> Photo:
+    from PIL.Image import Transpose
 
     _check_size(image.width, image.height, param)
     # A JPEG with several frames is a camera's: a preview, a depth map or a gain map follows the photo.
-    num_frames = 1 if is_jpeg else int(getattr(image, "n_frames", 1))
+    num_frames = 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
     if num_frames > 1:
         raise InputError(
             f"the {param} is an animation of {num_frames} frames",
@@ -147,9 +137,12 @@ def _from_pillow(image: Image, param: str, *, is_jpeg: bool = False) -> Photo:
         raise _colour_error(image.mode, param)
     icc = _usable_profile(image.info.get("icc_profile"))
     turn = _orientation(image)
-    image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    try:
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    except Exception as fault:  # an image that the caller opened is only now read from its file
+        raise _damage_error(fault, param) from None
     if turn is not None:
-        image = image.transpose(pillow.Transpose(turn))
+        image = image.transpose(Transpose(turn))
     return _from_array(np.asarray(image), param, icc)
 
 
@@ -184,6 +177,14 @@ def _check_size(width: int, height: int, param: str) -> None:
         param,
         f"{param}_size_out_of_limits",
     )
+
+
+def _damage_error(fault: Exception, param: str) -> InputError:
+    is_cut = "truncated" in str(fault).lower()
+    # Pillow names an in-memory file by its address, which tells a user nothing.
+    detail = "" if "<" in str(fault) else f" ({fault})"
+    seen = f"the {param} is truncated" if is_cut else f"the {param} is damaged{detail}"
+    return InputError(seen, "a complete picture file", "copy or save the file again", param, f"{param}_undecodable")
 
 
 def _depth_error(seen: str, param: str) -> InputError:
