@@ -56,9 +56,10 @@ class SolverSteps:
     start: Floats
 
     @property
-    def is_stochastic(self) -> bool:
-        """Whether any step draws fresh noise."""
-        return bool(self.matrix[:, :, NOISE].any())
+    def is_noisy(self) -> NDArray[np.bool_]:
+        """[n] bool, the steps that draw fresh noise."""
+        noisy: NDArray[np.bool_] = self.matrix[:, :, NOISE].any(axis=1)
+        return noisy
 
 
 def solver_steps(

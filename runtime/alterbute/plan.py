@@ -1,0 +1,92 @@
+"""An edit compiled to data before it starts: what the lane does at each step, with nothing left to decide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alterbute.bundle import Manifest
+from alterbute.errors import BundleError
+from alterbute.guidance import Row, guidance_rows
+from alterbute.request import EditRequest
+from alterbute.solver import STATE_ROWS, solver_steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Plan:
+    """One image of a request, for n steps.
+
+    Args:
+        timestep: [n] f32, what the UNet is told.
+        matrix: [n,K,K+2] f32, the solver's matrices.
+        level: [n,2] f32, signal and noise scale that each step reaches.
+        start: Signal and noise scale of the first latent.
+        rows: The UNet rows of each step.
+        is_noisy: [n] bool, the steps that take fresh noise.
+        identity_scale: How strongly the identity speaks.
+        guidance_rescale: How far guidance is pulled back to the prompt row's spread; 0 is off.
+        keeps_background: Whether the photo's latent is put back outside the mask after every step.
+        seed: Key of the noise.
+        image: Index of the image within its request, part of the noise's counter.
+    """
+
+    timestep: NDArray[np.float32]
+    matrix: NDArray[np.float32]
+    level: NDArray[np.float32]
+    start: tuple[float, float]
+    rows: tuple[tuple[Row, ...], ...]
+    is_noisy: NDArray[np.bool_]
+    identity_scale: float
+    guidance_rescale: float
+    keeps_background: bool
+    seed: int
+    image: int
+
+    @property
+    def steps(self) -> int:
+        """How many launches this image takes part in."""
+        return len(self.timestep)
+
+
+def make_plan(request: EditRequest, manifest: Manifest, *, seed: int, image: int) -> Plan:
+    """Compile one image of a request.
+
+    Args:
+        request: What is asked; None fields take the bundle's defaults.
+        manifest: The bundle's.
+        seed: The request's seed, or the one drawn for it.
+        image: 0..count-1.
+
+    Raises:
+        InputError: an unknown solver, or steps or guidance that this bundle cannot do.
+        BundleError: the bundle's scheduler config, or its solver state, is not supported.
+    """
+    if manifest.state_rows != STATE_ROWS:
+        raise BundleError(
+            f"the bundle's step graph has {manifest.state_rows} state rows", f"{STATE_ROWS}", "export the bundle again with this version"
+        )
+    defaults = manifest.defaults
+    solved = solver_steps(
+        manifest.scheduler,
+        request.solver or defaults.solver,
+        request.steps or defaults.steps,
+        spacing=defaults.spacing,
+    )
+    scale = manifest.guidance.scale if request.guidance is None else float(request.guidance)
+    rows = guidance_rows(scale, manifest.guidance.forms)
+    return Plan(
+        timestep=solved.timestep,
+        matrix=solved.matrix.astype(np.float32),
+        level=solved.level.astype(np.float32),
+        start=(float(solved.start[0]), float(solved.start[1])),
+        rows=(rows,) * len(solved.timestep),
+        is_noisy=solved.is_noisy,
+        identity_scale=float(request.identity_scale),
+        guidance_rescale=0.0,
+        # A UNet that sees the masked photo was trained to keep it; one that sees only the latent cannot.
+        keeps_background="masked_photo" not in manifest.scene,
+        seed=seed,
+        image=image,
+    )
