@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 import torch
+from alterbute.bundle import TensorSpec
 from torch import nn
+
+from alterbute_export.graphs.spec import GraphSpec, draw_index, draw_uniform, edge
 
 STATE_ROWS: Final = 4
 """K: the latent and three auxiliary rows hold every solver that is named in the design."""
@@ -95,6 +98,62 @@ class CollageResidual(nn.Module):
         photo = scene.narrow(1, self.photo, self.channels)
         reference = scene.narrow(1, self.reference, self.channels)
         return mask * reference + (1 - mask) * photo
+
+
+def step_spec(
+    graph: StepGraph, *, channels: int, scene: int, stride: int, text: tuple[int, int], identity: tuple[int | str, ...]
+) -> GraphSpec:
+    """The step graph, ready to export.
+
+    Args:
+        graph: The module.
+        channels: Latent channels C.
+        scene: Scene channels Cs.
+        stride: Latent cells per cell of the UNet's deepest level: h and w are multiples of it.
+        text: Tokens and width `(T, D)` of the prompt; T is the longest prompt and stays free.
+        identity: Shape of one row's identity, `(Ti, D)` for tokens.
+    """
+    tokens, dim = text
+    latent: tuple[int | str, ...] = (channels, "h", "w")
+    inputs: tuple[TensorSpec, ...] = (
+        edge("state", "float32", "B", STATE_ROWS, *latent),
+        edge("noise", "float32", "B", *latent),
+        edge("timestep", "float32", "B"),
+        edge("solver", "float32", "B", STATE_ROWS, STATE_ROWS + 2),
+        edge("reinject", "float32", "B", 2),
+        edge("background", "float32", "B", *latent),
+        edge("background_noise", "float32", "B", *latent),
+        edge("keep", "float32", "B", 1, "h", "w"),
+        edge("scene", "float32", "B", scene, "h", "w"),
+        edge("owner", "int64", "N"),
+        edge("guidance", "float32", "B", "N"),
+        edge("source_on", "float32", "N"),
+        edge("text", "float32", "N", "T", dim),
+        edge("identity", "float32", "N", *identity),
+        edge("identity_scale", "float32", "N"),
+        edge("guidance_rescale", "float32", "B"),
+        edge("rescale_row", "int64", "B"),
+    )
+    return GraphSpec(
+        name="step",
+        graph=graph,
+        reference=graph,
+        inputs=inputs,
+        outputs=(edge("next_state", "float32", "B", STATE_ROWS, *latent),),
+        trace_sizes={"B": 2, "N": 3, "T": tokens - 1, "h": 2 * stride, "w": 3 * stride},
+        check_sizes=(
+            {"B": 1, "N": 2, "T": tokens, "h": 4 * stride, "w": 4 * stride},
+            {"B": 3, "N": 7, "T": tokens // 2, "h": 2 * stride, "w": 2 * stride},
+        ),
+        draw={
+            "timestep": draw_uniform(0, 999),
+            "owner": draw_index("B"),
+            "rescale_row": draw_index("N"),
+            "keep": draw_uniform(0, 1),
+            "source_on": draw_uniform(0, 1),
+            "guidance_rescale": draw_uniform(0, 1),
+        },
+    )
 
 
 def _rescale(guided: torch.Tensor, chosen: torch.Tensor, amount: torch.Tensor) -> torch.Tensor:

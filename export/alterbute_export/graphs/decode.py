@@ -1,0 +1,49 @@
+"""The decode graph: a clean latent to the edited window's pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from alterbute_export.graphs.pixels import to_bytes
+from alterbute_export.graphs.scene import vae_scaling
+from alterbute_export.graphs.spec import GraphSpec, edge
+
+
+class DecodePixels(nn.Module):
+    """The VAE's decoder, up to pixels that are not yet rounded."""
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.decoder, self.post_quant_conv = vae.decoder, vae.post_quant_conv
+        self.shift, self.scale = vae_scaling(vae)
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        """`[B,C,h,w]` f32 to `[B,S,S,3]` f32 in [0,255]."""
+        latent = latent / self.scale + self.shift
+        if self.post_quant_conv is not None:
+            latent = self.post_quant_conv(latent)
+        return to_bytes(self.decoder(latent))
+
+
+class DecodeGraph(DecodePixels):
+    """`DecodePixels`, rounded half to even as numpy and torch round."""
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        """`[B,C,h,w]` f32 to `[B,S,S,3]` uint8 RGB."""
+        return super().forward(latent).round().to(torch.uint8)
+
+
+def decode_spec(vae: Any, cells: int) -> GraphSpec:
+    """The decode graph; `cells` is the side of the latent at the checkpoint's resolution."""
+    return GraphSpec(
+        name="decode",
+        graph=DecodeGraph(vae),
+        reference=DecodePixels(vae),
+        inputs=(edge("latent", "float32", "B", int(vae.config.latent_channels), "h", "w"),),
+        outputs=(edge("image", "uint8", "B", "S", "S", 3),),
+        trace_sizes={"B": 2, "h": cells, "w": cells + 1},
+        check_sizes=({"B": 1, "h": cells, "w": cells}, {"B": 3, "h": cells // 2, "w": cells // 2}),
+    )

@@ -1,0 +1,99 @@
+"""What the exporter needs to know of one graph: its torch module, its edges, and how to draw inputs for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from alterbute.bundle import TensorSpec
+from numpy.typing import NDArray
+from torch import nn
+
+Array: TypeAlias = NDArray[Any]
+Sizes: TypeAlias = Mapping[str, int]
+Draw: TypeAlias = Callable[[np.random.Generator, tuple[int, ...], Sizes], Array]
+"""Makes one input from a generator, the input's shape, and the sizes of all free dimensions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphSpec:
+    """One graph to be written.
+
+    Args:
+        name: The graph's name in the manifest; its file is `<name>.onnx`.
+        graph: The torch module to trace, or the graph in ONNX's own text form when it is written by hand.
+        reference: What the graph must compute: a callable over torch tensors, in the order of `inputs`, that returns
+            a tensor for each output. A uint8 picture may be returned unrounded, as f32 in [0,255]: it is compared
+            with what the graph feeds its Round node.
+        inputs: Edges in the order of the module's arguments.
+        outputs: Edges in the order of its results.
+        trace_sizes: Free dimensions for tracing, each with its own value, so that none are taken for equal.
+        check_sizes: Free dimensions for the parity runs: at least two sets, with different batch sizes.
+        draw: How to draw inputs that are not plain noise, by name.
+    """
+
+    name: str
+    graph: nn.Module | str
+    reference: Callable[..., Any]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    trace_sizes: Sizes
+    check_sizes: tuple[Sizes, ...]
+    draw: Mapping[str, Draw] = field(default_factory=dict)
+
+
+def edge(name: str, dtype: str, *shape: int | str) -> TensorSpec:
+    """One input or output; a string dimension is a free one."""
+    return TensorSpec(name=name, dtype=dtype, shape=shape)
+
+
+def draw_inputs(spec: GraphSpec, sizes: Sizes, seed: int) -> dict[str, Array]:
+    """Random inputs of one size: noise for f32, bytes for uint8, or what the spec's own `draw` says."""
+    generator = np.random.default_rng(seed)
+    inputs = {}
+    for tensor in spec.inputs:
+        shape = tuple(sizes[size] if isinstance(size, str) else size for size in tensor.shape)
+        draw = spec.draw.get(tensor.name) or _DRAWS[tensor.dtype]
+        inputs[tensor.name] = np.ascontiguousarray(draw(generator, shape, sizes), dtype=tensor.dtype)
+    return inputs
+
+
+def draw_mask(generator: np.random.Generator, shape: tuple[int, ...], sizes: Sizes) -> Array:
+    """A random rectangle of 255 in each picture of `[..., H, W]`, 0 elsewhere."""
+    mask = np.zeros(shape, np.uint8)
+    for picture in mask.reshape(-1, *shape[-2:]):
+        top, left = (int(generator.integers(0, size // 2)) for size in picture.shape)
+        height, width = (int(generator.integers(size // 4, size // 2)) + 1 for size in picture.shape)
+        picture[top : top + height, left : left + width] = 255
+    return mask
+
+
+def draw_index(limit: int | str) -> Draw:
+    """Integers in [0, limit); a string limit is the value of that free dimension."""
+
+    def draw(generator: np.random.Generator, shape: tuple[int, ...], sizes: Sizes) -> Array:
+        return generator.integers(0, sizes[limit] if isinstance(limit, str) else limit, shape)
+
+    return draw
+
+
+def draw_uniform(low: float, high: float) -> Draw:
+    """Numbers in [low, high)."""
+
+    def draw(generator: np.random.Generator, shape: tuple[int, ...], sizes: Sizes) -> Array:
+        return generator.uniform(low, high, shape)
+
+    return draw
+
+
+def _noise(generator: np.random.Generator, shape: tuple[int, ...], sizes: Sizes) -> Array:
+    return generator.standard_normal(shape)
+
+
+def _bytes(generator: np.random.Generator, shape: tuple[int, ...], sizes: Sizes) -> Array:
+    return generator.integers(0, 256, shape)
+
+
+_DRAWS: dict[str, Draw] = {"float32": _noise, "uint8": _bytes}

@@ -1,0 +1,85 @@
+"""Filling the runtime's manifest from a checkpoint and the graphs that were written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from alterbute.bundle import (
+    SCHEMA_VERSION,
+    Graph,
+    Guidance,
+    Identity,
+    Manifest,
+    Parity,
+    Text,
+    Variant,
+    describe_files,
+    write_manifest,
+)
+
+from alterbute_export.checkpoint import Checkpoint, hash_weights
+from alterbute_export.families.base import Models
+from alterbute_export.graphs.spec import GraphSpec
+from alterbute_export.graphs.step import STATE_ROWS
+from alterbute_export.settings import scene_channels
+
+_PRODUCERS: Final = ("alterbute", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
+
+
+def describe_graph(spec: GraphSpec, parity: Parity) -> Graph:
+    """The manifest's entry of one written graph."""
+    variant = Variant(backend="onnxruntime", file=f"{spec.name}.onnx")
+    return Graph(variants=(variant,), inputs=spec.inputs, outputs=spec.outputs, parity=parity)
+
+
+def finish_bundle(
+    folder: Path,
+    checkpoint: Checkpoint,
+    models: Models,
+    *,
+    text: Text,
+    identity: Identity | None,
+    graphs: Mapping[str, Graph],
+) -> Manifest:
+    """Write `manifest.json` over the files that are in `folder`, and return what it says."""
+    settings = checkpoint.settings
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=settings.name,
+        family=settings.family,
+        resolution=settings.resolution,
+        latent_channels=models.latent_channels,
+        latent_factor=models.factor,
+        scene_channels=scene_channels(settings, models.latent_channels),
+        state_rows=STATE_ROWS,
+        latent_mask=settings.latent_mask,
+        residual=settings.residual,
+        scene=settings.scene,
+        mask=settings.mask,
+        scheduler=checkpoint.scheduler,
+        guidance=Guidance(forms=("none", "text"), scale=settings.guidance.scale),
+        defaults=settings.defaults,
+        text=text,
+        identity=identity,
+        attributes=settings.attributes,
+        graphs=graphs,
+        files=describe_files(folder),
+        producer=name_producers(),
+        checkpoint=hash_weights(checkpoint),
+    )
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def name_producers() -> dict[str, str]:
+    """Versions of what made the bundle; a local build tag such as `+cpu` is left out."""
+    versions = {}
+    for name in _PRODUCERS:
+        try:
+            versions[name] = version(name).split("+", maxsplit=1)[0]
+        except PackageNotFoundError:
+            continue
+    return versions

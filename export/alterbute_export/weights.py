@@ -1,0 +1,81 @@
+"""`weights.bin`: the external data that all graphs of a bundle share, each tensor stored once."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx_ir as ir
+from alterbute.bundle import WEIGHTS_FILE
+from numpy.typing import NDArray
+
+INLINE_LIMIT_BYTES: Final = 1024
+"""Smaller tensors stay in the graph file: shapes and norms, which loaders want to see without the weights."""
+_ALIGNMENT: Final = 64
+
+
+class WeightStore:
+    """Appends tensors to the weights file, and knows which content is already there.
+
+    Args:
+        folder: The bundle's folder; the file is created in it.
+        half: Store fp32 tensors as fp16 where that loses nothing, which is so for weights that were fp16 on disk.
+    """
+
+    def __init__(self, folder: Path, *, half: bool) -> None:
+        self.path = folder / WEIGHTS_FILE
+        self.path.touch()
+        self._half = half
+        self._offsets: dict[tuple[str, int], int] = {}
+
+    def move_out(self, model: ir.Model) -> None:
+        """Replace the model's large initialisers by references into the weights file, in their order."""
+        casts: list[ir.Node] = []
+        for name, value in list(model.graph.initializers.items()):
+            tensor = value.const_value
+            if tensor is None or tensor.nbytes < INLINE_LIMIT_BYTES:
+                continue
+            array = np.ascontiguousarray(tensor.numpy())
+            halved = array.astype(np.float16) if self._half and array.dtype == np.float32 else None
+            if halved is not None and np.array_equal(halved.astype(np.float32), array):
+                casts.append(_widen(value))
+                array = halved
+            value.const_value = self._store(name, array)
+            value.dtype = value.const_value.dtype
+        if casts:
+            model.graph.insert_before(model.graph[0], casts)
+
+    def _store(self, name: str, array: NDArray[np.generic]) -> ir.ExternalTensor:
+        data = array.tobytes()
+        key = (hashlib.sha256(data).hexdigest(), len(data))
+        if key not in self._offsets:
+            self._offsets[key] = self._append(data)
+        return ir.ExternalTensor(
+            WEIGHTS_FILE,
+            self._offsets[key],
+            len(data),
+            ir.DataType.from_numpy(array.dtype),
+            shape=ir.Shape(array.shape),
+            name=name,
+            base_dir=self.path.parent,
+        )
+
+    def _append(self, data: bytes) -> int:
+        with self.path.open("ab") as file:
+            file.write(bytes(-file.tell() % _ALIGNMENT))
+            offset = file.tell()
+            file.write(data)
+        return offset
+
+
+def _widen(value: ir.Value) -> ir.Node:
+    """A Cast to fp32 behind an initialiser that becomes fp16; loaders fold it when they open the graph."""
+    name = f"{value.name}_fp32"
+    cast = ir.node("Cast", [value], attributes={"to": int(ir.DataType.FLOAT)}, name=f"cast_{value.name}")
+    cast.outputs[0].name = name
+    for node, index in list(value.uses()):
+        if node is not cast:
+            node.replace_input_with(index, cast.outputs[0])
+    return cast
