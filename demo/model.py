@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderDC, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -22,10 +22,11 @@ SCHEDULER = {"num_train_timesteps": 1000, "beta_schedule": "scaled_linear", "bet
              "clip_sample": False, "set_alpha_to_one": True, "timestep_spacing": "trailing", "rescale_betas_zero_snr": False}
 
 
-def make_vae() -> AutoencoderTiny:
-    """Norm-free and mostly at 16x16: four times cheaper on a CPU than AutoencoderKL of the same size."""
-    return AutoencoderTiny(encoder_block_out_channels=(32, 32, 32), decoder_block_out_channels=(32, 32, 32), num_encoder_blocks=(0, 1, 3),
-                           num_decoder_blocks=(3, 1, 0), latent_channels=LATENTS, scaling_factor=1.0)
+def make_vae() -> AutoencoderDC:
+    """Space-to-channel autoencoder (DC-AE): no convolution at full resolution is wide, and its linear path can hold a PCA."""
+    return AutoencoderDC(latent_channels=LATENTS, encoder_block_out_channels=(32, 32, 64), decoder_block_out_channels=(32, 32, 64),
+                         encoder_layers_per_block=(0, 1, 1), decoder_layers_per_block=(0, 2, 3), encoder_qkv_multiscales=((), (), ()),
+                         decoder_qkv_multiscales=((), (), ()), encoder_out_shortcut=False, decoder_in_shortcut=False, scaling_factor=1.0)
 
 
 def make_unet() -> UNet2DConditionModel:
@@ -96,7 +97,7 @@ def half(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.to(torch.float16).contiguous() if value.is_floating_point() else value for key, value in state.items()}
 
 
-def save_checkpoint(folder: Path, editor: Editor, vae: AutoencoderTiny, tokenizer: Any, extra: dict[str, Any]) -> None:
+def save_checkpoint(folder: Path, editor: Editor, vae: AutoencoderDC, tokenizer: Any, extra: dict[str, Any]) -> None:
     """Write the diffusers folder, fp16 on disk. `extra` goes into alterbute.json."""
     clean = make_unet()
     own = clean.state_dict()
@@ -109,7 +110,7 @@ def save_checkpoint(folder: Path, editor: Editor, vae: AutoencoderTiny, tokenize
     DDIMScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
     save_file(half(adapter_state(editor.unet)), folder / "ip_adapter.safetensors")
     index = {"_class_name": "StableDiffusionInpaintPipeline", "_diffusers_version": "0.42.1", "unet": ["diffusers", "UNet2DConditionModel"],
-             "vae": ["diffusers", "AutoencoderTiny"], "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
+             "vae": ["diffusers", "AutoencoderDC"], "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
              "image_encoder": ["transformers", "CLIPVisionModelWithProjection"], "scheduler": ["diffusers", "DDIMScheduler"]}
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     (folder / "alterbute.json").write_text(json.dumps(extra, indent=2) + "\n")

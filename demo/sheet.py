@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny, DDIMScheduler
+from diffusers import AutoencoderDC, DDIMScheduler
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -28,7 +28,7 @@ def sample(editor: Editor, scene: Tensor, text: Tensor, null_text: Tensor, embed
     return x
 
 
-def pixels(vae: AutoencoderTiny, latents: Tensor) -> np.ndarray:
+def pixels(vae: AutoencoderDC, latents: Tensor) -> np.ndarray:
     with torch.no_grad():
         out = vae.decode(latents.float()).sample
     return np.clip(np.rint(out.permute(0, 2, 3, 1).numpy() * 127.5 + 127.5), 0, 255).astype(np.uint8)

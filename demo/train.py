@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from diffusers import AutoencoderTiny, DDIMScheduler
+from diffusers import AutoencoderDC, DDIMScheduler
 from torch import Tensor
 
 from demo.data import Shard, load_shards
@@ -34,7 +34,7 @@ def to_unit(pixels: np.ndarray) -> Tensor:
 
 
 @torch.no_grad()
-def encode_latents(vae: AutoencoderTiny, shard: Shard, path: Path) -> dict[str, Tensor]:
+def encode_latents(vae: AutoencoderDC, shard: Shard, path: Path) -> dict[str, Tensor]:
     """Encode every photo, holed photo and reference once: half-precision latents [N,16,16,16]; kept in `path`."""
     if path.exists():
         return dict(torch.load(path, weights_only=True))
@@ -44,11 +44,23 @@ def encode_latents(vae: AutoencoderTiny, shard: Shard, path: Path) -> dict[str, 
         photo, mask = to_unit(shard.photo[cut]), torch.from_numpy(shard.mask[cut]).float()[:, None] / 255
         reference = to_unit(shard.reference[cut]) * (torch.from_numpy(shard.reference_mask[cut])[:, None] > 0)
         for name, picture in (("photo", photo), ("masked", photo * (1 - mask)), ("reference", reference)):
-            parts[name].append(vae.encode(picture).latents.half())
+            parts[name].append(vae.encode(picture).latent.half())
         parts["mask"].append(F.avg_pool2d(mask, 4).half())
     latents = {name: torch.cat(tensors) for name, tensors in parts.items()}
     torch.save(latents, path)
     return latents
+
+
+@torch.no_grad()
+def visibility(vae: AutoencoderDC, latent: Tensor) -> Tensor:
+    """How much each latent channel moves the picture, as loss weights [1,C,1,1] of mean 1.
+
+    Unit-variance channels differ tenfold in what they change on the screen; the root keeps the fine ones from being ignored.
+    """
+    base = vae.decode(latent).sample
+    moved = [(vae.decode(latent + 0.5 * F.one_hot(torch.tensor(c), latent.shape[1])[None, :, None, None]).sample - base).square().mean() for c in range(latent.shape[1])]
+    weight = torch.stack(moved).sqrt()
+    return (weight / weight.mean())[None, :, None, None]
 
 
 def scene_of(latents: dict[str, Tensor], index: Tensor) -> Tensor:
@@ -70,12 +82,13 @@ class Trainer:
         self.folder, self.rank, self.world = folder, rank, world
         self.shard = load_shards(shards)
         self.held = len(self.shard.photo) // 50
-        self.vae = AutoencoderTiny.from_pretrained(folder / "vae")
+        self.vae = AutoencoderDC.from_pretrained(folder / "vae")
         if rank == 0:
             encode_latents(self.vae, self.shard, folder / "latents.pt")
         if world > 1:
             dist.barrier()
         self.latents = encode_latents(self.vae, self.shard, folder / "latents.pt")
+        self.channel_weight = visibility(self.vae, self.latents["photo"][:64].float())
         self.tokenizer = make_tokenizer()
         self.editor = Editor(len(self.tokenizer), self.tokenizer.bos_token_id, self.tokenizer.eos_token_id)
         self.average = {key: value.detach().clone() for key, value in self.editor.state_dict().items()}
@@ -119,9 +132,12 @@ class Trainer:
         level = self.cumulative[timestep][:, None, None, None]
         noise = torch.randn(clean.shape, generator=generator)
         out = self.editor(level.sqrt() * clean + (1 - level).sqrt() * noise, timestep, scene, text, embeds)
-        weight = 0.1 + scene[:, :1]
-        error = (out - clean)
-        return (weight * (error.square() + 0.2 * error.abs())).sum() / (weight.sum() * clean.shape[1])
+        return self.weighted(out - clean, scene)
+
+    def weighted(self, error: Tensor, scene: Tensor) -> Tensor:
+        """Squared plus a little absolute error, weighted by the mask and by how visible each latent channel is."""
+        weight = (0.1 + scene[:, :1]) * self.channel_weight
+        return (weight * (error.square() + 0.2 * error.abs())).sum() / weight.expand_as(error).sum()
 
     def train(self, minutes: float) -> None:
         begin, last, running = time.monotonic() - self.spent, self.spent, 0.0
@@ -179,9 +195,7 @@ class Trainer:
         self.draw(np.arange(0, self.held, max(1, self.held // 24))[:24])
         self.editor.load_state_dict(own)
         scene = scene_of(self.latents, torch.from_numpy(index))
-        error = collage(scene) - self.latents["photo"][: len(index)].float()
-        weight = 0.1 + scene[:, :1]
-        base = (weight * (error.square() + 0.2 * error.abs())).sum() / (weight.sum() * error.shape[1])
+        base = self.weighted(collage(scene) - self.latents["photo"][: len(index)].float(), scene)
         return {"validation": round(float(loss), 4), "unchanged": round(float(base), 4)}
 
     def draw(self, index: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Stage 1: the autoencoder. Plain latents with a little noise and no KL: a sampled posterior collapsed the chroma channels.
+"""Stage 1: the autoencoder, started at a PCA. Plain latents with a little noise and no KL: a sampled posterior collapsed the chroma channels.
 
 Loss: L1 + 2 MSE + gradients + 4x4-pooled colour, heavier inside the object, and a pull of every latent channel towards
 zero mean and unit variance, so that the scaling factor is exactly 1 and no channel drowns in the diffusion noise.
@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderTiny
+from diffusers import AutoencoderDC
 from torch import Tensor
 
 from demo.data import Shard, load_shards
 from demo.model import make_vae
+from demo.pca import start_from_pca
 
-BATCH, LEARNING_RATE, NOISE = 16, 2e-3, 0.05
+BATCH, LEARNING_RATE, NOISE = 16, 1e-3, 0.05
 
 
 def pictures(shard: Shard, index: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -48,10 +49,13 @@ def spread(latent: Tensor) -> Tensor:
     return latent.mean((0, 2, 3)).square().mean() + (latent.var((0, 2, 3)) - 1).square().mean()
 
 
-def train(folder: Path, shards: Path, minutes: float) -> AutoencoderTiny:
+def train(folder: Path, shards: Path, minutes: float) -> AutoencoderDC:
     """Train for `minutes` (resumes from folder/vae.pt) and return the autoencoder."""
     torch.manual_seed(0)
-    vae, state_path = make_vae().to(memory_format=torch.channels_last), folder / "vae.pt"
+    vae, state_path = make_vae(), folder / "vae.pt"
+    shard = load_shards(shards)
+    held = len(shard.photo) // 50
+    start_from_pca(vae, *pictures(shard, np.arange(held, held + 512), np.random.default_rng(0)))
     optimizer = torch.optim.AdamW(vae.parameters(), lr=LEARNING_RATE, weight_decay=1e-3, betas=(0.9, 0.98))
     spent, step = 0.0, 0
     if state_path.exists():
@@ -59,8 +63,6 @@ def train(folder: Path, shards: Path, minutes: float) -> AutoencoderTiny:
         vae.load_state_dict(saved["vae"])
         optimizer.load_state_dict(saved["optimizer"])
         spent, step = saved["spent"], saved["step"]
-    shard = load_shards(shards)
-    held = len(shard.photo) // 50
     rng = np.random.default_rng(step)
     begin, last, running = time.monotonic() - spent, 0.0, 0.0
     while (spent := time.monotonic() - begin) < minutes * 60:
@@ -68,7 +70,7 @@ def train(folder: Path, shards: Path, minutes: float) -> AutoencoderTiny:
         for group in optimizer.param_groups:
             group["lr"] = rate
         picture, weight = pictures(shard, rng.integers(held, len(shard.photo), BATCH), rng)
-        latent = vae.encode(picture.contiguous(memory_format=torch.channels_last)).latents
+        latent = vae.encode(picture).latent
         out = vae.decode(latent + NOISE * torch.randn_like(latent)).sample
         loss = loss_of(out, picture, weight) + 0.02 * spread(latent)
         optimizer.zero_grad(set_to_none=True)
@@ -86,11 +88,11 @@ def train(folder: Path, shards: Path, minutes: float) -> AutoencoderTiny:
 
 
 @torch.no_grad()
-def quality(vae: AutoencoderTiny, shard: Shard, index: np.ndarray) -> tuple[float, float]:
+def quality(vae: AutoencoderDC, shard: Shard, index: np.ndarray) -> tuple[float, float]:
     """PSNR of the round trip in dB: (whole picture, inside the mask), on held-out photos."""
     photo = torch.from_numpy(shard.photo[index]).permute(0, 3, 1, 2).float() / 127.5 - 1
     mask = torch.from_numpy(shard.mask[index]).float()[:, None] / 255
-    error = ((vae.decode(vae.encode(photo).latents).sample.clamp(-1, 1) - photo) / 2).square()
+    error = ((vae.decode(vae.encode(photo).latent).sample.clamp(-1, 1) - photo) / 2).square()
     per_picture = (error * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)))
     return float(-10 * error.mean((1, 2, 3)).log10().mean()), float(-10 * per_picture.log10().mean())
 

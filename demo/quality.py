@@ -1,0 +1,140 @@
+"""The demo's quality on held-out edits: new identities, exact ground truth, the bundle run by the runtime that users run.
+
+An attribute counts as right when, inside the mask, the edited photo is nearer (mean squared error) to the exact
+rendering with the wanted value than to the rendering with any other value. The same measure of the truth sent through the
+autoencoder and the paste is the ceiling: what no editor over these latents could beat.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demo import render
+from demo.render import ATTRIBUTES, EMBLEMS, GBuffer, Identity, Light, Look
+from demo.sheet import contact_sheet
+
+PHOTO = 96  # the object fills about 46 of these pixels, so that the crop window is near the model's 64
+HELD_OUT = 900_000_000  # seeds of training shards stay far below
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One edit: the photo as taken, its mask, what is asked, and everything that the exact truth needs."""
+
+    kind: str
+    identity: Identity
+    g: GBuffer
+    light: Light
+    backdrop: render.Floats
+    before: Look
+    after: Look
+    named: tuple[str, ...]
+
+    def draw(self, look: Look, identity: Identity | None = None) -> Bytes:
+        colour = render.shade(identity or self.identity, look, self.light, self.g)
+        return render.to_uint8(render.compose(colour, self.g, self.backdrop, 2)[0])
+
+    @property
+    def mask(self) -> Bytes:
+        coverage = render.compose(self.backdrop, self.g, self.backdrop, 2)[1]
+        return np.where(coverage >= 0.25, 255, 0).astype(np.uint8)
+
+    @property
+    def prompt(self) -> str:
+        return "; ".join(f"{name}: {getattr(self.after, name)}" for name in self.named)
+
+
+KINDS: dict[str, tuple[str, ...]] = {"color": ("color",), "color 2": ("color",), "material": ("material",), "texture": ("texture",),
+                                     "color+material": ("color", "material"), "keep": ()}
+
+
+def cases(scenes: int, seed: int = HELD_OUT) -> Iterator[Case]:
+    """`scenes` new identities, each edited in every way of KINDS; a named attribute always changes."""
+    for scene in range(scenes):
+        rng = np.random.default_rng(seed + scene)
+        identity = render.sample_identity(rng, list(render.FAMILIES)[scene % len(render.FAMILIES)])
+        view = replace(render.sample_view(rng, identity))
+        framed = render.frame(view, identity, margin=PHOTO / 46, shift=rng.uniform(-0.2, 0.2, 2))
+        g, light = render.trace(identity, framed, 2 * PHOTO), render.sample_light(rng)
+        backdrop, before = render.backdrop(rng, g.hit.shape), render.sample_look(rng)
+        for kind, named in KINDS.items():
+            changed = {name: str(rng.choice([v for v in ATTRIBUTES[name] if v != getattr(before, name)])) for name in named}
+            yield Case(kind=kind.split(" ")[0], identity=identity, g=g, light=light, backdrop=backdrop, before=before, after=replace(before, **changed), named=named)
+
+
+def nearest(picture: Bytes, inside: NDArray[np.bool_], options: dict[str, Bytes]) -> str:
+    def distance(other: Bytes) -> float:
+        return float(np.square(picture[inside].astype(float) - other[inside].astype(float)).mean())
+
+    return min(options, key=lambda name: distance(options[name]))
+
+
+def psnr(picture: Bytes, truth: Bytes, inside: NDArray[np.bool_]) -> float:
+    error = np.square(picture[inside].astype(float) - truth[inside].astype(float)).mean()
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def judge(case: Case, picture: Bytes) -> dict[str, bool]:
+    """Which attributes, and the emblem, are right in `picture`."""
+    inside = case.mask > 0
+    verdict = {}
+    for name, values in ATTRIBUTES.items():
+        options = {value: case.draw(replace(case.after, **{name: value})) for value in values}
+        verdict[name] = nearest(picture, inside, options) == getattr(case.after, name)
+    emblems = {kind: case.draw(case.after, replace(case.identity, emblem=kind)) for kind in EMBLEMS}
+    if all((emblems[kind] != emblems[case.identity.emblem]).any() for kind in EMBLEMS if kind != case.identity.emblem):
+        verdict["emblem"] = nearest(picture, inside, emblems) == case.identity.emblem
+    return verdict
+
+
+Edit = Callable[[Bytes, Bytes, str, int], tuple[Bytes, Bytes]]  # photo, mask, prompt, seed -> edited photo, alpha
+
+
+def measure(edit: Edit, round_trip: Callable[[Bytes, Bytes], Bytes], scenes: int, sheet: Path | None = None) -> dict[str, Any]:
+    """Run every case and return the table's figures (percentages, dB, counts)."""
+    hits: dict[str, list[bool]] = defaultdict(list)
+    decibels: dict[str, list[float]] = defaultdict(list)
+    rows, foreign, count = [], 0, 0
+    for case in cases(scenes):
+        photo, truth, mask = case.draw(case.before), case.draw(case.after), case.mask
+        edited, alpha = edit(photo, mask, case.prompt, count)
+        ceiling = round_trip(truth, mask)
+        foreign += int((edited != photo).any(-1)[alpha == 0].sum())
+        inside = mask > 0
+        for label, picture in (("edit", edited), ("ceiling", ceiling)):
+            verdict = judge(case, picture)
+            for name in case.named:
+                hits[f"{label}/{name} of edits that name it"].append(verdict[name])
+            if case.kind == "color":
+                hits[f"{label}/color of color edits"].append(verdict["color"])
+            for name in ATTRIBUTES:
+                if name not in case.named:
+                    hits[f"{label}/{name} kept where not named"].append(verdict[name])
+            if "emblem" in verdict:
+                hits[f"{label}/emblem kept"].append(verdict["emblem"])
+            decibels[f"{label}/{case.kind}"].append(psnr(picture, truth, inside))
+        decibels[f"unedited/{case.kind}"].append(psnr(photo, truth, inside) if case.named else 99.0)
+        if count % 5 == 0:
+            rows.append((f"{case.prompt or 'keep'}", [photo, truth, ceiling, edited]))
+        count += 1
+    if sheet:
+        contact_sheet(rows[:48], sheet, zoom=1, across=3)
+    return {"edits": count, "scenes": scenes, "foreign_background_pixels": foreign,
+            "percent": {name: {"value": round(100 * float(np.mean(v)), 1), "n": len(v)} for name, v in sorted(hits.items())},
+            "psnr_db": {name: round(float(np.mean(v)), 2) for name, v in sorted(decibels.items())}}
+
+
+def machine() -> dict[str, Any]:
+    import os
+
+    return {"system": platform.system(), "machine": platform.machine(), "cpus": os.cpu_count(), "python": platform.python_version()}
