@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 
-class IdentityAttention(nn.Module):
+class IdentityAttention(nn.Module):  # type: ignore[misc]
     """A cross-attention processor: `text attention + scale * identity attention`, one query for both.
 
     diffusers inspects `__call__` (not `forward`) to decide what a processor may receive, and calls it with the
@@ -49,7 +49,9 @@ class IdentityAttention(nn.Module):
         return projected
 
 
-def install_identity_attention(unet: UNet2DConditionModel, weights: dict[int, tuple[torch.Tensor, torch.Tensor]]) -> None:
+def install_identity_attention(
+    unet: UNet2DConditionModel, weights: dict[int, tuple[torch.Tensor, torch.Tensor]]
+) -> None:
     """Replace the processors of the UNet's cross-attentions, in the order the published files number them.
 
     Args:

@@ -127,8 +127,8 @@ def _collect_specs(
         scene_spec(models.vae, settings, models.factor),
         family.step,
         decode_spec(models.vae, settings.resolution // models.factor),
-        window_spec(settings.mask, settings.resolution),
-        paste_spec(settings.resolution),
+        window_spec(settings.mask),
+        paste_spec(),
     )
 
 

@@ -154,7 +154,7 @@ def _weight_files(folder: Path, part: str) -> list[Path]:
 
 def _open_weights(path: Path) -> Any:
     try:
-        return safe_open(str(path), framework="pt")  # type: ignore[no-untyped-call]
+        return safe_open(str(path), framework="pt")
     except (SafetensorError, OSError) as fault:
         name = f"{path.parent.name}/{path.name}"
         raise CheckpointError(f"{name} cannot be read ({fault})", "a safetensors file", "copy it again") from None
@@ -164,7 +164,8 @@ def _are_half(paths: list[Path]) -> bool:
     """Whether every floating-point tensor is fp16 on disk."""
     for path in paths:
         with _open_weights(path) as file:
-            kinds = {file.get_slice(name).get_dtype() for name in file.keys()}
+            names: list[str] = file.keys()
+            kinds = {file.get_slice(name).get_dtype() for name in names}
         if kinds & {"F32", "F64", "BF16"}:
             return False
     return True
@@ -201,7 +202,8 @@ def _load_model(folder: Path, part: str) -> nn.Module:
                 f"the keys and shapes of its config.json ({kind.__name__})",
                 "save the part and its config together",
             )
-    return model  # type: ignore[no-any-return]
+    loaded: nn.Module = model
+    return loaded
 
 
 def _describe(entry: Any) -> str:

@@ -37,7 +37,8 @@ def write_graph(spec: GraphSpec, store: WeightStore) -> Path:
 
 
 def _parse(text: str) -> ir.Model:
-    return ir.from_proto(onnx.parser.parse_model(text))
+    model: ir.Model = ir.from_proto(onnx.parser.parse_model(text))
+    return model
 
 
 def _trace(spec: GraphSpec, module: nn.Module) -> ir.Model:
@@ -57,8 +58,9 @@ def _trace(spec: GraphSpec, module: nn.Module) -> ir.Model:
             verbose=False,
         )
     assert program is not None
-    _simplify(program.model)
-    return program.model
+    model: ir.Model = program.model
+    _simplify(model)
+    return model
 
 
 def _dynamic_dims(tensor: TensorSpec) -> dict[int, Any]:
@@ -71,7 +73,7 @@ def _simplify(model: ir.Model) -> None:
     optimizer.fold_constants(model, onnx_shape_inference=True)
     ir.passes.Sequential(
         passes.RemoveUnusedNodesPass(),
-        passes.RemoveUnusedFunctionsPass(),
+        passes.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
         passes.RemoveUnusedOpsetsPass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         passes.DeduplicateInitializersPass(),

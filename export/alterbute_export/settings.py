@@ -84,7 +84,8 @@ def read_settings(folder: Path) -> Settings:
 
 def scene_starts(settings: Settings, latent_channels: int) -> dict[str, int]:
     """First scene channel of each picture: a mask takes one channel, a picture as many as the latent."""
-    starts, channel = {}, 0
+    starts: dict[str, int] = {}
+    channel = 0
     for picture in settings.scene:
         starts[picture] = channel
         channel += 1 if picture == "mask" else latent_channels

@@ -30,7 +30,9 @@ def write_tokenizer(checkpoint: Checkpoint, folder: Path, *, tokens: int, dim: i
     from transformers import CLIPTokenizer
 
     source = checkpoint.path / "tokenizer"
-    complete = (source / "tokenizer.json").is_file() or all((source / n).is_file() for n in ("vocab.json", "merges.txt"))
+    complete = (source / "tokenizer.json").is_file() or all(
+        (source / n).is_file() for n in ("vocab.json", "merges.txt")
+    )
     if not complete:
         raise CheckpointError(
             "the checkpoint has no tokenizer/tokenizer.json",

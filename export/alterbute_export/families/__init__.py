@@ -10,6 +10,8 @@ from alterbute_export.errors import CheckpointError
 from alterbute_export.families import adapter
 from alterbute_export.families.base import FamilyGraphs, Models
 
+__all__ = ["FAMILIES", "FamilyGraphs", "Models", "build_family"]
+
 FAMILIES: Final[dict[str, Callable[[Checkpoint, Models], FamilyGraphs]]] = {"adapter": adapter.build}
 
 

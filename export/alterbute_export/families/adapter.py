@@ -19,7 +19,7 @@ from alterbute_export.settings import Settings, scene_channels, scene_starts
 Weights = dict[str, torch.Tensor]
 
 
-class AdapterDenoiser(nn.Module):
+class AdapterDenoiser(nn.Module):  # type: ignore[misc]
     """The UNet call for rows: latent and scene side by side, text and identity tokens to attend to."""
 
     def __init__(self, unet: nn.Module) -> None:
@@ -46,7 +46,7 @@ class AdapterDenoiser(nn.Module):
         return out
 
 
-class TokenProjector(nn.Module):
+class TokenProjector(nn.Module):  # type: ignore[misc]
     """IP-Adapter base: one Linear makes all tokens from one embedding, then LayerNorm."""
 
     def __init__(self, weights: Weights, dim: int) -> None:

@@ -12,7 +12,7 @@ from alterbute_export.graphs.scene import vae_scaling
 from alterbute_export.graphs.spec import GraphSpec, edge
 
 
-class DecodePixels(nn.Module):
+class DecodePixels(nn.Module):  # type: ignore[misc]
     """The VAE's decoder, up to pixels that are not yet rounded."""
 
     def __init__(self, vae: Any) -> None:

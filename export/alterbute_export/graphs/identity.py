@@ -10,7 +10,7 @@ from alterbute_export.graphs.spec import GraphSpec, draw_mask, edge
 from alterbute_export.settings import Settings
 
 
-class IdentityGraph(nn.Module):
+class IdentityGraph(nn.Module):  # type: ignore[misc]
     """Grey background, normalisation, image encoder and projection.
 
     Args:
@@ -57,5 +57,5 @@ def identity_spec(graph: IdentityGraph, settings: Settings, dim: int) -> GraphSp
         ),
         trace_sizes={"M": 2},
         check_sizes=({"M": 1}, {"M": 3}),
-        draw={"reference_mask": draw_mask},
+        draw={"reference_mask": draw_mask()},
     )

@@ -9,7 +9,7 @@ from alterbute_export.checkpoint import Checkpoint
 from alterbute_export.graphs.spec import GraphSpec, draw_index, edge
 
 
-class PromptGraph(nn.Module):
+class PromptGraph(nn.Module):  # type: ignore[misc]
     """A CLIP text encoder, reduced to what the UNet attends to."""
 
     def __init__(self, encoder: nn.Module) -> None:

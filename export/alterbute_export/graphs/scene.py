@@ -14,7 +14,7 @@ from alterbute_export.graphs.spec import GraphSpec, draw_mask, edge
 from alterbute_export.settings import Settings, scene_channels
 
 
-class SceneGraph(nn.Module):
+class SceneGraph(nn.Module):  # type: ignore[misc]
     """VAE encodings (posterior mean, scaled), the latent-grid mask, and the cells to keep.
 
     Args:
@@ -91,5 +91,7 @@ def scene_spec(vae: Any, settings: Settings, factor: int) -> GraphSpec:
         ),
         trace_sizes={"B": 2, "S": size},
         check_sizes=({"B": 1, "S": size}, {"B": 3, "S": size // 2}),
-        draw={"mask": draw_mask, "reference_mask": draw_mask},
+        # A small hole and a large object: sums over flat areas are biased in fp32, in torch and ONNX Runtime alike
+        # (1e-5 and more against float64), which says nothing about the graph.
+        draw={"mask": draw_mask(0.3, 0.5), "reference_mask": draw_mask(0.8, 0.9)},
     )

@@ -60,14 +60,21 @@ def draw_inputs(spec: GraphSpec, sizes: Sizes, seed: int) -> dict[str, Array]:
     return inputs
 
 
-def draw_mask(generator: np.random.Generator, shape: tuple[int, ...], sizes: Sizes) -> Array:
-    """A random rectangle of 255 in each picture of `[..., H, W]`, 0 elsewhere."""
-    mask = np.zeros(shape, np.uint8)
-    for picture in mask.reshape(-1, *shape[-2:]):
-        top, left = (int(generator.integers(0, size // 2)) for size in picture.shape)
-        height, width = (int(generator.integers(size // 4, size // 2)) + 1 for size in picture.shape)
-        picture[top : top + height, left : left + width] = 255
-    return mask
+def draw_mask(low: float = 0.5, high: float = 0.75) -> Draw:
+    """Masks `[..., H, W]`: a rectangle of 255 whose sides are that share of the picture's, 0 elsewhere."""
+
+    def draw(generator: np.random.Generator, shape: tuple[int, ...], sizes: Sizes) -> Array:
+        mask = np.zeros(shape, np.uint8)
+        for picture in mask.reshape(-1, *shape[-2:]):
+            height, width = (round(float(generator.uniform(low, high)) * side) for side in picture.shape)
+            top, left = (
+                int(generator.integers(0, max(side - part, 1)))
+                for side, part in zip(picture.shape, (height, width), strict=True)
+            )
+            picture[top : top + height, left : left + width] = 255
+        return mask
+
+    return draw
 
 
 def draw_index(limit: int | str) -> Draw:

@@ -14,7 +14,7 @@ STATE_ROWS: Final = 4
 """K: the latent and three auxiliary rows hold every solver that is named in the design."""
 
 
-class StepGraph(nn.Module):
+class StepGraph(nn.Module):  # type: ignore[misc]
     """One denoising step for B slots and N UNet rows; every quantity is per slot or per row.
 
     Args:
@@ -77,7 +77,7 @@ class StepGraph(nn.Module):
         return scene.index_select(0, owner) * factor
 
 
-class CollageResidual(nn.Module):
+class CollageResidual(nn.Module):  # type: ignore[misc]
     """The collage that the UNet corrects: the reference inside the mask, the photo outside.
 
     Args:

@@ -1,0 +1,103 @@
+"""The `alterbute-export` command: progress and errors on stderr, exit code 2 when the user can mend it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from alterbute.errors import AlterbuteError
+
+
+class StorageChoice(StrEnum):
+    """How weights are kept in the bundle."""
+
+    auto = "auto"
+    fp16 = "fp16"
+    fp32 = "fp32"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: The words after `alterbute-export`; None takes them from the command line.
+
+    Returns:
+        The exit code: 0, 2 for an error that its one line on stderr tells how to mend, 130 for Ctrl-C.
+    """
+    try:
+        code = _build_app()(args=arguments, prog_name="alterbute-export", standalone_mode=False)
+    except AlterbuteError as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 2
+    except typer.TyperException as fault:
+        message = " ".join(fault.format_message().split()).rstrip(".")
+        print(f"error: {message}; expected what `--help` lists; run the command with --help", file=sys.stderr)
+        return 2
+    except (typer.Abort, KeyboardInterrupt):
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def bundle(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder in diffusers' layout, with alterbute.json.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle's folder; an earlier bundle is replaced.")],
+    storage: Annotated[
+        StorageChoice, typer.Option(help="Weights on disk; auto is fp16 for checkpoints that are fp16 on disk.")
+    ] = StorageChoice.auto,
+) -> None:
+    """Export a checkpoint to a bundle, checking every graph against torch."""
+    # Imported here, so that `--help` does not wait for torch.
+    from alterbute_export.bundle import export_bundle
+
+    start = time.monotonic()
+    with _progress() as report:
+        manifest = export_bundle(checkpoint, output, storage=storage.value, report=report)
+    for name, graph in manifest.graphs.items():
+        if graph.parity is not None:
+            typer.echo(
+                f"{name:<9} relative error {graph.parity.relative_error:.1e} against {graph.parity.against}", err=True
+            )
+    size = sum(entry.size for entry in manifest.files.values())
+    typer.echo(f"wrote {output}, {size / 1e6:.1f} MB, in {time.monotonic() - start:.0f} s", err=True)
+
+
+def _build_app() -> typer.Typer:
+    app = typer.Typer(
+        help="Turn trained checkpoints into bundles that the alterbute runtime serves.",
+        context_settings={"help_option_names": ["-h", "--help"]},
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    # With one verb alone typer would drop its name from the command line.
+    app.callback(invoke_without_command=True)(_options)
+    app.command(context_settings={"auto_envvar_prefix": "ALTERBUTE_EXPORT_BUNDLE"})(bundle)
+    return app
+
+
+def _options(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A bar on a terminal, one line for each task elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda task, done, total: typer.echo(f"[{done}/{total}] {task}", err=True)
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description:<16}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        row = bar.add_task("load", total=None)
+        yield lambda task, done, total: bar.update(row, description=task, completed=done, total=total)
