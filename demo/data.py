@@ -90,7 +90,9 @@ def make_shard(seed: int, geometries: int, per_geometry: int = 6) -> Shard:
     return Shard(*(np.stack(column) for column in zip(*columns, strict=True)))
 
 
-def _tuple(rng: np.random.Generator, identity: Identity, view: View, g: render.GBuffer, same_view: bool) -> tuple[Bytes, ...]:
+def _tuple(
+    rng: np.random.Generator, identity: Identity, view: View, g: render.GBuffer, same_view: bool
+) -> tuple[Bytes, ...]:
     look, named, light = render.sample_look(rng), draw_named(rng), render.sample_light(rng)
     picture, coverage = render.compose(render.shade(identity, look, light, g), g, render.backdrop(rng, g.hit.shape), 2)
     reference_light: Light = light if rng.random() < 0.8 else render.sample_light(rng)
@@ -104,9 +106,15 @@ def _tuple(rng: np.random.Generator, identity: Identity, view: View, g: render.G
     photo, canvas = render.to_uint8(picture), render.to_uint8(reference)
     edge = (reference_coverage > 0) & (reference_coverage < 1)
     if same_view:  # the runtime's default reference is the photo itself: its edge pixels carry the background
-        canvas = np.where(edge[..., None], render.to_uint8(reference + (1 - reference_coverage[..., None]) * _around(picture, coverage)), canvas)
+        canvas = np.where(
+            edge[..., None],
+            render.to_uint8(reference + (1 - reference_coverage[..., None]) * _around(picture, coverage)),
+            canvas,
+        )
     else:
-        canvas = np.where(edge[..., None], render.to_uint8(reference / np.maximum(reference_coverage[..., None], 0.25)), canvas)
+        canvas = np.where(
+            edge[..., None], render.to_uint8(reference / np.maximum(reference_coverage[..., None], 0.25)), canvas
+        )
     mask = dilate(mask, 3)
     if same_view and rng.random() < 0.12:  # coarse box masks, as users draw them
         mask = box_of(mask, int(rng.integers(0, 3)))

@@ -29,7 +29,9 @@ def workers(count: int, module: str, *arguments: str, distributed: bool = False)
         processes.append(subprocess.Popen([sys.executable, "-m", module, *own], env=environment))
     failed = [process.wait() for process in processes]
     if any(failed):
-        raise SystemExit(f"{module} failed with exit codes {failed}; what it had saved is in place, run the same command again")
+        raise SystemExit(
+            f"{module} failed with exit codes {failed}; what it had saved is in place, run the same command again"
+        )
 
 
 def main() -> None:
@@ -42,8 +44,29 @@ def main() -> None:
     state.mkdir(parents=True, exist_ok=True)
     workers(cores, "demo.data", str(shards), "{rank}", str(SHARDS), str(cores))
     if not (state / "vae" / "config.json").exists():
-        subprocess.run([sys.executable, "-m", "demo.train_vae", str(state), "--shards", str(shards), "--minutes", str(options.minutes * AUTOENCODER_SHARE)], check=True)
-    workers(cores, "demo.train", str(state), "--shards", str(shards), "--minutes", str(options.minutes * (1 - AUTOENCODER_SHARE)), distributed=cores > 1)
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "demo.train_vae",
+                str(state),
+                "--shards",
+                str(shards),
+                "--minutes",
+                str(options.minutes * AUTOENCODER_SHARE),
+            ],
+            check=True,
+        )
+    workers(
+        cores,
+        "demo.train",
+        str(state),
+        "--shards",
+        str(shards),
+        "--minutes",
+        str(options.minutes * (1 - AUTOENCODER_SHARE)),
+        distributed=cores > 1,
+    )
     write_checkpoint(state, folder / "checkpoint")
     print(f"checkpoint written: {folder / 'checkpoint'}", flush=True)
 

@@ -18,40 +18,93 @@ SIZE, FACTOR, LATENTS, TOKENS, WIDTH, IDENTITY_TOKENS = 64, 4, 16, 32, 128, 4
 GRID = SIZE // FACTOR
 
 # ᾱ at the last timestep is 6e-6: the first step starts from pure noise without zero-terminal-SNR's special cases.
-SCHEDULER = {"num_train_timesteps": 1000, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.03, "prediction_type": "sample",
-             "clip_sample": False, "set_alpha_to_one": True, "timestep_spacing": "trailing", "rescale_betas_zero_snr": False}
+SCHEDULER = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.03,
+    "prediction_type": "sample",
+    "clip_sample": False,
+    "set_alpha_to_one": True,
+    "timestep_spacing": "trailing",
+    "rescale_betas_zero_snr": False,
+}
 
 
 def make_vae() -> AutoencoderDC:
     """Space-to-channel autoencoder (DC-AE): no convolution at full resolution is wide, and its linear path can hold a PCA."""
-    return AutoencoderDC(latent_channels=LATENTS, encoder_block_out_channels=(32, 32, 64), decoder_block_out_channels=(32, 32, 64),
-                         encoder_layers_per_block=(0, 1, 1), decoder_layers_per_block=(0, 2, 3), encoder_qkv_multiscales=((), (), ()),
-                         decoder_qkv_multiscales=((), (), ()), encoder_out_shortcut=False, decoder_in_shortcut=False, scaling_factor=1.0)
+    return AutoencoderDC(
+        latent_channels=LATENTS,
+        encoder_block_out_channels=(32, 32, 64),
+        decoder_block_out_channels=(32, 32, 64),
+        encoder_layers_per_block=(0, 1, 1),
+        decoder_layers_per_block=(0, 2, 3),
+        encoder_qkv_multiscales=((), (), ()),
+        decoder_qkv_multiscales=((), (), ()),
+        encoder_out_shortcut=False,
+        decoder_in_shortcut=False,
+        scaling_factor=1.0,
+    )
 
 
 def make_unet() -> UNet2DConditionModel:
     """9+ channels: latent, mask, masked photo, aligned reference. Pooled text also enters through the time embedding."""
     return UNet2DConditionModel(
-        sample_size=GRID, in_channels=LATENTS + 1 + 2 * LATENTS, out_channels=LATENTS, block_out_channels=(64, 96, 128), layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=WIDTH, attention_head_dim=4, norm_num_groups=16, addition_embed_type="text", addition_embed_type_num_heads=4)
+        sample_size=GRID,
+        in_channels=LATENTS + 1 + 2 * LATENTS,
+        out_channels=LATENTS,
+        block_out_channels=(64, 96, 128),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=16,
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
+    )
 
 
 def make_text_encoder(vocabulary: int, start: int, end: int) -> CLIPTextModel:
-    return CLIPTextModel(CLIPTextConfig(vocab_size=vocabulary, hidden_size=WIDTH, intermediate_size=2 * WIDTH, num_hidden_layers=2, num_attention_heads=4,
-                                        max_position_embeddings=TOKENS, projection_dim=WIDTH, bos_token_id=start, eos_token_id=end, pad_token_id=end))
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=vocabulary,
+            hidden_size=WIDTH,
+            intermediate_size=2 * WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=TOKENS,
+            projection_dim=WIDTH,
+            bos_token_id=start,
+            eos_token_id=end,
+            pad_token_id=end,
+        )
+    )
 
 
 def make_image_encoder() -> CLIPVisionModelWithProjection:
-    return CLIPVisionModelWithProjection(CLIPVisionConfig(hidden_size=96, intermediate_size=192, num_hidden_layers=2, num_attention_heads=4, image_size=SIZE,
-                                                          patch_size=8, projection_dim=WIDTH))
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=96,
+            intermediate_size=192,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            image_size=SIZE,
+            patch_size=8,
+            projection_dim=WIDTH,
+        )
+    )
 
 
 def attach_adapter(unet: UNet2DConditionModel) -> None:
     """Give every cross-attention its decoupled image branch (IP-Adapter, base projector), freshly initialised from the text branch."""
     state: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
-    state["image_proj"] = {"proj.weight": torch.randn(IDENTITY_TOKENS * WIDTH, WIDTH) * 0.05, "proj.bias": torch.zeros(IDENTITY_TOKENS * WIDTH),
-                           "norm.weight": torch.ones(WIDTH), "norm.bias": torch.zeros(WIDTH)}
+    state["image_proj"] = {
+        "proj.weight": torch.randn(IDENTITY_TOKENS * WIDTH, WIDTH) * 0.05,
+        "proj.bias": torch.zeros(IDENTITY_TOKENS * WIDTH),
+        "norm.weight": torch.ones(WIDTH),
+        "norm.bias": torch.zeros(WIDTH),
+    }
     for index, name in enumerate(n for n in unet.attn_processors if "attn2" in n):
         attention = unet.get_submodule(name.removesuffix(".processor"))
         state["ip_adapter"][f"{2 * index + 1}.to_k_ip.weight"] = attention.to_k.weight.detach().clone()
@@ -62,9 +115,13 @@ def attach_adapter(unet: UNet2DConditionModel) -> None:
 def adapter_state(unet: UNet2DConditionModel) -> dict[str, Tensor]:
     """The adapter in the published IP-Adapter layout, flat keys."""
     projection = unet.encoder_hid_proj.image_projection_layers[0]
-    state = {"image_proj.proj.weight": projection.image_embeds.weight, "image_proj.proj.bias": projection.image_embeds.bias,
-             "image_proj.norm.weight": projection.norm.weight, "image_proj.norm.bias": projection.norm.bias}
-    for index, (name, processor) in enumerate((n, p) for n, p in unet.attn_processors.items() if "attn2" in n):
+    state = {
+        "image_proj.proj.weight": projection.image_embeds.weight,
+        "image_proj.proj.bias": projection.image_embeds.bias,
+        "image_proj.norm.weight": projection.norm.weight,
+        "image_proj.norm.bias": projection.norm.bias,
+    }
+    for index, processor in enumerate(p for n, p in unet.attn_processors.items() if "attn2" in n):
         state[f"ip_adapter.{2 * index + 1}.to_k_ip.weight"] = processor.to_k_ip[0].weight
         state[f"ip_adapter.{2 * index + 1}.to_v_ip.weight"] = processor.to_v_ip[0].weight
     return {key: value.detach().clone() for key, value in state.items()}
@@ -75,15 +132,24 @@ class Editor(nn.Module):
 
     def __init__(self, vocabulary: int, start: int, end: int) -> None:
         super().__init__()
-        self.unet, self.text_encoder, self.image_encoder = make_unet(), make_text_encoder(vocabulary, start, end), make_image_encoder()
+        self.unet, self.text_encoder, self.image_encoder = (
+            make_unet(),
+            make_text_encoder(vocabulary, start, end),
+            make_image_encoder(),
+        )
         attach_adapter(self.unet)
         nn.init.zeros_(self.unet.conv_out.weight)  # the residual starts at zero: "keep" is solved before the first step
         nn.init.zeros_(self.unet.conv_out.bias)
 
     def forward(self, noisy: Tensor, timestep: Tensor, scene: Tensor, text: Tensor, embeds: Tensor) -> Tensor:
         """Predict the clean latent. noisy [B,16,h,w], scene [B,33,h,w], text [B,T,128], embeds [B,128] -> [B,16,h,w]."""
-        out = self.unet(torch.cat([noisy, scene], 1), timestep, encoder_hidden_states=text,
-                        added_cond_kwargs={"image_embeds": [embeds[:, None]]}, return_dict=False)[0]
+        out = self.unet(
+            torch.cat([noisy, scene], 1),
+            timestep,
+            encoder_hidden_states=text,
+            added_cond_kwargs={"image_embeds": [embeds[:, None]]},
+            return_dict=False,
+        )[0]
         return out + collage(scene)
 
 
@@ -94,7 +160,10 @@ def collage(scene: Tensor) -> Tensor:
 
 
 def half(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value.to(torch.float16).contiguous() if value.is_floating_point() else value for key, value in state.items()}
+    return {
+        key: value.to(torch.float16).contiguous() if value.is_floating_point() else value
+        for key, value in state.items()
+    }
 
 
 def save_checkpoint(folder: Path, editor: Editor, vae: AutoencoderDC, tokenizer: Any, extra: dict[str, Any]) -> None:
@@ -102,27 +171,53 @@ def save_checkpoint(folder: Path, editor: Editor, vae: AutoencoderDC, tokenizer:
     clean = make_unet()
     own = clean.state_dict()
     clean.load_state_dict({key: value for key, value in editor.unet.state_dict().items() if key in own})
-    for name, module in (("unet", clean), ("vae", vae), ("text_encoder", editor.text_encoder), ("image_encoder", editor.image_encoder)):
-        twin = type(module)(module.config) if not hasattr(module, "from_config") else type(module).from_config(module.config)
+    for name, module in (
+        ("unet", clean),
+        ("vae", vae),
+        ("text_encoder", editor.text_encoder),
+        ("image_encoder", editor.image_encoder),
+    ):
+        twin = (
+            type(module)(module.config)
+            if not hasattr(module, "from_config")
+            else type(module).from_config(module.config)
+        )
         twin.load_state_dict(module.state_dict())
         twin.to(torch.float16).save_pretrained(folder / name, safe_serialization=True)
     tokenizer.save_pretrained(folder / "tokenizer")
     DDIMScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
     save_file(half(adapter_state(editor.unet)), folder / "ip_adapter.safetensors")
-    index = {"_class_name": "StableDiffusionInpaintPipeline", "_diffusers_version": "0.42.1", "unet": ["diffusers", "UNet2DConditionModel"],
-             "vae": ["diffusers", "AutoencoderDC"], "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
-             "image_encoder": ["transformers", "CLIPVisionModelWithProjection"], "scheduler": ["diffusers", "DDIMScheduler"]}
+    index = {
+        "_class_name": "StableDiffusionInpaintPipeline",
+        "_diffusers_version": "0.42.1",
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderDC"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+    }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     (folder / "alterbute.json").write_text(json.dumps(extra, indent=2) + "\n")
 
 
 def settings(guidance: float, attributes: dict[str, tuple[str, ...]] = ATTRIBUTES) -> dict[str, Any]:
     """alterbute.json: what diffusers' layout leaves open."""
-    return {"schema_version": 1, "name": "alterbute-demo", "family": "adapter", "resolution": SIZE, "scene": ["mask", "masked_photo", "reference"],
-            "latent_mask": "area", "masked_fill": 0.0, "residual": "collage", "mask": {"dilate": 3, "feather": 3, "margin": 1.4},
-            "identity": {"tokens": IDENTITY_TOKENS, "size": SIZE, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
-            "guidance": {"scale": guidance}, "defaults": {"steps": 20, "solver": "dpmpp_2m", "spacing": "trailing"},
-            "attributes": {name: list(values) for name, values in attributes.items()}}
+    return {
+        "schema_version": 1,
+        "name": "alterbute-demo",
+        "family": "adapter",
+        "resolution": SIZE,
+        "scene": ["mask", "masked_photo", "reference"],
+        "latent_mask": "area",
+        "masked_fill": 0.0,
+        "residual": "collage",
+        "mask": {"dilate": 3, "feather": 3, "margin": 1.4},
+        "identity": {"tokens": IDENTITY_TOKENS, "size": SIZE, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+        "guidance": {"scale": guidance},
+        "defaults": {"steps": 20, "solver": "dpmpp_2m", "spacing": "trailing"},
+        "attributes": {name: list(values) for name, values in attributes.items()},
+    }
 
 
 def load_state(path: Path) -> dict[str, Tensor]:

@@ -18,7 +18,11 @@ _CONSTANT = 20.0  # a constant channel that keeps the last RMS norm almost linea
 def patches(picture: Tensor) -> Tensor:
     """[B,3,H,W] -> [B,H/4,W/4,48]."""
     b, c, h, w = picture.shape
-    return picture.reshape(b, c, h // FACTOR, FACTOR, w // FACTOR, FACTOR).permute(0, 2, 4, 1, 3, 5).reshape(b, h // FACTOR, w // FACTOR, -1)
+    return (
+        picture.reshape(b, c, h // FACTOR, FACTOR, w // FACTOR, FACTOR)
+        .permute(0, 2, 4, 1, 3, 5)
+        .reshape(b, h // FACTOR, w // FACTOR, -1)
+    )
 
 
 def _centre(weight: Tensor, out: int, into: int, value: float = 1.0) -> None:
@@ -52,10 +56,17 @@ def start_from_pca(vae: AutoencoderDC, picture: Tensor, weight: Tensor) -> None:
     down = encoder.down_blocks[1][-1].conv.weight
     for c in range(12):
         _centre(down, c, c)
-    _fit(encoder.conv_out, _before(encoder, encoder.conv_out, picture), target.reshape(*patches(picture).shape[:3], LATENTS), pad=0)
+    _fit(
+        encoder.conv_out,
+        _before(encoder, encoder.conv_out, picture),
+        target.reshape(*patches(picture).shape[:3], LATENTS),
+        pad=0,
+    )
 
     latent = vae.encode(picture).latent
-    decode_points = torch.linalg.lstsq(torch.cat([latent.permute(0, 2, 3, 1).flatten(0, 2), torch.ones(len(points), 1)], 1), points).solution  # [17,48]
+    decode_points = torch.linalg.lstsq(
+        torch.cat([latent.permute(0, 2, 3, 1).flatten(0, 2), torch.ones(len(points), 1)], 1), points
+    ).solution  # [17,48]
     # patch value (c, y, x) with y = 2 y1 + y2 goes to hidden channel ((c*4 + y1*2 + x1) * 4 + y2*2 + x2): shuffling it up once gives 12 maps
     up = decoder.up_blocks[1][0].conv
     for c in range(3):
@@ -72,7 +83,12 @@ def start_from_pca(vae: AutoencoderDC, picture: Tensor, weight: Tensor) -> None:
             _centre(up.weight, (12 + channel) * 4 + place, channel * 4 + place, -1.0)  # the rectifier needs both signs
     up.bias[24 * 4 : 25 * 4] = _CONSTANT
     decoder.norm_out.weight.fill_(_CONSTANT / 32**0.5)
-    _fit(decoder.conv_out.conv, _before(decoder, decoder.conv_out, latent), torch.nn.functional.pixel_unshuffle(picture, 2).permute(0, 2, 3, 1), pad=1)
+    _fit(
+        decoder.conv_out.conv,
+        _before(decoder, decoder.conv_out, latent),
+        torch.nn.functional.pixel_unshuffle(picture, 2).permute(0, 2, 3, 1),
+        pad=1,
+    )
 
 
 def _before(module: torch.nn.Module, layer: torch.nn.Module, value: Tensor) -> Tensor:

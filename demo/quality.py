@@ -7,7 +7,6 @@ autoencoder and the paste is the ceiling: what no editor over these latents coul
 
 from __future__ import annotations
 
-import json
 import platform
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -54,8 +53,14 @@ class Case:
         return "; ".join(f"{name}: {getattr(self.after, name)}" for name in self.named)
 
 
-KINDS: dict[str, tuple[str, ...]] = {"color": ("color",), "color 2": ("color",), "material": ("material",), "texture": ("texture",),
-                                     "color+material": ("color", "material"), "keep": ()}
+KINDS: dict[str, tuple[str, ...]] = {
+    "color": ("color",),
+    "color 2": ("color",),
+    "material": ("material",),
+    "texture": ("texture",),
+    "color+material": ("color", "material"),
+    "keep": (),
+}
 
 
 def cases(scenes: int, seed: int = HELD_OUT) -> Iterator[Case]:
@@ -68,8 +73,19 @@ def cases(scenes: int, seed: int = HELD_OUT) -> Iterator[Case]:
         g, light = render.trace(identity, framed, 2 * PHOTO), render.sample_light(rng)
         backdrop, before = render.backdrop(rng, g.hit.shape), render.sample_look(rng)
         for kind, named in KINDS.items():
-            changed = {name: str(rng.choice([v for v in ATTRIBUTES[name] if v != getattr(before, name)])) for name in named}
-            yield Case(kind=kind.split(" ")[0], identity=identity, g=g, light=light, backdrop=backdrop, before=before, after=replace(before, **changed), named=named)
+            changed = {
+                name: str(rng.choice([v for v in ATTRIBUTES[name] if v != getattr(before, name)])) for name in named
+            }
+            yield Case(
+                kind=kind.split(" ")[0],
+                identity=identity,
+                g=g,
+                light=light,
+                backdrop=backdrop,
+                before=before,
+                after=replace(before, **changed),
+                named=named,
+            )
 
 
 def nearest(picture: Bytes, inside: NDArray[np.bool_], options: dict[str, Bytes]) -> str:
@@ -100,7 +116,9 @@ def judge(case: Case, picture: Bytes) -> dict[str, bool]:
 Edit = Callable[[Bytes, Bytes, str, int], tuple[Bytes, Bytes]]  # photo, mask, prompt, seed -> edited photo, alpha
 
 
-def measure(edit: Edit, round_trip: Callable[[Bytes, Bytes], Bytes], scenes: int, sheet: Path | None = None) -> dict[str, Any]:
+def measure(
+    edit: Edit, round_trip: Callable[[Bytes, Bytes], Bytes], scenes: int, sheet: Path | None = None
+) -> dict[str, Any]:
     """Run every case and return the table's figures (percentages, dB, counts)."""
     hits: dict[str, list[bool]] = defaultdict(list)
     decibels: dict[str, list[float]] = defaultdict(list)
@@ -129,12 +147,23 @@ def measure(edit: Edit, round_trip: Callable[[Bytes, Bytes], Bytes], scenes: int
         count += 1
     if sheet:
         contact_sheet(rows[:48], sheet, zoom=1, across=3)
-    return {"edits": count, "scenes": scenes, "foreign_background_pixels": foreign,
-            "percent": {name: {"value": round(100 * float(np.mean(v)), 1), "n": len(v)} for name, v in sorted(hits.items())},
-            "psnr_db": {name: round(float(np.mean(v)), 2) for name, v in sorted(decibels.items())}}
+    return {
+        "edits": count,
+        "scenes": scenes,
+        "foreign_background_pixels": foreign,
+        "percent": {
+            name: {"value": round(100 * float(np.mean(v)), 1), "n": len(v)} for name, v in sorted(hits.items())
+        },
+        "psnr_db": {name: round(float(np.mean(v)), 2) for name, v in sorted(decibels.items())},
+    }
 
 
 def machine() -> dict[str, Any]:
     import os
 
-    return {"system": platform.system(), "machine": platform.machine(), "cpus": os.cpu_count(), "python": platform.python_version()}
+    return {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+    }

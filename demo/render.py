@@ -14,8 +14,14 @@ from numpy.typing import NDArray
 from demo.shapes import FAMILIES, Floats, Params
 
 COLORS: dict[str, tuple[float, float, float]] = {
-    "red": (0.82, 0.07, 0.07), "orange": (0.98, 0.45, 0.04), "yellow": (0.96, 0.86, 0.10), "green": (0.08, 0.56, 0.16),
-    "blue": (0.08, 0.24, 0.86), "purple": (0.46, 0.12, 0.66), "pink": (0.98, 0.52, 0.70), "white": (0.93, 0.93, 0.91),
+    "red": (0.82, 0.07, 0.07),
+    "orange": (0.98, 0.45, 0.04),
+    "yellow": (0.96, 0.86, 0.10),
+    "green": (0.08, 0.56, 0.16),
+    "blue": (0.08, 0.24, 0.86),
+    "purple": (0.46, 0.12, 0.66),
+    "pink": (0.98, 0.52, 0.70),
+    "white": (0.93, 0.93, 0.91),
 }
 MATERIALS = ("matte", "glossy", "metal", "wooden")
 TEXTURES = ("plain", "striped", "checkered")
@@ -79,20 +85,31 @@ class GBuffer:
 def sample_identity(rng: np.random.Generator, family: str | None = None) -> Identity:
     family = family or str(rng.choice(list(FAMILIES)))
     params = {name: float(rng.uniform(*bounds)) for name, bounds in FAMILIES[family].ranges.items()}
-    return Identity(family=family, params=params, emblem=str(rng.choice(EMBLEMS)),
-                    texture_scale=float(rng.uniform(2.6, 3.8)), texture_phase=float(rng.uniform(0, 1)))
+    return Identity(
+        family=family,
+        params=params,
+        emblem=str(rng.choice(EMBLEMS)),
+        texture_scale=float(rng.uniform(2.6, 3.8)),
+        texture_phase=float(rng.uniform(0, 1)),
+    )
 
 
 def sample_look(rng: np.random.Generator) -> Look:
-    return Look(color=str(rng.choice(list(COLORS))), material=str(rng.choice(MATERIALS)), texture=str(rng.choice(TEXTURES)))
+    return Look(
+        color=str(rng.choice(list(COLORS))), material=str(rng.choice(MATERIALS)), texture=str(rng.choice(TEXTURES))
+    )
 
 
 def sample_light(rng: np.random.Generator) -> Light:
     azimuth, height = rng.uniform(-1.0, 1.0), rng.uniform(0.5, 1.1)
     direction = (np.sin(azimuth) * np.cos(height), np.sin(height), np.cos(azimuth) * np.cos(height))
     tint = 1 + rng.uniform(-0.06, 0.06, 3)
-    return Light(direction=tuple(float(v) for v in direction), strength=float(rng.uniform(0.65, 0.85)),  # type: ignore[arg-type]
-                 ambient=float(rng.uniform(0.32, 0.45)), tint=tuple(float(v) for v in tint))  # type: ignore[arg-type]
+    return Light(
+        direction=tuple(float(v) for v in direction),
+        strength=float(rng.uniform(0.65, 0.85)),  # type: ignore[arg-type]
+        ambient=float(rng.uniform(0.32, 0.45)),
+        tint=tuple(float(v) for v in tint),
+    )  # type: ignore[arg-type]
 
 
 def sample_view(rng: np.random.Generator, identity: Identity) -> View:
@@ -106,14 +123,21 @@ def outline(identity: Identity, view: View) -> tuple[float, float, float, float]
     wide = trace(identity, replace(view, window=(0.0, 0.0, 0.40)), 40)
     ys, xs = np.nonzero(wide.hit)
     cell = 0.8 / 40
-    return (float(xs.min() * cell - 0.4), float((xs.max() + 1) * cell - 0.4), float(0.4 - (ys.max() + 1) * cell), float(0.4 - ys.min() * cell))
+    return (
+        float(xs.min() * cell - 0.4),
+        float((xs.max() + 1) * cell - 0.4),
+        float(0.4 - (ys.max() + 1) * cell),
+        float(0.4 - ys.min() * cell),
+    )
 
 
 def frame(view: View, identity: Identity, margin: float, shift: NDArray[np.float64]) -> View:
     """Move the window so that the object's longer side fills 1/margin of it."""
     x0, x1, y0, y1 = outline(identity, view)
     half = max(x1 - x0, y1 - y0) / 2 * margin
-    return replace(view, window=(float((x0 + x1) / 2 + shift[0] * half), float((y0 + y1) / 2 + shift[1] * half), float(half)))
+    return replace(
+        view, window=(float((x0 + x1) / 2 + shift[0] * half), float((y0 + y1) / 2 + shift[1] * half), float(half))
+    )
 
 
 def align(identity: Identity, view: View, to: View) -> View:
@@ -135,9 +159,13 @@ def trace(identity: Identity, view: View, size: int, height: int | None = None) 
     cx, cy, half = view.window
     xs = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
     ys = (1 - (np.arange(rows, dtype=np.float32) + 0.5) / rows * 2) * np.float32(rows / size)
-    plane = np.stack(np.broadcast_arrays(cx + half * xs[None, :], cy + half * ys[:, None], np.float32(-1)), -1).astype(np.float32)
+    plane = np.stack(np.broadcast_arrays(cx + half * xs[None, :], cy + half * ys[:, None], np.float32(-1)), -1).astype(
+        np.float32
+    )
     cos_y, sin_y, cos_p, sin_p = np.cos(view.yaw), np.sin(view.yaw), np.cos(view.pitch), np.sin(view.pitch)
-    turn = np.array([[cos_y, 0, sin_y], [0, 1, 0], [-sin_y, 0, cos_y]]) @ np.array([[1, 0, 0], [0, cos_p, sin_p], [0, -sin_p, cos_p]])
+    turn = np.array([[cos_y, 0, sin_y], [0, 1, 0], [-sin_y, 0, cos_y]]) @ np.array(
+        [[1, 0, 0], [0, cos_p, sin_p], [0, -sin_p, cos_p]]
+    )
     rays = (plane @ turn.T.astype(np.float32)).astype(np.float32)
     rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
     origin = (turn @ np.array([0, 0, 5.0])).astype(np.float32)
@@ -169,7 +197,9 @@ def trace(identity: Identity, view: View, size: int, height: int | None = None) 
     position, normal, part = np.zeros_like(flat), np.zeros_like(flat), np.zeros(len(flat), np.int8)
     position[index], normal[index], part[index] = points, normals, parts
     shape = (rows, size)
-    return GBuffer(hit.reshape(shape), position.reshape(*shape, 3), normal.reshape(*shape, 3), part.reshape(shape), origin, rays)
+    return GBuffer(
+        hit.reshape(shape), position.reshape(*shape, 3), normal.reshape(*shape, 3), part.reshape(shape), origin, rays
+    )
 
 
 def _emblem(kind: str, x: Floats, y: Floats) -> Floats:
@@ -192,13 +222,19 @@ def _albedo(identity: Identity, look: Look, p: Floats, normal: Floats, part: NDA
     """Surface colour [P, 3] of points [P, 3]: colour, texture, wood grain, emblem, fixed dark parts."""
     base = np.float32(COLORS[look.color])
     cells = np.floor(p * np.float32(identity.texture_scale) + np.float32(identity.texture_phase))
-    parity = {"plain": np.zeros(p.shape[:-1], np.float32), "striped": cells[..., 1] % 2, "checkered": cells.sum(-1) % 2}[look.texture]
+    parity = {
+        "plain": np.zeros(p.shape[:-1], np.float32),
+        "striped": cells[..., 1] % 2,
+        "checkered": cells.sum(-1) % 2,
+    }[look.texture]
     second = _SLATE if look.color == "white" else _CREAM
     colour = base + (second - base) * parity[..., None].astype(np.float32)
     if look.material == "wooden":
         bend = np.sin(p[..., 1] * 2.3 + identity.texture_phase * 6) * 0.35 + np.sin(p[..., 0] * 3.1) * 0.2
         grain = 0.5 + 0.5 * np.sin((p[..., 0] * 0.6 + p[..., 1] * 0.5 + bend) * 21)
-        colour = colour * (0.45 + 0.6 * grain[..., None]) * np.float32((1.0, 0.86, 0.70)) + np.float32((0.07, 0.035, 0.01))
+        colour = colour * (0.45 + 0.6 * grain[..., None]) * np.float32((1.0, 0.86, 0.70)) + np.float32(
+            (0.07, 0.035, 0.01)
+        )
     x = (p[..., 0] - identity.params["ex"]) / identity.params["er"]
     y = (p[..., 1] - identity.params["ey"]) / identity.params["er"]
     extent = np.where((normal[..., 2] > 0.25) & (part == 0), _emblem(identity.emblem, x, y), 9)[..., None]
@@ -219,10 +255,19 @@ def shade(identity: Identity, look: Look, light: Light, g: GBuffer) -> Floats:
     gleam = np.maximum(mirror @ direction, 0)
     if look.material == "glossy":
         fresnel = (1 - facing) ** 3
-        out = colour * diffuse * 0.92 + (gleam**36 * 1.1)[..., None] * tint + fresnel[..., None] * np.float32((0.36, 0.38, 0.42))
+        out = (
+            colour * diffuse * 0.92
+            + (gleam**36 * 1.1)[..., None] * tint
+            + fresnel[..., None] * np.float32((0.36, 0.38, 0.42))
+        )
     elif look.material == "metal":
         up = mirror[..., 1]
-        sky = 0.30 + 0.95 / (1 + np.exp(-(up - 0.12) * 14)) - 0.55 * np.exp(-(((up - 0.02) / 0.13) ** 2)) + 0.25 * np.exp(-(((up + 0.55) / 0.2) ** 2))
+        sky = (
+            0.30
+            + 0.95 / (1 + np.exp(-(up - 0.12) * 14))
+            - 0.55 * np.exp(-(((up - 0.02) / 0.13) ** 2))
+            + 0.25 * np.exp(-(((up + 0.55) / 0.2) ** 2))
+        )
         out = colour * (0.18 * diffuse + sky[..., None] * 0.92) + (gleam**14 * 0.7)[..., None] * tint
     else:
         out = colour * diffuse
@@ -250,10 +295,19 @@ def backdrop(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
     kind = int(rng.integers(4))
     angle = rng.uniform(0, 6.3)
     lean = np.cos(angle) * xs + np.sin(angle) * ys
-    blend = [lean, (np.sin(lean * rng.uniform(12, 30)) > 0) * 0.8, _noise_field(rng, shape, 4) * 0.5 + 0.5, np.full(shape, 0.0)][kind]
+    blend = [
+        lean,
+        (np.sin(lean * rng.uniform(12, 30)) > 0) * 0.8,
+        _noise_field(rng, shape, 4) * 0.5 + 0.5,
+        np.full(shape, 0.0),
+    ][kind]
     picture = wall + (wall2 - wall) * np.clip(blend, 0, 1)[..., None]
     depth = 1 / np.maximum(ys - horizon + 0.12, 0.04)
-    tiles = (np.floor(xs * depth * 1.4 + 3) + np.floor(depth * 2.2)) % 2 if rng.random() < 0.5 else _noise_field(rng, shape, 3)
+    tiles = (
+        (np.floor(xs * depth * 1.4 + 3) + np.floor(depth * 2.2)) % 2
+        if rng.random() < 0.5
+        else _noise_field(rng, shape, 3)
+    )
     ground = floor + (floor2 - floor) * np.clip(tiles, 0, 1)[..., None] * 0.7
     return np.where((ys > horizon)[..., None], ground, picture).astype(np.float32)
 

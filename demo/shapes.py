@@ -65,7 +65,9 @@ def mug(p: Floats, k: Params) -> tuple[Floats, NDArray[np.int8]]:
 
 def vase(p: Floats, k: Params) -> tuple[Floats, NDArray[np.int8]]:
     t = np.clip(p[:, 1] / np.float32(k["half"]), -1.1, 1.1)
-    radius = np.float32(k["r"]) * (1 + np.float32(k["wave"]) * np.sin(np.float32(k["freq"]) * t + np.float32(k["phase"])))
+    radius = np.float32(k["r"]) * (
+        1 + np.float32(k["wave"]) * np.sin(np.float32(k["freq"]) * t + np.float32(k["phase"]))
+    )
     radius = radius * (1 - np.float32(k["neck"]) * np.exp(-(((t - np.float32(0.62)) / np.float32(0.28)) ** 2)))
     body, _ = _vessel(p, radius.astype(np.float32), k["half"], 0.045)
     return body * np.float32(0.8), _zeros(p)
@@ -85,7 +87,9 @@ def chair(p: Floats, k: Params) -> tuple[Floats, NDArray[np.int8]]:
     dist = _box(p, (0, seat, 0), (w, k["pad"], d), 0.04)
     dist = np.minimum(dist, _box(p, (0, seat + k["back"], -d + 0.05), (w * k["bw"], k["back"] * k["fill"], 0.06), 0.04))
     q = np.abs(p * np.float32((1, 0, 1))) + p * np.float32((0, 1, 0))  # legs mirrored in x and z
-    dist = np.minimum(dist, _capsule(q, (w - 0.07, seat, d - 0.07), (w - 0.07 + k["splay"], -1, d - 0.07), k["leg"], k["leg"] * 0.8))
+    dist = np.minimum(
+        dist, _capsule(q, (w - 0.07, seat, d - 0.07), (w - 0.07 + k["splay"], -1, d - 0.07), k["leg"], k["leg"] * 0.8)
+    )
     post = p * np.float32((0, 1, 1)) + np.abs(p * np.float32((1, 0, 0)))
     top = (w * k["bw"] - 0.07, seat + 2 * k["back"] * 0.9, -d + 0.05)
     dist = np.minimum(dist, _capsule(post, (w - 0.07, seat, -d + 0.05), top, 0.06, 0.05))
@@ -94,7 +98,9 @@ def chair(p: Floats, k: Params) -> tuple[Floats, NDArray[np.int8]]:
 
 def car(p: Floats, k: Params) -> tuple[Floats, NDArray[np.int8]]:
     body = _box(p, (0, -0.12, 0), (k["len"], k["deck"], 0.46), k["round"])
-    slant = p + np.float32((k["slant"], 0, 0)) * np.clip(p[:, 1:2] - np.float32(0.1), 0, 1) * np.sign(p[:, :1] - np.float32(k["cx"]))
+    slant = p + np.float32((k["slant"], 0, 0)) * np.clip(p[:, 1:2] - np.float32(0.1), 0, 1) * np.sign(
+        p[:, :1] - np.float32(k["cx"])
+    )
     cabin = _box(slant, (k["cx"], k["deck"] + k["ch"] - 0.15, 0), (k["cl"], k["ch"], 0.40), 0.08) * np.float32(0.85)
     part = _zeros(p)
     low, high = k["deck"] - 0.06, k["deck"] + 2 * k["ch"] - 0.27
@@ -117,14 +123,87 @@ class Family:
 
 
 FAMILIES: dict[str, Family] = {
-    "mug": Family(mug, {"r": (0.5, 0.72), "half": (0.55, 0.85), "taper": (-0.14, 0.16), "bulge": (-0.06, 0.16), "hy": (-0.1, 0.1),
-                        "hw": (0.22, 0.36), "hh": (0.28, 0.46), "ht": (0.07, 0.10), "ex": (-0.1, 0.1), "ey": (-0.1, 0.05), "er": (0.26, 0.34)}, ("ex", "ey")),
-    "vase": Family(vase, {"r": (0.36, 0.52), "half": (0.8, 1.05), "wave": (0.12, 0.34), "freq": (1.6, 3.0), "phase": (0.0, 6.28),
-                          "neck": (0.0, 0.3), "ex": (-0.05, 0.05), "ey": (-0.3, 0.0), "er": (0.24, 0.32)}, ("ex", "ey")),
-    "teapot": Family(teapot, {"r": (0.58, 0.76), "half": (0.5, 0.66), "sx": (0.2, 0.4), "sy": (0.1, 0.4), "hw": (0.24, 0.36), "hh": (0.26, 0.36),
-                              "knob": (0.09, 0.15), "ex": (-0.08, 0.08), "ey": (-0.1, 0.05), "er": (0.27, 0.35)}, ("ex", "ey")),
-    "chair": Family(chair, {"w": (0.48, 0.62), "d": (0.44, 0.56), "seat": (-0.25, -0.05), "pad": (0.07, 0.13), "back": (0.42, 0.56), "bw": (0.85, 1.05),
-                            "fill": (0.6, 0.95), "leg": (0.055, 0.085), "splay": (0.0, 0.12), "ex": (-0.05, 0.05), "ey": (0.30, 0.42), "er": (0.24, 0.3)}, ("ex", "ey")),
-    "car": Family(car, {"len": (0.95, 1.2), "deck": (0.22, 0.32), "round": (0.06, 0.16), "slant": (0.15, 0.5), "cx": (-0.2, 0.2), "cl": (0.45, 0.65),
-                        "ch": (0.2, 0.3), "wheel": (0.2, 0.27), "ex": (-0.1, 0.1), "ey": (-0.12, -0.08), "er": (0.18, 0.24)}, ("ex", "ey")),
+    "mug": Family(
+        mug,
+        {
+            "r": (0.5, 0.72),
+            "half": (0.55, 0.85),
+            "taper": (-0.14, 0.16),
+            "bulge": (-0.06, 0.16),
+            "hy": (-0.1, 0.1),
+            "hw": (0.22, 0.36),
+            "hh": (0.28, 0.46),
+            "ht": (0.07, 0.10),
+            "ex": (-0.1, 0.1),
+            "ey": (-0.1, 0.05),
+            "er": (0.26, 0.34),
+        },
+        ("ex", "ey"),
+    ),
+    "vase": Family(
+        vase,
+        {
+            "r": (0.36, 0.52),
+            "half": (0.8, 1.05),
+            "wave": (0.12, 0.34),
+            "freq": (1.6, 3.0),
+            "phase": (0.0, 6.28),
+            "neck": (0.0, 0.3),
+            "ex": (-0.05, 0.05),
+            "ey": (-0.3, 0.0),
+            "er": (0.24, 0.32),
+        },
+        ("ex", "ey"),
+    ),
+    "teapot": Family(
+        teapot,
+        {
+            "r": (0.58, 0.76),
+            "half": (0.5, 0.66),
+            "sx": (0.2, 0.4),
+            "sy": (0.1, 0.4),
+            "hw": (0.24, 0.36),
+            "hh": (0.26, 0.36),
+            "knob": (0.09, 0.15),
+            "ex": (-0.08, 0.08),
+            "ey": (-0.1, 0.05),
+            "er": (0.27, 0.35),
+        },
+        ("ex", "ey"),
+    ),
+    "chair": Family(
+        chair,
+        {
+            "w": (0.48, 0.62),
+            "d": (0.44, 0.56),
+            "seat": (-0.25, -0.05),
+            "pad": (0.07, 0.13),
+            "back": (0.42, 0.56),
+            "bw": (0.85, 1.05),
+            "fill": (0.6, 0.95),
+            "leg": (0.055, 0.085),
+            "splay": (0.0, 0.12),
+            "ex": (-0.05, 0.05),
+            "ey": (0.30, 0.42),
+            "er": (0.24, 0.3),
+        },
+        ("ex", "ey"),
+    ),
+    "car": Family(
+        car,
+        {
+            "len": (0.95, 1.2),
+            "deck": (0.22, 0.32),
+            "round": (0.06, 0.16),
+            "slant": (0.15, 0.5),
+            "cx": (-0.2, 0.2),
+            "cl": (0.45, 0.65),
+            "ch": (0.2, 0.3),
+            "wheel": (0.2, 0.27),
+            "ex": (-0.1, 0.1),
+            "ey": (-0.12, -0.08),
+            "er": (0.18, 0.24),
+        },
+        ("ex", "ey"),
+    ),
 }

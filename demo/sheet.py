@@ -14,11 +14,22 @@ from demo.model import SCHEDULER, Editor
 
 
 @torch.no_grad()
-def sample(editor: Editor, scene: Tensor, text: Tensor, null_text: Tensor, embeds: Tensor, steps: int, guidance: float, seed: int = 0) -> Tensor:
+def sample(
+    editor: Editor,
+    scene: Tensor,
+    text: Tensor,
+    null_text: Tensor,
+    embeds: Tensor,
+    steps: int,
+    guidance: float,
+    seed: int = 0,
+) -> Tensor:
     """DDIM with text guidance: clean latents [B,16,h,w]. The torch twin of the runtime's loop."""
     scheduler = DDIMScheduler(**SCHEDULER)
     scheduler.set_timesteps(steps)
-    x = torch.randn((len(scene), editor.unet.config.out_channels, *scene.shape[-2:]), generator=torch.Generator().manual_seed(seed))
+    x = torch.randn(
+        (len(scene), editor.unet.config.out_channels, *scene.shape[-2:]), generator=torch.Generator().manual_seed(seed)
+    )
     for t in scheduler.timesteps:
         at = t.repeat(len(x))
         out = editor(x, at, scene, text, embeds)

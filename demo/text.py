@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTokenizer
 
@@ -21,7 +20,9 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 def prompt_of(attributes: NDArray[np.uint8], named: NDArray[np.uint8], rng: np.random.Generator | None = None) -> str:
     """`color: red; material: metal`, in a random order when `rng` is given. Empty when nothing is named."""
-    pairs = [f"{name}: {ATTRIBUTES[name][value]}" for name, value, say in zip(NAMES, attributes, named, strict=True) if say]
+    pairs = [
+        f"{name}: {ATTRIBUTES[name][value]}" for name, value, say in zip(NAMES, attributes, named, strict=True) if say
+    ]
     if rng is not None:
         rng.shuffle(pairs)
     return "; ".join(pairs)
@@ -35,19 +36,29 @@ def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
     for word in [*ATTRIBUTES, *(value for values in ATTRIBUTES.values() for value in values)]:
         parts = [*word[:-1], word[-1] + "</w>"]
         while len(parts) > 1:
-            pair = next((pair for pair in merges if pair in set(zip(parts, parts[1:], strict=False))), (parts[0], parts[1]))
+            pair = next(
+                (pair for pair in merges if pair in set(pairwise(parts))), (parts[0], parts[1])
+            )
             if pair not in merges:
                 merges.append(pair)
                 tokens.append(pair[0] + pair[1])
             at = next(i for i in range(len(parts) - 1) if (parts[i], parts[i + 1]) == pair)
             parts[at : at + 2] = [pair[0] + pair[1]]
-    tokens = list(dict.fromkeys(tokens)) + [START, END]
+    tokens = [*dict.fromkeys(tokens), START, END]
     return {token: index for index, token in enumerate(tokens)}, merges
 
 
 def make_tokenizer() -> Any:
     vocab, merges = vocabulary()
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=TOKENS, bos_token=START, eos_token=END, unk_token=END, pad_token=END)
+    return CLIPTokenizer(
+        vocab=vocab,
+        merges=merges,
+        model_max_length=TOKENS,
+        bos_token=START,
+        eos_token=END,
+        unk_token=END,
+        pad_token=END,
+    )
 
 
 def encode(tokenizer: Any, prompts: list[str]) -> NDArray[np.int64]:
@@ -62,7 +73,11 @@ def every_prompt() -> list[str]:
         for names in permutations(NAMES, count):
             spoken = [""]
             for name in names:
-                spoken = [f"{said}; {name}: {value}" if said else f"{name}: {value}" for said in spoken for value in ATTRIBUTES[name]]
+                spoken = [
+                    f"{said}; {name}: {value}" if said else f"{name}: {value}"
+                    for said in spoken
+                    for value in ATTRIBUTES[name]
+                ]
             prompts += spoken
     return prompts
 

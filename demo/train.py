@@ -34,21 +34,26 @@ def to_unit(pixels: np.ndarray) -> Tensor:
 
 
 @torch.no_grad()
-def encode_latents(vae: AutoencoderDC, shard: Shard, path: Path) -> dict[str, Tensor]:
-    """Encode every photo, holed photo and reference once: half-precision latents [N,16,16,16]; kept in `path`."""
-    if path.exists():
-        return dict(torch.load(path, weights_only=True))
-    parts: dict[str, list[Tensor]] = {"photo": [], "masked": [], "reference": [], "mask": []}
-    for at in range(0, len(shard.photo), 64):
-        cut = slice(at, at + 64)
-        photo, mask = to_unit(shard.photo[cut]), torch.from_numpy(shard.mask[cut]).float()[:, None] / 255
-        reference = to_unit(shard.reference[cut]) * (torch.from_numpy(shard.reference_mask[cut])[:, None] > 0)
-        for name, picture in (("photo", photo), ("masked", photo * (1 - mask)), ("reference", reference)):
-            parts[name].append(vae.encode(picture).latent.half())
-        parts["mask"].append(F.avg_pool2d(mask, 4).half())
-    latents = {name: torch.cat(tensors) for name, tensors in parts.items()}
-    torch.save(latents, path)
-    return latents
+def encode_latents(vae: AutoencoderDC, shard: Shard, folder: Path, rank: int, world: int) -> dict[str, Tensor]:
+    """Encode every photo, holed photo and reference once: half-precision latents [N,16,16,16] of all tuples.
+
+    Every process encodes its share into a file of its own, waits for the others and reads all shares.
+    """
+    cuts = [len(shard.photo) * share // world for share in range(world + 1)]
+    if not (path := folder / f"latents-{rank}-of-{world}.pt").exists():
+        parts: dict[str, list[Tensor]] = {"photo": [], "masked": [], "reference": [], "mask": []}
+        for at in range(cuts[rank], cuts[rank + 1], 32):
+            cut = slice(at, min(at + 32, cuts[rank + 1]))
+            photo, mask = to_unit(shard.photo[cut]), torch.from_numpy(shard.mask[cut]).float()[:, None] / 255
+            reference = to_unit(shard.reference[cut]) * (torch.from_numpy(shard.reference_mask[cut])[:, None] > 0)
+            for name, picture in (("photo", photo), ("masked", photo * (1 - mask)), ("reference", reference)):
+                parts[name].append(vae.encode(picture).latent.half())
+            parts["mask"].append(F.avg_pool2d(mask, 4).half())
+        torch.save({name: torch.cat(tensors) for name, tensors in parts.items()}, path)
+    if world > 1:
+        dist.barrier()
+    shares = [torch.load(folder / f"latents-{share}-of-{world}.pt", weights_only=True) for share in range(world)]
+    return {name: torch.cat([share[name] for share in shares]) for name in shares[0]}
 
 
 @torch.no_grad()
@@ -58,7 +63,12 @@ def visibility(vae: AutoencoderDC, latent: Tensor) -> Tensor:
     Unit-variance channels differ tenfold in what they change on the screen; the root keeps the fine ones from being ignored.
     """
     base = vae.decode(latent).sample
-    moved = [(vae.decode(latent + 0.5 * F.one_hot(torch.tensor(c), latent.shape[1])[None, :, None, None]).sample - base).square().mean() for c in range(latent.shape[1])]
+    moved = [
+        (vae.decode(latent + 0.5 * F.one_hot(torch.tensor(c), latent.shape[1])[None, :, None, None]).sample - base)
+        .square()
+        .mean()
+        for c in range(latent.shape[1])
+    ]
     weight = torch.stack(moved).sqrt()
     return (weight / weight.mean())[None, :, None, None]
 
@@ -83,16 +93,14 @@ class Trainer:
         self.shard = load_shards(shards)
         self.held = len(self.shard.photo) // 50
         self.vae = AutoencoderDC.from_pretrained(folder / "vae")
-        if rank == 0:
-            encode_latents(self.vae, self.shard, folder / "latents.pt")
-        if world > 1:
-            dist.barrier()
-        self.latents = encode_latents(self.vae, self.shard, folder / "latents.pt")
+        self.latents = encode_latents(self.vae, self.shard, folder, rank, world)
         self.channel_weight = visibility(self.vae, self.latents["photo"][:64].float())
         self.tokenizer = make_tokenizer()
         self.editor = Editor(len(self.tokenizer), self.tokenizer.bos_token_id, self.tokenizer.eos_token_id)
         self.average = {key: value.detach().clone() for key, value in self.editor.state_dict().items()}
-        self.optimizer = torch.optim.AdamW(self.editor.parameters(), lr=LEARNING_RATE, weight_decay=1e-2, betas=(0.9, 0.98))
+        self.optimizer = torch.optim.AdamW(
+            self.editor.parameters(), lr=LEARNING_RATE, weight_decay=1e-2, betas=(0.9, 0.98)
+        )
         self.cumulative = DDIMScheduler(**SCHEDULER).alphas_cumprod
         self.spent, self.step = 0.0, 0
         self._load()
@@ -109,7 +117,16 @@ class Trainer:
 
     def save(self) -> None:
         partial = self.folder / "editor.partial"
-        torch.save({"editor": self.editor.state_dict(), "average": self.average, "optimizer": self.optimizer.state_dict(), "spent": self.spent, "step": self.step}, partial)
+        torch.save(
+            {
+                "editor": self.editor.state_dict(),
+                "average": self.average,
+                "optimizer": self.optimizer.state_dict(),
+                "spent": self.spent,
+                "step": self.step,
+            },
+            partial,
+        )
         partial.rename(self.folder / "editor.pt")
 
     def conditions(self, index: np.ndarray, drop: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,7 +134,9 @@ class Trainer:
         chosen = torch.from_numpy(index)
         prompts = [prompt_of(self.shard.attributes[i], self.shard.named[i], self.rng if drop else None) for i in index]
         scene = scene_of(self.latents, chosen)
-        picture = to_unit(self.shard.reference[index]) * (torch.from_numpy(self.shard.reference_mask[index])[:, None] > 0)
+        picture = to_unit(self.shard.reference[index]) * (
+            torch.from_numpy(self.shard.reference_mask[index])[:, None] > 0
+        )
         embeds = self.editor.image_encoder(picture).image_embeds
         if drop:
             prompts = ["" if self.rng.random() < TEXT_DROP else prompt for prompt in prompts]
@@ -152,7 +171,11 @@ class Trainer:
             if progress >= 1:
                 break
             for group in self.optimizer.param_groups:
-                group["lr"] = LEARNING_RATE * min(1.0, (self.step + 1) / 150) * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * progress)))
+                group["lr"] = (
+                    LEARNING_RATE
+                    * min(1.0, (self.step + 1) / 150)
+                    * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * progress)))
+                )
             index = self.rng.choice(pool, BATCH // self.world)
             loss = self.loss(index, draw_timesteps(len(index), self.generator), self.generator, drop=True)
             self.optimizer.zero_grad(set_to_none=True)
@@ -170,8 +193,19 @@ class Trainer:
             if self.rank == 0 and self.spent - last > 180:
                 last = self.spent
                 self.save()
-                print(json.dumps({"stage": "editor", "minutes": round(self.spent / 60, 1), "step": self.step, "samples": self.step * BATCH,
-                                  "loss": round(running, 4), **self.validate()}), flush=True)
+                print(
+                    json.dumps(
+                        {
+                            "stage": "editor",
+                            "minutes": round(self.spent / 60, 1),
+                            "step": self.step,
+                            "samples": self.step * BATCH,
+                            "loss": round(running, 4),
+                            **self.validate(),
+                        }
+                    ),
+                    flush=True,
+                )
         if self.rank == 0:
             self.save()
 
@@ -204,8 +238,13 @@ class Trainer:
         null = self.editor.text_encoder(torch.from_numpy(encode(self.tokenizer, [""]))).last_hidden_state
         edited = pixels(self.vae, sample(self.editor, scene, text, null, embeds, steps=8, guidance=1.5))
         through = pixels(self.vae, self.latents["photo"][torch.from_numpy(index)])
-        rows = [(prompt_of(self.shard.attributes[i], self.shard.named[i]) or "keep", [self.shard.reference[i], self.shard.photo[i], through[n], edited[n]])
-                for n, i in enumerate(index)]
+        rows = [
+            (
+                prompt_of(self.shard.attributes[i], self.shard.named[i]) or "keep",
+                [self.shard.reference[i], self.shard.photo[i], through[n], edited[n]],
+            )
+            for n, i in enumerate(index)
+        ]
         contact_sheet(rows, self.folder / "sheet.png", zoom=1, across=4)
 
 

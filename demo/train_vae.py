@@ -81,8 +81,22 @@ def train(folder: Path, shards: Path, minutes: float) -> AutoencoderDC:
         if spent - last > 60:
             last = spent
             whole, inside = quality(vae, shard, np.arange(min(held, 64)))
-            print(json.dumps({"stage": "vae", "minutes": round(spent / 60, 1), "step": step, "loss": round(running, 4), "psnr": round(whole, 2), "psnr_inside": round(inside, 2)}), flush=True)
-            torch.save({"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "spent": spent, "step": step}, state_path)
+            print(
+                json.dumps(
+                    {
+                        "stage": "vae",
+                        "minutes": round(spent / 60, 1),
+                        "step": step,
+                        "loss": round(running, 4),
+                        "psnr": round(whole, 2),
+                        "psnr_inside": round(inside, 2),
+                    }
+                ),
+                flush=True,
+            )
+            torch.save(
+                {"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "spent": spent, "step": step}, state_path
+            )
     torch.save({"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "spent": spent, "step": step}, state_path)
     return vae
 

@@ -27,7 +27,9 @@ def sample_photo(seed: int = SAMPLE_SEED, width: int = 160, height: int = 120) -
     framed = render.frame(view, identity, margin=width / 60, shift=np.array([0.12, 0.08]))
     g = render.trace(identity, framed, 2 * width, 2 * height)
     look = render.Look(color="blue", material="glossy", texture="plain")
-    picture, coverage = render.compose(render.shade(identity, look, render.sample_light(rng), g), g, render.backdrop(rng, g.hit.shape), 2)
+    picture, coverage = render.compose(
+        render.shade(identity, look, render.sample_light(rng), g), g, render.backdrop(rng, g.hit.shape), 2
+    )
     mask = np.where(coverage >= 0.25, 255, 0).astype(np.uint8)
     return Image.fromarray(render.to_uint8(picture)), Image.fromarray(mask)
 

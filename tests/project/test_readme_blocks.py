@@ -1,0 +1,51 @@
+"""README's Python and shell blocks run as they are printed, in an empty folder, on the demo bundle."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alterbute.bundle import default_bundle_path
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+ALTERBUTE = [sys.executable, "-m", "alterbute.cli"]
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """An empty folder with a photo and a mask under the names that README uses."""
+    sample = default_bundle_path() / "sample"
+    (tmp_path / "photo.png").write_bytes((sample / "photo.png").read_bytes())
+    (tmp_path / "mask.png").write_bytes((sample / "mask.png").read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize("block", _blocks("python"))
+def test_python_blocks_run(block: str, desk: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", block], cwd=desk, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+COMMANDS = [line for block in _blocks("sh") for line in block.splitlines() if line.startswith("alterbute ")]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_alterbute_commands_run(line: str, desk: Path) -> None:
+    import shlex
+
+    words = shlex.split(line, comments=True)[1:]
+    words = [str(default_bundle_path()) if word == "BUNDLE" else word for word in words]
+    done = subprocess.run([*ALTERBUTE, *words], cwd=desk, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_readme_has_blocks_to_run() -> None:
+    assert _blocks("python") and COMMANDS

@@ -1,0 +1,55 @@
+"""The wall of design section 5: the runtime stands without the export side's libraries."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "diffusers", "transformers", "onnx", "polygraphy", "alterbute_export")
+
+_IMPORT_ALL = """
+import importlib, pkgutil, sys
+
+class Wall:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {heavy!r}:
+            raise ImportError("the runtime imports " + name)
+
+sys.meta_path.insert(0, Wall())
+import alterbute
+for module in pkgutil.walk_packages(alterbute.__path__, "alterbute."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+print(*sorted(sys.modules))
+"""
+
+
+def test_every_runtime_module_imports_where_no_heavy_library_is() -> None:
+    code = _IMPORT_ALL.replace("{heavy!r}", repr(set(HEAVY)))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "alterbute.editor" in done.stdout.split()
+
+
+def test_import_alterbute_loads_neither_numpy_nor_pillow_nor_an_engine() -> None:
+    code = "import sys, alterbute; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"numpy", "PIL", "onnxruntime", "tokenizers", "rich", "typer"} & set(loaded)
+
+
+def test_no_runtime_source_names_a_heavy_library() -> None:
+    for path in sorted((ROOT / "runtime" / "alterbute").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.split(".")[0] in HEAVY], f"{path.name} imports {names}"
+
+
+def test_the_public_face_is_at_most_ten_names() -> None:
+    import alterbute
+
+    assert len(alterbute.__all__) <= 10
+    assert all(getattr(alterbute, name) is not None for name in alterbute.__all__)
