@@ -58,7 +58,7 @@ class SolverSteps:
     @property
     def is_noisy(self) -> NDArray[np.bool_]:
         """[n] bool, the steps that draw fresh noise."""
-        noisy: NDArray[np.bool_] = self.matrix[:, :, NOISE].any(axis=1)
+        noisy: NDArray[np.bool_] = np.any(self.matrix[:, :, NOISE] != 0, axis=1)
         return noisy
 
 

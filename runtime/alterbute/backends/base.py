@@ -1,0 +1,44 @@
+"""The edge that every backend has: graphs by name, arrays in, arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeAlias
+
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+Arrays: TypeAlias = Mapping[str, Array]
+
+
+class Backend(Protocol):
+    """A bundle's graphs, runnable on one device. Calls of one graph must not overlap; different graphs may.
+
+    Attributes:
+        min_slots: Launches of the step graph with fewer slots may differ from larger ones in their last bits.
+        min_rows: The same for rows.
+    """
+
+    min_slots: int
+    min_rows: int
+
+    def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
+        """Run a graph once.
+
+        Args:
+            graph: A name of the manifest's `graphs`.
+            inputs: Every input of the graph, C-contiguous, with the dtypes of the manifest.
+            outputs: Arrays to write results into, by output name; what is not named here is newly made.
+
+        Returns:
+            Every output by name.
+
+        Raises:
+            EngineError: the graph cannot be loaded or run.
+            BundleError: its file is not what the manifest says.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the engines; the backend cannot be used afterwards."""
+        ...

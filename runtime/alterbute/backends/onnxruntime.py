@@ -1,0 +1,135 @@
+"""ONNX Runtime on the CPU: every session is made in the background, from verified bytes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
+
+from alterbute.backends.base import Array, Arrays
+from alterbute.bundle import WEIGHTS_FILE, Bundle
+from alterbute.errors import BundleError, EngineError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+_NAME: Final = "onnxruntime"
+# The step graph takes as long to load as all others together: it goes first, the rest in the order of an edit.
+_LOAD_ORDER: Final = ("step", "window", "scene", "identity", "prompt", "decode", "paste")
+_LOADERS: Final = 2
+# The graphs that are worth more than one thread.
+_LARGE: Final = frozenset({"scene", "step", "decode"})
+
+
+class OnnxRuntimeBackend:
+    """The CPU execution provider.
+
+    One slot or one row alone takes MLAS's matrix-vector kernels, which add in another order than its matrix
+    kernels. From two slots and two rows on, a slot's bits do not depend on who shares its launch (a test holds it).
+    """
+
+    min_slots: int = 2
+    min_rows: int = 2
+
+    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
+        if importlib.util.find_spec(_NAME) is None:
+            raise EngineError("onnxruntime is not installed", "the CPU engine library", "run `pip install 'alterbute[cpu]'`")
+        self._bundle = bundle
+        self._threads = threads or _usable_cpus()
+        self._pool = ThreadPoolExecutor(_LOADERS, "alterbute-load")
+        self._weights: Future[bytes | None] = self._pool.submit(self._read_weights)
+        graphs = sorted(bundle.manifest.graphs, key=_LOAD_ORDER.index)
+        self._sessions = {graph: self._pool.submit(self._make_session, graph) for graph in graphs}
+        # Sessions keep their own copy of what they need: once all are made, nobody needs the file's bytes.
+        self._pool.submit(self._drop_weights)
+        self._pool.shutdown(wait=False)
+
+    def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
+        """As `Backend.run`; the first call of a graph waits until it is loaded."""
+        session = self._sessions[graph].result()
+        try:
+            return _run(session, inputs, outputs or {})
+        except Exception as fault:
+            raise EngineError(
+                f"the graph {graph!r} failed in ONNX Runtime ({_first_line(fault)})",
+                "a run with the manifest's shapes",
+                "verify the bundle with `alterbute verify`, or export it again",
+            ) from fault
+
+    def close(self) -> None:
+        """As `Backend.close`."""
+        for future in self._sessions.values():
+            future.cancel()
+        self._sessions.clear()
+
+    def _read_weights(self) -> bytes | None:
+        return self._bundle.read(WEIGHTS_FILE) if self._bundle.has(WEIGHTS_FILE) else None
+
+    def _make_session(self, graph: str) -> InferenceSession:
+        model = self._bundle.read(_variant(self._bundle, graph))
+        weights = self._weights.result() or b""
+        try:
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 3
+            options.intra_op_num_threads = self._threads if graph in _LARGE else 1
+            options.inter_op_num_threads = 1
+            # Given even when the graph has no weights: a session with such a table reads nothing else from disk.
+            options.add_external_initializers_from_files_in_memory([WEIGHTS_FILE], [weights], [len(weights)])
+            return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as fault:
+            raise EngineError(
+                f"ONNX Runtime cannot load the graph {graph!r} ({_first_line(fault)})",
+                "a graph that this version of ONNX Runtime knows",
+                "upgrade onnxruntime, or export the bundle again",
+            ) from fault
+
+    def _drop_weights(self) -> None:
+        for future in self._sessions.values():
+            if not future.cancelled():
+                future.exception()
+        self._weights = Future()
+        self._weights.set_result(None)
+
+
+def _run(session: Any, inputs: Arrays, outputs: Arrays) -> dict[str, Array]:
+    names = [edge.name for edge in session.get_outputs()]
+    if not outputs:
+        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+    binding = session.io_binding()
+    for name, array in inputs.items():
+        binding.bind_cpu_input(name, array)
+    for name in names:
+        if name in outputs:
+            array = outputs[name]
+            binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        else:
+            binding.bind_output(name)
+    session.run_with_iobinding(binding)
+    made = dict(zip(names, binding.get_outputs(), strict=True))
+    return {name: outputs[name] if name in outputs else made[name].numpy() for name in names}
+
+
+def _variant(bundle: Bundle, graph: str) -> str:
+    variants = bundle.manifest.graphs[graph].variants
+    files = [variant.file for variant in variants if variant.backend == _NAME]
+    if not files:
+        raise BundleError(
+            f"the bundle's graph {graph!r} is for {', '.join(variant.backend for variant in variants)}",
+            f"a variant for {_NAME}",
+            "export the bundle again",
+        )
+    return files[0]
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _first_line(fault: Exception) -> str:
+    lines = str(fault).strip().splitlines()
+    return lines[0] if lines else type(fault).__name__

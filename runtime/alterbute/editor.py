@@ -1,0 +1,288 @@
+"""The public face: open a bundle, prepare a subject once, edit it many times.
+
+Data walks one way: photo -> window -> encodings -> plan -> lane -> decode -> paste.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Final, Unpack
+
+from alterbute.backends import open_backend
+from alterbute.bundle import Bundle, Manifest, default_bundle_path, open_bundle
+from alterbute.encode import Encoder, Scene, Window
+from alterbute.errors import InputError
+from alterbute.images import Box, Photo, load_mask, load_photo, load_reference, paste_back
+from alterbute.lane import Conditions, Finished, Job, Lane
+from alterbute.plan import make_plan
+from alterbute.prompt import check_text, vocabulary_warning
+from alterbute.request import MAX_SEED, CancelCheck, EditOptions, EditRequest, Progress, ProgressCallback
+from alterbute.result import EditResult
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from alterbute.images import PictureSource, Polarity
+    from alterbute.images.photo import Bytes
+
+DEFAULT_SLOTS: Final = 4
+
+
+class Editor:
+    """A bundle, ready to edit photos. `Editor.open` makes one; calls from several threads take turns.
+
+    Args:
+        bundle: An opened bundle.
+        backend: A name of `alterbute.backends.BACKENDS`.
+        slots: Images that are denoised together at most; it changes speed and memory, never a result.
+        threads: CPU threads; None takes as many as this process may use.
+    """
+
+    def __init__(self, bundle: Bundle, *, backend: str = "onnxruntime", slots: int = DEFAULT_SLOTS, threads: int | None = None) -> None:
+        _check_positive("slots", slots)
+        _check_positive("threads", threads)
+        self.bundle = bundle
+        self._backend = open_backend(backend, bundle, threads=threads)
+        self._encoder = Encoder(bundle, self._backend)
+        self._lane = Lane(self._backend, bundle.manifest, slots=slots)
+        self._lock = Lock()
+
+    @classmethod
+    def open(
+        cls,
+        bundle: Bundle | str | Path | None = None,
+        *,
+        backend: str = "onnxruntime",
+        slots: int = DEFAULT_SLOTS,
+        threads: int | None = None,
+    ) -> Editor:
+        """Open a bundle; None is the demo bundle. Engines load in the background, from verified bytes.
+
+        Args:
+            bundle: A bundle folder, or one that is open.
+            backend: As of the class, like the rest.
+            slots: As of the class.
+            threads: As of the class.
+
+        Raises:
+            BundleError: the bundle is missing, damaged, or of a newer schema.
+            InputError: an unknown backend, or a bad number.
+            EngineError: the backend's library is not installed.
+        """
+        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle or default_bundle_path())
+        return cls(opened, backend=backend, slots=slots, threads=threads)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says of itself."""
+        return self.bundle.manifest
+
+    def prepare(
+        self,
+        photo: PictureSource,
+        mask: PictureSource,
+        reference: PictureSource | None = None,
+        *,
+        reference_mask: PictureSource | None = None,
+        mask_polarity: Polarity = "auto",
+    ) -> Subject:
+        """Look at a photo and encode it, once for all its edits.
+
+        Args:
+            photo: Path, bytes, Pillow image or HWC uint8 array.
+            mask: The object, white or transparent, of the photo's size.
+            reference: A picture whose object gives the identity; None takes the photo's own object.
+            reference_mask: The reference's object; None takes its opaque part, or all of it.
+            mask_polarity: Which of the masks' pixels mean "object".
+
+        Raises:
+            InputError: a picture cannot be used; see `alterbute.images`.
+        """
+        picture = load_photo(photo)
+        shown = load_mask(mask, picture, mask_polarity)
+        if reference is None and reference_mask is not None:
+            raise InputError("there is a reference mask and no reference", "both", "give the reference", "reference", "reference_missing")
+        given = None if reference is None else load_reference(reference, reference_mask, mask_polarity)
+        with self._lock:
+            start = time.perf_counter()
+            box, window, pixels = self._encoder.view_photo(picture, shown)
+            viewed = time.perf_counter()
+            scene = self._encoder.encode_subject(picture, shown, box, window, given)
+        timings = {"window": viewed - start, "encode": time.perf_counter() - viewed}
+        return Subject(editor=self, photo=picture, box=box, pixels=pixels, window=window, scene=scene, timings=timings)
+
+    def edit(
+        self,
+        photo: PictureSource,
+        mask: PictureSource,
+        prompt: str | EditRequest,
+        *,
+        reference: PictureSource | None = None,
+        reference_mask: PictureSource | None = None,
+        mask_polarity: Polarity = "auto",
+        progress: ProgressCallback | None = None,
+        cancel: CancelCheck | None = None,
+        **options: Unpack[EditOptions],
+    ) -> EditResult:
+        """Prepare a subject and edit it once; arguments as of `prepare` and `Subject.edit`."""
+        # A bad request is found before a picture is encoded for it.
+        request = self._check_request(prompt, options)
+        subject = self.prepare(photo, mask, reference, reference_mask=reference_mask, mask_polarity=mask_polarity)
+        return subject.edit(request, progress=progress, cancel=cancel)
+
+    def close(self) -> None:
+        """Free the engines; the editor and its subjects cannot be used afterwards."""
+        self._backend.close()
+
+    def __enter__(self) -> Editor:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _check_request(self, prompt: str | EditRequest, options: EditOptions) -> EditRequest:
+        """A request whose every part this bundle can do."""
+        request = replace(prompt, **options) if isinstance(prompt, EditRequest) else EditRequest(prompt=prompt, **options)
+        for text in (request.prompt, request.negative_prompt):
+            check_text(text)
+            self._encoder.tokenize(text)
+        make_plan(request, self.manifest, seed=0, image=0)
+        return request
+
+    def _run(
+        self, subject: Subject, requests: Sequence[EditRequest], progress: ProgressCallback | None, cancel: CancelCheck | None
+    ) -> list[EditResult]:
+        with self._lock:
+            jobs, frames = self._make_jobs(subject, requests, progress)
+            done: dict[Job, EditResult] = {}
+            for finished in self._lane.run(jobs, cancel):
+                done[finished.job] = self._finish(subject, finished, frames[finished.job])
+            return [done[job] for job in jobs]
+
+    def _make_jobs(
+        self, subject: Subject, requests: Sequence[EditRequest], progress: ProgressCallback | None
+    ) -> tuple[list[Job], dict[Job, _Frame]]:
+        images = sum(request.count for request in requests)
+        jobs: list[Job] = []
+        frames: dict[Job, _Frame] = {}
+        for request in requests:
+            start = time.perf_counter()
+            text = {"prompt": self._encoder.encode_prompt(request.prompt), "negative": self._encoder.encode_prompt(request.negative_prompt)}
+            seconds = time.perf_counter() - start
+            scene = subject.scene
+            seen = Conditions(scene=scene.scene, background=scene.background, keep=scene.keep, text=text, identity=scene.identity)
+            seed = int.from_bytes(os.urandom(8)) & MAX_SEED if request.seed is None else int(request.seed)
+            warning = vocabulary_warning(request.prompt, self.manifest.attributes)
+            for image in range(request.count):
+                plan = make_plan(request, self.manifest, seed=seed, image=image)
+                report = partial(_report, progress, len(jobs), images, plan.steps) if progress else None
+                jobs.append(Job(plan=plan, conditions=seen, on_step=report))
+                frames[jobs[-1]] = _Frame(encode_s=seconds, warnings=(warning,) if warning else ())
+        return jobs, frames
+
+    def _finish(self, subject: Subject, finished: Finished, frame: _Frame) -> EditResult:
+        """Latent to photo: decode the window, and paste it where alpha allows."""
+        start = time.perf_counter()
+        edited = self._backend.run("decode", {"latent": finished.latent[None]})["image"][0]
+        decoded = time.perf_counter()
+        alpha = subject.window.alpha
+        pasted = self._backend.run("paste", {"edited": edited, "photo": subject.pixels, "alpha": alpha})["image"]
+        photo, touched = paste_back(subject.photo, subject.box, pasted, alpha)
+        touched.setflags(write=False)
+        image = photo.to_pil()
+        timings = {
+            "window": subject.timings["window"],
+            "encode": subject.timings["encode"] + frame.encode_s,
+            "steps": finished.seconds,
+            "decode": decoded - start,
+            "paste": time.perf_counter() - decoded,
+        }
+        plan = finished.job.plan
+        return EditResult(image=image, alpha=touched, seed=plan.seed, index=plan.image, timings=timings, warnings=frame.warnings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Subject:
+    """A photo and its object, encoded: `Editor.prepare` makes one. Its edits run only steps, decode and paste.
+
+    Args:
+        editor: Who runs the edits.
+        photo: The photo.
+        box: The part of it that the model sees.
+        pixels: hw3 uint8, the photo's own pixels in the box.
+        window: The same at the model's resolution, with masks and alpha.
+        scene: What the UNet sees.
+        timings: Seconds of `window` and `encode`.
+    """
+
+    editor: Editor
+    photo: Photo
+    box: Box
+    pixels: Bytes
+    window: Window
+    scene: Scene
+    timings: dict[str, float]
+
+    def edit(
+        self,
+        prompt: str | EditRequest,
+        *,
+        progress: ProgressCallback | None = None,
+        cancel: CancelCheck | None = None,
+        **options: Unpack[EditOptions],
+    ) -> EditResult:
+        """One edit.
+
+        Args:
+            prompt: What to change, such as `color: red`; or a whole request, which `options` overrule.
+            progress: Called after every step.
+            cancel: Asked before every step.
+            **options: Fields of `EditRequest`.
+
+        Raises:
+            InputError: the request cannot be done with this bundle.
+            Cancelled: `cancel` said so.
+        """
+        results = self.edit_many([prompt], progress=progress, cancel=cancel, **options)
+        if len(results) > 1:
+            raise InputError(f"count is {len(results)}", "1 for `edit`", "use `edit_many`, which returns a list", "count", "count_needs_edit_many")
+        return results[0]
+
+    def edit_many(
+        self,
+        prompts: Sequence[str | EditRequest],
+        *,
+        progress: ProgressCallback | None = None,
+        cancel: CancelCheck | None = None,
+        **options: Unpack[EditOptions],
+    ) -> list[EditResult]:
+        """Several edits, denoised together; each gives the bytes that it would give alone.
+
+        Returns:
+            The results in the order of the prompts, each prompt's `count` images in a row.
+        """
+        requests = [self.editor._check_request(prompt, options) for prompt in prompts]
+        return self.editor._run(self, requests, progress, cancel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Frame:
+    """What a result tells beside its picture."""
+
+    encode_s: float
+    warnings: tuple[str, ...]
+
+
+def _report(progress: ProgressCallback, image: int, images: int, steps: int, step: int) -> None:
+    progress(Progress(image=image, images=images, step=step, steps=steps))
+
+
+def _check_positive(param: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise InputError(f"{param} is {value}", "1 or more", f"choose another {param}", param, f"{param}_out_of_range")
