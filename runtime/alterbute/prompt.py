@@ -30,7 +30,9 @@ class PromptTokenizer:
     pad_id: int
 
     @classmethod
-    def from_bytes(cls, tokenizer_json: bytes, *, tokens: int, start_id: int, end_id: int, pad_id: int) -> PromptTokenizer:
+    def from_bytes(
+        cls, tokenizer_json: bytes, *, tokens: int, start_id: int, end_id: int, pad_id: int
+    ) -> PromptTokenizer:
         """Open a `tokenizer.json`.
 
         Args:
@@ -101,9 +103,13 @@ def check_text(prompt: str) -> None:
     try:
         size = len(prompt.encode())
     except UnicodeEncodeError:
-        raise InputError("the prompt holds half of a surrogate pair", "valid Unicode", "type it again", "prompt", "prompt_unicode") from None
+        raise InputError(
+            "the prompt holds half of a surrogate pair", "valid Unicode", "type it again", "prompt", "prompt_unicode"
+        ) from None
     if size > MAX_PROMPT_BYTES:
-        raise InputError(f"the prompt is {size} bytes long", f"at most {MAX_PROMPT_BYTES}", "shorten it", "prompt", "prompt_too_long")
+        raise InputError(
+            f"the prompt is {size} bytes long", f"at most {MAX_PROMPT_BYTES}", "shorten it", "prompt", "prompt_too_long"
+        )
 
 
 def parse_attributes(prompt: str) -> tuple[tuple[str, str], ...]:

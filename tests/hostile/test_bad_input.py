@@ -83,7 +83,10 @@ BAD_PICTURES = {
     "tiny": (to_bytes(noise(31, 64)), "64x31"),
     "negative size": (png_claiming(2**32 - 1, 64), "4294967295x64"),
     "text bomb": (png_claiming(64, 48, extra=png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000)))), "is "),
-    "profile bomb": (png_claiming(64, 48, extra=png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(50_000_000)))), "is "),
+    "profile bomb": (
+        png_claiming(64, 48, extra=png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(50_000_000)))),
+        "is ",
+    ),
 }
 
 
@@ -96,7 +99,9 @@ def test_a_bad_picture_is_refused(bench: Bench, name: str, which: str, capsys: p
 
 
 @pytest.mark.parametrize("which", ["photo", "mask"])
-def test_a_16_bit_colour_png_is_refused_where_pillow_would_round_it(bench: Bench, which: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_16_bit_colour_png_is_refused_where_pillow_would_round_it(
+    bench: Bench, which: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = b"".join(b"\0" + bytes(64 * 6) for _ in range(48))
     header = png_chunk(b"IHDR", (64).to_bytes(4, "big") + (48).to_bytes(4, "big") + bytes([16, 2, 0, 0, 0]))
     data = b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
@@ -141,7 +146,16 @@ def test_a_mask_without_a_photo_is_refused(bench: Bench, capsys: pytest.CaptureF
 
 
 def test_a_photo_without_a_prompt_is_refused(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["edit", str(bench.photo), "--mask", str(bench.mask), "--bundle", str(bench.bundle), "-o", str(bench.output)]
+    words = [
+        "edit",
+        str(bench.photo),
+        "--mask",
+        str(bench.mask),
+        "--bundle",
+        str(bench.bundle),
+        "-o",
+        str(bench.output),
+    ]
     assert_refused(bench, words, "no prompt", capsys)
 
 
@@ -164,13 +178,16 @@ def test_a_reference_mask_without_a_reference_is_refused(bench: Bench, capsys: p
         (["another.png"], "another.png"),
     ],
 )
-def test_an_option_out_of_range_is_refused(bench: Bench, words: list[str], seen: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_option_out_of_range_is_refused(
+    bench: Bench, words: list[str], seen: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert_refused(bench, bench.words(*words), seen, capsys)
 
 
 @pytest.mark.parametrize("option", ["-o", "--sheet"])
 @pytest.mark.parametrize(
-    ("path", "seen"), [("nowhere/out.png", "does not exist"), ("bundle", "nothing"), ("out.jpg", "lossless"), ("dir.png", "is a folder")]
+    ("path", "seen"),
+    [("nowhere/out.png", "does not exist"), ("bundle", "nothing"), ("out.jpg", "lossless"), ("dir.png", "is a folder")],
 )
 def test_an_output_that_cannot_be_written_is_refused_before_any_work(
     bench: Bench, option: str, path: str, seen: str, capsys: pytest.CaptureFixture[str]
@@ -198,7 +215,7 @@ def _lose_manifest(bundle: Path) -> None:
 
 
 def _break_hash(bundle: Path) -> None:
-    (bundle / "step.onnx").write_bytes(b"evil")
+    (bundle / "window.onnx").write_bytes(b"spoilt")  # the first graph that an edit waits for, and as long as it was
 
 
 def _raise_schema(bundle: Path) -> None:
@@ -217,7 +234,9 @@ def _raise_schema(bundle: Path) -> None:
         (_raise_schema, "schema 9; expected at most 1"),
     ],
 )
-def test_a_bad_bundle_is_refused(bench: Bench, damage: Callable[[Path], None], seen: str, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_bundle_is_refused(
+    bench: Bench, damage: Callable[[Path], None], seen: str, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     damage(bench.bundle)
     assert_refused(bench, bench.words() if verb == "edit" else ["verify", str(bench.bundle)], seen, capsys)
 
@@ -230,13 +249,23 @@ def test_a_bad_bundle_is_refused(bench: Bench, damage: Callable[[Path], None], s
         (["--solver", "magic"], "magic"),
     ],
 )
-def test_what_only_the_real_bundle_can_judge_is_refused(bench: Bench, words: list[str], seen: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_only_the_real_bundle_can_judge_is_refused(
+    bench: Bench, words: list[str], seen: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert_refused(bench, bench.words("--bundle", str(default_bundle_path()), *words), seen, capsys)
 
 
-@pytest.mark.parametrize("words", [["edit", "gone\n\x1b[31m.png", "--mask", "m", "--prompt", "p"], ["verify", "gone"], ["fly"]])
+@pytest.mark.parametrize(
+    "words", [["edit", "gone\n\x1b[31m.png", "--mask", "m", "--prompt", "p"], ["verify", "gone"], ["fly"]]
+)
 def test_the_process_itself_exits_with_2_and_one_clean_line(bench: Bench, words: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-m", "alterbute.cli", *words], cwd=bench.photo.parent, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "alterbute.cli", *words],
+        cwd=bench.photo.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")

@@ -33,7 +33,15 @@ def test_verify_says_what_it_verified(bundle: str, capsys: pytest.CaptureFixture
 def test_inspect_shows_the_model_its_words_and_every_graph(bundle: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", bundle]) == 0
     out, _ = capsys.readouterr()
-    for words in ("64x64 pixels", "predicts sample", "at most 30 tokens", "color: red, blue", "20 steps of dpmpp_2m", "state[B,4,16,h,w]", "3.0e-07"):
+    for words in (
+        "64x64 pixels",
+        "predicts sample",
+        "at most 30 tokens",
+        "color: red, blue",
+        "20 steps of dpmpp_2m",
+        "state[B,4,16,h,w]",
+        "3.0e-07",
+    ):
         assert words in out
     assert all(f"{name}: " in out for name in ("prompt", "identity", "scene", "step", "decode", "window", "paste"))
 
@@ -44,7 +52,9 @@ def test_help_is_no_error(words: list[str], capsys: pytest.CaptureFixture[str]) 
     assert "Usage: alterbute" in capsys.readouterr().out
 
 
-def test_every_option_has_a_twin_in_the_environment(bundle: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_option_has_a_twin_in_the_environment(
+    bundle: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("ALTERBUTE_EDIT_STEPS", "0")
     assert main(["edit", "--bundle", bundle]) == 2
     assert "steps is 0" in capsys.readouterr().err
@@ -60,7 +70,9 @@ def test_verify_loads_no_pictures_arrays_or_engines(bundle: str) -> None:
         "import sys; from alterbute.cli import main; main(sys.argv[1:]);"
         "print([name for name in ('numpy', 'PIL', 'onnxruntime', 'tokenizers', 'rich', 'torch') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code, "verify", bundle], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "verify", bundle], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.splitlines()[-1] == "[]"
 
 

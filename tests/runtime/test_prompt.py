@@ -25,7 +25,9 @@ def tokenizer_json() -> bytes:
     model = models.BPE(vocab=vocabulary, merges=[], end_of_word_suffix="</w>", unk_token="<|endoftext|>")
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     tokenizer.add_special_tokens(["<|startoftext|>", "<|endoftext|>"])
     tokenizer.enable_truncation(4)
     tokenizer.enable_padding(length=77)

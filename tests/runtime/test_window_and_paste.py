@@ -62,7 +62,9 @@ def boxes(draw: st.DrawFn) -> tuple[Photo, Box]:
     height, width = draw(st.integers(32, 60)), draw(st.integers(32, 60))
     pixels = np.random.default_rng(draw(st.integers(0, 99))).integers(0, 256, (height, width, 3), np.uint8)
     top, left, side = draw(st.integers(-40, height - 1)), draw(st.integers(-40, width - 1)), draw(st.integers(41, 120))
-    return Photo(pixels=pixels, alpha=pixels[:, :, 0].copy()), Box(top=top, left=left, bottom=top + side, right=left + side)
+    return Photo(pixels=pixels, alpha=pixels[:, :, 0].copy()), Box(
+        top=top, left=left, bottom=top + side, right=left + side
+    )
 
 
 @given(boxes())

@@ -17,7 +17,11 @@ _MANIFEST_LIMIT_BYTES: Final = 4 << 20
 _CHUNK_BYTES: Final = 1 << 20
 # O_NONBLOCK: opening a FIFO must not hang. Systems without a flag get 0, and `_open` still checks the file.
 _OPEN_FLAGS: Final = (
-    os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
 )
 
 
@@ -38,7 +42,9 @@ class Bundle:
         """
         entry = self.manifest.files.get(name)
         if entry is None:
-            raise BundleError(f"the bundle {self.path} lists no file {name!r}", "a file of its manifest", "export the bundle again")
+            raise BundleError(
+                f"the bundle {self.path} lists no file {name!r}", "a file of its manifest", "export the bundle again"
+            )
         with _open(self.path, name) as file:
             _check_size(name, os.fstat(file.fileno()).st_size, entry)
             data = file.read(entry.size)
@@ -67,7 +73,9 @@ def open_bundle(path: str | Path) -> Bundle:
         )
     for name, entry in manifest.files.items():
         if name not in found:
-            raise BundleError(f"the bundle's file {name!r} is missing", f"{entry.size} bytes", "copy the whole bundle folder again")
+            raise BundleError(
+                f"the bundle's file {name!r} is missing", f"{entry.size} bytes", "copy the whole bundle folder again"
+            )
         _check_size(name, found[name], entry)
     return Bundle(path=folder, manifest=manifest)
 
@@ -123,7 +131,9 @@ def read_manifest(path: str | Path) -> Manifest:
     with _open(folder, MANIFEST_FILE) as file:
         data = file.read(_MANIFEST_LIMIT_BYTES + 1)
     if len(data) > _MANIFEST_LIMIT_BYTES:
-        raise BundleError(f"{MANIFEST_FILE} is over {_MANIFEST_LIMIT_BYTES} bytes", "a small JSON file", "export the bundle again")
+        raise BundleError(
+            f"{MANIFEST_FILE} is over {_MANIFEST_LIMIT_BYTES} bytes", "a small JSON file", "export the bundle again"
+        )
     return parse_manifest(data)
 
 
@@ -146,7 +156,9 @@ def _open(folder: Path, name: str) -> BinaryIO:
     try:
         descriptor = os.open(folder / name, _OPEN_FLAGS)
     except FileNotFoundError:
-        raise BundleError(f"the bundle {folder} has no {name}", "a complete bundle", "copy the whole bundle folder again") from None
+        raise BundleError(
+            f"the bundle {folder} has no {name}", "a complete bundle", "copy the whole bundle folder again"
+        ) from None
     except OSError as fault:
         # ELOOP is how O_NOFOLLOW reports a symbolic link.
         raise BundleError(
@@ -181,7 +193,9 @@ def _check_kind(name: str, status: os.stat_result) -> None:
 
 def _check_size(name: str, size: int, entry: FileEntry) -> None:
     if size != entry.size:
-        raise BundleError(f"the bundle's {name!r} has {size} bytes", f"{entry.size}", "copy the whole bundle folder again")
+        raise BundleError(
+            f"the bundle's {name!r} has {size} bytes", f"{entry.size}", "copy the whole bundle folder again"
+        )
 
 
 def _check_hash(name: str, digest: str, entry: FileEntry) -> None:

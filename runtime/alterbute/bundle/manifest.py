@@ -169,7 +169,9 @@ def parse_manifest(text: bytes) -> Manifest:
         manifest = typed_json.build(Manifest, document)
         _check(manifest)
     except typed_json.KeyFault as fault:
-        raise BundleError(f"{MANIFEST_FILE} key `{fault.key or '(top)'}` is {fault.seen}", fault.expected, _EXPORT_AGAIN) from None
+        raise BundleError(
+            f"{MANIFEST_FILE} key `{fault.key or '(top)'}` is {fault.seen}", fault.expected, _EXPORT_AGAIN
+        ) from None
     return manifest
 
 
@@ -215,7 +217,8 @@ def _check(manifest: Manifest) -> None:
 
 def _positive_numbers(manifest: Manifest) -> dict[str, float]:
     numbers: dict[str, float] = {
-        name: getattr(manifest, name) for name in ("resolution", "latent_channels", "latent_factor", "scene_channels", "state_rows")
+        name: getattr(manifest, name)
+        for name in ("resolution", "latent_channels", "latent_factor", "scene_channels", "state_rows")
     }
     numbers |= {"mask.dilate": manifest.mask.dilate, "mask.feather": manifest.mask.feather}
     numbers |= {"mask.margin": manifest.mask.margin, "defaults.steps": manifest.defaults.steps}

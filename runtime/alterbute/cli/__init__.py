@@ -29,6 +29,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = " ".join(fault.format_message().split()).rstrip(".")
         print(f"error: {message}; expected what `--help` lists; run the command with --help", file=sys.stderr)
         return 2
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         return 130
     return code if isinstance(code, int) else 0

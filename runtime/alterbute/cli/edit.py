@@ -25,12 +25,19 @@ _SAMPLE_PROMPT: Final = "sample/prompt.txt"
 
 def edit(
     photo: Annotated[Path | None, typer.Argument(help="PNG, JPEG or WebP; the bundle's sample when left out.")] = None,
-    mask: Annotated[Path | None, typer.Option("--mask", "-m", help="The object: white, or transparent in a PNG.")] = None,
-    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help='What to change: "color: red; material: metal".')] = None,
-    reference: Annotated[Path | None, typer.Option(help="A picture whose object gives the identity; else the photo's own.")] = None,
+    mask: Annotated[
+        Path | None, typer.Option("--mask", "-m", help="The object: white, or transparent in a PNG.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", help='What to change: "color: red; material: metal".')
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="A picture whose object gives the identity; else the photo's own.")
+    ] = None,
     reference_mask: Annotated[Path | None, typer.Option(help="The object in the reference.")] = None,
     mask_polarity: Annotated[
-        Literal["auto", "alpha", "white", "black"], typer.Option(help="What masks mark: transparent, white or black pixels.")
+        Literal["auto", "alpha", "white", "black"],
+        typer.Option(help="What masks mark: transparent, white or black pixels."),
     ] = "auto",
     bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="Bundle folder; else the demo bundle.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; else the bundle's default.")] = None,
@@ -38,7 +45,9 @@ def edit(
     guidance: Annotated[float | None, typer.Option(help="Scale of text guidance; 1 turns it off.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same bytes; else a new one.")] = None,
     count: Annotated[int, typer.Option(help="How many results, different in their noise.")] = 1,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="OUT.png or OUT.webp; else PHOTO-edited.png here.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="OUT.png or OUT.webp; else PHOTO-edited.png here.")
+    ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Also write a before/after picture here.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.")] = False,
 ) -> None:
@@ -64,12 +73,16 @@ def edit(
         picture = load_photo(photo)
         shown = load_mask(mask, picture, mask_polarity)
     if prompt is None:
-        raise InputError("there is no prompt", "what to change", 'give one, as --prompt "color: red"', "prompt", "prompt_missing")
+        raise InputError(
+            "there is no prompt", "what to change", 'give one, as --prompt "color: red"', "prompt", "prompt_missing"
+        )
     identity = load_reference(reference, reference_mask, mask_polarity) if reference else (None, None)
     if reference is None and reference_mask is not None:
-        raise InputError("there is a reference mask and no reference", "both", "give --reference", "reference", "reference_missing")
+        raise InputError(
+            "there is a reference mask and no reference", "both", "give --reference", "reference", "reference_missing"
+        )
 
-    subject = Editor.open(opened.path).prepare(picture, shown, reference=identity[0], reference_mask=identity[1])
+    subject = Editor.open(opened).prepare(picture, shown, reference=identity[0], reference_mask=identity[1])
     with progress_bar(is_wanted=not quiet) as progress:
         results = subject.edit_many([prompt], progress=progress, **options)
 
@@ -80,7 +93,7 @@ def edit(
     if sheet:
         from alterbute.cli.sheet import make_sheet
 
-        captions = ["before", *(f"{prompt} (seed {result.seed})" for result in results)]
+        captions = ["before", *(f"{prompt} (seed {result.seed}, image {result.index + 1})" for result in results)]
         save(make_sheet(picture, shown, [result.image for result in results], captions), sheet)
         lines.append(f"{sheet}: before and after")
     for line in dict.fromkeys(line for result in results for line in result.warnings):
@@ -89,7 +102,9 @@ def edit(
         typer.echo(line)
 
 
-def _name_outputs(photo: Path | None, output: Path | None, sheet: Path | None, count: int) -> tuple[list[Path], Path | None]:
+def _name_outputs(
+    photo: Path | None, output: Path | None, sheet: Path | None, count: int
+) -> tuple[list[Path], Path | None]:
     """One path per result, numbered when there are several; the sample also gets a sheet without being asked."""
     first = output or Path(f"{photo.stem if photo else 'sample'}-edited.png")
     if sheet is None and photo is None:
@@ -103,7 +118,13 @@ def _open_sample(bundle: Bundle, mask: Path | None) -> tuple[Photo, Bytes]:
     from alterbute.images import load_mask, load_photo
 
     if mask is not None or not bundle.has(_SAMPLE_PHOTO):
-        raise InputError("there is no photo", "a PNG, JPEG or WebP file", "give one: alterbute edit PHOTO --mask MASK", "photo", "photo_missing")
+        raise InputError(
+            "there is no photo",
+            "a PNG, JPEG or WebP file",
+            "give one: alterbute edit PHOTO --mask MASK",
+            "photo",
+            "photo_missing",
+        )
     photo = load_photo(bundle.read(_SAMPLE_PHOTO))
     return photo, load_mask(bundle.read(_SAMPLE_MASK), photo)
 

@@ -55,7 +55,7 @@ def _outlined(photo: Photo, mask: Bytes) -> Image:
 
     tile = _fit(photo.to_pil().convert("RGB"))
     shape = Image.fromarray(mask).resize(tile.size, Image.Resampling.NEAREST)
-    edge = np.asarray(shape) != np.asarray(shape.filter(ImageFilter.MinFilter(3)))
+    edge = np.asarray(shape) != np.asarray(shape.filter(ImageFilter.MinFilter(5)))
     pixels = np.array(tile)
     pixels[edge] = _OUTLINE
     return Image.fromarray(pixels)

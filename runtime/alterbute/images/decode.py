@@ -31,7 +31,9 @@ MAX_SIDE: Final = 8192
 # An uncompressed RGBA picture of MAX_PIXELS, and room for its metadata.
 MAX_FILE_BYTES: Final = 4 * MAX_PIXELS + (4 << 20)
 _MAX_ICC_BYTES: Final = 1 << 20
-_OPEN_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_OPEN_FLAGS: Final = (
+    os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+)
 _MODES: Final = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 _ORIENTATION_TAG: Final = 0x0112
 _SAVE_AS: Final = "save it as an 8-bit RGB PNG, JPEG or WebP"
@@ -80,7 +82,9 @@ def _read_file(path: object, param: str) -> bytes:
 
 
 def _path_error(path: str | Path, param: str, why: str) -> InputError:
-    return InputError(f"the {param} {str(path)!r} {why}", "a PNG, JPEG or WebP file", "check the path", param, f"{param}_unreadable")
+    return InputError(
+        f"the {param} {str(path)!r} {why}", "a PNG, JPEG or WebP file", "check the path", param, f"{param}_unreadable"
+    )
 
 
 def _from_bytes(data: bytes, param: str) -> Photo:

@@ -65,7 +65,9 @@ def load_mask(source: PictureSource | None, photo: Photo, polarity: Polarity = "
     return mask
 
 
-def load_reference(source: PictureSource, mask: PictureSource | None = None, polarity: Polarity = "auto") -> tuple[Bytes, Bytes]:
+def load_reference(
+    source: PictureSource, mask: PictureSource | None = None, polarity: Polarity = "auto"
+) -> tuple[Bytes, Bytes]:
     """The picture whose object gives the identity, and where that object is.
 
     A picture over 2047 pixels is shrunk by a whole factor to at least 1024: the model sees less than that.
@@ -140,7 +142,9 @@ def _shrink(pixels: Bytes, factor: int) -> Bytes:
 
 def _size_error(param: str, mask: Bytes, expected: str) -> InputError:
     height, width = mask.shape
-    return InputError(f"the {param} is {width}x{height} pixels", expected, "draw it on that picture", param, f"{param}_size")
+    return InputError(
+        f"the {param} is {width}x{height} pixels", expected, "draw it on that picture", param, f"{param}_size"
+    )
 
 
 def _empty_error(param: str) -> InputError:

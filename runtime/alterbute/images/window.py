@@ -38,7 +38,9 @@ class Box:
 
     def inside(self, height: int, width: int) -> Box:
         """The part of the box that lies in a picture of this size."""
-        return Box(top=max(self.top, 0), left=max(self.left, 0), bottom=min(self.bottom, height), right=min(self.right, width))
+        return Box(
+            top=max(self.top, 0), left=max(self.left, 0), bottom=min(self.bottom, height), right=min(self.right, width)
+        )
 
     def as_array(self) -> NDArray[np.int64]:
         """[4] int64 (top, left, bottom, right), as the `window` graph takes it."""
