@@ -1,0 +1,93 @@
+"""Promises of `alterbute edit` on the shipped bundle: files in, files out, and nothing changed that was not asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alterbute.bundle import default_bundle_path, open_bundle
+from alterbute.cli import main
+from alterbute.images import load_mask, load_photo, photo_box
+from PIL import Image, ImageCms
+
+from tests.support.pictures import noise, to_bytes
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_pair(folder: Path) -> list[str]:
+    """A sideways photo with transparency and a profile, and its mask as the viewer shows it: 90 wide, 120 high."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    (folder / "photo.png").write_bytes(to_bytes(Image.fromarray(noise(90, 120, 4)), exif=exif, icc_profile=profile))
+    mask = np.zeros((120, 90), np.uint8)
+    mask[70:100, 20:50] = 255
+    (folder / "mask.png").write_bytes(to_bytes(mask))
+    return ["edit", "photo.png", "--mask", "mask.png", "--prompt", "color: red", "--steps", "2", "--seed", "7"]
+
+
+def test_without_arguments_the_sample_is_edited_and_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["edit"]) == 0
+    out, _ = capsys.readouterr()
+    assert sorted(path.name for path in folder.iterdir()) == ["sample-edited-sheet.png", "sample-edited.png"]
+    for words in ("sample-edited.png: seed ", " ms (", "steps ", "before and after"):
+        assert words in out
+    sample = load_photo(default_bundle_path() / "sample" / "photo.png")
+    edited = load_photo(folder / "sample-edited.png")
+    assert edited.pixels.shape == sample.pixels.shape
+    assert not np.array_equal(edited.pixels, sample.pixels)
+
+
+def test_a_sideways_photo_comes_out_upright_with_its_alpha_profile_and_background(folder: Path) -> None:
+    assert main(write_pair(folder)) == 0
+    photo, edited = load_photo("photo.png"), load_photo("photo-edited.png")
+    assert (edited.width, edited.height) == (90, 120)
+    assert photo.alpha is not None
+    assert edited.alpha is not None
+    assert np.array_equal(edited.alpha, photo.alpha)
+    assert edited.icc == photo.icc is not None
+    box = photo_box(load_mask("mask.png", photo), open_bundle(default_bundle_path()).manifest.mask.margin)
+    outside = np.ones((120, 90), bool)
+    outside[box.top : box.bottom, box.left : box.right] = False
+    assert np.array_equal(edited.pixels[outside], photo.pixels[outside])
+    assert not np.array_equal(edited.pixels, photo.pixels)
+
+
+def test_the_same_seed_writes_the_same_bytes_and_count_numbers_them(folder: Path) -> None:
+    words = write_pair(folder)
+    assert main([*words, "-o", "a.png", "--count", "2"]) == 0
+    assert main([*words, "-o", "b.png", "--count", "2"]) == 0
+    first, second = (folder / "a-1.png").read_bytes(), (folder / "a-2.png").read_bytes()
+    assert (folder / "b-1.png").read_bytes() == first
+    assert (folder / "b-2.png").read_bytes() == second
+    assert first != second
+
+
+def test_a_reference_with_its_mask_changes_the_result(folder: Path) -> None:
+    words = write_pair(folder)
+    (folder / "reference.png").write_bytes(to_bytes(noise(150, 80, seed=3)))
+    shape = np.zeros((150, 80), np.uint8)
+    shape[40:100, 10:60] = 255
+    (folder / "shape.png").write_bytes(to_bytes(shape))
+    assert main([*words, "-o", "own.png"]) == 0
+    assert main([*words, "-o", "given.png", "--reference", "reference.png", "--reference-mask", "shape.png"]) == 0
+    assert (folder / "own.png").read_bytes() != (folder / "given.png").read_bytes()
+
+
+def test_quiet_prints_nothing_but_warnings(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*write_pair(folder), "--quiet", "--sheet", "sheet.png"]
+    assert main(words) == 0
+    assert capsys.readouterr() == ("", "")
+    assert (folder / "sheet.png").exists()
+    assert main([*words, "--prompt", "color: zibeline"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("warning: ")
+    assert "'zibeline'" in err
+    assert err.count("\n") == 1
