@@ -28,7 +28,7 @@ demo-checkpoint: $(TEST_VENV)/.ready ## render, train and write the demo checkpo
 	PYTHONPATH=. $(TEST_VENV)/bin/python -m demo.make $(CHECKPOINT) --minutes $(MINUTES)
 
 quality: $(TEST_VENV)/.ready ## measure the demo bundle on held-out edits with exact ground truth
-	PYTHONPATH=. $(TEST_VENV)/bin/python -m demo.quality --out benchmarks/results/demo_quality.json
+	PYTHONPATH=. $(TEST_VENV)/bin/python -m demo.measure --out benchmarks/results/demo_quality.json
 
 $(RUN_VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(RUN_VENV)

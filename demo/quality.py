@@ -7,7 +7,6 @@ autoencoder and the paste is the ceiling: what no editor over these latents coul
 
 from __future__ import annotations
 
-import platform
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -155,15 +154,4 @@ def measure(
             name: {"value": round(100 * float(np.mean(v)), 1), "n": len(v)} for name, v in sorted(hits.items())
         },
         "psnr_db": {name: round(float(np.mean(v)), 2) for name, v in sorted(decibels.items())},
-    }
-
-
-def machine() -> dict[str, Any]:
-    import os
-
-    return {
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
     }

@@ -36,9 +36,7 @@ def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
     for word in [*ATTRIBUTES, *(value for values in ATTRIBUTES.values() for value in values)]:
         parts = [*word[:-1], word[-1] + "</w>"]
         while len(parts) > 1:
-            pair = next(
-                (pair for pair in merges if pair in set(pairwise(parts))), (parts[0], parts[1])
-            )
+            pair = next((pair for pair in merges if pair in set(pairwise(parts))), (parts[0], parts[1]))
             if pair not in merges:
                 merges.append(pair)
                 tokens.append(pair[0] + pair[1])

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from alterbute.bundle import MANIFEST_FILE, Graph, Manifest
 
+from alterbute_export.autoencoder import latent_factor
 from alterbute_export.checkpoint import Checkpoint, Storage, read_checkpoint
 from alterbute_export.errors import CheckpointError, OutputError
 from alterbute_export.families import FamilyGraphs, Models, build_family
@@ -63,6 +64,8 @@ def export_bundle(
     family = build_family(checkpoint, models)
     specs = _collect_specs(checkpoint, models, prompt, family)
     with _atomic_folder(target) as folder:
+        text = write_tokenizer(checkpoint, folder, tokens=models.text_tokens, **_text_sizes(prompt))
+        _copy_samples(checkpoint, folder)
         store = WeightStore(folder, half=checkpoint.half_storage)
         graphs: dict[str, Graph] = {}
         for index, spec in enumerate(specs):
@@ -70,8 +73,6 @@ def export_bundle(
             path = write_graph(spec, store)
             tell(f"check {spec.name}", index, len(specs))
             graphs[spec.name] = describe_graph(spec, check_parity(spec, path))
-        text = write_tokenizer(checkpoint, folder, tokens=models.text_tokens, **_text_sizes(prompt))
-        _copy_samples(checkpoint, folder)
         entry = family.identity_entry
         manifest = finish_bundle(folder, checkpoint, models, text=text, identity=entry, graphs=graphs)
         tell("write", len(specs), len(specs))
@@ -87,7 +88,7 @@ def load_models(checkpoint: Checkpoint) -> Models:
     unet, vae = checkpoint.load("unet"), checkpoint.load("vae")
     settings = checkpoint.settings
     channels, outputs = int(vae.config.latent_channels), int(unet.config.out_channels)
-    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    factor = latent_factor(vae)
     stride = 2 ** (len(unet.config.block_out_channels) - 1)
     wanted = channels + scene_channels(settings, channels)
     parts = " + ".join(["latent", *settings.scene])

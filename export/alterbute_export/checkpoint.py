@@ -172,9 +172,9 @@ def _are_half(paths: list[Path]) -> bool:
 
 
 def _load_model(folder: Path, part: str) -> nn.Module:
-    from alterbute_export.parts import PART_CLASSES, quiet_loading
+    from alterbute_export.parts import part_class, quiet_loading
 
-    kind: Any = PART_CLASSES[part]
+    kind = part_class(part, read_json(folder, f"{part}/config.json"))
     with quiet_loading():
         try:
             model, report = kind.from_pretrained(

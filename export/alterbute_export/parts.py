@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
 import diffusers
 import transformers
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderDC, AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPVisionModelWithProjection
 
-PART_CLASSES: Final[dict[str, Any]] = {
-    "unet": UNet2DConditionModel,
-    "vae": AutoencoderKL,
-    "text_encoder": CLIPTextModel,
-    "image_encoder": CLIPVisionModelWithProjection,
+from alterbute_export.errors import CheckpointError
+
+_PART_CLASSES: Final[dict[str, tuple[Any, ...]]] = {
+    "unet": (UNet2DConditionModel,),
+    "vae": (AutoencoderKL, AutoencoderDC),
+    "text_encoder": (CLIPTextModel,),
+    "image_encoder": (CLIPVisionModelWithProjection,),
 }
+
+
+def part_class(part: str, config: Mapping[str, Any]) -> Any:
+    """The class that `config.json` names among those that a part may have; the first one when it names none.
+
+    Raises:
+        CheckpointError: the config names another class.
+    """
+    kinds = {kind.__name__: kind for kind in _PART_CLASSES[part]}
+    named = config.get("_class_name") or (config.get("architectures") or [None])[0] or next(iter(kinds))
+    if named not in kinds:
+        raise CheckpointError(f"{part}/config.json names {named}", " or ".join(kinds), "use a checkpoint with such a part")
+    return kinds[named]
 
 
 @contextmanager

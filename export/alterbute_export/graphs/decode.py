@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from alterbute_export.autoencoder import Decode
 from alterbute_export.graphs.pixels import to_bytes
-from alterbute_export.graphs.scene import vae_scaling
 from alterbute_export.graphs.spec import GraphSpec, edge
 
 
@@ -17,15 +17,11 @@ class DecodePixels(nn.Module):  # type: ignore[misc]
 
     def __init__(self, vae: Any) -> None:
         super().__init__()
-        self.decoder, self.post_quant_conv = vae.decoder, vae.post_quant_conv
-        self.shift, self.scale = vae_scaling(vae)
+        self.decode = Decode(vae)
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         """`[B,C,h,w]` f32 to `[B,S,S,3]` f32 in [0,255]."""
-        latent = latent / self.scale + self.shift
-        if self.post_quant_conv is not None:
-            latent = self.post_quant_conv(latent)
-        return to_bytes(self.decoder(latent))
+        return to_bytes(self.decode(latent))
 
 
 class DecodeGraph(DecodePixels):

@@ -9,6 +9,7 @@ from alterbute.bundle import TensorSpec
 from torch import nn
 from torch.nn import functional
 
+from alterbute_export.autoencoder import Encode
 from alterbute_export.graphs.pixels import to_coverage, to_signed
 from alterbute_export.graphs.spec import GraphSpec, draw_mask, edge
 from alterbute_export.settings import Settings, scene_channels
@@ -18,15 +19,14 @@ class SceneGraph(nn.Module):  # type: ignore[misc]
     """VAE encodings (posterior mean, scaled), the latent-grid mask, and the cells to keep.
 
     Args:
-        vae: The checkpoint's AutoencoderKL.
+        vae: The checkpoint's autoencoder.
         settings: Picture order, kind of mask and fill of the checkpoint.
         factor: Pixels per latent cell.
     """
 
     def __init__(self, vae: Any, settings: Settings, factor: int) -> None:
         super().__init__()
-        self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
-        self.shift, self.scale = vae_scaling(vae)
+        self.encode = Encode(vae)
         self.pictures = settings.scene
         self.fill = settings.masked_fill
         self.nearest = settings.latent_mask == "nearest"
@@ -45,7 +45,7 @@ class SceneGraph(nn.Module):  # type: ignore[misc]
         if reference is not None and reference_mask is not None:
             pictures.append(self._fill(to_signed(reference), to_coverage(reference_mask)))
         # One batch for all pictures: few large convolutions rather than three rounds of small ones.
-        latents = self._encode(torch.cat(pictures)).unflatten(0, (len(pictures), -1))
+        latents = self.encode(torch.cat(pictures)).unflatten(0, (len(pictures), -1))
         parts = {"mask": self._latent_mask(inside), "masked_photo": latents[1], "reference": latents[-1]}
         scene = torch.cat([parts[name] for name in self.pictures], dim=1)
         return scene, latents[0], 1 - functional.max_pool2d(inside, self.factor)
@@ -53,22 +53,11 @@ class SceneGraph(nn.Module):  # type: ignore[misc]
     def _fill(self, pixels: torch.Tensor, coverage: torch.Tensor) -> torch.Tensor:
         return coverage * pixels + (1 - coverage) * self.fill
 
-    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        moments = self.encoder(pixels)
-        if self.quant_conv is not None:
-            moments = self.quant_conv(moments)
-        return (moments.chunk(2, dim=1)[0] - self.shift) * self.scale
-
     def _latent_mask(self, inside: torch.Tensor) -> torch.Tensor:
         if self.nearest:
             # What torch's default `interpolate` picks when it shrinks by a whole factor.
             return inside[:, :, :: self.factor, :: self.factor]
         return functional.avg_pool2d(inside, self.factor)
-
-
-def vae_scaling(vae: Any) -> tuple[float, float]:
-    """`(shift, scale)`: model latent = (VAE latent - shift) * scale."""
-    return float(vae.config.shift_factor or 0.0), float(vae.config.scaling_factor)
 
 
 def scene_spec(vae: Any, settings: Settings, factor: int) -> GraphSpec:
