@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import nn
 
 from alterbute_export.errors import CheckpointError
 
-AUTOENCODERS: Final = ("AutoencoderKL", "AutoencoderDC")
 
-
-class Encoder(nn.Module):  # type: ignore[misc]
+class Encode(nn.Module):  # type: ignore[misc]
     """`[B,3,S,S]` pixels in [-1,1] to `[B,C,h,w]` latents in the scale that the UNet works in.
 
     AutoencoderKL gives the mean of its posterior: a sample would make the same edit differ from run to run.
@@ -32,7 +30,7 @@ class Encoder(nn.Module):  # type: ignore[misc]
         return (latent[:, : self.channels] - self.shift) * self.scale
 
 
-class Decoder(nn.Module):  # type: ignore[misc]
+class Decode(nn.Module):  # type: ignore[misc]
     """`[B,C,h,w]` latents to `[B,3,S,S]` pixels, about [-1,1]."""
 
     def __init__(self, vae: Any) -> None:
@@ -54,7 +52,7 @@ def scaling(vae: Any) -> tuple[float, float]:
     return float(vae.config.get("shift_factor") or 0.0), float(vae.config.scaling_factor)
 
 
-def factor(vae: Any) -> int:
+def latent_factor(vae: Any) -> int:
     """Pixels per latent cell: every block but the last halves the picture.
 
     Raises:
@@ -62,7 +60,9 @@ def factor(vae: Any) -> int:
     """
     if vae.config.get("latents_mean") or vae.config.get("latents_std"):
         raise CheckpointError(
-            "vae/config.json has `latents_mean` or `latents_std`", "one scaling_factor", "use an autoencoder without them"
+            "vae/config.json has `latents_mean` or `latents_std`",
+            "one scaling_factor",
+            "use an autoencoder without them",
         )
     blocks = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels
     return int(2 ** (len(blocks) - 1))

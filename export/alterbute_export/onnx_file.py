@@ -32,7 +32,9 @@ def write_graph(spec: GraphSpec, store: WeightStore) -> Path:
     _clean(model, spec)
     store.move_out(model)
     path = store.path.parent / f"{spec.name}.onnx"
-    path.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+    proto = ir.to_proto(model)
+    del proto.graph.value_info[:]  # written for initialisers, which say the same of themselves
+    path.write_bytes(proto.SerializeToString(deterministic=True))
     return path
 
 

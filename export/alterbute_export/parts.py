@@ -31,7 +31,9 @@ def part_class(part: str, config: Mapping[str, Any]) -> Any:
     kinds = {kind.__name__: kind for kind in _PART_CLASSES[part]}
     named = config.get("_class_name") or (config.get("architectures") or [None])[0] or next(iter(kinds))
     if named not in kinds:
-        raise CheckpointError(f"{part}/config.json names {named}", " or ".join(kinds), "use a checkpoint with such a part")
+        raise CheckpointError(
+            f"{part}/config.json names {named}", " or ".join(kinds), "use a checkpoint with such a part"
+        )
     return kinds[named]
 
 

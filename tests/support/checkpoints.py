@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderDC, AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -52,9 +52,9 @@ DEMO: Final = Shape(
     name="tiny-demo",
     resolution=32,
     latent_channels=4,
-    vae_channels=(8, 16, 16),
-    unet_channels=(16, 32, 32),
-    unet_blocks=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    vae_channels=(8, 8, 16),
+    unet_channels=(16, 32),
+    unet_blocks=("DownBlock2D", "CrossAttnDownBlock2D"),
     dim=32,
     scene=("mask", "masked_photo", "reference"),
     latent_mask="area",
@@ -71,8 +71,8 @@ SD15: Final = Shape(
     resolution=64,
     latent_channels=4,
     vae_channels=(8, 8, 16, 16),
-    unet_channels=(16, 32, 32, 32),
-    unet_blocks=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+    unet_channels=(16, 32),
+    unet_blocks=("CrossAttnDownBlock2D", "DownBlock2D"),
     dim=24,
     scene=("mask", "masked_photo"),
     latent_mask="nearest",
@@ -89,8 +89,9 @@ FULL_DEMO: Final = replace(
     name="demo-size",
     resolution=64,
     latent_channels=16,
-    vae_channels=(32, 64, 64),
-    unet_channels=(64, 128, 128),
+    vae_channels=(32, 32, 64),
+    unet_channels=(64, 96, 128),
+    unet_blocks=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     dim=128,
     text_tokens=32,
     identity_size=64,
@@ -135,7 +136,7 @@ def make_checkpoint(folder: Path, shape: Shape = DEMO, *, seed: int = 0) -> Path
     tokenizer.save_pretrained(folder / "tokenizer")
     scheduler.save_pretrained(folder / "scheduler")
     save_file(make_ip_adapter(unet, shape), str(folder / "ip_adapter.safetensors"))
-    write_json(folder / "model_index.json", make_model_index())
+    write_json(folder / "model_index.json", make_model_index(type(vae).__name__))
     write_json(folder / "alterbute.json", make_settings(shape))
     return folder
 
@@ -174,9 +175,22 @@ def make_unet(shape: Shape) -> UNet2DConditionModel:
     )
 
 
-def make_vae(shape: Shape) -> AutoencoderKL:
-    """The VAE of `shape`; the SD-shaped one has attention in the middle, as published."""
+def make_vae(shape: Shape) -> AutoencoderDC | AutoencoderKL:
+    """The autoencoder of `shape`: the demo's space-to-channel kind, or SD's, with attention in the middle."""
     blocks = len(shape.vae_channels)
+    if shape.residual:
+        return AutoencoderDC(
+            latent_channels=shape.latent_channels,
+            encoder_block_out_channels=shape.vae_channels,
+            decoder_block_out_channels=shape.vae_channels,
+            encoder_layers_per_block=(0, 1, 1),
+            decoder_layers_per_block=(0, 2, 3),
+            encoder_qkv_multiscales=((),) * blocks,
+            decoder_qkv_multiscales=((),) * blocks,
+            encoder_out_shortcut=False,
+            decoder_in_shortcut=False,
+            scaling_factor=shape.scaling_factor,
+        )
     return AutoencoderKL(
         block_out_channels=shape.vae_channels,
         down_block_types=("DownEncoderBlock2D",) * blocks,
@@ -184,7 +198,6 @@ def make_vae(shape: Shape) -> AutoencoderKL:
         layers_per_block=1,
         latent_channels=shape.latent_channels,
         norm_num_groups=4,
-        mid_block_add_attention=shape.residual is None,
         scaling_factor=shape.scaling_factor,
         sample_size=shape.resolution,
     )
@@ -236,7 +249,7 @@ def spread_weights(module: torch.nn.Module) -> None:
                 parameter.add_(torch.randn_like(parameter) * (0.1 if name.endswith("bias") else 0.2))
 
 
-def make_model_index() -> dict[str, Any]:
+def make_model_index(vae: str) -> dict[str, Any]:
     """`model_index.json`, naming the class of each part as diffusers does."""
     return {
         "_class_name": "AlterbutePipeline",
@@ -245,7 +258,7 @@ def make_model_index() -> dict[str, Any]:
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
+        "vae": ["diffusers", vae],
     }
 
 

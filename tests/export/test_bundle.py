@@ -1,0 +1,121 @@
+"""What the exporter promises about the folder it writes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from alterbute.bundle import GRAPHS, WEIGHTS_FILE, Manifest, verify_bundle
+from alterbute_export.checkpoint import read_checkpoint
+from alterbute_export.graphs.prompt import prompt_spec
+from alterbute_export.onnx_file import write_graph
+from alterbute_export.parity import LIMIT
+from alterbute_export.weights import WeightStore
+
+from tests.support.checkpoints import VOCABULARY
+
+STEP_INPUTS = [
+    "state",
+    "noise",
+    "timestep",
+    "solver",
+    "reinject",
+    "background",
+    "background_noise",
+    "keep",
+    "scene",
+    "owner",
+    "guidance",
+    "source_on",
+    "text",
+    "identity",
+    "identity_scale",
+    "guidance_rescale",
+    "rescale_row",
+]
+
+
+def test_runtime_accepts_the_bundle(bundle: Path) -> None:
+    manifest = verify_bundle(bundle).manifest
+    assert set(manifest.graphs) == set(GRAPHS)
+    assert (manifest.latent_channels, manifest.latent_factor, manifest.scene_channels) == (4, 4, 9)
+    assert {name: list(words) for name, words in (manifest.attributes or {}).items()} == VOCABULARY
+
+
+def test_every_graph_is_within_the_limit_of_torch(manifest: Manifest) -> None:
+    errors = {name: graph.parity.relative_error for name, graph in manifest.graphs.items() if graph.parity}
+    assert set(errors) == set(GRAPHS)
+    assert max(errors.values()) <= LIMIT
+
+
+def test_graph_files_have_the_edges_of_the_manifest(bundle: Path, manifest: Manifest) -> None:
+    for name, graph in manifest.graphs.items():
+        proto = onnx.load(bundle / f"{name}.onnx", load_external_data=False).graph
+        for values, edges in ((proto.input, graph.inputs), (proto.output, graph.outputs)):
+            assert [value.name for value in values] == [edge.name for edge in edges]
+            for value, edge in zip(values, edges, strict=True):
+                dims = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+                assert dims == list(edge.shape)
+                kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+                assert kind == np.dtype(edge.dtype)
+    assert [edge.name for edge in manifest.graphs["step"].inputs] == STEP_INPUTS
+
+
+def test_files_hold_nothing_of_the_machine_that_wrote_them(bundle: Path) -> None:
+    for path in bundle.glob("*.onnx"):
+        model = onnx.load(path, load_external_data=False)
+        assert not model.metadata_props and not model.graph.value_info
+        assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+        assert b".py" not in path.read_bytes()
+    assert str(Path.home()) not in (bundle / "manifest.json").read_text()
+
+
+def test_weights_are_stored_once_and_as_fp16(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
+    on_disk = sum(path.stat().st_size for path in checkpoint.rglob("*.safetensors"))
+    assert (bundle / WEIGHTS_FILE).stat().st_size < on_disk
+    spec = prompt_spec(read_checkpoint(checkpoint))
+    store = WeightStore(tmp_path, half=True)
+    write_graph(spec, store)
+    size = store.path.stat().st_size
+    write_graph(spec, store)
+    assert store.path.stat().st_size == size > 0
+
+
+def test_fp32_storage_is_kept_when_asked_for(checkpoint: Path, tmp_path: Path) -> None:
+    read = read_checkpoint(checkpoint, "fp32")
+    path = write_graph(prompt_spec(read), WeightStore(tmp_path, half=read.half_storage))
+    kinds = {tensor.data_type for tensor in onnx.load(path, load_external_data=False).graph.initializer}
+    assert onnx.TensorProto.FLOAT16 not in kinds
+
+
+def test_another_process_writes_the_same_bytes(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from alterbute_export.checkpoint import read_checkpoint\n"
+        "from alterbute_export.graphs.prompt import prompt_spec\n"
+        "from alterbute_export.onnx_file import write_graph\n"
+        "from alterbute_export.weights import WeightStore\n"
+        "write_graph(prompt_spec(read_checkpoint(sys.argv[1])), WeightStore(Path(sys.argv[2]), half=True))\n"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code, checkpoint, tmp_path], check=True, env=environment, capture_output=True)
+    assert (tmp_path / "prompt.onnx").read_bytes() == (bundle / "prompt.onnx").read_bytes()
+    weights = (tmp_path / WEIGHTS_FILE).read_bytes()
+    # The prompt graph is written first, so its weights begin the file.
+    assert (bundle / WEIGHTS_FILE).read_bytes().startswith(weights)
+
+
+@pytest.mark.slow
+def test_whole_bundle_is_the_same_bytes_again(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
+    from alterbute_export.bundle import export_bundle
+
+    again = tmp_path / "again"
+    export_bundle(checkpoint, again)
+    names = sorted(path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(again).as_posix() for path in again.rglob("*") if path.is_file())
+    assert [name for name in names if (bundle / name).read_bytes() != (again / name).read_bytes()] == []

@@ -1,0 +1,108 @@
+"""The window and paste graphs against Pillow, and their exact promises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from alterbute.bundle import MaskRules
+from alterbute_export.graphs.paste import paste_spec
+from alterbute_export.graphs.spec import Array
+from alterbute_export.graphs.window import window_spec
+from alterbute_export.onnx_file import write_graph
+from alterbute_export.weights import WeightStore
+from PIL import Image
+
+from tests.export.conftest import open_graph
+
+SIDE = 48
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("image_graphs")
+    store = WeightStore(folder, half=True)
+    (folder / "weights.bin").write_bytes(bytes(64))
+    for spec in (window_spec(MaskRules(dilate=5, feather=3, margin=1.4)), paste_spec()):
+        write_graph(spec, store)
+    return {name: open_graph(folder, name) for name in ("window", "paste")}
+
+
+def window(graphs: dict[str, Any], image: Array, mask: Array, box: list[int]) -> list[Array]:
+    result: list[Array] = graphs["window"].run(
+        None, {"image": image, "mask": mask, "box": np.array(box), "size": np.array([SIDE, SIDE])}
+    )
+    return result
+
+
+def noise(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def square_mask(side: int, start: int, stop: int) -> Array:
+    mask = np.zeros((side, side), np.uint8)
+    mask[start:stop, start:stop] = 255
+    return mask
+
+
+def test_a_box_of_the_windows_size_is_copied_exactly(graphs: dict[str, Any]) -> None:
+    image, mask = noise(90, 70, 3), np.zeros((90, 70), np.uint8)
+    mask[20:40, 20:40] = 255
+    found, object_mask, _, _ = window(graphs, image, mask, [7, 9, 7 + SIDE, 9 + SIDE])
+    assert np.array_equal(found, image[7 : 7 + SIDE, 9 : 9 + SIDE])
+    assert np.array_equal(object_mask, mask[7 : 7 + SIDE, 9 : 9 + SIDE])
+
+
+@pytest.mark.parametrize("side", [24, 47, 49, 96, 131, 700])
+def test_resize_is_pillows_within_one_level(graphs: dict[str, Any], side: int) -> None:
+    image = noise(side, side, 3, seed=side)
+    found = window(graphs, image, square_mask(side, side // 3, 2 * side // 3), [0, 0, side, side])[0]
+    wanted = np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+    assert np.abs(found.astype(int) - wanted).max() <= 1
+
+
+def test_a_box_beyond_the_picture_repeats_its_edge_and_has_no_mask_there(graphs: dict[str, Any]) -> None:
+    image, mask = noise(30, 30, 3), np.full((30, 30), 255, np.uint8)
+    found, object_mask, _, alpha = window(graphs, image, mask, [-9, -9, 39, 39])
+    assert np.array_equal(found, np.pad(image, ((9, 9), (9, 9), (0, 0)), mode="edge"))
+    assert np.array_equal(object_mask, np.pad(mask, 9))
+    assert alpha.shape == (48, 48)
+
+
+def test_masks_grow_by_the_rules_and_alpha_covers_them(graphs: dict[str, Any]) -> None:
+    _, thing, grown, alpha = window(graphs, noise(SIDE, SIDE, 3), square_mask(SIDE, 20, 30), [0, 0, SIDE, SIDE])
+    assert np.array_equal(thing, square_mask(SIDE, 20, 30))
+    assert np.array_equal(grown, square_mask(SIDE, 18, 32))
+    assert (alpha[grown > 0] == 255).all()
+    assert (alpha[square_mask(SIDE, 16, 34) == 0] == 0).all()
+    assert {*np.unique(alpha)} > {0, 255}
+
+
+def test_a_hair_is_not_lost(graphs: dict[str, Any]) -> None:
+    mask = np.zeros((960, 960), np.uint8)
+    mask[400:410, 500] = 255
+    _, thing, grown, alpha = window(graphs, noise(960, 960, 3), mask, [0, 0, 960, 960])
+    assert thing.any() and grown.any() and alpha.any()
+
+
+def test_an_empty_mask_stays_empty(graphs: dict[str, Any]) -> None:
+    outputs = window(graphs, noise(60, 60, 3), np.zeros((60, 60), np.uint8), [0, 0, 60, 60])
+    assert not any(output.any() for output in outputs[1:])
+
+
+@pytest.mark.parametrize("side", [20, SIDE, 131])
+def test_paste_never_changes_a_pixel_of_alpha_zero(graphs: dict[str, Any], side: int) -> None:
+    photo, alpha = noise(side, side, 3, seed=1), noise(side, side, seed=2)
+    alpha[alpha < 128] = 0
+    found = graphs["paste"].run(None, {"edited": noise(SIDE, SIDE, 3), "photo": photo, "alpha": alpha})[0]
+    assert np.array_equal(found[alpha == 0], photo[alpha == 0])
+    assert not np.array_equal(found, photo)
+
+
+def test_paste_of_a_whole_window_is_the_edit_itself(graphs: dict[str, Any]) -> None:
+    edited, photo = noise(SIDE, SIDE, 3), noise(SIDE, SIDE, 3, seed=1)
+    found = graphs["paste"].run(
+        None, {"edited": edited, "photo": photo, "alpha": np.full((SIDE, SIDE), 255, np.uint8)}
+    )[0]
+    assert np.array_equal(found, edited)
