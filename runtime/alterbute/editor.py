@@ -41,7 +41,7 @@ class Editor:
         bundle: An opened bundle.
         backend: A name of `alterbute.backends.BACKENDS`.
         slots: Images that are denoised together at most; it changes speed and memory, never a result.
-        threads: CPU threads; None takes as many as this process may use.
+        threads: CPU threads; None takes as many as keep a result's bits free of who shares its launch.
     """
 
     def __init__(self, bundle: Bundle, *, backend: str = "onnxruntime", slots: int = DEFAULT_SLOTS, threads: int | None = None) -> None:

@@ -17,7 +17,7 @@ def open_backend(name: str, bundle: Bundle, *, threads: int | None = None) -> Ba
     Args:
         name: One of BACKENDS.
         bundle: The bundle; its files are verified as they are read.
-        threads: CPU threads for the large graphs; None takes as many as this process may use.
+        threads: CPU threads for the large graphs; None takes as many as keep results free of who shares a launch.
 
     Raises:
         InputError: no such backend.

@@ -18,6 +18,8 @@ _NAME: Final = "onnxruntime"
 # The step graph takes as long to load as all others together: it goes first, the rest in the order of an edit.
 _LOAD_ORDER: Final = ("step", "window", "scene", "identity", "prompt", "decode", "paste")
 _LOADERS: Final = 2
+# What a slot's bits allow; see the class. `threads` may ask for more.
+_EXACT_THREADS: Final = 2
 # The graphs that are worth more than one thread.
 _LARGE: Final = frozenset({"scene", "step", "decode"})
 
@@ -26,7 +28,9 @@ class OnnxRuntimeBackend:
     """The CPU execution provider.
 
     One slot or one row alone takes MLAS's matrix-vector kernels, which add in another order than its matrix
-    kernels. From two slots and two rows on, a slot's bits do not depend on who shares its launch (a test holds it).
+    kernels. From two slots and two rows on, a slot's bits do not depend on who shares its launch (tests hold it),
+    with up to two threads. With T > 2 threads MLAS splits a convolution that it cannot block by 16 channels (such as
+    a `conv_in` of 49) differently when there are fewer than T rows, and the last bits (1e-6) follow the batch.
     """
 
     min_slots: int = 2
@@ -36,7 +40,7 @@ class OnnxRuntimeBackend:
         if importlib.util.find_spec(_NAME) is None:
             raise EngineError("onnxruntime is not installed", "the CPU engine library", "run `pip install 'alterbute[cpu]'`")
         self._bundle = bundle
-        self._threads = threads or _usable_cpus()
+        self._threads = threads or min(_usable_cpus(), _EXACT_THREADS)
         self._pool = ThreadPoolExecutor(_LOADERS, "alterbute-load")
         self._weights: Future[bytes | None] = self._pool.submit(self._read_weights)
         graphs = sorted(bundle.manifest.graphs, key=_LOAD_ORDER.index)

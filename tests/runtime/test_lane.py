@@ -1,0 +1,167 @@
+"""The lane moves each image as if it were alone, whoever joins or leaves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from alterbute.backends import Array, open_backend
+from alterbute.bundle import Manifest, TensorSpec, open_bundle
+from alterbute.errors import Cancelled, EngineError
+from alterbute.guidance import Row
+from alterbute.lane import Conditions, Job, Lane
+from alterbute.noise import draw_noise
+from alterbute.plan import Plan, make_plan
+from alterbute.request import EditRequest
+
+from tests.support.backends import FakeBackend, fake_unet
+from tests.support.bundles import hollow_manifest
+
+REQUESTS = (
+    EditRequest(prompt="a", steps=5, solver="dpmpp_2m", guidance=1.5),
+    EditRequest(prompt="b", steps=3, solver="ddim", guidance=1.0),
+    EditRequest(prompt="c", steps=6, solver="euler_a", guidance=4.0, identity_scale=0.5),
+    EditRequest(prompt="d", steps=1, solver="dpmpp_2m_sde", guidance=1.0),
+    EditRequest(prompt="e", steps=4, solver="euler", guidance=2.0),
+)
+STEP_INPUTS = (
+    *("state", "noise", "timestep", "solver", "reinject", "background", "background_noise", "keep", "scene"),
+    *("owner", "guidance", "source_on", "text", "identity", "identity_scale", "guidance_rescale", "rescale_row"),
+)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    """The demo's, with every input that a step graph may have."""
+    hollow = hollow_manifest(tmp_path)
+    inputs = tuple(TensorSpec(name=name, dtype="float32", shape=()) for name in STEP_INPUTS)
+    return replace(hollow, graphs={**hollow.graphs, "step": replace(hollow.graphs["step"], inputs=inputs)})
+
+
+def make_job(manifest: Manifest, number: int, **changes: Any) -> Job:
+    """A job of REQUESTS[number] whose conditions depend on the number alone."""
+    generator = np.random.default_rng(number)
+    side, text, identity = manifest.resolution // manifest.latent_factor, manifest.text, manifest.identity
+    assert identity is not None
+
+    def draw(*shape: int) -> Array:
+        return generator.standard_normal(shape, np.float32)
+
+    conditions = Conditions(
+        scene=draw(manifest.scene_channels, side, side),
+        background=draw(manifest.latent_channels, side, side),
+        keep=(generator.random((1, side, side)) < 0.5).astype(np.float32),
+        text={"prompt": draw(text.tokens, text.dim), "negative": draw(text.tokens, text.dim)},
+        identity={"given": draw(identity.tokens, identity.dim), "null": draw(identity.tokens, identity.dim)},
+    )
+    plan = make_plan(REQUESTS[number], manifest, seed=number, image=0)
+    return Job(plan=replace(plan, **changes), conditions=conditions)
+
+
+def walk_alone(job: Job) -> Array:
+    """The plain loop that a lane must equal, in float64, with one UNet call per row."""
+    plan, seen = job.plan, job.conditions
+    background = seen.background.astype(np.float64)
+    first = draw_noise(plan.seed, plan.image, 0, background.shape).astype(np.float64)
+    state = np.zeros((4, *background.shape))
+    state[0] = plan.start[0] * background + plan.start[1] * first
+    for k in range(plan.steps):
+        guided = sum(row.weight * call_unet(plan, seen, state[0], k, row) for row in plan.rows[k])
+        noise = draw_noise(plan.seed, plan.image, k + 1, background.shape)
+        state = np.tensordot(plan.matrix[k].astype(np.float64), np.stack([*state, guided, noise]), axes=1)
+        if plan.keeps_background:
+            signal, sigma = plan.level[k].astype(np.float64)
+            state[0] = seen.keep * (signal * background + sigma * first) + (1 - seen.keep) * state[0]
+    return state[0]
+
+
+def call_unet(plan: Plan, seen: Conditions, latent: Array, k: int, row: Row) -> Array:
+    scale = np.array([plan.identity_scale])
+    scene = seen.scene[None] * row.source_on
+    return fake_unet(latent[None], scene, plan.timestep[k : k + 1], seen.text[row.text][None], seen.identity[row.identity][None], scale)[0]
+
+
+@pytest.mark.parametrize("keeps_background", [False, True])
+def test_mixed_jobs_walk_as_the_plain_loop_does(manifest: Manifest, keeps_background: bool) -> None:
+    three = (Row(weight=-0.5, text="negative", identity="null", source_on=0.0), Row(weight=-1.0, text="negative"), Row(weight=2.5))
+    jobs = [make_job(manifest, number, keeps_background=keeps_background) for number in range(len(REQUESTS))]
+    jobs[0] = make_job(manifest, 0, keeps_background=keeps_background, rows=(three, three, three[2:], three, three[1:]))
+    finished = list(Lane(FakeBackend(), manifest, slots=3).run(jobs))
+    assert len(finished) == len(jobs)
+    for done in finished:
+        expected = walk_alone(done.job)
+        assert abs(done.latent - expected).max() <= 1e-4 * abs(expected).max()
+        if keeps_background:
+            kept = np.broadcast_to(done.job.conditions.keep == 1, done.latent.shape)
+            assert np.array_equal(done.latent[kept], done.job.conditions.background[kept])
+
+
+def test_a_launch_holds_the_rows_that_its_images_own_and_no_more(manifest: Manifest) -> None:
+    backend = FakeBackend()
+    list(Lane(backend, manifest, slots=4).run([make_job(manifest, 0), make_job(manifest, 1)]))
+    assert backend.launches == [(2, 3)] * 3 + [(1, 2)] * 2
+
+
+def test_an_image_that_joins_midway_leaves_both_as_if_alone(tiny_bundle: Path) -> None:
+    manifest, lane = open_lane(tiny_bundle)
+    early, late = make_job(manifest, 0), make_job(manifest, 2)
+    alone = [finish(lane, [job])[0] for job in (early, late)]
+    lane.admit(early)
+    assert lane.step() == lane.step() == []
+    lane.admit(late)
+    together = [done for _ in range(6) for done in lane.step()]
+    assert [done.job for done in together] == [early, late]
+    for done, expected in zip(together, alone, strict=True):
+        assert np.array_equal(done.latent, expected)
+
+
+def test_solo_equals_batched_to_the_bit_on_onnx_runtime(tiny_bundle: Path) -> None:
+    manifest, lane = open_lane(tiny_bundle)
+    jobs = [make_job(manifest, number) for number in range(len(REQUESTS))]
+    alone = [finish(lane, [job])[0] for job in jobs]
+    for order in ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [1, 3], [3, 0, 1]):
+        together = finish(lane, [jobs[number] for number in order])
+        for number, latent in zip(order, together, strict=True):
+            assert np.array_equal(latent, alone[number]), (order, number)
+
+
+def test_slots_and_threads_change_no_bit(tiny_bundle: Path) -> None:
+    manifest, lane = open_lane(tiny_bundle, slots=1, threads=2)
+    _, wide = open_lane(tiny_bundle, slots=5, threads=1)
+    jobs = [make_job(manifest, number) for number in range(3)]
+    for one, other in zip(finish(lane, jobs), finish(wide, jobs), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_cancel_stops_before_the_next_launch_and_leaves_the_lane_clean(manifest: Manifest) -> None:
+    backend = FakeBackend()
+    lane = Lane(backend, manifest, slots=2)
+    expected = finish(lane, [make_job(manifest, 0)])[0]
+    backend.launches.clear()
+    steps: list[int] = []
+    job = replace(make_job(manifest, 0), on_step=steps.append)
+    with pytest.raises(Cancelled):
+        list(lane.run([job, make_job(manifest, 2)], cancel=lambda: len(steps) == 2))
+    assert len(backend.launches) == 2
+    assert np.array_equal(finish(lane, [make_job(manifest, 0)])[0], expected)
+
+
+def test_numbers_that_are_not_finite_stop_the_edit_and_name_the_step(manifest: Manifest) -> None:
+    lane = Lane(FakeBackend(broken_at=3), manifest, slots=2)
+    with pytest.raises(EngineError, match="step 3 of 5"):
+        finish(lane, [make_job(manifest, 0)])
+    assert np.isfinite(finish(lane, [make_job(manifest, 0)])[0]).all()
+
+
+def open_lane(bundle: Path, *, slots: int = 4, threads: int = 1) -> tuple[Manifest, Lane]:
+    opened = open_bundle(bundle)
+    return opened.manifest, Lane(open_backend("onnxruntime", opened, threads=threads), opened.manifest, slots=slots)
+
+
+def finish(lane: Lane, jobs: list[Job]) -> list[Array]:
+    """Latents in the order of the jobs."""
+    latents = {done.job: done.latent for done in lane.run(jobs)}
+    return [latents[job] for job in jobs]
