@@ -1,0 +1,246 @@
+"""What `Editor` promises, on a real exported bundle with random weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import alterbute
+import numpy as np
+import pytest
+from alterbute import BundleError, Cancelled, EditRequest, EditResult, EngineError, InputError, Progress, Subject
+from alterbute.backends import open_backend
+from alterbute.bundle import open_bundle
+from alterbute.editor import Editor
+from alterbute.images.photo import Bytes
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.pictures import noise
+
+STEPS = 2
+
+
+@pytest.fixture(scope="module")
+def editor(tiny_bundle: Path) -> Iterator[Editor]:
+    with Editor.open(tiny_bundle, threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def subject(editor: Editor) -> Subject:
+    return editor.prepare(noise(70, 90), make_mask(70, 90))
+
+
+def make_mask(height: int, width: int, top: int = 20, left: int = 30, side: int = 24) -> Bytes:
+    mask = np.zeros((height, width), np.uint8)
+    mask[top : top + side, left : left + side] = 255
+    return mask
+
+
+def pixels(result: EditResult) -> Bytes:
+    return np.asarray(result.image)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), height=st.integers(32, 150), width=st.integers(32, 150), channels=st.sampled_from([3, 4]))
+def test_background_is_bit_identical_outside_alpha(editor: Editor, data: Any, height: int, width: int, channels: int) -> None:
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    bottom, right = data.draw(st.integers(top + 1, height)), data.draw(st.integers(left + 1, width))
+    mask = np.zeros((height, width), np.uint8)
+    mask[top:bottom, left:right] = 255
+    if mask.all():
+        mask[0, 0] = 0
+    photo = noise(height, width, channels, seed=height * width)
+    result = editor.edit(photo, mask, "color: red", steps=1, seed=1)
+    edited = pixels(result)
+    assert edited.shape == photo.shape
+    assert result.alpha.shape == (height, width)
+    untouched = result.alpha == 0
+    assert np.array_equal(edited[untouched], photo[untouched])
+    assert np.array_equal(edited[..., 3:], photo[..., 3:]), "transparency is the photo's"
+    assert (result.alpha[mask == 255] > 0).any()
+
+
+def test_same_request_gives_same_bytes_alone_in_a_batch_and_from_a_bundle_opened_twice(
+    editor: Editor, subject: Subject, tiny_bundle: Path
+) -> None:
+    prompts = ["color: red", "material: wood", "color: blue"]
+    alone = [pixels(subject.edit(prompt, seed=7, steps=STEPS)) for prompt in prompts]
+    again = pixels(subject.edit(prompts[0], seed=7, steps=STEPS))
+    together = [pixels(result) for result in subject.edit_many(prompts, seed=7, steps=STEPS)]
+    with Editor.open(tiny_bundle, slots=1, threads=1) as other:
+        fresh = pixels(other.edit(noise(70, 90), make_mask(70, 90), prompts[0], seed=7, steps=STEPS))
+    assert np.array_equal(alone[0], again)
+    assert np.array_equal(alone[0], fresh)
+    for one, many in zip(alone, together, strict=True):
+        assert np.array_equal(one, many)
+    assert not np.array_equal(alone[0], alone[1]), "the prompt is heard"
+
+
+def test_a_batch_of_different_requests_gives_each_its_own_bytes(subject: Subject) -> None:
+    requests = [
+        EditRequest(prompt="color: red", seed=1, steps=3, solver="ddim", guidance=1.0),
+        EditRequest(prompt="color: blue", seed=2, steps=1, solver="euler_a"),
+        EditRequest(prompt="material: wood", seed=3, steps=2, solver="dpmpp_2m", guidance=3.0, count=2),
+        EditRequest(prompt="color: green", seed=4, steps=2, negative_prompt="color: red", identity_scale=0.0),
+    ]
+    together = subject.edit_many(requests)
+    alone = [result for request in requests for result in subject.edit_many([request])]
+    assert [result.seed for result in together] == [1, 2, 3, 3, 4]
+    assert [result.index for result in together] == [0, 0, 0, 1, 0]
+    for one, other in zip(together, alone, strict=True):
+        assert np.array_equal(pixels(one), pixels(other))
+    assert not np.array_equal(pixels(together[2]), pixels(together[3])), "images of a request differ"
+
+
+def test_a_drawn_seed_is_reported_and_repeats_the_edit(subject: Subject) -> None:
+    first, second = subject.edit("color: red", steps=1), subject.edit("color: red", steps=1)
+    assert first.seed != second.seed
+    assert np.array_equal(pixels(first), pixels(subject.edit("color: red", steps=1, seed=first.seed)))
+
+
+def test_every_option_is_heard(subject: Subject) -> None:
+    base: dict[str, Any] = {"seed": 5, "steps": STEPS, "guidance": 2.0}
+    usual = pixels(subject.edit("color: red", **base))
+    for change in ({"seed": 6}, {"steps": 3}, {"guidance": 4.0}, {"identity_scale": 0.0}, {"solver": "euler_a"}, {"negative_prompt": "wood"}):
+        assert not np.array_equal(usual, pixels(subject.edit("color: red", **{**base, **change}))), change
+
+
+def test_a_reference_gives_the_identity(editor: Editor, subject: Subject) -> None:
+    photo, mask = noise(70, 90), make_mask(70, 90)
+    own = editor.edit(photo, mask, "color: red", seed=1, steps=1)
+    other = editor.edit(photo, mask, "color: red", seed=1, steps=1, reference=noise(50, 40, seed=3), reference_mask=make_mask(50, 40, 5, 5, 30))
+    assert np.array_equal(own.alpha, other.alpha)
+    assert not np.array_equal(pixels(own), pixels(other))
+
+
+def test_a_second_edit_runs_only_steps_decode_and_paste(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Editor.open(tiny_bundle, threads=1) as editor:
+        calls: list[str] = []
+        run = editor._backend.run
+
+        def spy(graph: str, *arguments: Any) -> Any:
+            calls.append(graph)
+            return run(graph, *arguments)
+
+        monkeypatch.setattr(editor._backend, "run", spy)
+        photo, mask = noise(70, 90), make_mask(70, 90)
+        subject = editor.prepare(photo, mask)
+        subject.edit("color: red", steps=1)
+        assert sorted(set(calls)) == ["decode", "identity", "paste", "prompt", "scene", "step", "window"]
+        calls.clear()
+        subject.edit("color: red", steps=2)
+        assert calls == ["step", "step", "decode", "paste"]
+        calls.clear()
+        editor.prepare(photo, mask).edit("color: blue", steps=1)
+        assert calls == ["window", "window", "prompt", "step", "decode", "paste"], "the same pixels are not encoded again"
+
+
+def test_progress_tells_every_step_of_every_image(subject: Subject) -> None:
+    seen: list[Progress] = []
+    subject.edit_many(["color: red", EditRequest(prompt="color: blue", steps=1)], progress=seen.append)
+    assert [(p.image, p.images, p.step, p.steps) for p in seen if p.image == 1] == [(1, 2, 1, 1)]
+    assert [p.step for p in seen if p.image == 0] == list(range(1, 21)), "the bundle's default is 20 steps"
+
+
+def test_cancel_ends_the_call_and_the_editor_goes_on(subject: Subject) -> None:
+    seen: list[Progress] = []
+    with pytest.raises(Cancelled):
+        subject.edit("color: red", steps=50, progress=seen.append, cancel=lambda: len(seen) >= 2)
+    assert len(seen) == 2
+    assert subject.edit("color: red", steps=1).alpha.any()
+
+
+def test_result_tells_seconds_by_stage_and_what_the_bundle_does_not_know(subject: Subject) -> None:
+    result = subject.edit("color: plaid", steps=1)
+    assert list(result.timings) == ["window", "encode", "steps", "decode", "paste"]
+    assert all(seconds >= 0 for seconds in result.timings.values())
+    assert "plaid" in result.warnings[0]
+    assert subject.edit("color: red", steps=1).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("param", "options"),
+    [
+        ("prompt", {"prompt": "z" * 400}),
+        ("prompt", {"negative_prompt": "z" * 400}),
+        ("prompt", {"prompt": 5}),
+        ("steps", {"steps": 0}),
+        ("steps", {"steps": 1001}),
+        ("steps", {"steps": 2.5}),
+        ("solver", {"solver": "magic"}),
+        ("seed", {"seed": -1}),
+        ("seed", {"seed": 2**63}),
+        ("guidance", {"guidance": float("nan")}),
+        ("identity_scale", {"identity_scale": -0.5}),
+        ("count", {"count": 0}),
+        ("count", {"count": 2, "steps": 1}),
+    ],
+)
+def test_a_bad_request_is_refused_by_the_name_of_its_argument(subject: Subject, param: str, options: dict[str, Any]) -> None:
+    with pytest.raises(InputError) as caught:
+        subject.edit(**{"prompt": "color: red", **options})
+    assert caught.value.param == param
+
+
+def test_a_bad_editor_argument_is_refused(tiny_bundle: Path, editor: Editor) -> None:
+    for arguments in ({"backend": "abacus"}, {"slots": 0}, {"threads": 0}):
+        with pytest.raises(InputError):
+            Editor.open(tiny_bundle, **arguments)
+    with pytest.raises(InputError):
+        editor.prepare(noise(70, 90), make_mask(70, 90), reference_mask=make_mask(70, 90))
+
+
+def test_an_altered_file_is_found_before_it_is_run(tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    weights = bytearray((bundle / "weights.bin").read_bytes())
+    weights[1000] ^= 1
+    (bundle / "weights.bin").write_bytes(weights)
+    with Editor.open(bundle) as editor, pytest.raises(BundleError, match=r"weights\.bin"):
+        editor.edit(noise(70, 90), make_mask(70, 90), "color: red")
+
+
+def test_a_graph_that_onnx_runtime_cannot_read_is_named(tiny_bundle: Path, tmp_path: Path) -> None:
+    import hashlib
+
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    (bundle / "window.onnx").write_bytes(b"not a graph")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["files"]["window.onnx"] = {"sha256": hashlib.sha256(b"not a graph").hexdigest(), "size": 11}
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with Editor.open(bundle) as editor, pytest.raises(EngineError, match="window"):
+        editor.prepare(noise(70, 90), make_mask(70, 90))
+
+
+def test_a_run_that_fails_names_its_graph(tiny_bundle: Path) -> None:
+    backend = open_backend("onnxruntime", open_bundle(tiny_bundle), threads=1)
+    with pytest.raises(EngineError, match="decode"):
+        backend.run("decode", {"latent": np.zeros((1, 99, 4, 4), np.float32)})
+    backend.close()
+
+
+def test_a_missing_engine_library_is_told_with_the_command_that_installs_it(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(EngineError, match=r"alterbute\[cpu\]"):
+        Editor.open(tiny_bundle)
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import sys, alterbute; print([n for n in ('numpy', 'PIL', 'onnxruntime', 'tokenizers', 'torch') if n in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)})
+    assert found.stdout.strip() == "[]"
+
+
+def test_public_names_are_few_and_all_there() -> None:
+    assert len(alterbute.__all__) <= 10
+    for name in alterbute.__all__:
+        assert getattr(alterbute, name).__name__ == name
+        assert name in dir(alterbute)
+    with pytest.raises(AttributeError, match="Editer"):
+        alterbute.Editer  # noqa: B018
