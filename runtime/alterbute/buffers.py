@@ -1,0 +1,126 @@
+"""The step graph's inputs, allocated once: one place per slot and per row, written in place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from alterbute.backends import Array
+from alterbute.bundle import Manifest
+from alterbute.guidance import Row
+from alterbute.solver import STATE_ROWS
+
+MAX_ROWS_PER_SLOT: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PlacedRow:
+    """A guidance row with what it sees: text [T,D] and identity [Ti,D], f32."""
+
+    slot: int
+    row: Row
+    text: Array
+    identity: Array | None
+    identity_scale: float
+
+
+class StepBuffers:
+    """Inputs of the step graph for up to `slots` slots; addresses never change, so a graph of launches can be kept.
+
+    Args:
+        manifest: The bundle's; an input that its step graph does not have is not kept.
+        slots: Places for images.
+        rows: Places for UNet rows.
+    """
+
+    def __init__(self, manifest: Manifest, *, slots: int, rows: int) -> None:
+        side = manifest.resolution // manifest.latent_factor
+        latent = (manifest.latent_channels, side, side)
+        text, identity = manifest.text, manifest.identity
+        known = {edge.name for edge in manifest.graphs["step"].inputs}
+        per_slot = {
+            "noise": _zeros(slots, *latent),
+            "timestep": _zeros(slots),
+            "solver": _zeros(slots, STATE_ROWS, STATE_ROWS + 2),
+            "reinject": _zeros(slots, 2),
+            "background": _zeros(slots, *latent),
+            "background_noise": _zeros(slots, *latent),
+            "keep": _zeros(slots, 1, side, side),
+            "scene": _zeros(slots, manifest.scene_channels, side, side),
+            "guidance_rescale": _zeros(slots),
+            "rescale_row": np.zeros(slots, np.int64),
+        }
+        per_row = {
+            "owner": np.zeros(rows, np.int64),
+            "source_on": _zeros(rows),
+            "text": _zeros(rows, text.tokens, text.dim),
+            "identity": _zeros(rows, identity.tokens, identity.dim) if identity else _zeros(rows, 0, 0),
+            "identity_scale": _zeros(rows),
+        }
+        self._per_slot = {name: array for name, array in per_slot.items() if name in known}
+        self._per_row = {name: array for name, array in per_row.items() if name in known}
+        # Two in turn: what a launch writes is what the next one reads, and nothing is copied.
+        self._states = [_zeros(slots, STATE_ROWS, *latent) for _ in range(2)]
+        self._guidance = _zeros(0, 0)
+
+    @property
+    def state(self) -> Array:
+        """[slots,K,C,h,w], as the last launch left it."""
+        return self._states[0]
+
+    def put(self, slot: int, **values: Array | float) -> None:
+        """Write inputs of one slot."""
+        for name in values.keys() & self._per_slot.keys():
+            self._per_slot[name][slot] = values[name]
+
+    def clear(self, slot: int) -> None:
+        """Make a slot idle: it owns no row and its solver is 0, so what is left in it stays finite and unseen."""
+        self.put(slot, noise=0, solver=0, reinject=0, keep=0, guidance_rescale=0, rescale_row=0)
+
+    def pack(self, rows: list[PlacedRow], *, min_slots: int, min_rows: int) -> None:
+        """Lay out the rows of the next launches: at least so many slots and rows.
+
+        Args:
+            rows: In the order of their slots.
+            min_slots: The backend's.
+            min_rows: The backend's; places to spare repeat the first row at weight 0.
+        """
+        self._guidance = _zeros(max(rows[-1].slot + 1, min_slots), max(len(rows), min_rows))
+        for n, placed in enumerate([*rows, *rows[:1] * (min_rows - len(rows))]):
+            values: dict[str, Array | float | None] = {
+                "owner": placed.slot,
+                "source_on": placed.row.source_on,
+                "text": placed.text,
+                "identity": placed.identity,
+                "identity_scale": placed.identity_scale,
+            }
+            for name in values.keys() & self._per_row.keys():
+                self._per_row[name][n] = values[name]
+        for n, placed in enumerate(rows):
+            self._guidance[placed.slot, n] = placed.row.weight
+            if placed.row.text == "prompt":
+                self.put(placed.slot, rescale_row=n)
+
+    def inputs(self) -> dict[str, Array]:
+        """Every input of the next launch: views of the slots and rows that were packed."""
+        slots, rows = self._guidance.shape
+        return {
+            "state": self.state[:slots],
+            "guidance": self._guidance,
+            **{name: array[:slots] for name, array in self._per_slot.items()},
+            **{name: array[:rows] for name, array in self._per_row.items()},
+        }
+
+    def outputs(self) -> dict[str, Array]:
+        """Where the next launch writes."""
+        return {"next_state": self._states[1][: len(self._guidance)]}
+
+    def flip(self) -> None:
+        """What was written becomes what is read."""
+        self._states.reverse()
+
+
+def _zeros(*shape: int) -> Array:
+    return np.zeros(shape, np.float32)
