@@ -5,39 +5,26 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from alterbute.bundle import GRAPHS, WEIGHTS_FILE, Manifest, verify_bundle
-from alterbute_export.checkpoint import read_checkpoint
-from alterbute_export.graphs.prompt import prompt_spec
+from alterbute_export.errors import ParityError
+from alterbute_export.graphs.spec import GraphSpec, edge
 from alterbute_export.onnx_file import write_graph
-from alterbute_export.parity import LIMIT
+from alterbute_export.parity import LIMIT, check_parity
 from alterbute_export.weights import WeightStore
 
 from tests.support.checkpoints import VOCABULARY
 
-STEP_INPUTS = [
-    "state",
-    "noise",
-    "timestep",
-    "solver",
-    "reinject",
-    "background",
-    "background_noise",
-    "keep",
-    "scene",
-    "owner",
-    "guidance",
-    "source_on",
-    "text",
-    "identity",
-    "identity_scale",
-    "guidance_rescale",
-    "rescale_row",
-]
+STEP_INPUTS = (
+    *("state", "noise", "timestep", "solver", "reinject", "background", "background_noise", "keep", "scene", "owner"),
+    *("guidance", "source_on", "text", "identity", "identity_scale", "guidance_rescale", "rescale_row"),
+)
 
 
 def test_runtime_accepts_the_bundle(bundle: Path) -> None:
@@ -57,13 +44,13 @@ def test_graph_files_have_the_edges_of_the_manifest(bundle: Path, manifest: Mani
     for name, graph in manifest.graphs.items():
         proto = onnx.load(bundle / f"{name}.onnx", load_external_data=False).graph
         for values, edges in ((proto.input, graph.inputs), (proto.output, graph.outputs)):
-            assert [value.name for value in values] == [edge.name for edge in edges]
-            for value, edge in zip(values, edges, strict=True):
+            assert [value.name for value in values] == [tensor.name for tensor in edges]
+            for value, tensor in zip(values, edges, strict=True):
                 dims = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
-                assert dims == list(edge.shape)
+                assert dims == list(tensor.shape)
                 kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-                assert kind == np.dtype(edge.dtype)
-    assert [edge.name for edge in manifest.graphs["step"].inputs] == STEP_INPUTS
+                assert kind == np.dtype(tensor.dtype)
+    assert [tensor.name for tensor in manifest.graphs["step"].inputs] == list(STEP_INPUTS)
 
 
 def test_files_hold_nothing_of_the_machine_that_wrote_them(bundle: Path) -> None:
@@ -75,22 +62,55 @@ def test_files_hold_nothing_of_the_machine_that_wrote_them(bundle: Path) -> None
     assert str(Path.home()) not in (bundle / "manifest.json").read_text()
 
 
-def test_weights_are_stored_once_and_as_fp16(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
+def linear_spec(weight: torch.Tensor) -> GraphSpec:
+    layer = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    layer.weight = torch.nn.Parameter(weight, requires_grad=False)
+    width = weight.shape[1]
+    return GraphSpec(
+        name="linear",
+        graph=layer,
+        reference=layer,
+        inputs=(edge("x", "float32", "B", width),),
+        outputs=(edge("y", "float32", "B", weight.shape[0]),),
+        trace_sizes={"B": 2},
+        check_sizes=({"B": 1}, {"B": 3}),
+    )
+
+
+def stored_kinds(folder: Path) -> set[int]:
+    return {
+        tensor.data_type for tensor in onnx.load(folder / "linear.onnx", load_external_data=False).graph.initializer
+    }
+
+
+def test_weights_that_were_fp16_are_stored_once_and_as_fp16(tmp_path: Path) -> None:
+    store = WeightStore(tmp_path, half=True)
+    spec = linear_spec(torch.randn(48, 32).half().float())
+    path = write_graph(spec, store)
+    assert check_parity(spec, path).relative_error <= LIMIT
+    write_graph(spec, store)
+    assert store.path.stat().st_size == 48 * 32 * 2
+    assert stored_kinds(tmp_path) == {onnx.TensorProto.FLOAT16}
+
+
+def test_weights_that_fp16_would_change_stay_fp32(tmp_path: Path) -> None:
+    store = WeightStore(tmp_path, half=True)
+    write_graph(linear_spec(torch.full((48, 32), 0.1)), store)
+    assert store.path.stat().st_size == 48 * 32 * 4
+    assert stored_kinds(tmp_path) == {onnx.TensorProto.FLOAT}
+
+
+def test_a_graph_that_computes_something_else_is_refused(tmp_path: Path) -> None:
+    spec = linear_spec(torch.randn(48, 32))
+    path = write_graph(spec, WeightStore(tmp_path, half=False))
+    other = replace(spec, reference=lambda x: spec.reference(x) * (1 + 1e-4))
+    with pytest.raises(ParityError, match="graph linear, output y"):
+        check_parity(other, path)
+
+
+def test_bundle_is_smaller_than_its_checkpoint(checkpoint: Path, bundle: Path) -> None:
     on_disk = sum(path.stat().st_size for path in checkpoint.rglob("*.safetensors"))
     assert (bundle / WEIGHTS_FILE).stat().st_size < on_disk
-    spec = prompt_spec(read_checkpoint(checkpoint))
-    store = WeightStore(tmp_path, half=True)
-    write_graph(spec, store)
-    size = store.path.stat().st_size
-    write_graph(spec, store)
-    assert store.path.stat().st_size == size > 0
-
-
-def test_fp32_storage_is_kept_when_asked_for(checkpoint: Path, tmp_path: Path) -> None:
-    read = read_checkpoint(checkpoint, "fp32")
-    path = write_graph(prompt_spec(read), WeightStore(tmp_path, half=read.half_storage))
-    kinds = {tensor.data_type for tensor in onnx.load(path, load_external_data=False).graph.initializer}
-    assert onnx.TensorProto.FLOAT16 not in kinds
 
 
 def test_another_process_writes_the_same_bytes(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
@@ -119,3 +139,21 @@ def test_whole_bundle_is_the_same_bytes_again(checkpoint: Path, bundle: Path, tm
     names = sorted(path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file())
     assert names == sorted(path.relative_to(again).as_posix() for path in again.rglob("*") if path.is_file())
     assert [name for name in names if (bundle / name).read_bytes() != (again / name).read_bytes()] == []
+
+
+@pytest.mark.slow
+def test_an_sd15_inpainting_layout_exports_too(tmp_path: Path) -> None:
+    from alterbute_export.bundle import export_bundle
+
+    from tests.support.checkpoints import SD15, make_checkpoint
+
+    manifest = export_bundle(make_checkpoint(tmp_path / "checkpoint", SD15), tmp_path / "bundle")
+    assert (manifest.latent_factor, manifest.scene_channels, manifest.residual, manifest.attributes) == (
+        8,
+        5,
+        None,
+        None,
+    )
+    assert [edge.name for edge in manifest.graphs["step"].inputs] == list(STEP_INPUTS)
+    assert [edge.name for edge in manifest.graphs["scene"].inputs] == ["photo", "mask"]
+    verify_bundle(tmp_path / "bundle")

@@ -65,7 +65,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
         "`in_channels` is 13",
     ),
     "residual": (edit_json("alterbute.json", lambda value: value.update(scene=["mask"])), "`residual`"),
-    "resolution": (edit_json("alterbute.json", lambda value: value.update(resolution=40)), "`resolution` is 40"),
+    "resolution": (edit_json("alterbute.json", lambda value: value.update(resolution=36)), "`resolution` is 36"),
     "size": (edit_json("alterbute.json", lambda value: value["identity"].update(size=24)), "`identity.size` is 24"),
     "tokens": (
         edit_json("alterbute.json", lambda value: value["identity"].update(tokens=16)),
