@@ -28,13 +28,17 @@ def processor() -> str:
     """The CPU's name as Linux gives it; elsewhere what Python knows."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 def inside(code: str, runs: int) -> list[float]:
     """Seconds that the code itself reports, in fresh processes."""
     command = [sys.executable, "-c", code]
-    return [float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(runs + 1)][1:]
+    return [float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(runs + 1)][
+        1:
+    ]
 
 
 def whole_edit(runs: int, steps: int) -> list[float]:
@@ -50,7 +54,12 @@ def whole_edit(runs: int, steps: int) -> list[float]:
 
 
 def summary(seconds: list[float]) -> dict[str, float]:
-    return {"median_s": round(statistics.median(seconds), 3), "min_s": round(min(seconds), 3), "max_s": round(max(seconds), 3), "n": len(seconds)}
+    return {
+        "median_s": round(statistics.median(seconds), 3),
+        "min_s": round(min(seconds), 3),
+        "max_s": round(max(seconds), 3),
+        "n": len(seconds),
+    }
 
 
 def main() -> None:
@@ -63,8 +72,13 @@ def main() -> None:
         "import alterbute": summary(inside(IMPORT, options.runs)),
         "import Editor and onnxruntime": summary(inside(IMPORT_EDITOR, options.runs)),
         f"alterbute edit, whole process, {options.steps} steps": summary(whole_edit(options.runs, options.steps)),
-        "machine": {"processor": processor(), "cpus": os.cpu_count(), "load_before": round(os.getloadavg()[0], 2), "python": platform.python_version(),
-                    "onnxruntime": onnxruntime.__version__},
+        "machine": {
+            "processor": processor(),
+            "cpus": os.cpu_count(),
+            "load_before": round(os.getloadavg()[0], 2),
+            "python": platform.python_version(),
+            "onnxruntime": onnxruntime.__version__,
+        },
     }
     text = json.dumps(figures, indent=2) + "\n"
     if options.out:

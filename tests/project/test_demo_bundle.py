@@ -21,7 +21,9 @@ def test_demo_bundle_verifies_and_is_at_most_16_megabytes() -> None:
 
 def test_every_demo_graph_matches_torch_to_1e_5() -> None:
     graphs = json.loads((BUNDLE / "manifest.json").read_text())["graphs"]
-    figures = {name: graphs[name]["parity"]["relative_error"] for name in ("prompt", "identity", "scene", "step", "decode")}
+    figures = {
+        name: graphs[name]["parity"]["relative_error"] for name in ("prompt", "identity", "scene", "step", "decode")
+    }
     assert max(figures.values()) <= 1e-5, figures
 
 
@@ -32,5 +34,7 @@ def test_committed_bundle_is_what_the_committed_checkpoint_exports_to(tmp_path: 
     assert done.returncode == 0, done.stderr[-2000:]
     ours, fresh = (json.loads((folder / "manifest.json").read_text()) for folder in (BUNDLE, out))
     if ours["producer"] != fresh["producer"]:
-        pytest.skip(f"exported by {fresh['producer']}, committed by {ours['producer']}: bytes are promised for equal versions")
+        pytest.skip(
+            f"exported by {fresh['producer']}, committed by {ours['producer']}: bytes are promised for equal versions"
+        )
     assert fresh["files"] == ours["files"]

@@ -35,12 +35,25 @@ def test_wheel_is_at_most_20_megabytes(wheel: Path) -> None:
 def test_installed_wheel_edits_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     site, desk = tmp_path / "site", tmp_path / "desk"
     desk.mkdir()
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site), str(wheel)]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(site),
+        str(wheel),
+    ]
     subprocess.run(install, check=True, capture_output=True)
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import alterbute; assert alterbute.__file__.startswith(sys.argv[1]); "
         "from alterbute.cli import main; sys.argv = ['alterbute', 'edit', '--steps', '4', '--seed', '1', '-o', 'out.png']; main()"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(site)], cwd=desk, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(site)], cwd=desk, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert (desk / "out.png").exists()
