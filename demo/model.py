@@ -138,13 +138,17 @@ class Editor(nn.Module):
             make_image_encoder(),
         )
         attach_adapter(self.unet)
+        self.register_buffer("signal", DDIMScheduler(**SCHEDULER).alphas_cumprod.sqrt(), persistent=False)
         nn.init.zeros_(self.unet.conv_out.weight)  # the residual starts at zero: "keep" is solved before the first step
         nn.init.zeros_(self.unet.conv_out.bias)
 
     def forward(self, noisy: Tensor, timestep: Tensor, scene: Tensor, text: Tensor, embeds: Tensor) -> Tensor:
-        """Predict the clean latent. noisy [B,16,h,w], scene [B,33,h,w], text [B,T,128], embeds [B,128] -> [B,16,h,w]."""
+        """Predict the clean latent. noisy [B,16,h,w], scene [B,33,h,w], text [B,T,128], embeds [B,128] -> [B,16,h,w].
+
+        The UNet sees the noisy latent times its signal scale: what is noise only is not seen, and cannot mottle the edit.
+        """
         out = self.unet(
-            torch.cat([noisy, scene], 1),
+            torch.cat([noisy * self.signal[timestep][:, None, None, None], scene], 1),
             timestep,
             encoder_hidden_states=text,
             added_cond_kwargs={"image_embeds": [embeds[:, None]]},
@@ -212,6 +216,7 @@ def settings(guidance: float, attributes: dict[str, tuple[str, ...]] = ATTRIBUTE
         "latent_mask": "area",
         "masked_fill": 0.0,
         "residual": "collage",
+        "input_gain": "signal",
         "mask": {"dilate": 3, "feather": 3, "margin": 1.4},
         "identity": {"tokens": IDENTITY_TOKENS, "size": SIZE, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
         "guidance": {"scale": guidance},

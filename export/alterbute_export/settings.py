@@ -39,7 +39,8 @@ class Settings:
     """The checked content of `alterbute.json`.
 
     `scene` lists the pictures beside the latent in channel order, `masked_fill` is the hole's value in [-1,1],
-    `residual` "collage" adds `mask*reference + (1-mask)*masked_photo` to the UNet's output.
+    `residual` "collage" adds `mask*reference + (1-mask)*masked_photo` to the UNet's output; `input_gain` "signal" shows
+    the UNet the latent times the signal scale of its timestep, so that pure noise is not seen at all.
     """
 
     schema_version: int
@@ -50,6 +51,7 @@ class Settings:
     latent_mask: Literal["area", "nearest"]
     masked_fill: float
     residual: Literal["collage"] | None
+    input_gain: Literal["signal"] | None
     mask: MaskRules
     identity: IdentityRules
     guidance: GuidanceRules

@@ -39,6 +39,7 @@ class Shape:
     scene: tuple[str, ...]
     latent_mask: str
     residual: str | None
+    input_gain: str | None
     prediction_type: str
     scaling_factor: float
     pooled_text: bool
@@ -59,6 +60,7 @@ DEMO: Final = Shape(
     scene=("mask", "masked_photo", "reference"),
     latent_mask="area",
     residual="collage",
+    input_gain="signal",
     prediction_type="sample",
     scaling_factor=1.0,
     pooled_text=True,
@@ -77,6 +79,7 @@ SD15: Final = Shape(
     scene=("mask", "masked_photo"),
     latent_mask="nearest",
     residual=None,
+    input_gain=None,
     prediction_type="epsilon",
     scaling_factor=0.18215,
     pooled_text=False,
@@ -273,6 +276,7 @@ def make_settings(shape: Shape) -> dict[str, Any]:
         "latent_mask": shape.latent_mask,
         "masked_fill": 0.0,
         "residual": shape.residual,
+        "input_gain": shape.input_gain,
         "mask": {"dilate": 3, "feather": 3, "margin": 1.4},
         "identity": {
             "tokens": IDENTITY_TOKENS,

@@ -12,6 +12,7 @@ from alterbute_export.attention import cross_attention_names, install_identity_a
 from alterbute_export.checkpoint import ADAPTER_FILE, Checkpoint
 from alterbute_export.errors import CheckpointError
 from alterbute_export.families.base import FamilyGraphs, Models
+from alterbute_export.graphs.gain import input_gain
 from alterbute_export.graphs.identity import IdentityGraph, identity_spec
 from alterbute_export.graphs.step import CollageResidual, StepGraph, step_spec
 from alterbute_export.settings import Settings, scene_channels, scene_starts
@@ -22,9 +23,9 @@ Weights = dict[str, torch.Tensor]
 class AdapterDenoiser(nn.Module):  # type: ignore[misc]
     """The UNet call for rows: latent and scene side by side, text and identity tokens to attend to."""
 
-    def __init__(self, unet: nn.Module) -> None:
+    def __init__(self, unet: nn.Module, gain: nn.Module) -> None:
         super().__init__()
-        self.unet = unet
+        self.unet, self.gain = unet, gain
 
     def forward(
         self,
@@ -37,7 +38,7 @@ class AdapterDenoiser(nn.Module):  # type: ignore[misc]
     ) -> torch.Tensor:
         """`[N,C,h,w]` model output for N rows."""
         out: torch.Tensor = self.unet(
-            torch.cat([latent, scene], dim=1),
+            torch.cat([self.gain(latent, timestep), scene], dim=1),
             timestep,
             text,
             added_cond_kwargs={"image_embeds": (identity, identity_scale)},
@@ -83,7 +84,7 @@ def build(checkpoint: Checkpoint, models: Models) -> FamilyGraphs:
     projector = TokenProjector(weights, dim)
     starts = scene_starts(settings, channels)
     graph = StepGraph(
-        AdapterDenoiser(unet),
+        AdapterDenoiser(unet, input_gain(settings.input_gain, checkpoint.scheduler)),
         source_mask=_source_mask(settings, channels),
         residual=CollageResidual(channels, starts) if settings.residual == "collage" else None,
     )

@@ -1,0 +1,51 @@
+"""What the UNet sees of the latent: all of it, or as much as the schedule says is signal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from alterbute.bundle import Json
+from alterbute.solver.scheduler import read_scheduler
+from torch import nn
+
+
+class SignalGain(nn.Module):  # type: ignore[misc]
+    """The latent times the signal scale a(t) of its timestep (an input preconditioning, as c_in of EDM, arXiv 2206.00364).
+
+    Args:
+        signal: [T] f32, a(t) of every training timestep; fractional timesteps are interpolated.
+    """
+
+    def __init__(self, signal: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("signal", signal, persistent=False)
+
+    def forward(self, latent: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """`[N,C,h,w]` from `latent [N,C,h,w]` and `timestep [N]`."""
+        signal = self.signal
+        assert isinstance(signal, torch.Tensor)
+        last = signal.shape[0] - 1
+        at = timestep.clamp(0, last)
+        low = at.floor()
+        below = signal.index_select(0, low.long())
+        above = signal.index_select(0, (low + 1).clamp(max=last).long())
+        gain = below + (at - low) * (above - below)
+        return latent * gain.reshape(-1, 1, 1, 1)
+
+
+class NoGain(nn.Module):  # type: ignore[misc]
+    """The latent as it is."""
+
+    def forward(self, latent: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """`latent`."""
+        return latent
+
+
+def input_gain(kind: Literal["signal"] | None, scheduler: Mapping[str, Json]) -> nn.Module:
+    """The gain that `alterbute.json` asks for."""
+    if kind is None:
+        return NoGain()
+    alphas = read_scheduler(scheduler).alphas_cumprod
+    return SignalGain(torch.as_tensor(alphas).sqrt().float())
