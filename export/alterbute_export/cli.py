@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from alterbute.errors import AlterbuteError
+from alterbute.cli import run_command
 
 
 class StorageChoice(StrEnum):
@@ -29,20 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `alterbute-export`; None takes them from the command line.
 
     Returns:
-        The exit code: 0, 2 for an error that its one line on stderr tells how to mend, 130 for Ctrl-C.
+        The exit code, as of `alterbute.cli.run_command`.
     """
-    try:
-        code = _build_app()(args=arguments, prog_name="alterbute-export", standalone_mode=False)
-    except AlterbuteError as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        return 2
-    except typer.TyperException as fault:
-        message = " ".join(fault.format_message().split()).rstrip(".")
-        print(f"error: {message}; expected what `--help` lists; run the command with --help", file=sys.stderr)
-        return 2
-    except (typer.Abort, KeyboardInterrupt):
-        return 130
-    return code if isinstance(code, int) else 0
+    return run_command(_build_app, "alterbute-export", arguments)
 
 
 def bundle(

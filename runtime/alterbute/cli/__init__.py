@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import typer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -13,15 +17,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `alterbute`; None takes them from the command line.
 
     Returns:
+        The exit code, as of `run_command`.
+    """
+    from alterbute.cli.app import build_app
+
+    return run_command(build_app, "alterbute", arguments)
+
+
+def run_command(build_app: Callable[[], typer.Typer], name: str, arguments: Sequence[str] | None) -> int:
+    """Run a command line application as this project's commands behave; `alterbute-export` uses it, too.
+
+    Returns:
         The exit code: 0, 2 for an error that its one line on stderr tells how to mend, 130 for Ctrl-C.
     """
     import typer
 
-    from alterbute.cli.app import build_app
     from alterbute.errors import AlterbuteError
 
     try:
-        code = build_app()(args=arguments, prog_name="alterbute", standalone_mode=False)
+        code = build_app()(args=arguments, prog_name=name, standalone_mode=False)
     except AlterbuteError as fault:
         print(f"error: {fault}", file=sys.stderr)
         return 2
