@@ -106,7 +106,7 @@ def _fit(convolution: torch.nn.Conv2d, features: Tensor, target: Tensor, pad: in
     columns = torch.nn.functional.unfold(features, side, padding=pad).transpose(1, 2).flatten(0, 1).double()
     goal = target.flatten(0, 2).double()
     columns = torch.cat([columns, torch.ones(len(columns), 1, dtype=torch.float64)], 1)
-    gram = columns.T @ columns + 1e-4 * len(columns) * torch.eye(columns.shape[1], dtype=torch.float64) * 1e-3
+    gram = columns.T @ columns + 1e-7 * len(columns) * torch.eye(columns.shape[1], dtype=torch.float64)
     solution = torch.linalg.solve(gram, columns.T @ goal).float()
     convolution.weight.zero_()
     weight = solution[:-1].T.reshape(len(convolution.weight), features.shape[1], side, side)

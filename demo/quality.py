@@ -67,7 +67,7 @@ def cases(scenes: int, seed: int = HELD_OUT) -> Iterator[Case]:
     for scene in range(scenes):
         rng = np.random.default_rng(seed + scene)
         identity = render.sample_identity(rng, list(render.FAMILIES)[scene % len(render.FAMILIES)])
-        view = replace(render.sample_view(rng, identity))
+        view = render.sample_view(rng, identity)
         framed = render.frame(view, identity, margin=PHOTO / 46, shift=rng.uniform(-0.2, 0.2, 2))
         g, light = render.trace(identity, framed, 2 * PHOTO), render.sample_light(rng)
         backdrop, before = render.backdrop(rng, g.hit.shape), render.sample_look(rng)
