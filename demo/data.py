@@ -73,7 +73,7 @@ def other_look(rng: np.random.Generator, look: Look, named: NDArray[np.bool_]) -
 
 def draw_named(rng: np.random.Generator) -> NDArray[np.bool_]:
     """Which attributes the text names: colour edits are the commonest wish, so they are the commonest tuple."""
-    named = rng.random(3) < (0.6, 0.4, 0.35)
+    named = rng.random(3) < (0.6, 0.5, 0.35)
     return named if named.any() or rng.random() < 0.5 else np.array([True, False, False])
 
 

@@ -62,6 +62,7 @@ def make_unet() -> UNet2DConditionModel:
         norm_num_groups=16,
         addition_embed_type="text",
         addition_embed_type_num_heads=4,
+        resnet_time_scale_shift="scale_shift",  # the text may turn a feature off, not only move it
     )
 
 
@@ -223,6 +224,22 @@ def settings(guidance: float, attributes: dict[str, tuple[str, ...]] = ATTRIBUTE
         "defaults": {"steps": 20, "solver": "dpmpp_2m", "spacing": "trailing"},
         "attributes": {name: list(values) for name, values in attributes.items()},
     }
+
+
+def load_editor(editor: Editor, folder: Path) -> None:
+    """Fill an editor from a checkpoint folder that `save_checkpoint` wrote."""
+    adapter = load_state(folder / "ip_adapter.safetensors")
+    state = {f"unet.{k}": v for k, v in load_state(folder / "unet" / "diffusion_pytorch_model.safetensors").items()}
+    for part in ("text_encoder", "image_encoder"):
+        state |= {f"{part}.{key}": value for key, value in load_state(folder / part / "model.safetensors").items()}
+    image = "unet.encoder_hid_proj.image_projection_layers.0"
+    for ours, theirs in (("image_embeds", "proj"), ("norm", "norm")):
+        for kind in ("weight", "bias"):
+            state[f"{image}.{ours}.{kind}"] = adapter[f"image_proj.{theirs}.{kind}"]
+    for index, name in enumerate(n for n in editor.unet.attn_processors if "attn2" in n):
+        for kind in "kv":
+            state[f"unet.{name}.to_{kind}_ip.0.weight"] = adapter[f"ip_adapter.{2 * index + 1}.to_{kind}_ip.weight"]
+    editor.load_state_dict(state)
 
 
 def load_state(path: Path) -> dict[str, Tensor]:

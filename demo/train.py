@@ -21,7 +21,8 @@ from diffusers import AutoencoderDC, DDIMScheduler
 from torch import Tensor
 
 from demo.data import Shard, load_shards
-from demo.model import SCHEDULER, Editor, collage
+from demo.model import SCHEDULER, Editor, collage, load_editor
+from demo.muon import Muon
 from demo.sheet import contact_sheet, pixels, sample
 from demo.text import encode, make_tokenizer, prompt_of
 
@@ -84,10 +85,25 @@ def draw_timesteps(count: int, generator: torch.Generator) -> Tensor:
     return torch.where(high, 600 + t * 400, t * 600).long().clamp(0, 999)
 
 
+def make_optimizers(editor: Editor) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for the UNet's inner weights; AdamW for its ends, for norms and biases, and for the encoders."""
+    inner = {
+        name
+        for name, weight in editor.unet.named_parameters()
+        if weight.ndim > 1 and not name.startswith(("conv_in", "conv_out", "encoder_hid_proj"))
+    }
+    named = {name.removeprefix("unet."): weight for name, weight in editor.named_parameters()}
+    rest = [weight for name, weight in named.items() if name not in inner]
+    return (
+        Muon([named[name] for name in sorted(inner)], lr=LEARNING_RATE),
+        torch.optim.AdamW(rest, lr=LEARNING_RATE, weight_decay=1e-2, betas=(0.9, 0.98)),
+    )
+
+
 class Trainer:
     """Owns the networks, their average, the optimiser and the data of one training process (of `world` processes)."""
 
-    def __init__(self, folder: Path, shards: Path, rank: int, world: int) -> None:
+    def __init__(self, folder: Path, shards: Path, rank: int, world: int, start: Path | None = None) -> None:
         torch.manual_seed(0)
         self.folder, self.rank, self.world = folder, rank, world
         self.shard = load_shards(shards)
@@ -97,10 +113,10 @@ class Trainer:
         self.channel_weight = visibility(self.vae, self.latents["photo"][:64].float())
         self.tokenizer = make_tokenizer()
         self.editor = Editor(len(self.tokenizer), self.tokenizer.bos_token_id, self.tokenizer.eos_token_id)
+        if start:
+            load_editor(self.editor, start)
         self.average = {key: value.detach().clone() for key, value in self.editor.state_dict().items()}
-        self.optimizer = torch.optim.AdamW(
-            self.editor.parameters(), lr=LEARNING_RATE, weight_decay=1e-2, betas=(0.9, 0.98)
-        )
+        self.optimizers = make_optimizers(self.editor)
         self.cumulative = DDIMScheduler(**SCHEDULER).alphas_cumprod
         self.spent, self.step = 0.0, 0
         self._load()
@@ -113,7 +129,8 @@ class Trainer:
             saved = torch.load(path, weights_only=True)
             self.editor.load_state_dict(saved["editor"])
             self.average, self.spent, self.step = saved["average"], saved["spent"], saved["step"]
-            self.optimizer.load_state_dict(saved["optimizer"])
+            for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
+                optimizer.load_state_dict(state)
 
     def save(self) -> None:
         partial = self.folder / "editor.partial"
@@ -121,7 +138,7 @@ class Trainer:
             {
                 "editor": self.editor.state_dict(),
                 "average": self.average,
-                "optimizer": self.optimizer.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "spent": self.spent,
                 "step": self.step,
             },
@@ -170,19 +187,17 @@ class Trainer:
             progress = float(clock) / (minutes * 60)
             if progress >= 1:
                 break
-            for group in self.optimizer.param_groups:
-                group["lr"] = (
-                    LEARNING_RATE
-                    * min(1.0, (self.step + 1) / 150)
-                    * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * progress)))
-                )
+            rate = LEARNING_RATE * min(1.0, (self.step + 1) / 150) * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * progress)))
+            for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
+                group["lr"] = rate
             index = self.rng.choice(pool, BATCH // self.world)
             loss = self.loss(index, draw_timesteps(len(index), self.generator), self.generator, drop=True)
-            self.optimizer.zero_grad(set_to_none=True)
+            self.editor.zero_grad(set_to_none=True)
             loss.backward()
             self._average_gradients(parameters)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                optimizer.step()
             self.step, running = self.step + 1, (0.98 * running + 0.02 * loss.item() if running else loss.item())
             decay = min(EMA, (1 + self.step) / (10 + self.step))
             for key, value in self.editor.state_dict().items():
@@ -255,9 +270,10 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--shards", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=240)
+    parser.add_argument("--start", type=Path, default=None, help="a checkpoint folder to train on from")
     options = parser.parse_args()
     ranks, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     torch.set_num_threads(max(1, (os.cpu_count() or 2) // ranks))
     if ranks > 1:
         dist.init_process_group("gloo")
-    Trainer(options.folder, options.shards, rank, ranks).train(options.minutes)
+    Trainer(options.folder, options.shards, rank, ranks, options.start).train(options.minutes)
