@@ -58,11 +58,15 @@ def finish_bundle(
         latent_mask=settings.latent_mask,
         residual=settings.residual,
         scene=settings.scene,
+        reinject=False,
         mask=settings.mask,
         scheduler=checkpoint.scheduler,
-        guidance=Guidance(forms=("none", "text"), scale=settings.guidance.scale),
+        guidance=Guidance(
+            forms=("none", "text"), scale=settings.guidance.scale, identity=1.0, rescale=0.0, interval=(0.0, 1.0)
+        ),
         defaults=settings.defaults,
         text=text,
+        time_ids=None,
         identity=identity,
         attributes=settings.attributes,
         graphs=graphs,

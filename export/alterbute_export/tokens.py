@@ -61,6 +61,7 @@ def write_tokenizer(checkpoint: Checkpoint, folder: Path, *, tokens: int, dim: i
     return Text(
         tokens=tokens,
         dim=dim,
+        pooled=0,
         tokenizer=TOKENIZER_FILE,
         start_id=int(tokenizer.bos_token_id),
         end_id=int(tokenizer.eos_token_id),

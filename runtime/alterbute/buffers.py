@@ -56,7 +56,9 @@ class StepBuffers:
             "owner": np.zeros(rows, np.int64),
             "source_on": _zeros(rows),
             "text": _zeros(rows, text.tokens, text.dim),
-            "identity": _zeros(rows, identity.tokens, identity.dim) if identity else _zeros(rows, 0, 0),
+            "pooled": _zeros(rows, text.pooled),
+            "time_ids": np.tile(np.array(manifest.time_ids or (), np.float32), (rows, 1)),
+            "identity": _zeros(rows, *identity.shape) if identity else _zeros(rows, 0),
             "identity_scale": _zeros(rows),
         }
         self._per_slot = {name: array for name, array in per_slot.items() if name in known}

@@ -55,7 +55,7 @@ def make_job(manifest: Manifest, number: int, **changes: Any) -> Job:
         background=draw(manifest.latent_channels, side, side),
         keep=(generator.random((1, side, side)) < 0.5).astype(np.float32),
         text={"prompt": draw(text.tokens, text.dim), "negative": draw(text.tokens, text.dim)},
-        identity={"given": draw(identity.tokens, identity.dim), "null": draw(identity.tokens, identity.dim)},
+        identity={"given": draw(*identity.shape), "null": draw(*identity.shape)},
     )
     plan = make_plan(REQUESTS[number], manifest, seed=number, image=0)
     return Job(plan=replace(plan, **changes), conditions=conditions)

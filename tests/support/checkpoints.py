@@ -285,7 +285,7 @@ def make_settings(shape: Shape) -> dict[str, Any]:
             "std": [0.26862954, 0.26130258, 0.27577711],
         },
         "guidance": {"scale": 1.5},
-        "defaults": {"steps": 20, "solver": "dpmpp_2m", "spacing": "trailing"},
+        "defaults": {"steps": 20, "solver": "dpmpp_2m", "spacing": "trailing", "strength": 1.0},
         "attributes": shape.attributes,
     }
 

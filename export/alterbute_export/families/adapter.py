@@ -100,7 +100,7 @@ def build(checkpoint: Checkpoint, models: Models) -> FamilyGraphs:
             identity=(settings.identity.tokens, dim),
         ),
         identity=identity_spec(IdentityGraph(encoder, projector, settings, embedding_dim).eval(), settings, dim),
-        identity_entry=Identity(tokens=settings.identity.tokens, dim=dim, size=settings.identity.size),
+        identity_entry=Identity(kind="tokens", shape=(settings.identity.tokens, dim), size=settings.identity.size),
     )
 
 

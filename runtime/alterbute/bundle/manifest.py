@@ -79,27 +79,39 @@ class MaskRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guidance:
-    """The forms of guidance the checkpoint was trained for, and its default scale."""
+    """The forms of guidance the checkpoint was trained for, and what an edit uses when the request does not say.
+
+    `scale` is text guidance and `identity` identity guidance (1 turns either off), `rescale` how far the guided output is
+    pulled back to the prompt row's spread, `interval` the shares of the steps between which guidance is on.
+    """
 
     forms: tuple[Literal["none", "text", "identity"], ...]
     scale: float
+    identity: float
+    rescale: float
+    interval: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """What an edit uses when the request does not say."""
+    """What an edit uses when the request does not say. `strength` 1 starts from noise, less from the photo (SDEdit)."""
 
     steps: int
     solver: str
     spacing: str
+    strength: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """The prompt encoder's window: `tokens` ids per prompt, start and end ids among them."""
+    """The prompt encoder's window: `tokens` ids per prompt, start and end ids among them.
+
+    `pooled` is the width of the pooled text that the UNet takes beside the states (SDXL), 0 where there is none.
+    """
 
     tokens: int
     dim: int
+    pooled: int
     tokenizer: str
     start_id: int
     end_id: int
@@ -108,10 +120,10 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """The identity encoder: a `size` x `size` picture becomes `tokens` vectors of `dim`."""
+    """The identity encoder: a `size` x `size` picture becomes tokens `[Ti,D]` or, family `grid`, a latent `[C,h,w]`."""
 
-    tokens: int
-    dim: int
+    kind: Literal["tokens", "latent"]
+    shape: tuple[int, ...]
     size: int
 
 
@@ -119,8 +131,10 @@ class Identity:
 class Manifest:
     """Everything a runtime knows of a bundle before it opens a graph.
 
-    `scheduler` is diffusers' scheduler config, verbatim. `attributes` lists the words the checkpoint knows,
-    or is None when its vocabulary is open. `files` holds every file but the manifest itself.
+    `scheduler` is diffusers' scheduler config, verbatim. `scene` lists what the UNet sees beside the latent, in channel
+    order, and may be empty. `reinject` says whether the photo's latent is put back outside the mask after every step when
+    the request does not say. `time_ids` are SDXL's size and crop numbers, the same for every row. `attributes` lists the
+    words the checkpoint knows, or is None when its vocabulary is open. `files` holds every file but the manifest itself.
     """
 
     schema_version: int
@@ -133,12 +147,14 @@ class Manifest:
     state_rows: int
     latent_mask: Literal["area", "nearest"]
     residual: Literal["collage"] | None
-    scene: tuple[Literal["mask", "masked_photo", "reference"], ...]
+    scene: tuple[Literal["mask", "masked_photo", "reference", "photo"], ...]
+    reinject: bool
     mask: MaskRules
     scheduler: Mapping[str, Json]
     guidance: Guidance
     defaults: Defaults
     text: Text
+    time_ids: tuple[float, ...] | None
     identity: Identity | None
     attributes: Mapping[str, tuple[str, ...]] | None
     graphs: Mapping[str, Graph]
@@ -193,6 +209,7 @@ def _check(manifest: Manifest) -> None:
     if manifest.resolution % manifest.latent_factor:
         expected = f"a multiple of latent_factor {manifest.latent_factor}"
         raise typed_json.KeyFault("resolution", str(manifest.resolution), expected)
+    _check_conditions(manifest)
     for name, entry in manifest.files.items():
         if name == MANIFEST_FILE or not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", name, re.ASCII):
             raise typed_json.KeyFault("files", f"the name {name!r}", "plain names, at most one folder deep")
@@ -215,15 +232,34 @@ def _check(manifest: Manifest) -> None:
         raise typed_json.KeyFault("text.tokenizer", repr(manifest.text.tokenizer), "a name listed in `files`")
 
 
+def _check_conditions(manifest: Manifest) -> None:
+    """What the UNet is told: scene, identity, guidance and strength."""
+    if manifest.scene_channels < 0 or bool(manifest.scene_channels) != bool(manifest.scene):
+        raise typed_json.KeyFault("scene_channels", str(manifest.scene_channels), "0 exactly when `scene` is empty")
+    if manifest.text.pooled < 0:
+        raise typed_json.KeyFault("text.pooled", str(manifest.text.pooled), "a width, or 0 for none")
+    if manifest.identity and len(manifest.identity.shape) != {"tokens": 2, "latent": 3}[manifest.identity.kind]:
+        expected = "[Ti, D] for tokens, [C, h, w] for a latent"
+        raise typed_json.KeyFault("identity.shape", str(list(manifest.identity.shape)), expected)
+    interval = manifest.guidance.interval
+    if len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
+        raise typed_json.KeyFault("guidance.interval", str(list(interval)), "two shares of the steps, rising, in [0, 1]")
+    if not 0 <= manifest.guidance.rescale <= 1:
+        raise typed_json.KeyFault("guidance.rescale", str(manifest.guidance.rescale), "a number in [0, 1]")
+    if manifest.defaults.strength > 1:
+        raise typed_json.KeyFault("defaults.strength", str(manifest.defaults.strength), "at most 1")
+
+
 def _positive_numbers(manifest: Manifest) -> dict[str, float]:
     numbers: dict[str, float] = {
         name: getattr(manifest, name)
-        for name in ("resolution", "latent_channels", "latent_factor", "scene_channels", "state_rows")
+        for name in ("resolution", "latent_channels", "latent_factor", "state_rows")
     }
+    numbers |= {"defaults.strength": manifest.defaults.strength}
     numbers |= {"mask.dilate": manifest.mask.dilate, "mask.feather": manifest.mask.feather}
     numbers |= {"mask.margin": manifest.mask.margin, "defaults.steps": manifest.defaults.steps}
     numbers |= {"text.tokens": manifest.text.tokens, "text.dim": manifest.text.dim}
     if manifest.identity:
-        identity = manifest.identity
-        numbers |= {"identity.tokens": identity.tokens, "identity.dim": identity.dim, "identity.size": identity.size}
+        numbers |= {f"identity.shape[{axis}]": size for axis, size in enumerate(manifest.identity.shape)}
+        numbers |= {"identity.size": manifest.identity.size}
     return numbers
