@@ -17,11 +17,12 @@ MAX_ROWS_PER_SLOT: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PlacedRow:
-    """A guidance row with what it sees: text [T,D] and identity [Ti,D], f32."""
+    """A guidance row with what it sees: text [T,D], pooled text [P], and identity [Ti,D] or [C,h,w], f32."""
 
     slot: int
     row: Row
     text: Array
+    pooled: Array | None
     identity: Array | None
     identity_scale: float
 
@@ -72,6 +73,11 @@ class StepBuffers:
         """[slots,K,C,h,w], as the last launch left it."""
         return self._states[0]
 
+    @property
+    def next_state(self) -> Array:
+        """[slots,K,C,h,w], what the last launch wrote, until `flip`."""
+        return self._states[1]
+
     def put(self, slot: int, **values: Array | float) -> None:
         """Write inputs of one slot."""
         for name in values.keys() & self._per_slot.keys():
@@ -95,6 +101,7 @@ class StepBuffers:
                 "owner": placed.slot,
                 "source_on": placed.row.source_on,
                 "text": placed.text,
+                "pooled": placed.pooled,
                 "identity": placed.identity,
                 "identity_scale": placed.identity_scale,
             }

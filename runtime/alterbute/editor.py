@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Final, Unpack
 
 from alterbute.backends import open_backend
 from alterbute.bundle import Bundle, Manifest, default_bundle_path, open_bundle
-from alterbute.encode import Encoder, Scene, Window
+from alterbute.encode import Encoder, Scene, Window, check_finite
 from alterbute.errors import InputError
-from alterbute.images import Box, Photo, load_mask, load_photo, load_reference, paste_back
+from alterbute.images import Box, Photo, Region, load_photo, load_reference, load_region, paste_back
 from alterbute.lane import Conditions, Finished, Job, Lane
 from alterbute.plan import make_plan
 from alterbute.prompt import check_text, vocabulary_warning
@@ -28,7 +28,7 @@ from alterbute.result import EditResult
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from alterbute.images import PictureSource, Polarity
+    from alterbute.images import MaskKind, PictureSource, Polarity
     from alterbute.images.photo import Bytes
 
 DEFAULT_SLOTS: Final = 4
@@ -86,46 +86,60 @@ class Editor:
     def prepare(
         self,
         photo: PictureSource,
-        mask: PictureSource,
+        mask: PictureSource | Region,
         reference: PictureSource | None = None,
         *,
         reference_mask: PictureSource | None = None,
         mask_polarity: Polarity = "auto",
+        mask_kind: MaskKind = "precise",
+        protect: PictureSource | None = None,
+        dilate: int | None = None,
     ) -> Subject:
         """Look at a photo and encode it, once for all its edits.
 
         Args:
             photo: Path, bytes, Pillow image or HWC uint8 array.
-            mask: The object, white or transparent, of the photo's size.
+            mask: The object, white or transparent, of the photo's size; or a region that is read already.
             reference: A picture whose object gives the identity; None takes the photo's own object.
             reference_mask: The reference's object; None takes its opaque part, or all of it.
             mask_polarity: Which of the masks' pixels mean "object".
+            mask_kind: `precise`, `box` (the box around the object may change: for edits of shape) or `soft` (grey levels
+                are blend weights).
+            protect: What stands in front of the object: never painted, and cut out of the object.
+            dilate: Side of the square by which the object grows, in window pixels, odd; None is the bundle's.
 
         Raises:
             InputError: a picture cannot be used; see `alterbute.images`.
         """
         picture = load_photo(photo)
-        shown = load_mask(mask, picture, mask_polarity)
+        region = (
+            mask
+            if isinstance(mask, Region)
+            else load_region(mask, picture, polarity=mask_polarity, kind=mask_kind, protect=protect, dilate=dilate)
+        )
         if reference is None and reference_mask is not None:
             raise InputError("there is a reference mask and no reference", "both", "give the reference", "reference", "reference_missing")
         given = None if reference is None else load_reference(reference, reference_mask, mask_polarity)
         with self._lock:
             start = time.perf_counter()
-            box, window, pixels = self._encoder.view_photo(picture, shown)
+            box, window, pixels = self._encoder.view_photo(picture, region)
             viewed = time.perf_counter()
-            scene = self._encoder.encode_subject(picture, shown, box, window, given)
+            scene = self._encoder.encode_subject(picture, region, box, window, given)
         timings = {"window": viewed - start, "encode": time.perf_counter() - viewed}
         return Subject(editor=self, photo=picture, box=box, pixels=pixels, window=window, scene=scene, timings=timings)
 
     def edit(
         self,
         photo: PictureSource,
-        mask: PictureSource,
+        mask: PictureSource | Region,
         prompt: str | EditRequest,
         *,
         reference: PictureSource | None = None,
         reference_mask: PictureSource | None = None,
         mask_polarity: Polarity = "auto",
+        mask_kind: MaskKind = "precise",
+        protect: PictureSource | None = None,
+        dilate: int | None = None,
         progress: ProgressCallback | None = None,
         cancel: CancelCheck | None = None,
         **options: Unpack[EditOptions],
@@ -133,7 +147,16 @@ class Editor:
         """Prepare a subject and edit it once; arguments as of `prepare` and `Subject.edit`."""
         # A bad request is found before a picture is encoded for it.
         request = self._check_request(prompt, options)
-        subject = self.prepare(photo, mask, reference, reference_mask=reference_mask, mask_polarity=mask_polarity)
+        subject = self.prepare(
+            photo,
+            mask,
+            reference,
+            reference_mask=reference_mask,
+            mask_polarity=mask_polarity,
+            mask_kind=mask_kind,
+            protect=protect,
+            dilate=dilate,
+        )
         return subject.edit(request, progress=progress, cancel=cancel)
 
     def close(self) -> None:
@@ -162,6 +185,8 @@ class Editor:
             jobs, frames = self._make_jobs(subject, requests, progress)
             done: dict[Job, EditResult] = {}
             for finished in self._lane.run(jobs, cancel):
+                if finished.fault is not None:
+                    raise finished.fault
                 done[finished.job] = self._finish(subject, finished, frames[finished.job])
             return [done[job] for job in jobs]
 
@@ -173,10 +198,20 @@ class Editor:
         frames: dict[Job, _Frame] = {}
         for request in requests:
             start = time.perf_counter()
-            text = {"prompt": self._encoder.encode_prompt(request.prompt), "negative": self._encoder.encode_prompt(request.negative_prompt)}
+            prompts = {
+                "prompt": self._encoder.encode_prompt(request.prompt),
+                "negative": self._encoder.encode_prompt(request.negative_prompt),
+            }
             seconds = time.perf_counter() - start
             scene = subject.scene
-            seen = Conditions(scene=scene.scene, background=scene.background, keep=scene.keep, text=text, identity=scene.identity)
+            seen = Conditions(
+                scene=scene.scene,
+                background=scene.background,
+                keep=scene.keep,
+                text={name: found["text"] for name, found in prompts.items()},
+                pooled={name: found["pooled"] for name, found in prompts.items() if "pooled" in found},
+                identity=scene.identity,
+            )
             seed = int.from_bytes(os.urandom(8)) & MAX_SEED if request.seed is None else int(request.seed)
             warning = vocabulary_warning(request.prompt, self.manifest.attributes)
             for image in range(request.count):
@@ -189,7 +224,9 @@ class Editor:
     def _finish(self, subject: Subject, finished: Finished, frame: _Frame) -> EditResult:
         """Latent to photo: decode the window, and paste it where alpha allows."""
         start = time.perf_counter()
-        edited = self._backend.run("decode", {"latent": finished.latent[None]})["image"][0]
+        out = self._backend.run("decode", {"latent": finished.latent[None]})
+        check_finite("decode", "mean", out["mean"])
+        edited = out["image"][0]
         decoded = time.perf_counter()
         alpha = subject.window.alpha
         pasted = self._backend.run("paste", {"edited": edited, "photo": subject.pixels, "alpha": alpha})["image"]

@@ -35,13 +35,15 @@ class Conditions:
         background: [C,h,w], clean latent of the photo's window.
         keep: [1,h,w], 1 = background.
         text: [T,D] by `Row.text`.
-        identity: [Ti,D] by `Row.identity`; empty for a bundle without identity.
+        pooled: [P] by `Row.text`; empty for a bundle without pooled text.
+        identity: [Ti,D] or [C,h,w] by `Row.identity`; empty for a bundle without identity.
     """
 
     scene: Array
     background: Array
     keep: Array
     text: dict[str, Array]
+    pooled: dict[str, Array]
     identity: dict[str, Array]
 
 
@@ -57,11 +59,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Finished:
-    """One denoised image: its job, its clean latent [C,h,w] f32, and the seconds that it was in the lane."""
+    """One image that left the lane: its job, its clean latent [C,h,w] f32, and the seconds that it was in the lane.
+
+    `fault` is set when its numbers stopped being finite: then the latent is worth nothing.
+    """
 
     job: Job
     latent: Array
     seconds: float
+    fault: EngineError | None = None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -96,7 +102,7 @@ class Lane:
 
         Raises:
             Cancelled: `cancel` said so; jobs that are not finished are dropped.
-            EngineError: the step graph failed, or gave numbers that are not finite.
+            EngineError: the step graph failed.
         """
         waiting = deque(jobs)
         try:
@@ -123,22 +129,38 @@ class Lane:
             index,
             background=seen.background,
             background_noise=noise,
-            keep=seen.keep if plan.keeps_background else 0,
+            keep=seen.keep if plan.reinject else 0,
             scene=seen.scene,
             guidance_rescale=plan.guidance_rescale,
         )
 
     def step(self) -> list[Finished]:
-        """One launch: every image in the lane moves one step, and those that reach their end leave."""
+        """One launch: every image in the lane moves one step, and those that reach their end leave.
+
+        An image whose numbers stop being finite leaves with its fault; the others take their step without it.
+        """
         slots = [self._slots[index] for index in sorted(self._slots)]
         for slot in slots:
             self._load(slot)
-        self._pack(slots)
-        self._backend.run("step", self._buffers.inputs(), self._buffers.outputs())
+        finished = []
+        if not self._launch(slots):
+            # Guidance sums over all rows of a launch, so one NaN shows in every slot: each is tried alone.
+            broken = [slot for slot in slots if len(slots) == 1 or not self._launch([slot])]
+            finished = [self._retire(slot, _not_finite(slot)) for slot in broken]
+            slots = [slot for slot in slots if slot not in broken]
+            if not slots:
+                return finished
+            self._launch(slots)
         self._buffers.flip()
         for slot in slots:
             self._advance(slot)
-        return [self._retire(slot) for slot in slots if slot.step == slot.job.plan.steps]
+        return finished + [self._retire(slot) for slot in slots if slot.step == slot.job.plan.steps]
+
+    def _launch(self, slots: list[_Slot]) -> bool:
+        """Run the step graph on the rows of these slots; whether every latent that it wrote for them is finite."""
+        self._pack(slots)
+        self._backend.run("step", self._buffers.inputs(), self._buffers.outputs())
+        return all(np.isfinite(self._buffers.next_state[slot.index]).all() for slot in slots)
 
     def _load(self, slot: _Slot) -> None:
         """This step's numbers of one slot."""
@@ -158,6 +180,7 @@ class Lane:
                 slot=slot.index,
                 row=row,
                 text=slot.job.conditions.text[row.text],
+                pooled=slot.job.conditions.pooled.get(row.text),
                 identity=slot.job.conditions.identity.get(row.identity),
                 identity_scale=slot.job.plan.identity_scale,
             )
@@ -169,22 +192,24 @@ class Lane:
 
     def _advance(self, slot: _Slot) -> None:
         slot.step += 1
-        if not np.isfinite(self._buffers.state[slot.index]).all():
-            raise EngineError(
-                f"the step graph gave numbers that are not finite at step {slot.step} of {slot.job.plan.steps}",
-                "finite latents",
-                "try other guidance or another seed; if it stays, export the bundle again",
-            )
         if slot.job.on_step is not None:
             slot.job.on_step(slot.step)
 
-    def _retire(self, slot: _Slot) -> Finished:
+    def _retire(self, slot: _Slot, fault: EngineError | None = None) -> Finished:
         latent = self._buffers.state[slot.index, 0].copy()
         self._clear(slot.index)
-        return Finished(job=slot.job, latent=latent, seconds=time.perf_counter() - slot.admitted_s)
+        return Finished(job=slot.job, latent=latent, seconds=time.perf_counter() - slot.admitted_s, fault=fault)
 
     def _clear(self, index: int) -> None:
         del self._slots[index]
         self._buffers.clear(index)
         # The next image in this slot may have rows that look the same and see something else.
         self._layout = ()
+
+
+def _not_finite(slot: _Slot) -> EngineError:
+    return EngineError(
+        f"the step graph gave numbers that are not finite at step {slot.step + 1} of {slot.job.plan.steps}",
+        "finite latents",
+        "try other guidance or another seed; if it stays, export the bundle again",
+    )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from alterbute.bundle import Manifest
 from alterbute.errors import BundleError
-from alterbute.guidance import Row, guidance_rows
+from alterbute.guidance import Row, guidance_rows, guided_steps
 from alterbute.request import EditRequest
 from alterbute.solver import STATE_ROWS, solver_steps
 
@@ -27,7 +27,7 @@ class Plan:
         is_noisy: [n] bool, the steps that take fresh noise.
         identity_scale: How strongly the identity speaks.
         guidance_rescale: How far guidance is pulled back to the prompt row's spread; 0 is off.
-        keeps_background: Whether the photo's latent is put back outside the mask after every step.
+        reinject: Whether the photo's latent is put back outside the mask after every step.
         seed: Key of the noise.
         image: Index of the image within its request, part of the noise's counter.
     """
@@ -40,7 +40,7 @@ class Plan:
     is_noisy: NDArray[np.bool_]
     identity_scale: float
     guidance_rescale: float
-    keeps_background: bool
+    reinject: bool
     seed: int
     image: int
 
@@ -67,26 +67,31 @@ def make_plan(request: EditRequest, manifest: Manifest, *, seed: int, image: int
         raise BundleError(
             f"the bundle's step graph has {manifest.state_rows} state rows", f"{STATE_ROWS}", "export the bundle again with this version"
         )
-    defaults = manifest.defaults
+    defaults, guidance = manifest.defaults, manifest.guidance
     solved = solver_steps(
         manifest.scheduler,
         request.solver or defaults.solver,
         request.steps or defaults.steps,
+        strength=_given(request.strength, defaults.strength),
+        eta=float(request.eta),
         spacing=defaults.spacing,
     )
-    scale = manifest.guidance.scale if request.guidance is None else float(request.guidance)
-    rows = guidance_rows(scale, manifest.guidance.forms)
+    rows = guidance_rows(_given(request.guidance, guidance.scale), _given(request.identity_guidance, guidance.identity), guidance.forms)
+    start, stop = request.guidance_interval or guidance.interval
     return Plan(
         timestep=solved.timestep,
         matrix=solved.matrix.astype(np.float32),
         level=solved.level.astype(np.float32),
         start=(float(solved.start[0]), float(solved.start[1])),
-        rows=(rows,) * len(solved.timestep),
+        rows=guided_steps(rows, len(solved.timestep), (float(start), float(stop))),
         is_noisy=solved.is_noisy,
         identity_scale=float(request.identity_scale),
-        guidance_rescale=0.0,
-        # A UNet that sees the masked photo was trained to keep it; one that sees only the latent cannot.
-        keeps_background="masked_photo" not in manifest.scene,
+        guidance_rescale=_given(request.guidance_rescale, guidance.rescale),
+        reinject=manifest.reinject if request.reinject is None else bool(request.reinject),
         seed=seed,
         image=image,
     )
+
+
+def _given(value: float | None, default: float) -> float:
+    return default if value is None else float(value)

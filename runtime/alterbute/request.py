@@ -24,8 +24,14 @@ class EditOptions(TypedDict, total=False):
     seed: int | None
     steps: int | None
     solver: str | None
+    strength: float | None
+    eta: float
     guidance: float | None
+    identity_guidance: float | None
+    guidance_rescale: float | None
+    guidance_interval: tuple[float, float] | None
     identity_scale: float
+    reinject: bool | None
     count: int
 
 
@@ -39,8 +45,15 @@ class EditRequest:
         seed: 0..2^63-1; the same seed gives the same bytes. None draws one, which the result reports.
         steps: Denoising steps, 1..1000.
         solver: A name of `alterbute.solver.SOLVERS`.
-        guidance: Scale of text guidance; 1 turns it off and halves the work.
+        strength: How far the edit may go from the photo, above 0 to 1: 1 starts from noise alone, less from the photo
+            under that share of the noise and runs that share of the steps (SDEdit, arXiv 2108.01073).
+        eta: With `ddim`: how much of the noise is drawn afresh at each step, 0..1.
+        guidance: Scale of text guidance; 1 turns it off and saves a UNet row.
+        identity_guidance: Scale of identity guidance, for bundles that were trained for it; 1 turns it off.
+        guidance_rescale: How far guidance is pulled back to the contrast of the prompt alone, 0..1 (arXiv 2305.08891).
+        guidance_interval: Shares of the steps between which guidance is on, such as (0.0, 0.8); outside it is not paid.
         identity_scale: How strongly the reference speaks, 0..10.
+        reinject: Whether the photo's latent is put back outside the mask after every step.
         count: Images to make of this request; they differ in their noise only.
 
     Raises:
@@ -52,8 +65,14 @@ class EditRequest:
     seed: int | None = None
     steps: int | None = None
     solver: str | None = None
+    strength: float | None = None
+    eta: float = 0.0
     guidance: float | None = None
+    identity_guidance: float | None = None
+    guidance_rescale: float | None = None
+    guidance_interval: tuple[float, float] | None = None
     identity_scale: float = 1.0
+    reinject: bool | None = None
     count: int = 1
 
     def __post_init__(self) -> None:
@@ -62,7 +81,14 @@ class EditRequest:
         _check_integer("steps", self.steps, 1, MAX_STEPS)
         _check_integer("count", self.count, 1, MAX_COUNT)
         _check_number("guidance", self.guidance, MAX_GUIDANCE)
+        _check_number("identity_guidance", self.identity_guidance, MAX_GUIDANCE)
+        _check_number("guidance_rescale", self.guidance_rescale, 1)
         _check_number("identity_scale", self.identity_scale, MAX_IDENTITY_SCALE)
+        _check_number("eta", self.eta, 1)
+        _check_number("strength", self.strength, 1)
+        if self.strength == 0:
+            raise _range_error("strength", self.strength, "more than 0, at most 1")
+        _check_interval(self.guidance_interval)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +129,17 @@ def _check_number(param: str, value: object, high: float) -> None:
         raise _type_error(param, value, f"a number from 0 to {high:g}")
     if not (math.isfinite(value) and 0 <= float(value) <= high):
         raise _range_error(param, value, f"0 to {high:g}")
+
+
+def _check_interval(value: tuple[float, float] | None) -> None:
+    if value is None:
+        return
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise _type_error("guidance_interval", value, "two numbers from 0 to 1")
+    for end in value:
+        _check_number("guidance_interval", end, 1)
+    if value[0] > value[1]:
+        raise _range_error("guidance_interval", value, "two rising shares of the steps, 0 to 1")
 
 
 def _range_error(param: str, value: object, expected: str) -> InputError:

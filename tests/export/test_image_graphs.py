@@ -29,10 +29,27 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {name: open_graph(folder, name) for name in ("window", "paste")}
 
 
-def window(graphs: dict[str, Any], image: Array, mask: Array, box: list[int]) -> list[Array]:
-    result: list[Array] = graphs["window"].run(
-        None, {"image": image, "mask": mask, "box": np.array(box), "size": np.array([SIDE, SIDE])}
-    )
+def window(
+    graphs: dict[str, Any],
+    image: Array,
+    mask: Array,
+    box: list[int],
+    *,
+    region: Array | None = None,
+    protect: Array | None = None,
+    dilate: int = 2,
+    is_soft: bool = False,
+) -> list[Array]:
+    inputs = {
+        "image": image,
+        "mask": mask,
+        "region": mask if region is None else region,
+        "protect": np.zeros_like(mask) if protect is None else protect,
+        "box": np.array(box),
+        "size": np.array([SIDE, SIDE]),
+        "rules": np.array([dilate, is_soft]),
+    }
+    result: list[Array] = graphs["window"].run(None, inputs)
     return result
 
 
@@ -77,6 +94,34 @@ def test_masks_grow_by_the_rules_and_alpha_covers_them(graphs: dict[str, Any]) -
     assert (alpha[grown > 0] == 255).all()
     assert (alpha[square_mask(SIDE, 16, 34) == 0] == 0).all()
     assert {*np.unique(alpha)} > {0, 255}
+
+
+@pytest.mark.parametrize("dilate", [0, 1, 6])
+def test_the_region_grows_by_as_many_pixels_as_asked(graphs: dict[str, Any], dilate: int) -> None:
+    grown = window(graphs, noise(SIDE, SIDE, 3), square_mask(SIDE, 20, 30), [0, 0, SIDE, SIDE], dilate=dilate)[2]
+    assert np.array_equal(grown, square_mask(SIDE, 20 - dilate, 30 + dilate))
+
+
+def test_blend_weights_become_alpha_to_the_bit_and_do_not_grow(graphs: dict[str, Any]) -> None:
+    weights = noise(120, 120, seed=4)
+    weights[:30] = 0
+    _, thing, grown, alpha = window(
+        graphs, noise(120, 120, 3), square_mask(120, 40, 80), [10, 10, 110, 110], region=weights, is_soft=True, dilate=9
+    )
+    assert np.array_equal(alpha, weights[10:110, 10:110])
+    assert thing.any() and {*np.unique(grown)} > {0}
+    assert not grown[:8].any()
+
+
+def test_what_is_protected_is_never_touched_at_the_photos_resolution(graphs: dict[str, Any]) -> None:
+    protect = noise(200, 200, seed=5)
+    protect[protect < 200] = 0
+    protect[:60] = 0
+    _, _, grown, alpha = window(
+        graphs, noise(200, 200, 3), square_mask(200, 30, 170), [0, 0, 200, 200], protect=protect, dilate=4
+    )
+    assert not alpha[protect > 0].any() and alpha.any()
+    assert grown[8:12, 12:36].all() and not grown[16:36, 12:36].all()
 
 
 def test_a_hair_is_not_lost(graphs: dict[str, Any]) -> None:

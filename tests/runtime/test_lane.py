@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from alterbute.backends import Array, open_backend
 from alterbute.bundle import Manifest, TensorSpec, open_bundle
-from alterbute.errors import Cancelled, EngineError
+from alterbute.errors import Cancelled
 from alterbute.guidance import Row
 from alterbute.lane import Conditions, Job, Lane
 from alterbute.noise import draw_noise
@@ -55,6 +55,7 @@ def make_job(manifest: Manifest, number: int, **changes: Any) -> Job:
         background=draw(manifest.latent_channels, side, side),
         keep=(generator.random((1, side, side)) < 0.5).astype(np.float32),
         text={"prompt": draw(text.tokens, text.dim), "negative": draw(text.tokens, text.dim)},
+        pooled={},
         identity={"given": draw(*identity.shape), "null": draw(*identity.shape)},
     )
     plan = make_plan(REQUESTS[number], manifest, seed=number, image=0)
@@ -72,7 +73,7 @@ def walk_alone(job: Job) -> Array:
         guided = sum(row.weight * call_unet(plan, seen, state[0], k, row) for row in plan.rows[k])
         noise = draw_noise(plan.seed, plan.image, k + 1, background.shape)
         state = np.tensordot(plan.matrix[k].astype(np.float64), np.stack([*state, guided, noise]), axes=1)
-        if plan.keeps_background:
+        if plan.reinject:
             signal, sigma = plan.level[k].astype(np.float64)
             state[0] = seen.keep * (signal * background + sigma * first) + (1 - seen.keep) * state[0]
     return state[0]
@@ -84,17 +85,17 @@ def call_unet(plan: Plan, seen: Conditions, latent: Array, k: int, row: Row) -> 
     return fake_unet(latent[None], scene, plan.timestep[k : k + 1], seen.text[row.text][None], seen.identity[row.identity][None], scale)[0]
 
 
-@pytest.mark.parametrize("keeps_background", [False, True])
-def test_mixed_jobs_walk_as_the_plain_loop_does(manifest: Manifest, keeps_background: bool) -> None:
+@pytest.mark.parametrize("reinject", [False, True])
+def test_mixed_jobs_walk_as_the_plain_loop_does(manifest: Manifest, reinject: bool) -> None:
     three = (Row(weight=-0.5, text="negative", identity="null", source_on=0.0), Row(weight=-1.0, text="negative"), Row(weight=2.5))
-    jobs = [make_job(manifest, number, keeps_background=keeps_background) for number in range(len(REQUESTS))]
-    jobs[0] = make_job(manifest, 0, keeps_background=keeps_background, rows=(three, three, three[2:], three, three[1:]))
+    jobs = [make_job(manifest, number, reinject=reinject) for number in range(len(REQUESTS))]
+    jobs[0] = make_job(manifest, 0, reinject=reinject, rows=(three, three, three[2:], three, three[1:]))
     finished = list(Lane(FakeBackend(), manifest, slots=3).run(jobs))
     assert len(finished) == len(jobs)
     for done in finished:
         expected = walk_alone(done.job)
         assert abs(done.latent - expected).max() <= 1e-4 * abs(expected).max()
-        if keeps_background:
+        if reinject:
             kept = np.broadcast_to(done.job.conditions.keep == 1, done.latent.shape)
             assert np.array_equal(done.latent[kept], done.job.conditions.background[kept])
 
@@ -149,11 +150,31 @@ def test_cancel_stops_before_the_next_launch_and_leaves_the_lane_clean(manifest:
     assert np.array_equal(finish(lane, [make_job(manifest, 0)])[0], expected)
 
 
-def test_numbers_that_are_not_finite_stop_the_edit_and_name_the_step(manifest: Manifest) -> None:
-    lane = Lane(FakeBackend(broken_at=3), manifest, slots=2)
-    with pytest.raises(EngineError, match="step 3 of 5"):
-        finish(lane, [make_job(manifest, 0)])
+def poison(job: Job, step: int) -> Job:
+    """The same job, whose UNet rows are NaN at one step; guidance spreads that over the whole launch."""
+    timestep = job.plan.timestep.copy()
+    timestep[step - 1] = np.nan
+    return replace(job, plan=replace(job.plan, timestep=timestep))
+
+
+def test_numbers_that_are_not_finite_end_the_image_and_name_the_step(manifest: Manifest) -> None:
+    lane = Lane(FakeBackend(), manifest, slots=2)
+    (done,) = lane.run([poison(make_job(manifest, 0), 3)])
+    assert "step 3 of 5" in str(done.fault)
     assert np.isfinite(finish(lane, [make_job(manifest, 0)])[0]).all()
+
+
+@pytest.mark.parametrize("broken_at", [1, 2, 5])
+def test_an_image_that_breaks_leaves_the_bits_of_the_others_alone(manifest: Manifest, broken_at: int) -> None:
+    lane = Lane(FakeBackend(), manifest, slots=3)
+    good = [make_job(manifest, 2), make_job(manifest, 4)]
+    alone = [finish(lane, [job])[0] for job in good]
+    bad = poison(make_job(manifest, 0), broken_at)
+    done = {finished.job: finished for finished in lane.run([good[0], bad, good[1]])}
+    assert f"step {broken_at} of 5" in str(done[bad].fault)
+    for job, latent in zip(good, alone, strict=True):
+        assert done[job].fault is None
+        assert np.array_equal(done[job].latent, latent)
 
 
 def open_lane(bundle: Path, *, slots: int = 4, threads: int = 1) -> tuple[Manifest, Lane]:

@@ -19,9 +19,8 @@ class FakeBackend:
     min_slots = 1
     min_rows = 1
 
-    def __init__(self, *, broken_at: int | None = None) -> None:
+    def __init__(self) -> None:
         self.launches: list[tuple[int, int]] = []
-        self._broken_at = broken_at
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
         assert graph == "step"
@@ -30,8 +29,6 @@ class FakeBackend:
         self.launches.append(inputs["guidance"].shape)
         result = outputs["next_state"]
         result[:] = fused_step(inputs)
-        if len(self.launches) == self._broken_at:
-            result[0, 0, 0, 0, 0] = np.nan
         return {"next_state": result}
 
     def close(self) -> None:

@@ -13,23 +13,25 @@ from alterbute_export.graphs.spec import GraphSpec, edge
 
 
 class DecodePixels(nn.Module):  # type: ignore[misc]
-    """The VAE's decoder, up to pixels that are not yet rounded."""
+    """The VAE's decoder, up to pixels that are not yet rounded, and their mean: bytes cannot say that they were NaN."""
 
     def __init__(self, vae: Any) -> None:
         super().__init__()
         self.decode = Decode(vae)
 
-    def forward(self, latent: torch.Tensor) -> torch.Tensor:
-        """`[B,C,h,w]` f32 to `[B,S,S,3]` f32 in [0,255]."""
-        return to_bytes(self.decode(latent))
+    def forward(self, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`[B,C,h,w]` f32 to `[B,S,S,3]` f32 in [0,255] and `[B]` f32."""
+        pixels = self.decode(latent)
+        return to_bytes(pixels), pixels.flatten(1).mean(dim=1)
 
 
 class DecodeGraph(DecodePixels):
     """`DecodePixels`, rounded half to even as numpy and torch round."""
 
-    def forward(self, latent: torch.Tensor) -> torch.Tensor:
-        """`[B,C,h,w]` f32 to `[B,S,S,3]` uint8 RGB."""
-        return super().forward(latent).round().to(torch.uint8)
+    def forward(self, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`[B,C,h,w]` f32 to `[B,S,S,3]` uint8 RGB and `[B]` f32, the mean before clipping."""
+        pixels, mean = super().forward(latent)
+        return pixels.round().to(torch.uint8), mean
 
 
 def decode_spec(vae: Any, cells: int) -> GraphSpec:
@@ -39,7 +41,7 @@ def decode_spec(vae: Any, cells: int) -> GraphSpec:
         graph=DecodeGraph(vae),
         reference=DecodePixels(vae),
         inputs=(edge("latent", "float32", "B", int(vae.config.latent_channels), "h", "w"),),
-        outputs=(edge("image", "uint8", "B", "S", "S", 3),),
+        outputs=(edge("image", "uint8", "B", "S", "S", 3), edge("mean", "float32", "B")),
         trace_sizes={"B": 2, "h": cells, "w": cells + 1},
         check_sizes=({"B": 1, "h": cells, "w": cells}, {"B": 3, "h": cells // 2, "w": cells // 2}),
     )

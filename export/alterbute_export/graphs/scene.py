@@ -40,7 +40,8 @@ class SceneGraph(nn.Module):  # type: ignore[misc]
         reference_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """`scene [B,Cs,h,w]`, `background [B,C,h,w]` and `keep [B,1,h,w]` from NHWC uint8 pictures, NHW uint8 masks."""
-        pixels, inside = to_signed(photo), to_coverage(mask)
+        pixels, weight = to_signed(photo), to_coverage(mask)
+        inside = (weight > 0).float()  # UNets know whole masks only; blend weights go to `keep`
         pictures = [pixels, self._fill(pixels, 1 - inside)]
         if reference is not None and reference_mask is not None:
             pictures.append(self._fill(to_signed(reference), to_coverage(reference_mask)))
@@ -48,7 +49,7 @@ class SceneGraph(nn.Module):  # type: ignore[misc]
         latents = self.encode(torch.cat(pictures)).unflatten(0, (len(pictures), -1))
         parts = {"mask": self._latent_mask(inside), "masked_photo": latents[1], "reference": latents[-1]}
         scene = torch.cat([parts[name] for name in self.pictures], dim=1)
-        return scene, latents[0], 1 - functional.max_pool2d(inside, self.factor)
+        return scene, latents[0], 1 - functional.max_pool2d(weight, self.factor)
 
     def _fill(self, pixels: torch.Tensor, coverage: torch.Tensor) -> torch.Tensor:
         return coverage * pixels + (1 - coverage) * self.fill

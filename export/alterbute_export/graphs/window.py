@@ -18,9 +18,10 @@ quarters, which masks that shrink by 2 are full of, do not hang on the last bit 
 # exclude_outside: without it ONNX Runtime repeats the border when it shrinks, up to 14 levels away from Pillow there.
 _TEXT: Final = """
 <ir_version: 10, opset_import: ["" : 20]>
-window (uint8[H,W,3] image, uint8[H,W] mask, int64[4] box, int64[2] size)
+window (uint8[H,W,3] image, uint8[H,W] mask, uint8[H,W] region, uint8[H,W] protect, int64[4] box, int64[2] size,
+        int64[2] rules)
     => (uint8[SH,SW,3] window, uint8[SH,SW] object_mask, uint8[SH,SW] window_mask, uint8[BH,BW] alpha)
-    <int64[1] i0 = {0}, int64[1] i2 = {2}, int64[1] i4 = {4}, int64[2] axes = {0, 1}, int64[2] ones = {1, 1},
+    <int64[1] i0 = {0}, int64[1] i1 = {1}, int64[1] i2 = {2}, int64[1] i4 = {4}, int64[2] axes = {0, 1}, int64[2] ones = {1, 1},
      int64[2] one_three = {1, 3}, float none = {0}, float half = {0.5}, float area = {THRESHOLD},
      float full = {255}, float off = {0}, uint8 outside = {0}>
 {
@@ -48,6 +49,10 @@ window (uint8[H,W,3] image, uint8[H,W] mask, int64[4] box, int64[2] size)
     rounded = Round(clipped)
     window = Cast <to = 2> (rounded)
 
+    dilate = Slice(rules, i0, i1)
+    softness = Slice(rules, i1, i2)
+    is_soft = Greater(softness, i0)
+
     mask_inner = Slice(mask, inner_start, inner_end, axes)
     mask_box = Pad(mask_inner, mask_pads, outside)
     mask_f = Cast <to = 1> (mask_box)
@@ -64,25 +69,59 @@ window (uint8[H,W,3] image, uint8[H,W] mask, int64[4] box, int64[2] size)
     object_hw = Squeeze(object_f, axes)
     object_mask = Cast <to = 2> (object_hw)
 
-    dilated = MaxPool <kernel_shape = [DILATE, DILATE], pads = [DR, DR, DR, DR]> (object_f)
-    dilated_hw = Squeeze(dilated, axes)
-    window_mask = Cast <to = 2> (dilated_hw)
+    region_inner = Slice(region, inner_start, inner_end, axes)
+    region_box = Pad(region_inner, mask_pads, outside)
+    region_f = Cast <to = 1> (region_box)
+    region_nchw = Unsqueeze(region_f, axes)
+    covered = Resize <mode = "linear", antialias = 1, exclude_outside = 1> (region_nchw, , , mask_sizes)
+    covered_peak = ReduceMax <keepdims = 0> (covered)
+    covered_half = Mul(covered_peak, half)
+    covered_threshold = Min(area, covered_half)
+    covered_enough = GreaterOrEqual(covered, covered_threshold)
+    covered_some = Greater(covered, none)
+    is_edited = And(covered_enough, covered_some)
+    edited_f = Where(is_edited, full, off)
+    dilated = Loop <body = grow (int64 turn, bool go, float[N,C,SH,SW] before_turn) => (bool go_on, float[N,C,SH,SW] after_turn) {
+        go_on = Identity(go)
+        after_turn = MaxPool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (before_turn)
+    }> (dilate, , edited_f)
 
-    grown = MaxPool <kernel_shape = [FEATHER, FEATHER], pads = [FR, FR, FR, FR]> (dilated)
+    protect_inner = Slice(protect, inner_start, inner_end, axes)
+    protect_box = Pad(protect_inner, mask_pads, outside)
+    protect_f = Cast <to = 1> (protect_box)
+    protect_nchw = Unsqueeze(protect_f, axes)
+    protect_covered = Resize <mode = "linear", antialias = 1, exclude_outside = 1> (protect_nchw, , , mask_sizes)
+    is_occluded = Greater(protect_covered, none)
+
+    precise_or_soft = Where(is_soft, covered, dilated)
+    free = Where(is_occluded, off, precise_or_soft)
+    free_hw = Squeeze(free, axes)
+    free_clipped = Clip(free_hw, none, full)
+    free_rounded = Round(free_clipped)
+    window_mask = Cast <to = 2> (free_rounded)
+
+    grown = MaxPool <kernel_shape = [FEATHER, FEATHER], pads = [FR, FR, FR, FR]> (free)
     soft = AveragePool <kernel_shape = [FEATHER, FEATHER], pads = [FR, FR, FR, FR], count_include_pad = 0> (grown)
     alpha_sizes = Concat <axis = 0> (ones, box_size)
     alpha_nchw = Resize <mode = "linear", antialias = 1, exclude_outside = 1> (soft, , , alpha_sizes)
     alpha_hw = Squeeze(alpha_nchw, axes)
     alpha_clipped = Clip(alpha_hw, none, full)
-    alpha_rounded = Round(alpha_clipped)
+    alpha_given = Where(is_soft, region_f, alpha_clipped)
+    is_protected = Greater(protect_f, none)
+    alpha_free = Where(is_protected, off, alpha_given)
+    alpha_rounded = Round(alpha_free)
     alpha = Cast <to = 2> (alpha_rounded)
 }
 """
 
 
 def window_spec(rules: MaskRules) -> GraphSpec:
-    """The window graph with the checkpoint's mask rules baked in."""
-    numbers = {"DILATE": rules.dilate, "DR": rules.dilate // 2, "FEATHER": rules.feather, "FR": rules.feather // 2}
+    """The window graph, with the checkpoint's feather baked in.
+
+    `mask` is the object, `region` what may change: the object, the box around it, or blend weights. `protect` is never
+    changed. `rules` holds how many window pixels the region grows on each side, and 1 where it is blend weights.
+    """
+    numbers = {"FEATHER": rules.feather, "FR": rules.feather // 2}
     text = _TEXT.replace("THRESHOLD", str(AREA_THRESHOLD))
     for word, number in numbers.items():
         text = (
@@ -92,8 +131,10 @@ def window_spec(rules: MaskRules) -> GraphSpec:
         )
 
     def reference(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        image, mask, box, size = inputs
-        return window_reference(image, mask, box.tolist(), size.tolist(), rules)
+        image, mask, region, protect, box, size, how = inputs
+        dilate, softness = how.tolist()
+        rest = {"dilate": dilate, "is_soft": softness > 0, "feather": rules.feather}
+        return window_reference(image, mask, region, protect, box.tolist(), size.tolist(), **rest)
 
     return GraphSpec(
         name="window",
@@ -102,8 +143,11 @@ def window_spec(rules: MaskRules) -> GraphSpec:
         inputs=(
             edge("image", "uint8", "H", "W", 3),
             edge("mask", "uint8", "H", "W"),
+            edge("region", "uint8", "H", "W"),
+            edge("protect", "uint8", "H", "W"),
             edge("box", "int64", 4),
             edge("size", "int64", 2),
+            edge("rules", "int64", 2),
         ),
         outputs=(
             edge("window", "uint8", "SH", "SW", 3),
@@ -116,12 +160,29 @@ def window_spec(rules: MaskRules) -> GraphSpec:
             {"H": 190, "W": 250, "SH": 64, "SW": 64},
             {"H": 31, "W": 21, "SH": 48, "SW": 48},
         ),
-        draw={"mask": draw_mask(), "box": _draw_box, "size": lambda _, __, sizes: np.array([sizes["SH"], sizes["SW"]])},
+        draw={
+            "mask": draw_mask(),
+            "region": draw_mask(),
+            "protect": draw_mask(0.1, 0.2),
+            "box": _draw_box,
+            "size": lambda _, __, sizes: np.array([sizes["SH"], sizes["SW"]]),
+            # The larger picture has a region of whole pixels, the smaller one blend weights.
+            "rules": lambda _, __, sizes: np.array([2, 0] if sizes["SH"] == 64 else [0, 1]),
+        },
     )
 
 
 def window_reference(
-    image: torch.Tensor, mask: torch.Tensor, box: list[int], size: list[int], rules: MaskRules
+    image: torch.Tensor,
+    mask: torch.Tensor,
+    region: torch.Tensor,
+    protect: torch.Tensor,
+    box: list[int],
+    size: list[int],
+    *,
+    dilate: int,
+    is_soft: bool,
+    feather: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The same arithmetic in torch; pictures unrounded, as f32 in [0,255]."""
     top, left, bottom, right = box
@@ -130,14 +191,22 @@ def window_reference(
     rows, columns = rows.clamp(0, mask.shape[0] - 1)[:, None], columns.clamp(0, mask.shape[1] - 1)
     pixels = image[rows, columns].permute(2, 0, 1)[None].float()
     window = _resize(pixels, size)[0].permute(1, 2, 0).clamp(0, 255)
-    coverage = _resize((mask[rows, columns] * inside)[None, None].float(), size)
+    shown, changed, guarded = ((m[rows, columns] * inside)[None, None].float() for m in (mask, region, protect))
+    thing = _whole(_resize(shown, size))
+    coverage = _resize(changed, size)
+    grown = functional.max_pool2d(_whole(coverage), 2 * dilate + 1, 1, dilate)
+    free = torch.where(_resize(guarded, size) > 0, 0.0, coverage if is_soft else grown)
+    soft = functional.max_pool2d(free, feather, 1, feather // 2)
+    soft = functional.avg_pool2d(soft, feather, 1, feather // 2, count_include_pad=False)
+    alpha = changed if is_soft else _resize(soft, [bottom - top, right - left]).clamp(0, 255)
+    alpha = torch.where(guarded > 0, 0.0, alpha)
+    return window, thing[0, 0].to(torch.uint8), free[0, 0].clamp(0, 255), alpha[0, 0]
+
+
+def _whole(coverage: torch.Tensor) -> torch.Tensor:
+    """255 where a window pixel is covered enough to count, 0 elsewhere; the finest line is never lost."""
     threshold = min(AREA_THRESHOLD, 0.5 * float(coverage.max()))
-    thing = ((coverage > 0) & (coverage >= threshold)).float() * 255
-    dilated = functional.max_pool2d(thing, rules.dilate, 1, rules.dilate // 2)
-    grown = functional.max_pool2d(dilated, rules.feather, 1, rules.feather // 2)
-    soft = functional.avg_pool2d(grown, rules.feather, 1, rules.feather // 2, count_include_pad=False)
-    alpha = _resize(soft, [bottom - top, right - left])[0, 0].clamp(0, 255)
-    return window, thing[0, 0].to(torch.uint8), dilated[0, 0].to(torch.uint8), alpha
+    return ((coverage > 0) & (coverage >= threshold)).float() * 255
 
 
 def _resize(picture: torch.Tensor, size: list[int]) -> torch.Tensor:

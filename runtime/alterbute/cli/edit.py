@@ -14,8 +14,6 @@ from alterbute.errors import InputError
 if TYPE_CHECKING:
     from alterbute import EditResult
     from alterbute.bundle import Bundle
-    from alterbute.images import Photo
-    from alterbute.images.photo import Bytes
     from alterbute.request import EditOptions
 
 _SAMPLE_PHOTO: Final = "sample/photo.png"
@@ -39,10 +37,38 @@ def edit(
         Literal["auto", "alpha", "white", "black"],
         typer.Option(help="What masks mark: transparent, white or black pixels."),
     ] = "auto",
+    mask_kind: Annotated[
+        Literal["precise", "box", "soft"],
+        typer.Option(help="The object; the box around it (edits of shape); or grey levels as blend weights."),
+    ] = "precise",
+    dilate: Annotated[
+        int | None, typer.Option(help="Grow the object by a K x K square of window pixels, K odd; else the bundle's.")
+    ] = None,
+    protect: Annotated[
+        Path | None, typer.Option(help="Mask of what stands in front of the object: never painted.")
+    ] = None,
     bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="Bundle folder; else the demo bundle.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; else the bundle's default.")] = None,
     solver: Annotated[str | None, typer.Option(help="ddim, dpmpp_2m, ...; else the bundle's default.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="1 starts from noise, less keeps more of the photo; else the bundle's.")
+    ] = None,
+    eta: Annotated[float, typer.Option(help="Fresh noise per step, 0 to 1; with ddim only.")] = 0.0,
+    negative_prompt: Annotated[str, typer.Option(help="What text guidance pushes away from.")] = "",
     guidance: Annotated[float | None, typer.Option(help="Scale of text guidance; 1 turns it off.")] = None,
+    identity_guidance: Annotated[
+        float | None, typer.Option(help="Scale of identity guidance, where the bundle has it; 1 turns it off.")
+    ] = None,
+    guidance_rescale: Annotated[
+        float | None, typer.Option(help="0 to 1: pull guidance back to the prompt's own contrast.")
+    ] = None,
+    guidance_interval: Annotated[
+        tuple[float, float] | None, typer.Option(help="Shares of the steps, START STOP, where guidance is on.")
+    ] = None,
+    identity_scale: Annotated[float, typer.Option(help="How strongly the reference speaks.")] = 1.0,
+    reinject: Annotated[
+        bool | None, typer.Option(help="Put the photo's latent back outside the mask after every step.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same bytes; else a new one.")] = None,
     count: Annotated[int, typer.Option(help="How many results, different in their noise.")] = 1,
     output: Annotated[
@@ -54,24 +80,43 @@ def edit(
     """Change an object's colour, material or texture; the background stays bit for bit."""
     from alterbute import Editor, EditRequest
     from alterbute.bundle import default_bundle_path, open_bundle
-    from alterbute.images import check_output, load_mask, load_photo, load_reference, save
+    from alterbute.images import check_output, load_photo, load_reference, load_region, save
 
     # Pillow grumbles about odd metadata of pictures that it reads well.
     warnings.filterwarnings("ignore", module="PIL")
 
     # Whatever can be wrong is found before an engine is opened: no error costs a wait or leaves a file.
-    options: EditOptions = {"steps": steps, "solver": solver, "guidance": guidance, "seed": seed, "count": count}
+    options: EditOptions = {
+        "negative_prompt": negative_prompt,
+        "seed": seed,
+        "steps": steps,
+        "solver": solver,
+        "strength": strength,
+        "eta": eta,
+        "guidance": guidance,
+        "identity_guidance": identity_guidance,
+        "guidance_rescale": guidance_rescale,
+        "guidance_interval": guidance_interval,
+        "identity_scale": identity_scale,
+        "reinject": reinject,
+        "count": count,
+    }
     EditRequest(prompt=prompt or "", **options)
     outputs, sheet = _name_outputs(photo, output, sheet, count)
     for path in (*outputs, *([sheet] if sheet else [])):
         check_output(path)
     opened = open_bundle(bundle or default_bundle_path())
+    photo_source: Path | bytes
+    mask_source: Path | bytes | None
     if photo is None:
-        picture, shown = _open_sample(opened, mask)
+        photo_source, mask_source = _sample(opened, mask)
         prompt = _sample_prompt(opened) if prompt is None else prompt
     else:
-        picture = load_photo(photo)
-        shown = load_mask(mask, picture, mask_polarity)
+        photo_source, mask_source = photo, mask
+    picture = load_photo(photo_source)
+    region = load_region(
+        mask_source, picture, polarity=mask_polarity, kind=mask_kind, protect=protect, dilate=dilate
+    )
     if prompt is None:
         raise InputError(
             "there is no prompt", "what to change", 'give one, as --prompt "color: red"', "prompt", "prompt_missing"
@@ -82,7 +127,7 @@ def edit(
             "there is a reference mask and no reference", "both", "give --reference", "reference", "reference_missing"
         )
 
-    subject = Editor.open(opened).prepare(picture, shown, reference=identity[0], reference_mask=identity[1])
+    subject = Editor.open(opened).prepare(picture, region, reference=identity[0], reference_mask=identity[1])
     with progress_bar(is_wanted=not quiet) as progress:
         results = subject.edit_many([prompt], progress=progress, **options)
 
@@ -94,7 +139,7 @@ def edit(
         from alterbute.cli.sheet import make_sheet
 
         captions = ["before", *(f"{prompt} (seed {result.seed}, image {result.index + 1})" for result in results)]
-        save(make_sheet(picture, shown, [result.image for result in results], captions), sheet)
+        save(make_sheet(picture, region.object, [result.image for result in results], captions), sheet)
         lines.append(f"{sheet}: before and after")
     for line in dict.fromkeys(line for result in results for line in result.warnings):
         typer.echo(f"warning: {line}", err=True)
@@ -114,9 +159,7 @@ def _name_outputs(
     return [first.with_name(f"{first.stem}-{number}{first.suffix}") for number in range(1, count + 1)], sheet
 
 
-def _open_sample(bundle: Bundle, mask: Path | None) -> tuple[Photo, Bytes]:
-    from alterbute.images import load_mask, load_photo
-
+def _sample(bundle: Bundle, mask: Path | None) -> tuple[bytes, bytes]:
     if mask is not None or not bundle.has(_SAMPLE_PHOTO):
         raise InputError(
             "there is no photo",
@@ -125,8 +168,7 @@ def _open_sample(bundle: Bundle, mask: Path | None) -> tuple[Photo, Bytes]:
             "photo",
             "photo_missing",
         )
-    photo = load_photo(bundle.read(_SAMPLE_PHOTO))
-    return photo, load_mask(bundle.read(_SAMPLE_MASK), photo)
+    return bundle.read(_SAMPLE_PHOTO), bundle.read(_SAMPLE_MASK)
 
 
 def _sample_prompt(bundle: Bundle) -> str | None:

@@ -6,14 +6,18 @@ from alterbute.images.decode import PictureSource
 from alterbute.images.intake import Polarity, load_mask, load_photo, load_reference
 from alterbute.images.paste import cut, paste_back
 from alterbute.images.photo import Photo
+from alterbute.images.region import MASK_KINDS, MaskKind, Region, load_region, whole_region
 from alterbute.images.save import check_output, encode, save
 from alterbute.images.window import Box, identity_box, object_box, photo_box, reference_box
 
 __all__ = [
+    "MASK_KINDS",
     "Box",
+    "MaskKind",
     "Photo",
     "PictureSource",
     "Polarity",
+    "Region",
     "check_output",
     "cut",
     "encode",
@@ -21,9 +25,11 @@ __all__ = [
     "load_mask",
     "load_photo",
     "load_reference",
+    "load_region",
     "object_box",
     "paste_back",
     "photo_box",
     "reference_box",
     "save",
+    "whole_region",
 ]

@@ -41,27 +41,43 @@ def load_mask(source: PictureSource | None, photo: Photo, polarity: Polarity = "
     Raises:
         InputError: no mask, not a picture, of another size, empty, or full.
     """
+    mask = _read_mask(_given(source), "mask", polarity)
+    _check_mask(mask, photo)
+    return mask
+
+
+def load_weights(source: PictureSource | None, photo: Photo, polarity: Polarity = "auto") -> Bytes:
+    """A mask whose grey levels are blend weights.
+
+    Returns:
+        HW uint8, how much of the edit each pixel gets, 0 = keep; at least one pixel is 128 or more.
+
+    Raises:
+        InputError: as `load_mask`.
+    """
+    weights = _read_levels(_given(source), "mask", polarity)[0]
+    _check_mask(_as_mask(weights >= 128), photo)
+    return weights
+
+
+def load_protect(source: PictureSource | None, photo: Photo, polarity: Polarity = "auto") -> Bytes:
+    """What stands in front of the object.
+
+    Args:
+        source: A picture of the photo's displayed size; None protects nothing.
+        photo: The photo.
+        polarity: Which of the mask's pixels mean "protect"; see `Polarity`.
+
+    Returns:
+        HW uint8, 255 = never changed, 0 elsewhere.
+
+    Raises:
+        InputError: not a picture, or of another size.
+    """
     if source is None:
-        raise InputError(
-            "there is no mask",
-            "a picture of the photo's size with the object in white",
-            "give one with --mask, or as the `mask` argument",
-            "mask",
-            "mask_missing",
-        )
-    mask = _read_mask(source, "mask", polarity)
-    if mask.shape != (photo.height, photo.width):
-        raise _size_error("mask", mask, f"the photo's {photo.width}x{photo.height}")
-    if not mask.any():
-        raise _empty_error("mask")
-    if mask.all():
-        raise InputError(
-            "the mask is full: it marks every pixel to edit",
-            "some pixels to keep",
-            "mark only the object; if it marks the background, invert it with --mask-polarity",
-            "mask",
-            "mask_full",
-        )
+        return np.zeros((photo.height, photo.width), np.uint8)
+    mask = _read_mask(source, "protect", polarity)
+    _check_shape("protect", mask, photo)
     return mask
 
 
@@ -101,7 +117,45 @@ def load_reference(
     return _shrink(reference.pixels, factor), _as_mask(_shrink(shown[:, :, None], factor)[:, :, 0] > 0)
 
 
+def _given(source: PictureSource | None) -> PictureSource:
+    if source is None:
+        raise InputError(
+            "there is no mask",
+            "a picture of the photo's size with the object in white",
+            "give one with --mask, or as the `mask` argument",
+            "mask",
+            "mask_missing",
+        )
+    return source
+
+
+def _check_mask(mask: Bytes, photo: Photo) -> None:
+    _check_shape("mask", mask, photo)
+    if not mask.any():
+        raise _empty_error("mask")
+    if mask.all():
+        raise InputError(
+            "the mask is full: it marks every pixel to edit",
+            "some pixels to keep",
+            "mark only the object; if it marks the background, invert it with --mask-polarity",
+            "mask",
+            "mask_full",
+        )
+
+
+def _check_shape(param: str, mask: Bytes, photo: Photo) -> None:
+    if mask.shape != (photo.height, photo.width):
+        raise _size_error(param, mask, f"the photo's {photo.width}x{photo.height}")
+
+
 def _read_mask(source: PictureSource, param: str, polarity: Polarity) -> Bytes:
+    """HW uint8, 255 or 0."""
+    levels, threshold = _read_levels(source, param, polarity)
+    return _as_mask(levels >= threshold)
+
+
+def _read_levels(source: PictureSource, param: str, polarity: Polarity) -> tuple[Bytes, int]:
+    """HW uint8, how strongly each pixel is marked, and the level from which it counts where a mask must be whole."""
     from PIL import Image
 
     if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.ndim == 2 and source.max(initial=0) == 1:
@@ -117,11 +171,11 @@ def _read_mask(source: PictureSource, param: str, polarity: Polarity) -> Bytes:
                 param,
                 f"{param}_without_alpha",
             )
-        return _as_mask(picture.alpha == 0)
+        return 255 - picture.alpha, 255
     luminance = np.asarray(Image.fromarray(picture.pixels).convert("L"))  # ITU-R BT.601
+    levels: Bytes = 255 - luminance if polarity == "black" else luminance
     # What is transparent was not painted: it never means "edit".
-    painted = np.ones(luminance.shape, np.bool_) if picture.alpha is None else picture.alpha >= 128
-    return _as_mask(painted & ((luminance < 128) if polarity == "black" else (luminance >= 128)))
+    return levels if picture.alpha is None else np.where(picture.alpha >= 128, levels, np.uint8(0)), 128
 
 
 def _as_mask(condition: NDArray[np.bool_]) -> Bytes:

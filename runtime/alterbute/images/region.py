@@ -1,0 +1,96 @@
+"""What an edit may change: the object, a box around it, or blend weights, less what stands in front of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+
+from alterbute.errors import InputError
+from alterbute.images.decode import PictureSource
+from alterbute.images.intake import Polarity, load_mask, load_protect, load_weights
+from alterbute.images.photo import Bytes, Photo
+from alterbute.images.window import object_box
+
+MaskKind: TypeAlias = Literal["precise", "box", "soft"]
+"""`precise`: the mask is the object. `box`: the box around it may change, for edits of shape (arXiv 2601.10714, section 3.5).
+`soft`: its grey levels say how much of the edit each pixel gets, and nothing is dilated or feathered."""
+
+MASK_KINDS: Final[tuple[MaskKind, ...]] = ("precise", "box", "soft")
+MAX_DILATE: Final = 63
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Region:
+    """All masks of a picture, HW uint8 each.
+
+    Args:
+        object: 255 = object: where the identity is looked at.
+        edit: What is painted anew: 255, or blend weights if `is_soft`; 0 = keep.
+        protect: Above 0 = never changed, whatever `edit` says.
+        dilate: Side of the square by which the object grows in the window, odd; None is the bundle's.
+        is_soft: `edit` holds blend weights, which do not grow.
+    """
+
+    object: Bytes
+    edit: Bytes
+    protect: Bytes
+    dilate: int | None = None
+    is_soft: bool = False
+
+
+def whole_region(mask: Bytes) -> Region:
+    """The region of a picture that is only looked at, such as a reference."""
+    return Region(object=mask, edit=mask, protect=np.zeros_like(mask), dilate=1)
+
+
+def load_region(
+    mask: PictureSource | None,
+    photo: Photo,
+    *,
+    polarity: Polarity = "auto",
+    kind: MaskKind = "precise",
+    protect: PictureSource | None = None,
+    dilate: int | None = None,
+) -> Region:
+    """Read and check what may change.
+
+    Args:
+        mask: The object, of the photo's size.
+        photo: The photo.
+        polarity: Which of the masks' pixels mean "object" and "protect".
+        kind: How the mask is meant.
+        protect: What stands in front of the object: never painted, and cut out of the object.
+        dilate: Side of the square by which the object grows, in pixels of the model's window: 1, 3, 5, ... 63.
+
+    Raises:
+        InputError: a mask cannot be used, nothing of the object is left, or `dilate` or `kind` is unknown.
+    """
+    if kind not in MASK_KINDS:
+        raise InputError(
+            f"the mask kind is {kind!r}", f"one of {', '.join(MASK_KINDS)}", "choose one of those", "mask_kind", "mask_kind_unknown"
+        )
+    if dilate is not None and not (1 <= dilate <= MAX_DILATE and dilate % 2 == 1):
+        raise InputError(
+            f"dilate is {dilate}", f"an odd number of pixels from 1 to {MAX_DILATE}", "choose 1 for none", "dilate", "dilate_out_of_range"
+        )
+    weights = load_weights(mask, photo, polarity) if kind == "soft" else None
+    shown = load_mask(mask, photo, polarity) if weights is None else np.where(weights >= 128, np.uint8(255), np.uint8(0))
+    guarded = load_protect(protect, photo, polarity)
+    edit = shown if weights is None else weights
+    if kind == "box":
+        box = object_box(shown)
+        edit = np.zeros_like(shown)
+        edit[box.top : box.bottom, box.left : box.right] = 255
+    free = guarded == 0
+    visible = np.where(free, shown, np.uint8(0))
+    if not visible.any():
+        raise InputError(
+            "the protected area covers the whole object",
+            "some of the object to edit",
+            "protect only what stands in front of it",
+            "protect",
+            "protect_covers_mask",
+        )
+    return Region(object=visible, edit=np.where(free, edit, np.uint8(0)), protect=guarded, dilate=dilate, is_soft=weights is not None)
