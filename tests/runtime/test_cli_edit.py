@@ -80,6 +80,23 @@ def test_a_reference_with_its_mask_changes_the_result(folder: Path) -> None:
     assert (folder / "own.png").read_bytes() != (folder / "given.png").read_bytes()
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(("--mask-kind", "box"), ("--dilate", "9"), ("--strength", "0.5"), ("--guidance-interval", "0.5", "1.0")),
+        *(("--guidance-rescale", "0.9"), ("--reinject",), ("--negative-prompt", "color: blue"), ("--identity-scale", "0")),
+        *(("--solver", "ddim", "--eta", "1"), ("--protect", "protect.png")),
+    ],
+)
+def test_every_option_reaches_the_edit(folder: Path, option: tuple[str, ...]) -> None:
+    words = write_pair(folder)
+    (folder / "mask.png").write_bytes(to_bytes(np.triu(np.full((120, 90), 255, np.uint8), 20)))
+    (folder / "protect.png").write_bytes(to_bytes(np.tile(np.uint8([255, 0]), (120, 45))))
+    assert main([*words, "-o", "plain.png"]) == 0
+    assert main([*words, "-o", "option.png", *option]) == 0
+    assert (folder / "plain.png").read_bytes() != (folder / "option.png").read_bytes()
+
+
 def test_quiet_prints_nothing_but_warnings(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [*write_pair(folder), "--quiet", "--sheet", "sheet.png"]
     assert main(words) == 0

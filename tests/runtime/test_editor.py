@@ -108,8 +108,51 @@ def test_a_drawn_seed_is_reported_and_repeats_the_edit(subject: Subject) -> None
 def test_every_option_is_heard(subject: Subject) -> None:
     base: dict[str, Any] = {"seed": 5, "steps": STEPS, "guidance": 2.0}
     usual = pixels(subject.edit("color: red", **base))
-    for change in ({"seed": 6}, {"steps": 3}, {"guidance": 4.0}, {"identity_scale": 0.0}, {"solver": "euler_a"}, {"negative_prompt": "wood"}):
+    changes: tuple[dict[str, Any], ...] = (
+        *({"seed": 6}, {"steps": 3}, {"guidance": 4.0}, {"identity_scale": 0.0}, {"solver": "euler_a"}, {"negative_prompt": "wood"}),
+        *({"strength": 0.5}, {"solver": "ddim", "eta": 1.0}, {"guidance_rescale": 0.7}, {"guidance_interval": (0.5, 1.0)}),
+        {"reinject": True},
+    )
+    for change in changes:
         assert not np.array_equal(usual, pixels(subject.edit("color: red", **{**base, **change}))), change
+
+
+def test_mask_kinds_change_what_may_be_painted(editor: Editor) -> None:
+    photo, mask = noise(70, 90), make_mask(70, 90)
+    mask[20:32, 30:42] = 0  # a notch, which the box does not have
+
+    def alpha(**options: Any) -> Bytes:
+        result = editor.edit(photo, mask, "color: red", seed=1, steps=1, **options)
+        assert np.array_equal(pixels(result)[result.alpha == 0], photo[result.alpha == 0])
+        return result.alpha
+
+    precise, box, wide = alpha(), alpha(mask_kind="box"), alpha(dilate=9)
+    assert not precise[20:28, 30:38].any() and box[20:28, 30:38].all()
+    assert (wide > 0).sum() > (precise > 0).sum()
+    mask[44:50, 30:54] = 60
+    assert np.array_equal(alpha(mask_kind="soft"), mask), "blend weights are the alpha, to the bit"
+
+
+def test_what_is_protected_stays_the_photo(editor: Editor) -> None:
+    photo, mask, occluder = noise(70, 90), make_mask(70, 90), np.zeros((70, 90), np.uint8)
+    occluder[::3, 35:60] = 255
+    free = editor.edit(photo, mask, "color: red", seed=1, steps=1)
+    held = editor.edit(photo, mask, "color: red", seed=1, steps=1, protect=occluder)
+    assert free.alpha[occluder > 0].any()
+    assert not held.alpha[occluder > 0].any()
+    assert np.array_equal(pixels(held)[occluder > 0], photo[occluder > 0])
+
+
+def test_a_picture_that_is_not_a_number_is_refused(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = subject.editor._backend.run
+
+    def broken(graph: str, *arguments: Any) -> Any:
+        out = run(graph, *arguments)
+        return {**out, "mean": out["mean"] * np.nan} if graph == "decode" else out
+
+    monkeypatch.setattr(subject.editor._backend, "run", broken)
+    with pytest.raises(EngineError, match="'decode'"):
+        subject.edit("color: red", steps=1)
 
 
 def test_a_reference_gives_the_identity(editor: Editor, subject: Subject) -> None:
@@ -179,6 +222,16 @@ def test_result_tells_seconds_by_stage_and_what_the_bundle_does_not_know(subject
         ("seed", {"seed": 2**63}),
         ("guidance", {"guidance": float("nan")}),
         ("identity_scale", {"identity_scale": -0.5}),
+        ("strength", {"strength": 0.0}),
+        ("strength", {"strength": 1.5}),
+        ("strength", {"strength": 0.01}),
+        ("eta", {"eta": 0.5, "solver": "dpmpp_2m"}),
+        ("eta", {"eta": 2.0, "solver": "ddim"}),
+        ("identity_guidance", {"identity_guidance": 2.0}),
+        ("guidance_rescale", {"guidance_rescale": 1.5}),
+        ("guidance_interval", {"guidance_interval": (0.5, 0.2)}),
+        ("guidance_interval", {"guidance_interval": (0.5, 2.0)}),
+        ("guidance_interval", {"guidance_interval": 0.5}),
         ("count", {"count": 0}),
         ("count", {"count": 2, "steps": 1}),
     ],
