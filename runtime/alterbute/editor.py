@@ -21,7 +21,7 @@ from alterbute.errors import InputError
 from alterbute.images import Box, Photo, Region, load_photo, load_reference, load_region, paste_back
 from alterbute.lane import Conditions, Finished, Job, Lane
 from alterbute.plan import make_plan
-from alterbute.prompt import check_text, vocabulary_warning
+from alterbute.prompt import check_attributes, check_text, vocabulary_warning
 from alterbute.request import MAX_SEED, CancelCheck, EditOptions, EditRequest, Progress, ProgressCallback
 from alterbute.result import EditResult
 
@@ -175,6 +175,7 @@ class Editor:
         for text in (request.prompt, request.negative_prompt):
             check_text(text)
             self._encoder.tokenize(text)
+        check_attributes(request.prompt, self.manifest.attributes)
         make_plan(request, self.manifest, seed=0, image=0)
         return request
 

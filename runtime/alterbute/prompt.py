@@ -139,10 +139,31 @@ def unknown_words(prompt: str, attributes: Mapping[str, Sequence[str]] | None) -
     return tuple(dict.fromkeys(unknown))
 
 
+def check_attributes(prompt: str, attributes: Mapping[str, Sequence[str]] | None) -> None:
+    """Refuse a prompt that names an attribute which the bundle cannot change at all.
+
+    Raises:
+        InputError: `name: value` with a name that the manifest does not list; it says what the bundle knows.
+    """
+    named = [name for name, _ in parse_attributes(prompt) if name]
+    foreign = [name for name in named if attributes is not None and name not in attributes]
+    if foreign and attributes is not None:
+        raise InputError(
+            f"the prompt asks for {', '.join(map(repr, foreign))}",
+            f"what this bundle was trained on ({_known(attributes)})",
+            "leave it out, or use a bundle that knows it",
+            "prompt",
+            "prompt_attribute_unknown",
+        )
+
+
 def vocabulary_warning(prompt: str, attributes: Mapping[str, Sequence[str]] | None) -> str | None:
     """One line that names the words a bundle does not know and those it does; None when all are known."""
     unknown = unknown_words(prompt, attributes)
     if not unknown or attributes is None:
         return None
-    known = "; ".join(f"{name}: {', '.join(values)}" for name, values in attributes.items())
-    return f"this bundle was not trained on {', '.join(map(repr, unknown))}; it knows {known}"
+    return f"this bundle was not trained on {', '.join(map(repr, unknown))}; it knows {_known(attributes)}"
+
+
+def _known(attributes: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{name}: {', '.join(values)}" for name, values in attributes.items())
