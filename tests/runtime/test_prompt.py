@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from alterbute.errors import BundleError, InputError
-from alterbute.prompt import MAX_PROMPT_BYTES, PromptTokenizer, unknown_words, vocabulary_warning
+from alterbute.prompt import MAX_PROMPT_BYTES, PromptTokenizer, check_attributes, unknown_words, vocabulary_warning
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -115,6 +115,15 @@ def test_a_broken_tokenizer_is_a_bundle_error(data: bytes) -> None:
 def test_words_outside_the_vocabulary_are_named(prompt: str, unknown: tuple[str, ...]) -> None:
     assert unknown_words(prompt, WORDS) == unknown
     assert unknown_words(prompt, None) == ()
+
+
+def test_an_attribute_that_the_bundle_cannot_change_is_refused_and_a_word_it_does_not_know_is_not() -> None:
+    for prompt in ("color: puce", "a red mug", "", "color: red; material: metal"):
+        check_attributes(prompt, WORDS)
+    check_attributes("glow: yes", None)
+    with pytest.raises(InputError, match="'glow'.*color: red, blue") as fault:
+        check_attributes("color: red; glow: yes", WORDS)
+    assert fault.value.code == "prompt_attribute_unknown"
 
 
 def test_the_warning_names_the_unknown_and_the_known() -> None:
