@@ -121,7 +121,7 @@ def test_an_attribute_that_the_bundle_cannot_change_is_refused_and_a_word_it_doe
     for prompt in ("color: puce", "a red mug", "", "color: red; material: metal"):
         check_attributes(prompt, WORDS)
     check_attributes("glow: yes", None)
-    with pytest.raises(InputError, match="'glow'.*color: red, blue") as fault:
+    with pytest.raises(InputError, match=r"'glow'.*color: red, blue") as fault:
         check_attributes("color: red; glow: yes", WORDS)
     assert fault.value.code == "prompt_attribute_unknown"
 
