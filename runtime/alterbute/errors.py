@@ -43,5 +43,21 @@ class EngineError(AlterbuteError):
     """A backend is not installed, or cannot load or run an engine of the bundle."""
 
 
+class EngineMismatchError(EngineError):
+    """A prebuilt engine is for another machine, library version or graph; both sides are named, and how to rebuild."""
+
+
+class DeviceError(EngineError):
+    """A device failed while it worked.
+
+    Args:
+        is_fatal: Whether the device's context is lost: no later call in this process can succeed, so it must be restarted.
+    """
+
+    def __init__(self, seen: str, expected: str, fix: str, *, is_fatal: bool = False) -> None:
+        super().__init__(seen, expected, fix)
+        self.is_fatal = is_fatal
+
+
 class Cancelled(AlterbuteError):
     """The caller's `cancel` said stop; nothing was written."""

@@ -6,6 +6,7 @@ The exporter fills the dataclasses and calls `write_manifest`; the runtime calls
 
 from __future__ import annotations
 
+from alterbute.bundle.engines import Engine, Precision, Product, ShapeRange
 from alterbute.bundle.files import (
     Bundle,
     default_bundle_path,
@@ -33,15 +34,18 @@ from alterbute.bundle.manifest import (
     parse_manifest,
     write_manifest,
 )
+from alterbute.bundle.signature import SIGNATURE_FILE, TrustKey, read_trust_keys
 from alterbute.bundle.typed_json import Json
 
 __all__ = [
     "GRAPHS",
     "MANIFEST_FILE",
     "SCHEMA_VERSION",
+    "SIGNATURE_FILE",
     "WEIGHTS_FILE",
     "Bundle",
     "Defaults",
+    "Engine",
     "FileEntry",
     "Graph",
     "Guidance",
@@ -50,14 +54,19 @@ __all__ = [
     "Manifest",
     "MaskRules",
     "Parity",
+    "Precision",
+    "Product",
+    "ShapeRange",
     "TensorSpec",
     "Text",
+    "TrustKey",
     "Variant",
     "default_bundle_path",
     "describe_files",
     "open_bundle",
     "parse_manifest",
     "read_manifest",
+    "read_trust_keys",
     "verify_bundle",
     "write_manifest",
 ]

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from alterbute.bundle.manifest import MANIFEST_FILE, FileEntry, Manifest, parse_manifest
+from alterbute.bundle.signature import SIGNATURE_FILE, SIGNATURE_LIMIT_BYTES, TrustKey, check_signature
 from alterbute.errors import BundleError
 
 _MANIFEST_LIMIT_BYTES: Final = 4 << 20
 _CHUNK_BYTES: Final = 1 << 20
+# What a bundle holds beside the files that its manifest lists.
+_UNLISTED: Final = frozenset({MANIFEST_FILE, SIGNATURE_FILE})
 # O_NONBLOCK: opening a FIFO must not hang. Systems without a flag get 0, and `_open` still checks the file.
 _OPEN_FLAGS: Final = (
     os.O_RDONLY
@@ -27,10 +30,14 @@ _OPEN_FLAGS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A bundle folder whose manifest is checked; its bytes are checked each time they are read."""
+    """A bundle folder whose manifest is checked; its bytes are checked each time they are read.
+
+    `signed_by` is the name of the trusted key that signed the manifest, or None where no key was asked for.
+    """
 
     path: Path
     manifest: Manifest
+    signed_by: str | None = None
 
     def read(self, name: str) -> bytes:
         """The bytes of one file, hashed after they were read: what is returned is what was verified.
@@ -56,16 +63,24 @@ class Bundle:
         return name in self.manifest.files
 
 
-def open_bundle(path: str | Path) -> Bundle:
+def open_bundle(path: str | Path, *, trust_keys: tuple[TrustKey, ...] = ()) -> Bundle:
     """Check a bundle's manifest and file list, without hashing: `Bundle.read` hashes what is then used.
 
+    Args:
+        path: The bundle's folder.
+        trust_keys: When there are any, one of them must have signed the manifest.
+
     Raises:
-        BundleError: no such folder, a bad manifest, or a file that is missing, unknown, a link or missized.
+        BundleError: no such folder, a bad manifest, a signature that is missing or wrong though keys were given, or a file
+            that is missing, unknown, a link or missized.
     """
     folder = Path(path)
-    manifest = read_manifest(folder)
+    text = _read_manifest_text(folder)
+    # Before anything is parsed: who is not trusted gets no say.
+    signed_by = check_signature(text, _read_signature(folder), trust_keys) if trust_keys else None
+    manifest = parse_manifest(text)
     found = dict(_walk(folder))
-    for name in sorted(found.keys() - manifest.files.keys() - {MANIFEST_FILE}):
+    for name in sorted(found.keys() - manifest.files.keys() - _UNLISTED):
         raise BundleError(
             f"the bundle holds {name!r}, which its manifest does not list",
             "only files of the manifest",
@@ -77,16 +92,16 @@ def open_bundle(path: str | Path) -> Bundle:
                 f"the bundle's file {name!r} is missing", f"{entry.size} bytes", "copy the whole bundle folder again"
             )
         _check_size(name, found[name], entry)
-    return Bundle(path=folder, manifest=manifest)
+    return Bundle(path=folder, manifest=manifest, signed_by=signed_by)
 
 
-def verify_bundle(path: str | Path) -> Bundle:
+def verify_bundle(path: str | Path, *, trust_keys: tuple[TrustKey, ...] = ()) -> Bundle:
     """`open_bundle`, and then stream every file through SHA-256 in constant memory.
 
     Raises:
         BundleError: as `open_bundle`, or a file has another SHA-256 than the manifest says.
     """
-    bundle = open_bundle(path)
+    bundle = open_bundle(path, trust_keys=trust_keys)
     for name, entry in bundle.manifest.files.items():
         with _open(bundle.path, name) as file:
             _check_hash(name, _stream_hash(file), entry)
@@ -94,11 +109,11 @@ def verify_bundle(path: str | Path) -> Bundle:
 
 
 def describe_files(folder: str | Path) -> dict[str, FileEntry]:
-    """SHA-256 and size of every file but the manifest, sorted by name: the exporter's `Manifest.files`."""
+    """SHA-256 and size of every file but the manifest and its signature, sorted by name: the exporter's `Manifest.files`."""
     root = Path(folder)
     entries = {}
     for name, size in sorted(_walk(root)):
-        if name != MANIFEST_FILE:
+        if name not in _UNLISTED:
             with _open(root, name) as file:
                 entries[name] = FileEntry(sha256=_stream_hash(file), size=size)
     return entries
@@ -124,7 +139,10 @@ def read_manifest(path: str | Path) -> Manifest:
     Raises:
         BundleError: no such folder or manifest, or one that `parse_manifest` refuses.
     """
-    folder = Path(path)
+    return parse_manifest(_read_manifest_text(Path(path)))
+
+
+def _read_manifest_text(folder: Path) -> bytes:
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise BundleError(f"the bundle {folder} {what}", "a folder with manifest.json", "give the bundle's folder")
@@ -134,7 +152,15 @@ def read_manifest(path: str | Path) -> Manifest:
         raise BundleError(
             f"{MANIFEST_FILE} is over {_MANIFEST_LIMIT_BYTES} bytes", "a small JSON file", "export the bundle again"
         )
-    return parse_manifest(data)
+    return data
+
+
+def _read_signature(folder: Path) -> bytes | None:
+    """The signature file, at most 4 KiB of it and never through a link; None where there is none."""
+    if not os.path.lexists(folder / SIGNATURE_FILE):
+        return None
+    with _open(folder, SIGNATURE_FILE) as file:
+        return file.read(SIGNATURE_LIMIT_BYTES)
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, int]]:

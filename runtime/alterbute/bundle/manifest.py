@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from alterbute.bundle import typed_json
+from alterbute.bundle.engines import Engine, check_engines
+from alterbute.bundle.signature import SIGNATURE_FILE
 from alterbute.bundle.typed_json import Json
 from alterbute.errors import BundleError
 
@@ -36,10 +38,11 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """A file that holds the graph for one backend."""
+    """A file that holds the graph for one backend, and the type its heavy arithmetic has there."""
 
     backend: str
     file: str
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +137,8 @@ class Manifest:
     `scheduler` is diffusers' scheduler config, verbatim. `scene` lists what the UNet sees beside the latent, in channel
     order, and may be empty. `reinject` says whether the photo's latent is put back outside the mask after every step when
     the request does not say. `time_ids` are SDXL's size and crop numbers, the same for every row. `attributes` lists the
-    words the checkpoint knows, or is None when its vocabulary is open. `files` holds every file but the manifest itself.
+    words the checkpoint knows, or is None when its vocabulary is open. `files` holds every file but the manifest itself
+    and its signature. `engines` are plans built from the graphs, for the machines that each names.
     """
 
     schema_version: int
@@ -161,6 +165,7 @@ class Manifest:
     files: Mapping[str, FileEntry]
     producer: Mapping[str, str]
     checkpoint: Mapping[str, str]
+    engines: tuple[Engine, ...] = ()
 
 
 def parse_manifest(text: bytes) -> Manifest:
@@ -211,7 +216,7 @@ def _check(manifest: Manifest) -> None:
         raise typed_json.KeyFault("resolution", str(manifest.resolution), expected)
     _check_conditions(manifest)
     for name, entry in manifest.files.items():
-        if name == MANIFEST_FILE or not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", name, re.ASCII):
+        if name in (MANIFEST_FILE, SIGNATURE_FILE) or not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", name, re.ASCII):
             raise typed_json.KeyFault("files", f"the name {name!r}", "plain names, at most one folder deep")
         if not re.fullmatch(r"[0-9a-f]{64}", entry.sha256):
             raise typed_json.KeyFault(f"files.{name}.sha256", repr(entry.sha256), "64 hexadecimal digits")
@@ -228,6 +233,7 @@ def _check(manifest: Manifest) -> None:
     needed = set(GRAPHS) - (set() if manifest.identity else {"identity"})
     for name in sorted(needed - manifest.graphs.keys()):
         raise typed_json.KeyFault(f"graphs.{name}", "missing", f"the graphs {', '.join(sorted(needed))}")
+    check_engines(manifest.engines, manifest.files.keys(), manifest.graphs.keys())
     if manifest.text.tokenizer not in manifest.files:
         raise typed_json.KeyFault("text.tokenizer", repr(manifest.text.tokenizer), "a name listed in `files`")
 

@@ -41,7 +41,7 @@ def parse(text: bytes) -> Json:
 
 
 def build(kind: type[Record], value: Json, key: str = "") -> Record:
-    """Fill dataclass `kind` from a JSON object, checking every field by its type hint.
+    """Fill dataclass `kind` from a JSON object, checking every field by its type hint; one with a default may be missing.
 
     Raises:
         KeyFault: a key is missing, unknown, or holds another type than its hint.
@@ -80,11 +80,13 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
 def _convert_record(kind: Any, value: Any, key: str) -> Any:
     given = _expect(dict, value, key, "an object")
     hints = get_type_hints(kind)
-    for name in hints.keys() - given.keys():
+    optional = {field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING}
+    for name in hints.keys() - given.keys() - optional:
         raise KeyFault(_join(key, name), "missing", "it to be there")
     for name in given.keys() - hints.keys():
         raise KeyFault(_join(key, name), "an unknown key", f"only {', '.join(sorted(hints))}")
-    return kind(**{name: _convert(hint, given[name], _join(key, name)) for name, hint in hints.items()})
+    present = {name: hint for name, hint in hints.items() if name in given}
+    return kind(**{name: _convert(hint, given[name], _join(key, name)) for name, hint in present.items()})
 
 
 def _convert_union(hints: tuple[Any, ...], value: Any, key: str) -> Any:
