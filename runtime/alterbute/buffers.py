@@ -64,24 +64,15 @@ class StepBuffers:
         }
         self._per_slot = {name: array for name, array in per_slot.items() if name in known}
         self._per_row = {name: array for name, array in per_row.items() if name in known}
-        # Two in turn: what a launch writes is what the next one reads, and nothing is copied.
-        self._states = [_zeros(slots, STATE_ROWS, *latent) for _ in range(2)]
+        self.state_shape = (slots, STATE_ROWS, *latent)
         self._guidance = _zeros(0, 0)
-
-    @property
-    def state(self) -> Array:
-        """[slots,K,C,h,w], as the last launch left it."""
-        return self._states[0]
-
-    @property
-    def next_state(self) -> Array:
-        """[slots,K,C,h,w], what the last launch wrote, until `flip`."""
-        return self._states[1]
+        self._changed: set[str] = set()
 
     def put(self, slot: int, **values: Array | float) -> None:
         """Write inputs of one slot."""
         for name in values.keys() & self._per_slot.keys():
             self._per_slot[name][slot] = values[name]
+            self._changed.add(name)
 
     def clear(self, slot: int) -> None:
         """Make a slot idle: it owns no row and its solver is 0, so what is left in it stays finite and unseen."""
@@ -107,28 +98,26 @@ class StepBuffers:
             }
             for name in values.keys() & self._per_row.keys():
                 self._per_row[name][n] = values[name]
+        self._changed |= {"guidance", *self._per_row}
         for n, placed in enumerate(rows):
             self._guidance[placed.slot, n] = placed.row.weight
             if placed.row.text == "prompt":
                 self.put(placed.slot, rescale_row=n)
 
     def inputs(self) -> dict[str, Array]:
-        """Every input of the next launch: views of the slots and rows that were packed."""
+        """Every input of the next launch but its state: views of the slots and rows that were packed."""
         slots, rows = self._guidance.shape
         return {
-            "state": self.state[:slots],
             "guidance": self._guidance,
             **{name: array[:slots] for name, array in self._per_slot.items()},
             **{name: array[:rows] for name, array in self._per_row.items()},
         }
 
-    def outputs(self) -> dict[str, Array]:
-        """Where the next launch writes."""
-        return {"next_state": self._states[1][: len(self._guidance)]}
-
-    def flip(self) -> None:
-        """What was written becomes what is read."""
-        self._states.reverse()
+    def take_changed(self) -> frozenset[str]:
+        """The inputs that were written since this was last asked."""
+        changed = frozenset(self._changed)
+        self._changed.clear()
+        return changed
 
 
 def _zeros(*shape: int) -> Array:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from alterbute.backends import Array, Backend
+from alterbute.backends import Array, Backend, open_steps
 from alterbute.buffers import MAX_ROWS_PER_SLOT, PlacedRow, StepBuffers
 from alterbute.bundle import Manifest
 from alterbute.errors import Cancelled, EngineError
@@ -94,6 +94,7 @@ class Lane:
             slots=max(slots, backend.min_slots),
             rows=max(slots * MAX_ROWS_PER_SLOT, backend.min_rows),
         )
+        self._steps = open_steps(backend, self._buffers.state_shape)
         self._slots: dict[int, _Slot] = {}
         self._layout: _Layout = ()
 
@@ -122,9 +123,9 @@ class Lane:
         self._slots[index] = _Slot(index=index, job=job, admitted_s=time.perf_counter())
         plan, seen = job.plan, job.conditions
         noise = draw_noise(plan.seed, plan.image, 0, seen.background.shape)
-        state = self._buffers.state[index]
-        state[:] = 0
+        state = np.zeros(self._buffers.state_shape[1:], np.float32)
         state[0] = np.float32(plan.start[0]) * seen.background + np.float32(plan.start[1]) * noise
+        self._steps.put(index, state)
         self._buffers.put(
             index,
             background=seen.background,
@@ -151,7 +152,7 @@ class Lane:
             if not slots:
                 return finished
             self._launch(slots)
-        self._buffers.flip()
+        self._steps.flip()
         for slot in slots:
             self._advance(slot)
         return finished + [self._retire(slot) for slot in slots if slot.step == slot.job.plan.steps]
@@ -159,8 +160,8 @@ class Lane:
     def _launch(self, slots: list[_Slot]) -> bool:
         """Run the step graph on the rows of these slots; whether every latent that it wrote for them is finite."""
         self._pack(slots)
-        self._backend.run("step", self._buffers.inputs(), self._buffers.outputs())
-        return all(np.isfinite(self._buffers.next_state[slot.index]).all() for slot in slots)
+        self._steps.launch(self._buffers.inputs(), self._buffers.take_changed())
+        return all(self._steps.is_finite(slot.index) for slot in slots)
 
     def _load(self, slot: _Slot) -> None:
         """This step's numbers of one slot."""
@@ -196,7 +197,10 @@ class Lane:
             slot.job.on_step(slot.step)
 
     def _retire(self, slot: _Slot, fault: EngineError | None = None) -> Finished:
-        latent = self._buffers.state[slot.index, 0].copy()
+        latent = self._steps.latent(slot.index)
+        if fault is None and not np.isfinite(latent).all():
+            # A device is not waited for between steps: it shows here.
+            fault = _not_finite(slot)
         self._clear(slot.index)
         return Finished(job=slot.job, latent=latent, seconds=time.perf_counter() - slot.admitted_s, fault=fault)
 
@@ -209,7 +213,7 @@ class Lane:
 
 def _not_finite(slot: _Slot) -> EngineError:
     return EngineError(
-        f"the step graph gave numbers that are not finite at step {slot.step + 1} of {slot.job.plan.steps}",
+        f"the step graph gave numbers that are not finite by step {min(slot.step + 1, slot.job.plan.steps)} of {slot.job.plan.steps}",
         "finite latents",
         "try other guidance or another seed; if it stays, export the bundle again",
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from alterbute.backends.base import Array, Arrays, Backend
+from alterbute.backends.steps import DeviceBackend, Steps, open_steps
 from alterbute.bundle import Bundle
 from alterbute.errors import InputError
 
-__all__ = ["BACKENDS", "Array", "Arrays", "Backend", "open_backend"]
+__all__ = ["BACKENDS", "Array", "Arrays", "Backend", "DeviceBackend", "Steps", "open_backend", "open_steps"]
 
 BACKENDS = ("onnxruntime",)
 
