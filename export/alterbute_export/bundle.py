@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from alterbute.bundle import MANIFEST_FILE, Graph, Manifest
+from alterbute.bundle import Graph, Manifest
 
+from alterbute_export.atomic_folder import atomic_folder, check_target
 from alterbute_export.autoencoder import latent_factor
 from alterbute_export.checkpoint import Checkpoint, Storage, read_checkpoint
-from alterbute_export.errors import CheckpointError, OutputError
+from alterbute_export.errors import CheckpointError
 from alterbute_export.families import FamilyGraphs, Models, build_family
 from alterbute_export.graphs.decode import decode_spec
 from alterbute_export.graphs.paste import paste_spec
@@ -55,7 +53,7 @@ def export_bundle(
         OutputError: `bundle_path` holds something else than a bundle, or cannot be written.
     """
     target = Path(bundle_path)
-    _check_target(target)
+    check_target(target)
     checkpoint = read_checkpoint(checkpoint_path, storage)
     tell = report or (lambda task, done, total: None)
     tell("load", 0, 1)
@@ -63,7 +61,7 @@ def export_bundle(
     prompt = prompt_spec(checkpoint)
     family = build_family(checkpoint, models)
     specs = _collect_specs(checkpoint, models, prompt, family)
-    with _atomic_folder(target) as folder:
+    with atomic_folder(target) as folder:
         text = write_tokenizer(checkpoint, folder, tokens=models.text_tokens, **_text_sizes(prompt))
         _copy_samples(checkpoint, folder)
         store = WeightStore(folder, half=checkpoint.half_storage)
@@ -140,44 +138,6 @@ def _copy_samples(checkpoint: Checkpoint, folder: Path) -> None:
         (folder / "sample").mkdir()
         for source, name in zip(sources, _SAMPLES, strict=True):
             shutil.copyfile(source, folder / name)
-
-
-def _check_target(target: Path) -> None:
-    """A folder may be replaced only if it is a bundle or empty."""
-    if not target.exists() and not target.is_symlink():
-        return
-    replaceable = target.is_dir() and ((target / MANIFEST_FILE).is_file() or not any(target.iterdir()))
-    if not replaceable or target.is_symlink():
-        raise OutputError(
-            f"the output {target} exists and is no bundle", "a new name, or a bundle to replace", "choose another -o"
-        )
-
-
-@contextmanager
-def _atomic_folder(target: Path) -> Iterator[Path]:
-    """A temporary sibling of `target` that takes its place when the block ends well, and vanishes when it does not."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as fault:
-        raise OutputError(
-            f"the output {target} cannot be written ({fault.strerror})", "a writable folder", "choose another -o"
-        ) from None
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        _swap(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _swap(temporary: Path, target: Path) -> None:
-    """Put the finished folder in place; an earlier one moves aside first, so that both are never mixed."""
-    aside = temporary.with_name(f"{temporary.name}.old")
-    if target.exists():
-        os.replace(target, aside)
-    os.replace(temporary, target)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _misfit(key: str, seen: object, expected: str) -> CheckpointError:

@@ -15,3 +15,11 @@ class OutputError(AlterbuteError):
 
 class ParityError(AlterbuteError):
     """An exported graph does not compute what the torch model computes."""
+
+
+class PrecisionError(AlterbuteError):
+    """A graph cannot be given the precision that was asked for, or loses too much by it."""
+
+
+class BuildError(AlterbuteError):
+    """An engine cannot be built: the recipe, the builder library or the graph is at fault, and says which."""

@@ -22,10 +22,11 @@ class WeightStore:
     Args:
         folder: The bundle's folder; the file is created in it.
         half: Store fp32 tensors as fp16 where that loses nothing, which is so for weights that were fp16 on disk.
+        file: The file's name.
     """
 
-    def __init__(self, folder: Path, *, half: bool) -> None:
-        self.path = folder / WEIGHTS_FILE
+    def __init__(self, folder: Path, *, half: bool, file: str = WEIGHTS_FILE) -> None:
+        self.path = folder / file
         self.path.touch()
         self._half = half
         self._offsets: dict[tuple[str, int], int] = {}
@@ -35,7 +36,8 @@ class WeightStore:
         casts: list[ir.Node] = []
         for name, value in list(model.graph.initializers.items()):
             tensor = value.const_value
-            if tensor is None or tensor.nbytes < INLINE_LIMIT_BYTES:
+            # What is in a file already stays there.
+            if tensor is None or tensor.nbytes < INLINE_LIMIT_BYTES or isinstance(tensor, ir.ExternalTensor):
                 continue
             array = np.ascontiguousarray(tensor.numpy())
             halved = array.astype(np.float16) if self._half and array.dtype == np.float32 else None
@@ -53,7 +55,7 @@ class WeightStore:
         if key not in self._offsets:
             self._offsets[key] = self._append(data)
         return ir.ExternalTensor(
-            WEIGHTS_FILE,
+            self.path.name,
             self._offsets[key],
             len(data),
             ir.DataType.from_numpy(array.dtype),

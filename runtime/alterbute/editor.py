@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Unpack
 
-from alterbute.backends import open_backend
+from alterbute.backends import Backend, open_backend
 from alterbute.bundle import Bundle, Manifest, default_bundle_path, open_bundle
 from alterbute.encode import Encoder, Scene, Window, check_finite
 from alterbute.errors import InputError
@@ -39,16 +39,16 @@ class Editor:
 
     Args:
         bundle: An opened bundle.
-        backend: A name of `alterbute.backends.BACKENDS`.
+        backend: A name of `alterbute.backends.BACKENDS`, or one that is open; the editor closes it.
         slots: Images that are denoised together at most; it changes speed and memory, never a result.
         threads: CPU threads; None takes as many as keep a result's bits free of who shares its launch.
     """
 
-    def __init__(self, bundle: Bundle, *, backend: str = "onnxruntime", slots: int = DEFAULT_SLOTS, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, *, backend: str | Backend = "onnxruntime", slots: int = DEFAULT_SLOTS, threads: int | None = None) -> None:
         _check_positive("slots", slots)
         _check_positive("threads", threads)
         self.bundle = bundle
-        self._backend = open_backend(backend, bundle, threads=threads)
+        self._backend = open_backend(backend, bundle, threads=threads) if isinstance(backend, str) else backend
         self._encoder = Encoder(bundle, self._backend)
         self._lane = Lane(self._backend, bundle.manifest, slots=slots)
         self._lock = Lock()
@@ -58,7 +58,7 @@ class Editor:
         cls,
         bundle: Bundle | str | Path | None = None,
         *,
-        backend: str = "onnxruntime",
+        backend: str | Backend = "onnxruntime",
         slots: int = DEFAULT_SLOTS,
         threads: int | None = None,
     ) -> Editor:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from alterbute.bundle import typed_json
-from alterbute.bundle.engines import Engine, check_engines
+from alterbute.bundle.engines import Engine, Precision, check_engines
 from alterbute.bundle.signature import SIGNATURE_FILE
 from alterbute.bundle.typed_json import Json
 from alterbute.errors import BundleError
@@ -38,11 +38,15 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """A file that holds the graph for one backend, and the type its heavy arithmetic has there."""
+    """A file that holds the graph for one backend, and the type that its heavy arithmetic has there.
+
+    `relative_error` is how far its outputs are from the fp32 graph's on a real edit, where that was measured.
+    """
 
     backend: str
     file: str
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    precision: Precision = "fp32"
+    relative_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

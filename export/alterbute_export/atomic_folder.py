@@ -1,0 +1,75 @@
+"""A folder that appears complete or not at all: what is interrupted leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alterbute.bundle import MANIFEST_FILE
+
+from alterbute_export.errors import OutputError
+
+
+def check_target(target: Path) -> None:
+    """A folder may be replaced only if it is a bundle or empty."""
+    if not target.exists() and not target.is_symlink():
+        return
+    replaceable = target.is_dir() and ((target / MANIFEST_FILE).is_file() or not any(target.iterdir()))
+    if not replaceable or target.is_symlink():
+        raise OutputError(
+            f"the output {target} exists and is no bundle", "a new name, or a bundle to replace", "choose another -o"
+        )
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """A temporary sibling of `target` that takes its place when the block ends well, and vanishes when it does not."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as fault:
+        raise OutputError(
+            f"the output {target} cannot be written ({fault.strerror})", "a writable folder", "choose another -o"
+        ) from None
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        _swap(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(temporary: Path, target: Path) -> None:
+    """Put the finished folder in place; an earlier one moves aside first, so that both are never mixed."""
+    aside = temporary.with_name(f"{temporary.name}.old")
+    if target.exists():
+        os.replace(target, aside)
+    os.replace(temporary, target)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def changed_bundle(folder: Path) -> Iterator[Path]:
+    """A copy of a bundle to add files to, which takes the bundle's place when the block ends well.
+
+    Files are linked, not copied: write new ones, and never into one that is there. The copy has no manifest.
+    """
+    with atomic_folder(folder.resolve()) as copy:
+        for path in sorted(folder.rglob("*")):
+            target = copy / path.relative_to(folder)
+            if path.is_dir():
+                target.mkdir()
+            elif path.name != MANIFEST_FILE:
+                _link(path, target)
+        yield copy
+
+
+def _link(path: Path, target: Path) -> None:
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)

@@ -1,0 +1,48 @@
+"""Where a graph's numbers grow too large for fp16, seen on a real edit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+
+from alterbute_export.real_edit import Call
+from alterbute_export.sessions import open_session
+
+FP16_LIMIT: Final = 65504 / 4
+"""Half a binary order twice under fp16's largest number: another photo may reach further than this one."""
+_PREFIX: Final = "range_of_"
+
+
+def find_overflow(path: Path, calls: list[Call], limit: float = FP16_LIMIT) -> dict[str, float]:
+    """Values of a graph whose magnitude passed `limit` in any of the calls, with that magnitude.
+
+    Every value gets a maximum beside it in memory, so what comes out of a run is one number per value.
+    """
+    model = onnx.load(path, load_external_data=False)
+    names = _watch(model)
+    session = open_session(model.SerializeToString(), path.parent)
+    largest: dict[str, float] = {}
+    for call in calls:
+        for name, value in zip(names, session.run([_PREFIX + name for name in names], call.inputs), strict=True):
+            magnitude = float(np.nan_to_num(value, nan=np.inf))
+            if magnitude > limit:
+                largest[name] = max(magnitude, largest.get(name, 0.0))
+    return largest
+
+
+def _watch(model: Any) -> list[str]:
+    """Make `max(abs(value))` an output for every computed float."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    floats = {info.name for info in inferred.graph.value_info if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+    watched = []
+    for node in list(model.graph.node):
+        for name in node.output:
+            if name in floats:
+                model.graph.node.append(onnx.helper.make_node("Abs", [name], [f"{_PREFIX}abs_{name}"]))
+                model.graph.node.append(onnx.helper.make_node("ReduceMax", [f"{_PREFIX}abs_{name}"], [_PREFIX + name], keepdims=0))
+                model.graph.output.append(onnx.helper.make_tensor_value_info(_PREFIX + name, onnx.TensorProto.FLOAT, []))
+                watched.append(name)
+    return watched

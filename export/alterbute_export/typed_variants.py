@@ -1,0 +1,110 @@
+"""Typed variants of a bundle's graphs: `step.fp16.onnx` beside `step.onnx`, over the same weights where they are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx_ir as ir
+from alterbute.bundle import Bundle, Graph, Precision, Variant
+
+from alterbute_export.errors import PrecisionError
+from alterbute_export.precision import PrecisionReport, type_graph
+from alterbute_export.ranges import find_overflow
+from alterbute_export.real_edit import Call, record_edit
+from alterbute_export.sessions import open_session
+from alterbute_export.weights import WeightStore
+
+TYPED_GRAPHS: Final = ("prompt", "identity", "scene", "step", "decode")
+"""The graphs that a GPU runs; `window` and `paste` are exact integer-like arithmetic and stay on the CPU."""
+_LIMITS: Final[dict[Precision, float]] = {"fp32": 1e-5, "fp16": 2e-2, "bf16": 1e-1}
+_BACKENDS: Final = ("tensorrt", "tensorrt_rtx", "onnxruntime-cuda")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypedVariant:
+    """One written file: what became narrow, what overflowed in a real edit, and how far it is from fp32 there."""
+
+    file: str
+    report: PrecisionReport
+    overflow: Mapping[str, float]
+    relative_error: float | None
+
+
+def write_variants(bundle: Bundle, folder: Path, precision: Precision, *, measure: bool = True) -> dict[str, TypedVariant]:
+    """Write typed variants of a bundle's graphs into `folder`, which has the bundle's files.
+
+    New weights go to `weights_<precision>.bin`, each once; weights that the bundle stores in that type are not written again.
+
+    Args:
+        bundle: Where the graphs come from.
+        folder: Where the files go: the bundle's folder, or a copy of it.
+        precision: Of their heavy part.
+        measure: Edit the sample photo first, keep fp32 what overflows there, and check the error. Without, the variants
+            are as good as the rules of `precision` alone.
+
+    Raises:
+        PrecisionError: a graph is further from fp32 than its type explains.
+    """
+    calls = record_edit(bundle) if measure else {}
+    store = WeightStore(folder, half=False, file=f"weights_{precision}.bin")
+    written: dict[str, TypedVariant] = {}
+    try:
+        for name in TYPED_GRAPHS:
+            if name in bundle.manifest.graphs:
+                written[name] = _write(folder, name, precision, store, calls.get(name, []))
+    finally:
+        if not store.path.stat().st_size:
+            store.path.unlink()
+    return written
+
+
+def list_variants(graphs: Mapping[str, Graph], precision: Precision, written: Mapping[str, TypedVariant]) -> dict[str, Graph]:
+    """The manifest's graphs with these variants among theirs, in place of earlier ones of the same precision."""
+    return {name: _with_variants(graph, precision, written.get(name)) for name, graph in graphs.items()}
+
+
+def _with_variants(graph: Graph, precision: Precision, written: TypedVariant | None) -> Graph:
+    if written is None:
+        return graph
+    kept = [variant for variant in graph.variants if not (variant.backend in _BACKENDS and variant.precision == precision)]
+    added = [
+        Variant(backend=backend, file=written.file, precision=precision, relative_error=written.relative_error)
+        for backend in _BACKENDS
+    ]
+    return replace(graph, variants=(*kept, *added))
+
+
+def _write(folder: Path, name: str, precision: Precision, store: WeightStore, calls: list[Call]) -> TypedVariant:
+    source = folder / f"{name}.onnx"
+    overflow = find_overflow(source, calls) if calls and precision == "fp16" else {}
+    model = ir.load(source)
+    report = type_graph(model, precision, wide=overflow.keys())
+    store.move_out(model)
+    path = folder / f"{name}.{precision}.onnx"
+    path.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+    # ONNX Runtime's CPU provider has no bf16 products: that type is measured on the device alone.
+    error = _measure(path, calls) if calls and precision != "bf16" else None
+    if error is not None and not error <= _LIMITS[precision]:
+        raise PrecisionError(
+            f"the graph {name!r} in {precision} is {error:.1e} from fp32 on the sample edit",
+            f"at most {_LIMITS[precision]:.0e} of the largest value",
+            "export this checkpoint in bf16 or fp32, and report its configs",
+        )
+    return TypedVariant(file=path.name, report=report, overflow=overflow, relative_error=error)
+
+
+def _measure(path: Path, calls: Iterable[Call]) -> float:
+    session = open_session(path.read_bytes(), path.parent)
+    names = [output.name for output in session.get_outputs()]
+    worst = 0.0
+    for call in calls:
+        for name, found in zip(names, session.run(names, call.inputs), strict=True):
+            wanted = call.outputs[name].astype(np.float64)
+            scale = 255.0 if found.dtype == np.uint8 else float(np.abs(wanted).max()) or 1.0
+            error = float(np.abs(found.astype(np.float64) - wanted).max()) / scale
+            worst = max(worst, error if np.isfinite(error) else np.inf)
+    return float(f"{worst:.1e}")
