@@ -119,6 +119,11 @@ class StepBuffers:
         self._changed.clear()
         return changed
 
+    def noise(self, slot: int) -> Array | None:
+        """The fresh noise [C,h,w] that a slot's last launch took; None where the graph takes none."""
+        noise = self._per_slot.get("noise")
+        return None if noise is None else noise[slot].copy()
+
 
 def _zeros(*shape: int) -> Array:
     return np.zeros(shape, np.float32)

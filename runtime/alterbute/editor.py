@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Unpack
 
-from alterbute.backends import Backend, open_backend
+from alterbute.backends import Array, Backend, open_backend
 from alterbute.bundle import Bundle, Manifest, default_bundle_path, open_bundle
 from alterbute.encode import Encoder, Scene, Window, check_finite
 from alterbute.errors import InputError
@@ -50,8 +50,8 @@ class Editor:
         self.bundle = bundle
         self._backend = open_backend(backend, bundle, threads=threads) if isinstance(backend, str) else backend
         self._encoder = Encoder(bundle, self._backend)
-        self._lane = Lane(self._backend, bundle.manifest, slots=slots)
-        self._lock = Lock()
+        self.lane = Lane(self._backend, bundle.manifest, slots=slots)
+        self._lock, self._paste_lock = Lock(), Lock()
 
     @classmethod
     def open(
@@ -120,13 +120,25 @@ class Editor:
         if reference is None and reference_mask is not None:
             raise InputError("there is a reference mask and no reference", "both", "give the reference", "reference", "reference_missing")
         given = None if reference is None else load_reference(reference, reference_mask, mask_polarity)
+        sight = self.look(picture, region, given)
         with self._lock:
-            start = time.perf_counter()
-            box, window, pixels = self._encoder.view_photo(picture, region)
-            viewed = time.perf_counter()
-            scene = self._encoder.encode_subject(picture, region, box, window, given)
-        timings = {"window": viewed - start, "encode": time.perf_counter() - viewed}
-        return Subject(editor=self, photo=picture, box=box, pixels=pixels, window=window, scene=scene, timings=timings)
+            return self.encode(sight)
+
+    def look(self, photo: Photo, region: Region, reference: tuple[Bytes, Bytes] | None = None) -> Sight:
+        """Cut the window that the model sees; needs no device, so it may run beside everything else."""
+        start = time.perf_counter()
+        box, window, pixels = self._encoder.view_photo(photo, region)
+        seconds = time.perf_counter() - start
+        return Sight(photo=photo, region=region, reference=reference, box=box, pixels=pixels, window=window, seconds=seconds)
+
+    def encode(self, sight: Sight) -> Subject:
+        """What `prepare` does after `look`; its caller sees to it that the device does nothing else."""
+        start = time.perf_counter()
+        scene = self._encoder.encode_subject(sight.photo, sight.region, sight.box, sight.window, sight.reference)
+        timings = {"window": sight.seconds, "encode": time.perf_counter() - start}
+        return Subject(
+            editor=self, photo=sight.photo, box=sight.box, pixels=sight.pixels, window=sight.window, scene=scene, timings=timings
+        )
 
     def edit(
         self,
@@ -146,7 +158,7 @@ class Editor:
     ) -> EditResult:
         """Prepare a subject and edit it once; arguments as of `prepare` and `Subject.edit`."""
         # A bad request is found before a picture is encoded for it.
-        request = self._check_request(prompt, options)
+        request = self.check_request(prompt, options)
         subject = self.prepare(
             photo,
             mask,
@@ -169,7 +181,7 @@ class Editor:
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _check_request(self, prompt: str | EditRequest, options: EditOptions) -> EditRequest:
+    def check_request(self, prompt: str | EditRequest, options: EditOptions) -> EditRequest:
         """A request whose every part this bundle can do."""
         request = replace(prompt, **options) if isinstance(prompt, EditRequest) else EditRequest(prompt=prompt, **options)
         for text in (request.prompt, request.negative_prompt):
@@ -183,20 +195,20 @@ class Editor:
         self, subject: Subject, requests: Sequence[EditRequest], progress: ProgressCallback | None, cancel: CancelCheck | None
     ) -> list[EditResult]:
         with self._lock:
-            jobs, frames = self._make_jobs(subject, requests, progress)
+            jobs, frames = self.make_jobs(subject, requests, progress)
             done: dict[Job, EditResult] = {}
-            for finished in self._lane.run(jobs, cancel):
+            for finished in self.lane.run(jobs, cancel):
                 if finished.fault is not None:
                     raise finished.fault
                 done[finished.job] = self._finish(subject, finished, frames[finished.job])
             return [done[job] for job in jobs]
 
-    def _make_jobs(
+    def make_jobs(
         self, subject: Subject, requests: Sequence[EditRequest], progress: ProgressCallback | None
-    ) -> tuple[list[Job], dict[Job, _Frame]]:
+    ) -> tuple[list[Job], dict[Job, Frame]]:
         images = sum(request.count for request in requests)
         jobs: list[Job] = []
-        frames: dict[Job, _Frame] = {}
+        frames: dict[Job, Frame] = {}
         for request in requests:
             start = time.perf_counter()
             prompts = {
@@ -219,20 +231,15 @@ class Editor:
                 plan = make_plan(request, self.manifest, seed=seed, image=image)
                 report = partial(_report, progress, len(jobs), images, plan.steps) if progress else None
                 jobs.append(Job(plan=plan, conditions=seen, on_step=report))
-                frames[jobs[-1]] = _Frame(encode_s=seconds, warnings=(warning,) if warning else ())
+                frames[jobs[-1]] = Frame(encode_s=seconds, warnings=(warning,) if warning else ())
         return jobs, frames
 
-    def _finish(self, subject: Subject, finished: Finished, frame: _Frame) -> EditResult:
+    def _finish(self, subject: Subject, finished: Finished, frame: Frame) -> EditResult:
         """Latent to photo: decode the window, and paste it where alpha allows."""
         start = time.perf_counter()
-        out = self._backend.run("decode", {"latent": finished.latent[None]})
-        check_finite("decode", "mean", out["mean"])
-        edited = out["image"][0]
+        edited = self.decode(finished.latent)
         decoded = time.perf_counter()
-        alpha = subject.window.alpha
-        pasted = self._backend.run("paste", {"edited": edited, "photo": subject.pixels, "alpha": alpha})["image"]
-        photo, touched = paste_back(subject.photo, subject.box, pasted, alpha)
-        touched.setflags(write=False)
+        photo, touched = self.paste(subject, edited)
         image = photo.to_pil()
         timings = {
             "window": subject.timings["window"],
@@ -243,6 +250,46 @@ class Editor:
         }
         plan = finished.job.plan
         return EditResult(image=image, alpha=touched, seed=plan.seed, index=plan.image, timings=timings, warnings=frame.warnings)
+
+
+    def decode(self, latent: Array) -> Bytes:
+        """SS3 uint8, the edited window of a clean latent [C,h,w]; its caller sees to it that the device does nothing else."""
+        out = self._backend.run("decode", {"latent": latent[None]})
+        check_finite("decode", "mean", out["mean"])
+        edited: Bytes = out["image"][0]
+        return edited
+
+    def paste(self, subject: Subject, edited: Bytes) -> tuple[Photo, Bytes]:
+        """The photo with an edited window in it, and HW uint8 alpha, read-only; needs no device, as `look`."""
+        alpha = subject.window.alpha
+        with self._paste_lock:
+            pasted = self._backend.run("paste", {"edited": edited, "photo": subject.pixels, "alpha": alpha})["image"]
+        photo, touched = paste_back(subject.photo, subject.box, pasted, alpha)
+        touched.setflags(write=False)
+        return photo, touched
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sight:
+    """A photo that was looked at and is not encoded yet.
+
+    Args:
+        photo: The photo.
+        region: Its masks.
+        reference: Another picture (HWC uint8) and its object (HW uint8) that give the identity; None is the photo's own.
+        box: The part of the photo that the model sees.
+        pixels: hw3 uint8, the photo's own pixels in the box.
+        window: The same at the model's resolution, with masks and alpha.
+        seconds: What looking took.
+    """
+
+    photo: Photo
+    region: Region
+    reference: tuple[Bytes, Bytes] | None
+    box: Box
+    pixels: Bytes
+    window: Window
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -305,12 +352,12 @@ class Subject:
         Returns:
             The results in the order of the prompts, each prompt's `count` images in a row.
         """
-        requests = [self.editor._check_request(prompt, options) for prompt in prompts]
+        requests = [self.editor.check_request(prompt, options) for prompt in prompts]
         return self.editor._run(self, requests, progress, cancel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Frame:
+class Frame:
     """What a result tells beside its picture."""
 
     encode_s: float

@@ -65,7 +65,7 @@ class Encoder:
         self._tokenizer: PromptTokenizer | None = None
         self._cache: OrderedDict[bytes, dict[str, Array]] = OrderedDict()
         self._cached_bytes = 0
-        self._lock = Lock()
+        self._lock, self._view_lock = Lock(), Lock()
 
     def view(self, pixels: Bytes, region: Region, box: Box, size: int) -> Window:
         """The window of a picture, HWC uint8, and its masks, resized to `size` x `size`."""
@@ -79,7 +79,8 @@ class Encoder:
             "size": np.array([size, size], np.int64),
             "rules": np.array([dilate // 2, region.is_soft], np.int64),
         }
-        out = self._backend.run("window", inputs)
+        with self._view_lock:
+            out = self._backend.run("window", inputs)
         return Window(
             pixels=out["window"], object_mask=out["object_mask"], edit_mask=out["window_mask"], alpha=out["alpha"]
         )

@@ -117,6 +117,27 @@ class Lane:
             for index in list(self._slots):
                 self._clear(index)
 
+    @property
+    def steps_done(self) -> dict[Job, int]:
+        """The jobs that are in the lane, and how many steps of each are done."""
+        return {slot.job: slot.step for slot in self._slots.values()}
+
+    @property
+    def num_free(self) -> int:
+        """Slots that a job can be admitted to."""
+        return self._capacity - len(self._slots)
+
+    def evict(self, job: Job) -> None:
+        """Take a job out between two launches; what it has so far is lost, and the others do not notice."""
+        for slot in [slot for slot in self._slots.values() if slot.job is job]:
+            self._clear(slot.index)
+
+    def last_launch(self, job: Job) -> tuple[Array, Array, Array | None]:
+        """The last launch as a job of the lane saw it: state before and after [K,C,h,w], and its noise [C,h,w] if it has any."""
+        index = next(slot.index for slot in self._slots.values() if slot.job is job)
+        before, after = self._steps.last_launch(index)
+        return before, after, self._buffers.noise(index)
+
     def admit(self, job: Job) -> None:
         """Put a job into the first free slot; it takes part from the next launch on."""
         index = next(index for index in range(self._capacity) if index not in self._slots)

@@ -38,6 +38,10 @@ class Steps(Protocol):
         """A copy of a slot's latent [C,h,w]; waits for the launches before it."""
         ...
 
+    def last_launch(self, slot: int) -> tuple[Array, Array]:
+        """Copies of a slot's state [K,C,h,w] before and after the last launch that was flipped."""
+        ...
+
 
 @runtime_checkable
 class DeviceBackend(Backend, Protocol):
@@ -82,3 +86,7 @@ class HostSteps:
         """As `Steps.latent`."""
         latent: Array = self._states[0][slot, 0].copy()
         return latent
+
+    def last_launch(self, slot: int) -> tuple[Array, Array]:
+        """As `Steps.last_launch`."""
+        return self._states[1][slot].copy(), self._states[0][slot].copy()
