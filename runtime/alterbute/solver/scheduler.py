@@ -1,77 +1,121 @@
-"""A checkpoint's noise schedule, read from a diffusers scheduler config without dropping a key unread."""
+"""A diffusers scheduler config, read without dropping a key unread.
+
+A config may be of any scheduler class while the user picks any solver. Keys travel as in diffusers' `from_config`:
+one that says how to sample (`solver_order`, `use_karras_sigmas`, ...) speaks to those solvers alone whose diffusers
+class has it, and is no fault beside another solver; one that says what the checkpoint was trained for always counts.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final, Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alterbute.errors import BundleError
+from alterbute.solver.betas import (
+    Floats,
+    accumulate_signal,
+    cosine_betas,
+    given_betas,
+    linear_betas,
+    scaled_linear_betas,
+)
 
-Floats: TypeAlias = NDArray[np.float64]
 PredictionType: TypeAlias = Literal["epsilon", "v_prediction", "sample"]
+Grid: TypeAlias = Literal["ddim", "plms", "lcm", "euler", "euler_a", "heun", "dpm", "unipc"]
+"""One for each diffusers class that a solver's levels are laid as by; some hold several solvers."""
 
 PREDICTION_TYPES: Final = ("epsilon", "v_prediction", "sample")
 SPACINGS: Final = ("leading", "linspace", "trailing")
+SIGMAS: Final = ("normal", "karras", "exponential")
+MAX_ORDER: Final = 3
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
     "prediction_type": PREDICTION_TYPES,
     "timestep_spacing": SPACINGS,
     "final_sigmas_type": ("zero", "sigma_min"),
-    # bh1, bh2 and logrho belong to other solvers; diffusers reads them as midpoint here, and so do we.
+    # DPM-Solver++ reads midpoint and heun, UniPC bh1 and bh2; either takes its default for a name of the others.
     "solver_type": ("midpoint", "heun", "bh1", "bh2", "logrho"),
 }
-_SWITCHES: Final = ("set_alpha_to_one", "rescale_betas_zero_snr", "lower_order_final", "euler_at_final")
-_NUMBERS: Final = ("num_train_timesteps", "beta_start", "beta_end", "steps_offset")
+_SWITCHES: Final = (
+    *("set_alpha_to_one", "rescale_betas_zero_snr", "lower_order_final", "euler_at_final"),
+    *("use_karras_sigmas", "use_exponential_sigmas"),
+)
+_NUMBERS: Final = ("beta_start", "beta_end", "timestep_scaling")
+_WHOLE_NUMBERS: Final = ("num_train_timesteps", "steps_offset", "solver_order", "original_inference_steps")
+_SIZES: Final = ("sigma_min", "sigma_max")
+_LISTS: Final = ("trained_betas", "disable_corrector")
 # Keys that change the arithmetic: only the value that changes nothing is supported.
 _NEUTRAL: Final[dict[str, tuple[object, ...]]] = {
     "clip_sample": (False, None),
     "thresholding": (False, None),
-    "use_karras_sigmas": (False, None),
-    "use_exponential_sigmas": (False, None),
-    "use_beta_sigmas": (False, None),
-    "use_lu_lambdas": (False, None),
     "use_flow_sigmas": (False, None),
     "use_dynamic_shifting": (False, None),
+    "shift_terminal": (None,),
     "interpolation_type": ("linear",),
     "timestep_type": ("discrete",),
     "lambda_min_clipped": (-math.inf, None),
-    "sigma_min": (None,),
-    "sigma_max": (None,),
+    "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
+}
+# The same, for the solvers on some grids only.
+_NEUTRAL_ON: Final[dict[str, tuple[tuple[Grid, ...], tuple[object, ...]]]] = {
+    "use_beta_sigmas": (("euler", "heun", "dpm", "unipc"), (False, None)),
+    "use_lu_lambdas": (("dpm",), (False, None)),
+    "predict_x0": (("unipc",), (True,)),
+    "solver_p": (("unipc",), (None,)),
 }
 # Keys that a solver's name decides, or that only speak beside a key of `_NEUTRAL`.
 _INERT: Final = (
     *("_class_name", "_diffusers_version", "_use_default_values", "algorithm_type", "clip_sample_range"),
-    *("disable_corrector", "dynamic_thresholding_ratio", "flow_shift", "original_inference_steps", "predict_x0"),
-    *("sample_max_value", "skip_prk_steps", "solver_order", "solver_p", "time_shift_type", "timestep_scaling"),
-    "variance_type",
+    *("dynamic_thresholding_ratio", "flow_shift", "noise_sampler_seed", "sample_max_value", "skip_prk_steps"),
+    "time_shift_type",
 )
+# Noise schedules of a config that leaves them out: these classes have defaults of their own.
+_NOISE_DEFAULTS: Final[dict[object, tuple[float, float, str]]] = {
+    "LCMScheduler": (0.00085, 0.012, "scaled_linear"),
+    "HeunDiscreteScheduler": (0.00085, 0.012, "linear"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scheduler:
-    """The part of a scheduler config that a solver needs. A field that is None was not in the config.
+    """What a solver needs of a scheduler config. A field that may be None has a default that depends on the solver.
 
     Args:
         alphas_cumprod: [T] f64, signal power of each training timestep, with the float32 values of diffusers.
+        is_cosine: The betas are "squaredcos_cap_v2".
         is_zero_snr: The last timestep holds no signal at all (`rescale_betas_zero_snr`).
+        sigmas: One of SIGMAS, for the solvers that can spread sigmas.
+        sigma_min: Least sigma that is spread; None takes the grid's.
+        sigma_max: Greatest sigma that is spread; None takes the grid's.
+        original_steps: Steps that an LCM checkpoint was distilled from.
+        timestep_scaling: LCM's boundary scaling.
+        solver_order: UniPC's order, 1..3.
+        disable_corrector: Steps after which UniPC does not correct.
     """
 
     alphas_cumprod: Floats
     prediction_type: PredictionType
     timestep_spacing: str | None
     steps_offset: int
-    set_alpha_to_one: bool
+    set_alpha_to_one: bool | None
+    is_cosine: bool
     is_zero_snr: bool
+    sigmas: str
+    sigma_min: float | None
+    sigma_max: float | None
     final_sigmas_type: str
     lower_order_final: bool
     euler_at_final: bool
-    is_heun: bool
+    solver_type: str | None
+    solver_order: int
+    disable_corrector: frozenset[int]
+    original_steps: int
+    timestep_scaling: float
 
     @property
     def train_steps(self) -> int:
@@ -79,62 +123,102 @@ class Scheduler:
         return len(self.alphas_cumprod)
 
 
-def read_scheduler(config: Mapping[str, object]) -> Scheduler:
+def read_scheduler(config: Mapping[str, object], grid: Grid | None = None) -> Scheduler:
     """A diffusers scheduler's own dictionary as a Scheduler; a missing key has its diffusers default.
 
     `clip_sample` alone is taken as off when it is missing: latents are not bounded to [-1, 1].
 
+    Args:
+        config: Of any scheduler class.
+        grid: Of the solver that will use it; None leaves out what speaks to some solvers only.
+
     Raises:
         BundleError: an unknown key, or a value that is not supported; both are named.
     """
+    # diffusers lists here what was a default of the config's own class: another class has its own.
+    defaulted = cast("Sequence[str]", config.get("_use_default_values") or ())
+    config = {key: value for key, value in config.items() if key not in defaulted}
     for key, value in config.items():
-        _check_key(key, value)
+        _check_key(key, value, grid)
     prediction_type = cast(PredictionType, config.get("prediction_type", "epsilon"))
     is_zero_snr = bool(config.get("rescale_betas_zero_snr", False))
     if is_zero_snr and prediction_type == "epsilon":
         raise _config_error(
             "rescale_betas_zero_snr", True, "false for a checkpoint that predicts epsilon: without signal it is undefined"
         )
-    return Scheduler(
-        alphas_cumprod=_alphas_cumprod(config, is_zero_snr),
+    scheduler = Scheduler(
+        alphas_cumprod=accumulate_signal(_betas(config), to_zero_snr=is_zero_snr),
         prediction_type=prediction_type,
         timestep_spacing=cast("str | None", config.get("timestep_spacing")),
-        steps_offset=int(_number(config, "steps_offset", 0)),
-        set_alpha_to_one=bool(config.get("set_alpha_to_one", True)),
+        steps_offset=cast(int, config.get("steps_offset", 0)),
+        set_alpha_to_one=cast("bool | None", config.get("set_alpha_to_one")),
+        is_cosine=config.get("beta_schedule") == "squaredcos_cap_v2",
         is_zero_snr=is_zero_snr,
+        sigmas=_sigmas(config),
+        sigma_min=cast("float | None", config.get("sigma_min")),
+        sigma_max=cast("float | None", config.get("sigma_max")),
         final_sigmas_type=cast(str, config.get("final_sigmas_type", "zero")),
         lower_order_final=bool(config.get("lower_order_final", True)),
         euler_at_final=bool(config.get("euler_at_final", False)),
-        is_heun=config.get("solver_type") == "heun",
+        solver_type=cast("str | None", config.get("solver_type")),
+        solver_order=cast(int, config.get("solver_order", 2)),
+        disable_corrector=frozenset(cast("Sequence[int]", config.get("disable_corrector", ()))),
+        original_steps=cast(int, config.get("original_inference_steps", 50)),
+        timestep_scaling=_number(config, "timestep_scaling", 10.0),
     )
+    _check_solver_keys(scheduler, grid)
+    return scheduler
 
 
-def _check_key(key: str, value: object) -> None:
+def _check_key(key: str, value: object, grid: Grid | None) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if key in _CHOICES:
         if value not in _CHOICES[key]:
             raise _config_error(key, value, f"one of {', '.join(_CHOICES[key])}")
     elif key in _NEUTRAL:
         if value not in _NEUTRAL[key]:
             raise _config_error(key, value, f"{_NEUTRAL[key][0]!r}")
+    elif key in _NEUTRAL_ON:
+        grids, values = _NEUTRAL_ON[key]
+        if grid in grids and value not in values:
+            raise _config_error(key, value, f"{values[0]!r} for this solver")
     elif key in _SWITCHES:
-        if not isinstance(value, bool):
+        if not isinstance(value, bool) and value is not None:
             raise _config_error(key, value, "true or false")
     elif key in _NUMBERS:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not is_number:
             raise _config_error(key, value, "a number")
-    elif key != "trained_betas" and key not in _INERT:
-        known = sorted({*_CHOICES, *_NEUTRAL, *_SWITCHES, *_NUMBERS, "trained_betas"})
+    elif key in _WHOLE_NUMBERS:
+        if not is_number or not isinstance(value, int) or value < 0:
+            raise _config_error(key, value, "a whole number, 0 or more")
+    elif key in _SIZES:
+        if value is not None and not (is_number and cast(float, value) > 0):
+            raise _config_error(key, value, "a number above 0, or null")
+    elif key == "disable_corrector":
+        if not isinstance(value, Sequence) or not all(type(step) is int for step in value):
+            raise _config_error(key, value, "a list of steps")
+    elif key not in _LISTS and key not in _INERT:
+        known = sorted({*_CHOICES, *_NEUTRAL, *_NEUTRAL_ON, *_SWITCHES, *_NUMBERS, *_WHOLE_NUMBERS, *_SIZES, *_LISTS})
         raise _config_error(key, value, f"only known keys ({', '.join(known)})")
 
 
-def _alphas_cumprod(config: Mapping[str, object], is_zero_snr: bool) -> Floats:
-    """[T] f64 holding the very float32 values that torch computes, so that small sigmas agree with diffusers."""
-    betas = _betas(config)
-    alphas = np.float32(1) - betas
-    if is_zero_snr:
-        alphas = _without_terminal_signal(alphas)
-    # torch.cumprod accumulates float32 in double and rounds each element; so does this.
-    return np.cumprod(alphas.astype(np.float64)).astype(np.float32).astype(np.float64)
+def _check_solver_keys(scheduler: Scheduler, grid: Grid | None) -> None:
+    if grid == "unipc" and not 1 <= scheduler.solver_order <= MAX_ORDER:
+        raise _config_error("solver_order", scheduler.solver_order, f"1 to {MAX_ORDER} for unipc")
+    if grid == "lcm" and not 1 <= scheduler.original_steps <= scheduler.train_steps:
+        seen = scheduler.original_steps
+        raise _config_error("original_inference_steps", seen, f"1 to num_train_timesteps, {scheduler.train_steps}")
+    low, high = scheduler.sigma_min, scheduler.sigma_max
+    if low is not None and high is not None and low >= high:
+        raise _config_error("sigma_min", low, f"less than sigma_max, {high}")
+
+
+def _sigmas(config: Mapping[str, object]) -> str:
+    if config.get("use_karras_sigmas") and config.get("use_exponential_sigmas"):
+        raise _config_error("use_karras_sigmas, use_exponential_sigmas", True, "one of them at most")
+    if config.get("use_karras_sigmas"):
+        return "karras"
+    return "exponential" if config.get("use_exponential_sigmas") else "normal"
 
 
 def _betas(config: Mapping[str, object]) -> NDArray[np.float32]:
@@ -142,38 +226,19 @@ def _betas(config: Mapping[str, object]) -> NDArray[np.float32]:
     if trained is not None:
         if not isinstance(trained, Sequence) or not all(isinstance(beta, float) and 0 < beta < 1 for beta in trained):
             raise _config_error("trained_betas", "something else", "a list of numbers between 0 and 1")
-        return np.array(trained, np.float32)
-    count = int(_number(config, "num_train_timesteps", 1000))
-    start, end = _number(config, "beta_start", 0.0001), _number(config, "beta_end", 0.02)
+        if len(trained) < 2 or config.get("num_train_timesteps", len(trained)) != len(trained):
+            raise _config_error("trained_betas", f"a list of {len(trained)}", "num_train_timesteps of them, 2 or more")
+        return given_betas(trained)
+    default_start, default_end, default_kind = _NOISE_DEFAULTS.get(config.get("_class_name"), (0.0001, 0.02, "linear"))
+    count = cast(int, config.get("num_train_timesteps", 1000))
+    start, end = _number(config, "beta_start", default_start), _number(config, "beta_end", default_end)
     if count < 2 or not 0 < start <= end < 1:
         seen = f"{count} timesteps, beta {start} to {end}"
         raise _config_error("num_train_timesteps, beta_start, beta_end", seen, ">= 2 timesteps, 0 < start <= end < 1")
-    schedule = config.get("beta_schedule", "linear")
-    if schedule == "linear":
-        return _torch_linspace(start, end, count)
-    if schedule == "scaled_linear":
-        return _torch_linspace(start**0.5, end**0.5, count) ** 2
-    bars = [math.cos((k / count + 0.008) / 1.008 * math.pi / 2) ** 2 for k in range(count + 1)]
-    return np.array([min(1 - after / now, 0.999) for now, after in pairwise(bars)], np.float32)
-
-
-def _torch_linspace(start: float, end: float, count: int) -> NDArray[np.float32]:
-    """`torch.linspace` in float32, to the bit: from both ends, with one rounding (a fused multiply-add)."""
-    low, high = np.float32(start), np.float32(end)
-    step = float(np.float32((high - low) / np.float32(count - 1)))
-    index = np.arange(count)
-    points = np.where(index < count // 2, float(low) + step * index, float(high) - step * (count - 1 - index))
-    return points.astype(np.float32)
-
-
-def _without_terminal_signal(alphas: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Algorithm 1 of arXiv:2305.08891 in float32: shift and scale so that the last timestep has no signal."""
-    roots = np.sqrt(np.cumprod(alphas.astype(np.float64)).astype(np.float32))
-    first, last = roots[0], roots[-1]
-    bars = ((roots - last) * (first / (first - last))) ** 2
-    ratios: NDArray[np.float32] = np.concatenate([bars[:1], bars[1:] / bars[:-1]])
-    # diffusers stores betas, 1 - alpha, and takes them back: two roundings that must be repeated.
-    return np.float32(1) - (np.float32(1) - ratios)
+    kind = config.get("beta_schedule", default_kind)
+    if kind == "squaredcos_cap_v2":
+        return cosine_betas(count)
+    return scaled_linear_betas(start, end, count) if kind == "scaled_linear" else linear_betas(start, end, count)
 
 
 def _number(config: Mapping[str, object], key: str, default: float) -> float:

@@ -1,0 +1,48 @@
+"""PLMS, the pseudo linear multistep method of PNDM (arXiv:2202.09778) without its Runge-Kutta start."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from alterbute.solver.betas import Floats
+from alterbute.solver.matrices import OUTPUT, STATE_ROWS, step_between, unit
+from alterbute.solver.schedule import Schedule, level_of
+from alterbute.solver.scheduler import Scheduler
+
+_ANCHOR: Final = 3
+"""State row that holds the first latent between the first two calls; later it holds the oldest output."""
+_ADAMS: Final = ((3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
+"""Adams-Bashforth weights of this output and the ones before it."""
+
+
+def plms_calls(first: int, count: int) -> list[int]:
+    """The step whose level each UNet call sees: the second level is seen twice, to do the first step again."""
+    return [first, *([first + 1] if count - first > 1 else []), *range(first + 1, count)]
+
+
+def plms(schedule: Schedule, scheduler: Scheduler, first: int, eta: float) -> Floats:
+    """One matrix per call; rows 1, 2 and 3 keep the last three UNet outputs.
+
+    Arguments as `first_order`; [n - first + 1, K, K+2] f64, or a single one for a single step.
+    """
+    calls, prediction = plms_calls(first, len(schedule.timestep)), scheduler.prediction_type
+    stride = scheduler.train_steps // len(schedule.timestep)
+    matrices = []
+    for call, k in enumerate(calls):
+        here, there = schedule.here[k], schedule.there[k]
+        latent, matrix = unit(0), np.zeros((STATE_ROWS, STATE_ROWS + 2))
+        if call == 1:
+            # As diffusers has it: one stride above, which need not be the level of the first call.
+            here, there = level_of(scheduler.alphas_cumprod[int(schedule.timestep[k]) + stride]), here
+            latent, output = unit(_ANCHOR), (unit(OUTPUT) + unit(1)) / 2
+            matrix[1] = unit(1)
+        else:
+            weights = (1.0,) if call == 0 else _ADAMS[min(call, 4) - 2]
+            output = sum((weight * unit(column) for weight, column in zip(weights, (OUTPUT, 1, 2, 3), strict=False)), np.zeros(STATE_ROWS + 2))
+            matrix[1] = unit(OUTPUT)
+            matrix[2:] = (np.zeros(STATE_ROWS + 2), unit(0)) if call == 0 else (unit(1), unit(2))
+        matrix[0], _ = step_between(here, there, prediction, eta, latent=latent, output=output)
+        matrices.append(matrix)
+    return np.stack(matrices)

@@ -1,0 +1,56 @@
+"""Sigmas that are spread by a rule of their own instead of following the timesteps, as diffusers spreads them.
+
+sigma = s/a is a level's noise relative to its signal. The timestep that the UNet is told is then looked up by sigma.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alterbute.solver.betas import Floats
+from alterbute.solver.scheduler import Grid, Scheduler
+
+_RHO = 7.0
+# diffusers keeps a trace of signal at a timestep without signal, so that sigma stays finite.
+_ALMOST_NO_SIGNAL = np.float32(2.0**-24)
+
+
+def trained_sigmas(scheduler: Scheduler) -> NDArray[np.float32]:
+    """[T] f32, rising: the sigma of each training timestep, in float32 as diffusers holds it."""
+    powers = scheduler.alphas_cumprod.astype(np.float32)
+    if scheduler.is_zero_snr:
+        powers[-1] = _ALMOST_NO_SIGNAL
+    sigmas: NDArray[np.float32] = np.sqrt((1 - powers) / powers)
+    return sigmas
+
+
+def spread_sigmas(kind: str, sigma_max: float, sigma_min: float, steps: int) -> Floats:
+    """[n] f64, falling: "karras" (arXiv:2206.00364, equation 5, rho 7) or "exponential", even in log sigma."""
+    if kind == "karras":
+        top, bottom = sigma_max ** (1 / _RHO), sigma_min ** (1 / _RHO)
+        karras: Floats = (top + np.linspace(0, 1, steps) * (bottom - top)) ** _RHO
+        return karras
+    return np.exp(np.linspace(math.log(sigma_max), math.log(sigma_min), steps))
+
+
+def look_up_timesteps(sigma: Floats, trained: NDArray[np.float32]) -> Floats:
+    """[n] f64, the fractional training timesteps with these sigmas, linear in log sigma."""
+    # float32 where diffusers has float32: a timestep that is rounded next may hang on the last bit.
+    log_trained, log_sigma = np.log(trained), np.log(np.maximum(sigma, 1e-10))
+    low = np.clip(np.searchsorted(log_trained, log_sigma, side="right") - 1, 0, len(trained) - 2)
+    below, above = log_trained[low], log_trained[low + 1]
+    weight = np.clip((below - log_sigma) / (below - above), 0, 1)
+    timestep: Floats = (1 - weight) * low + weight * (low + 1)
+    return timestep
+
+
+def round_timesteps(timestep: Floats, kind: str, grid: Grid, *, is_cosine: bool) -> Floats:
+    """What each diffusers class tells the UNet: fractions, or whole timesteps rounded or cut."""
+    if grid not in ("dpm", "unipc"):
+        return timestep
+    is_rounded = kind == "karras" and (grid == "unipc" or not is_cosine)
+    whole: Floats = np.round(timestep) if is_rounded else np.trunc(timestep)
+    return whole

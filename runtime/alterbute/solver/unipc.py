@@ -1,0 +1,75 @@
+"""UniPC (arXiv:2302.04867): a multistep predictor whose every latent is corrected when the next output is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from alterbute.solver.betas import Floats
+from alterbute.solver.matrices import STATE_ROWS, clean_estimate, log_snr_gaps, unit, usable_order
+from alterbute.solver.schedule import Schedule
+from alterbute.solver.scheduler import Scheduler
+
+_CORRECTED = 1
+"""State row of u, the part of the corrected latent that is known one step early."""
+
+
+def unipc(schedule: Schedule, scheduler: Scheduler, first: int, eta: float) -> Floats:
+    """UniPC of order 1, 2 or 3, predicting the clean latent; row 1 keeps u, the rows below clean estimates.
+
+    The corrected latent of step k is c = u + g * (clean estimate of step k); g is the last step's `_gain`.
+    Arguments and result as `first_order`.
+    """
+    count, gaps, order = len(schedule.timestep), log_snr_gaps(schedule), scheduler.solver_order
+    matrices, gain = [], 0.0
+    for k in range(first, count):
+        clean = clean_estimate(schedule.here[k], scheduler.prediction_type)
+        is_corrected = k > first and k - 1 not in scheduler.disable_corrector
+        latent = unit(_CORRECTED) + gain * clean if is_corrected else unit(0)
+        usable = usable_order(gaps, k, first, min(order, count - k) if scheduler.lower_order_final else order)
+        matrix = np.zeros((STATE_ROWS, STATE_ROWS + 2))
+        matrix[0], matrix[_CORRECTED], gain = _step(
+            schedule, k, gaps, latent, clean, usable, is_bh1=scheduler.solver_type == "bh1"
+        )
+        for row in range(2, order + 1):
+            matrix[row] = clean if row == 2 else unit(row - 1)
+        matrices.append(matrix)
+    return np.stack(matrices)
+
+
+def _step(
+    schedule: Schedule, k: int, gaps: Floats, latent: Floats, clean: Floats, order: int, *, is_bh1: bool
+) -> tuple[Floats, Floats, float]:
+    """Rows of the predicted latent and of u, and g."""
+    gap = float(gaps[k])
+    (_, noise), (next_signal, next_noise) = schedule.here[k], schedule.there[k]
+    if gap == 0:
+        return latent, latent, 0.0
+    if gap == math.inf:
+        return next_signal * clean, np.zeros(STATE_ROWS + 2), 0.0
+    base = (next_noise / noise) * latent - next_signal * math.expm1(-gap) * clean
+    # Gaps back to the clean estimates that are remembered, in units of this one.
+    ratios = np.array([-gaps[k - i : k].sum() / gap for i in range(1, order)])
+    slopes = [(unit(1 + i) - clean) / ratio for i, ratio in enumerate(ratios, start=1)]
+    weight = -gap if is_bh1 else math.expm1(-gap)
+    moments, targets = _conditions(gap, weight, np.append(ratios, 1.0))
+    predictor = [0.5] if order == 2 else np.linalg.solve(moments[:-1, :-1], targets[:-1])
+    corrector = [0.5] if order == 1 else np.linalg.solve(moments, targets)
+    predicted, corrected = base.copy(), base + next_signal * weight * corrector[-1] * clean
+    for index, slope in enumerate(slopes):
+        predicted -= next_signal * weight * predictor[index] * slope
+        corrected -= next_signal * weight * corrector[index] * slope
+    return predicted, corrected, float(-next_signal * weight * corrector[-1])
+
+
+def _conditions(gap: float, weight: float, ratios: Floats) -> tuple[Floats, Floats]:
+    """R [p,p] and b [p] of the order conditions (equation 11): R rho = b, with B(h) = `weight`."""
+    order = len(ratios)
+    moments = ratios[None, :] ** np.arange(order)[:, None]
+    phi, factorial, targets = math.expm1(-gap) / -gap - 1, 1, []
+    for i in range(1, order + 1):
+        targets.append(phi * factorial / weight)
+        factorial *= i + 1
+        phi = phi / -gap - 1 / factorial
+    return moments, np.array(targets)
