@@ -16,7 +16,7 @@ from alterbute.solver import STATE_ROWS, solver_steps
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Plan:
-    """One image of a request, for n steps.
+    """One image of a request, for n steps: as many as the solver calls the UNet.
 
     Args:
         timestep: [n] f32, what the UNet is told.
@@ -75,6 +75,7 @@ def make_plan(request: EditRequest, manifest: Manifest, *, seed: int, image: int
         strength=_given(request.strength, defaults.strength),
         eta=float(request.eta),
         spacing=defaults.spacing,
+        sigmas=request.sigmas,
     )
     rows = guidance_rows(_given(request.guidance, guidance.scale), _given(request.identity_guidance, guidance.identity), guidance.forms)
     start, stop = request.guidance_interval or guidance.interval

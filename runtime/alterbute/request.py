@@ -26,6 +26,7 @@ class EditOptions(TypedDict, total=False):
     solver: str | None
     strength: float | None
     eta: float
+    sigmas: str | None
     guidance: float | None
     identity_guidance: float | None
     guidance_rescale: float | None
@@ -43,11 +44,13 @@ class EditRequest:
         prompt: What to change, such as `color: red; material: metal`.
         negative_prompt: What text guidance pushes away from.
         seed: 0..2^63-1; the same seed gives the same bytes. None draws one, which the result reports.
-        steps: Denoising steps, 1..1000.
+        steps: Denoising steps, 1..1000. `heun` calls the UNet twice in each but the last, `plms` once more in all.
         solver: A name of `alterbute.solver.SOLVERS`.
         strength: How far the edit may go from the photo, above 0 to 1: 1 starts from noise alone, less from the photo
             under that share of the noise and runs that share of the steps (SDEdit, arXiv 2108.01073).
         eta: With `ddim`: how much of the noise is drawn afresh at each step, 0..1.
+        sigmas: How noise levels are spread: `normal` leaves them to the bundle's spacing, `karras` and `exponential` follow a
+            rule; None is what the checkpoint's scheduler says.
         guidance: Scale of text guidance; 1 turns it off and saves a UNet row.
         identity_guidance: Scale of identity guidance, for bundles that were trained for it; 1 turns it off.
         guidance_rescale: How far guidance is pulled back to the contrast of the prompt alone, 0..1 (arXiv 2305.08891).
@@ -67,6 +70,7 @@ class EditRequest:
     solver: str | None = None
     strength: float | None = None
     eta: float = 0.0
+    sigmas: str | None = None
     guidance: float | None = None
     identity_guidance: float | None = None
     guidance_rescale: float | None = None

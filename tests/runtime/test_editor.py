@@ -111,10 +111,13 @@ def test_every_option_is_heard(subject: Subject) -> None:
     changes: tuple[dict[str, Any], ...] = (
         *({"seed": 6}, {"steps": 3}, {"guidance": 4.0}, {"identity_scale": 0.0}, {"solver": "euler_a"}, {"negative_prompt": "wood"}),
         *({"strength": 0.5}, {"solver": "ddim", "eta": 1.0}, {"guidance_rescale": 0.7}, {"guidance_interval": (0.5, 1.0)}),
-        {"reinject": True},
+        *({"reinject": True}, {"sigmas": "karras"}, {"solver": "heun"}, {"solver": "plms"}, {"solver": "lcm"}),
     )
     for change in changes:
         assert not np.array_equal(usual, pixels(subject.edit("color: red", **{**base, **change}))), change
+    longer = {**base, "steps": 5}
+    for solver in ("unipc", "dpmpp_3m"):  # in two steps they are dpmpp_2m
+        assert not np.array_equal(pixels(subject.edit("color: red", **longer)), pixels(subject.edit("color: red", **longer, solver=solver)))
 
 
 def test_mask_kinds_change_what_may_be_painted(editor: Editor) -> None:
@@ -226,6 +229,8 @@ def test_result_tells_seconds_by_stage_and_what_the_bundle_does_not_know(subject
         ("strength", {"strength": 1.5}),
         ("strength", {"strength": 0.01}),
         ("eta", {"eta": 0.5, "solver": "dpmpp_2m"}),
+        ("sigmas", {"sigmas": "steep"}),
+        ("sigmas", {"sigmas": "karras", "solver": "ddim"}),
         ("eta", {"eta": 2.0, "solver": "ddim"}),
         ("identity_guidance", {"identity_guidance": 2.0}),
         ("guidance_rescale", {"guidance_rescale": 1.5}),

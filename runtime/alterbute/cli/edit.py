@@ -54,6 +54,9 @@ def edit(
         float | None, typer.Option(help="1 starts from noise, less keeps more of the photo; else the bundle's.")
     ] = None,
     eta: Annotated[float, typer.Option(help="Fresh noise per step, 0 to 1; with ddim only.")] = 0.0,
+    sigmas: Annotated[
+        str | None, typer.Option(help="Spread of the noise levels: normal, karras or exponential; else the checkpoint's.")
+    ] = None,
     negative_prompt: Annotated[str, typer.Option(help="What text guidance pushes away from.")] = "",
     guidance: Annotated[float | None, typer.Option(help="Scale of text guidance; 1 turns it off.")] = None,
     identity_guidance: Annotated[
@@ -93,6 +96,7 @@ def edit(
         "solver": solver,
         "strength": strength,
         "eta": eta,
+        "sigmas": sigmas,
         "guidance": guidance,
         "identity_guidance": identity_guidance,
         "guidance_rescale": guidance_rescale,
