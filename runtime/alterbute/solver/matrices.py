@@ -21,6 +21,7 @@ OUTPUT: Final = STATE_ROWS
 """Column of the UNet output y."""
 NOISE: Final = STATE_ROWS + 1
 """Column of the fresh noise z."""
+_EQUAL: Final = 1e-9
 
 
 def first_order(schedule: Schedule, scheduler: Scheduler, first: int, eta: float) -> Floats:
@@ -93,6 +94,8 @@ def log_snr_gaps(schedule: Schedule) -> Floats:
     levels = np.append(schedule.here, schedule.there[-1:], axis=0)
     with np.errstate(divide="ignore"):
         gaps: Floats = np.diff(np.log(levels[:, 0]) - np.log(levels[:, 1]))
+    # Sigmas that are spread onto the final one may miss it by a last bit.
+    gaps[np.abs(gaps) < _EQUAL] = 0
     return gaps
 
 

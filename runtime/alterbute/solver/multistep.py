@@ -37,8 +37,9 @@ def _multistep(schedule: Schedule, scheduler: Scheduler, first: int, eta: float,
         usable = usable_order(gaps, k, first, min(order, _planned_order(k, count, scheduler)))
         if usable > 1:
             matrix[0] += _correction(gaps[: k + 1], clean, float(schedule.there[k, 0]), usable, scheduler, eta)
-        for row in range(1, order):
-            matrix[row] = clean if row == 1 else unit(row - 1)
+        matrix[1] = clean
+        if order == 3 and k > first:
+            matrix[2] = unit(1)
         matrices.append(matrix)
     return np.stack(matrices)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from alterbute.errors import InputError
 from alterbute.solver.betas import Floats
-from alterbute.solver.scheduler import SIGMAS, SPACINGS, Grid, Scheduler
+from alterbute.solver.scheduler import SIGMAS, SPACINGS, Grid, Scheduler, config_error
 from alterbute.solver.sigmas import look_up_timesteps, round_timesteps, spread_sigmas, trained_sigmas
 
 _LEADING: Final[tuple[Grid, ...]] = ("ddim", "plms")
@@ -145,8 +145,10 @@ def _choose_sigmas(scheduler: Scheduler, grid: Grid, sigmas: str | None) -> str:
 
 
 def _ends(scheduler: Scheduler, sigma_max: float, sigma_min: float) -> tuple[float, float]:
-    high, low = scheduler.sigma_max or sigma_max, scheduler.sigma_min or sigma_min
-    return float(high), float(low)
+    high, low = float(scheduler.sigma_max or sigma_max), float(scheduler.sigma_min or sigma_min)
+    if low > high:
+        raise config_error("sigma_min, sigma_max", f"{low:g}, {high:g}", "a sigma_min that is the smaller of the two")
+    return high, low
 
 
 def _sigma_levels(timestep: Floats, sigma: Floats, last: float) -> Schedule:

@@ -143,7 +143,7 @@ def read_scheduler(config: Mapping[str, object], grid: Grid | None = None) -> Sc
     prediction_type = cast(PredictionType, config.get("prediction_type", "epsilon"))
     is_zero_snr = bool(config.get("rescale_betas_zero_snr", False))
     if is_zero_snr and prediction_type == "epsilon":
-        raise _config_error(
+        raise config_error(
             "rescale_betas_zero_snr", True, "false for a checkpoint that predicts epsilon: without signal it is undefined"
         )
     scheduler = Scheduler(
@@ -174,48 +174,45 @@ def _check_key(key: str, value: object, grid: Grid | None) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if key in _CHOICES:
         if value not in _CHOICES[key]:
-            raise _config_error(key, value, f"one of {', '.join(_CHOICES[key])}")
+            raise config_error(key, value, f"one of {', '.join(_CHOICES[key])}")
     elif key in _NEUTRAL:
         if value not in _NEUTRAL[key]:
-            raise _config_error(key, value, f"{_NEUTRAL[key][0]!r}")
+            raise config_error(key, value, f"{_NEUTRAL[key][0]!r}")
     elif key in _NEUTRAL_ON:
         grids, values = _NEUTRAL_ON[key]
         if grid in grids and value not in values:
-            raise _config_error(key, value, f"{values[0]!r} for this solver")
+            raise config_error(key, value, f"{values[0]!r} for this solver")
     elif key in _SWITCHES:
         if not isinstance(value, bool) and value is not None:
-            raise _config_error(key, value, "true or false")
+            raise config_error(key, value, "true or false")
     elif key in _NUMBERS:
         if not is_number:
-            raise _config_error(key, value, "a number")
+            raise config_error(key, value, "a number")
     elif key in _WHOLE_NUMBERS:
         if not is_number or not isinstance(value, int) or value < 0:
-            raise _config_error(key, value, "a whole number, 0 or more")
+            raise config_error(key, value, "a whole number, 0 or more")
     elif key in _SIZES:
         if value is not None and not (is_number and cast(float, value) > 0):
-            raise _config_error(key, value, "a number above 0, or null")
+            raise config_error(key, value, "a number above 0, or null")
     elif key == "disable_corrector":
         if not isinstance(value, Sequence) or not all(type(step) is int for step in value):
-            raise _config_error(key, value, "a list of steps")
+            raise config_error(key, value, "a list of steps")
     elif key not in _LISTS and key not in _INERT:
         known = sorted({*_CHOICES, *_NEUTRAL, *_NEUTRAL_ON, *_SWITCHES, *_NUMBERS, *_WHOLE_NUMBERS, *_SIZES, *_LISTS})
-        raise _config_error(key, value, f"only known keys ({', '.join(known)})")
+        raise config_error(key, value, f"only known keys ({', '.join(known)})")
 
 
 def _check_solver_keys(scheduler: Scheduler, grid: Grid | None) -> None:
     if grid == "unipc" and not 1 <= scheduler.solver_order <= MAX_ORDER:
-        raise _config_error("solver_order", scheduler.solver_order, f"1 to {MAX_ORDER} for unipc")
+        raise config_error("solver_order", scheduler.solver_order, f"1 to {MAX_ORDER} for unipc")
     if grid == "lcm" and not 1 <= scheduler.original_steps <= scheduler.train_steps:
         seen = scheduler.original_steps
-        raise _config_error("original_inference_steps", seen, f"1 to num_train_timesteps, {scheduler.train_steps}")
-    low, high = scheduler.sigma_min, scheduler.sigma_max
-    if low is not None and high is not None and low >= high:
-        raise _config_error("sigma_min", low, f"less than sigma_max, {high}")
+        raise config_error("original_inference_steps", seen, f"1 to num_train_timesteps, {scheduler.train_steps}")
 
 
 def _sigmas(config: Mapping[str, object]) -> str:
     if config.get("use_karras_sigmas") and config.get("use_exponential_sigmas"):
-        raise _config_error("use_karras_sigmas, use_exponential_sigmas", True, "one of them at most")
+        raise config_error("use_karras_sigmas, use_exponential_sigmas", True, "one of them at most")
     if config.get("use_karras_sigmas"):
         return "karras"
     return "exponential" if config.get("use_exponential_sigmas") else "normal"
@@ -225,16 +222,16 @@ def _betas(config: Mapping[str, object]) -> NDArray[np.float32]:
     trained = config.get("trained_betas")
     if trained is not None:
         if not isinstance(trained, Sequence) or not all(isinstance(beta, float) and 0 < beta < 1 for beta in trained):
-            raise _config_error("trained_betas", "something else", "a list of numbers between 0 and 1")
+            raise config_error("trained_betas", "something else", "a list of numbers between 0 and 1")
         if len(trained) < 2 or config.get("num_train_timesteps", len(trained)) != len(trained):
-            raise _config_error("trained_betas", f"a list of {len(trained)}", "num_train_timesteps of them, 2 or more")
+            raise config_error("trained_betas", f"a list of {len(trained)}", "num_train_timesteps of them, 2 or more")
         return given_betas(trained)
     default_start, default_end, default_kind = _NOISE_DEFAULTS.get(config.get("_class_name"), (0.0001, 0.02, "linear"))
     count = cast(int, config.get("num_train_timesteps", 1000))
     start, end = _number(config, "beta_start", default_start), _number(config, "beta_end", default_end)
     if count < 2 or not 0 < start <= end < 1:
         seen = f"{count} timesteps, beta {start} to {end}"
-        raise _config_error("num_train_timesteps, beta_start, beta_end", seen, ">= 2 timesteps, 0 < start <= end < 1")
+        raise config_error("num_train_timesteps, beta_start, beta_end", seen, ">= 2 timesteps, 0 < start <= end < 1")
     kind = config.get("beta_schedule", default_kind)
     if kind == "squaredcos_cap_v2":
         return cosine_betas(count)
@@ -245,7 +242,8 @@ def _number(config: Mapping[str, object], key: str, default: float) -> float:
     return float(cast(float, config.get(key, default)))
 
 
-def _config_error(key: str, value: object, expected: str) -> BundleError:
+def config_error(key: str, value: object, expected: str) -> BundleError:
+    """What to raise about a key of the scheduler config."""
     return BundleError(
         f"the scheduler config has {key} = {value!r}",
         expected,

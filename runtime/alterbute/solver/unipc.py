@@ -32,8 +32,10 @@ def unipc(schedule: Schedule, scheduler: Scheduler, first: int, eta: float) -> F
         matrix[0], matrix[_CORRECTED], gain = _step(
             schedule, k, gaps, latent, clean, usable, is_bh1=scheduler.solver_type == "bh1"
         )
-        for row in range(2, order + 1):
-            matrix[row] = clean if row == 2 else unit(row - 1)
+        if order > 1:
+            matrix[2] = clean
+        if order == 3 and k > first:
+            matrix[3] = unit(2)
         matrices.append(matrix)
     return np.stack(matrices)
 

@@ -1,0 +1,178 @@
+"""One trajectory of a solver: by our matrices, and by diffusers' own scheduler class."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import diffusers
+import numpy as np
+import torch
+from alterbute.solver import SIGMAS, STATE_ROWS, SolverSteps, solver_steps
+
+SHAPE = (1, 4, 6, 6)
+CONFIG: dict[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "clip_sample": False,
+    "steps_offset": 1,
+}
+CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddim": ("DDIMScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "dpmpp_2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "dpmpp_2m_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}),
+    "dpmpp_3m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 3}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+    "lcm": ("LCMScheduler", {}),
+    "plms": ("PNDMScheduler", {"skip_prk_steps": True}),
+}
+SIGMA_SPACE = ("euler", "euler_a", "heun")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One trajectory: what is changed in CONFIG, and the options of `solver_steps`."""
+
+    solver: str
+    steps: int
+    change: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {**CONFIG, **self.change}
+
+    def __str__(self) -> str:
+        parts = [f"{key}={value}" for key, value in {**self.change, **self.options}.items() if key != "trained_betas"]
+        return " ".join([self.solver, f"n={self.steps}", *parts])
+
+
+def fake_model(latent: Any, timestep: float) -> Any:
+    """Nonlinear in the latent and the timestep, so that an error of one step is not undone by the next.
+
+    Its slope is at most 1, as a denoiser's: steeper ones blow up the last bit of either side.
+    """
+    return 0.6 * torch.tanh(latent) + 0.2 * torch.sin(2 * latent + timestep / 100)
+
+
+def walk_matrices(plan: SolverSteps, photo: Any, noises: Any, dtype: type) -> Any:
+    """The trajectory as the step graph computes it, in `dtype`: latents [n,1,C,h,w] after each call."""
+    state, latents = np.zeros((STATE_ROWS, *SHAPE), dtype), []
+    state[0] = dtype(plan.start[0]) * photo.astype(dtype) + dtype(plan.start[1]) * noises[0].astype(dtype)
+    for k, matrix in enumerate(plan.matrix.astype(dtype)):
+        output = fake_model(torch.from_numpy(state[0]), float(plan.timestep[k])).numpy()
+        stacked = np.concatenate([state, output[None], noises[k + 1][None].astype(dtype)])
+        state = np.tensordot(matrix, stacked, axes=1)
+        latents.append(state[0].astype(np.float64))
+    return np.array(latents)
+
+
+def make_reference(case: Case) -> tuple[Any, int]:
+    """diffusers' scheduler with its timesteps set as a pipeline of strength < 1 leaves them, and its first call."""
+    name, extra = CLASSES[case.solver]
+    spread = case.options.get("sigmas")
+    extra = {**extra, **({f"use_{spread}_sigmas": True} if spread in SIGMAS[1:] else {})}
+    scheduler = getattr(diffusers, name).from_config({**case.config, **extra})
+    if case.solver == "heun" and case.config.get("rescale_betas_zero_snr"):
+        # This class alone lacks the key; its arithmetic is Euler's.
+        scheduler.alphas_cumprod = diffusers.EulerDiscreteScheduler.from_config(case.config).alphas_cumprod
+    scheduler.set_timesteps(case.steps)
+    first = case.steps - int(case.steps * case.options.get("strength", 1.0))
+    call = first * scheduler.order
+    if case.solver == "plms" and first:
+        # A pipeline slices the list that holds the second timestep twice, so that the anchor step is not repeated
+        # where the trajectory starts and a level is skipped. Here the list is made for the steps that are left.
+        steps = scheduler._timesteps[::-1][first:].tolist()
+        scheduler.timesteps = torch.tensor([steps[0], *steps[1:2], *steps[1:]])
+        call = 0
+    elif hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(call)
+    return scheduler, call
+
+
+class Float64Torch:
+    """Stands for `torch` in a scheduler's module: what it casts to float32 for precision stays float64."""
+
+    float32 = torch.float64
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+
+def walk_diffusers(case: Case, photo: Any, noises: Any, dtype: torch.dtype, calls: int) -> Any:
+    """The first `calls` latents by diffusers' own scheduler class, brought to unit variance.
+
+    In float64 it is the same code on the same float32 levels, without the rounding of its arithmetic.
+    """
+    scheduler, first = make_reference(case)
+    for name in ("sigmas", "alphas_cumprod", "final_alpha_cumprod"):
+        if hasattr(scheduler, name):
+            setattr(scheduler, name, getattr(scheduler, name).to(dtype))
+    photo, noises = torch.from_numpy(photo).to(dtype), torch.from_numpy(noises).to(dtype)
+    timesteps = scheduler.timesteps[first:]
+    if len(timesteps) != len(noises) - 1:
+        raise ValueError(f"{case}: {len(noises) - 1} calls, diffusers makes {len(timesteps)}")
+    module = importlib.import_module(type(scheduler).__module__)
+    latents, draws = [], iter(noises[1:])
+    with (
+        mock.patch.object(module, "torch", Float64Torch() if dtype == torch.float64 else torch),
+        mock.patch.object(module, "randn_tensor", lambda *_, **__: noise, create=True),
+    ):
+        if case.options.get("strength", 1.0) < 1:
+            latent = scheduler.add_noise(photo, noises[0], timesteps[:1])
+        else:
+            latent = noises[0] * scheduler.init_noise_sigma
+        keywords = {"eta": case.options["eta"]} if "eta" in case.options else {}
+        for k, timestep in enumerate(timesteps[:calls]):
+            noise = next(draws)
+            output = fake_model(scheduler.scale_model_input(latent, timestep), float(timestep))
+            latent = scheduler.step(output, timestep, latent, **keywords).prev_sample
+            sigma = scheduler.sigmas[first + k + 1] if case.solver in SIGMA_SPACE else torch.tensor(0.0)
+            latents.append((latent / (1 + sigma**2) ** 0.5).double().numpy())
+    return np.array(latents)
+
+
+def relative_error(ours: Any, theirs: Any) -> float:
+    """Largest difference of any latent, relative to the largest latent of that call."""
+    axes = tuple(range(1, ours.ndim))
+    return float((abs(ours - theirs).max(axes) / abs(theirs).max(axes)).max())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Errors:
+    """Errors of a trajectory: ours in float32 against diffusers as it is, and float64 against float64."""
+
+    float32: float
+    float64: float
+
+
+def trajectory_errors(case: Case, *, leaves_out_last: bool = False) -> Errors:
+    """Walk a case four times and compare.
+
+    Args:
+        leaves_out_last: The last call is not made by diffusers, and not compared.
+    """
+    plan = solver_steps(case.config, case.solver, case.steps, **case.options)
+    generator = np.random.default_rng(case.steps)
+    # The values that float32 holds, so that both sides start from the same numbers.
+    shapes = (SHAPE, (len(plan.timestep) + 1, *SHAPE))
+    photo, noises = (generator.standard_normal(shape).astype(np.float32).astype(np.float64) for shape in shapes)
+    calls = len(plan.timestep) - leaves_out_last
+    errors = {}
+    for name in ("float32", "float64"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            theirs = walk_diffusers(case, photo, noises, getattr(torch, name), calls)
+        ours = walk_matrices(plan, photo, noises, getattr(np, name))
+        if not np.isfinite(ours).all():
+            raise ValueError(f"{case}: our latents are not finite")
+        errors[name] = relative_error(ours[:calls], theirs)
+    return Errors(**errors)

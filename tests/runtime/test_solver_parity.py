@@ -1,0 +1,63 @@
+"""Every solver's matrices walk the trajectory of diffusers' scheduler, over everything that a config can say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
+from alterbute.solver import SOLVERS
+
+from benchmarks.solver_cases import EXCEPTIONS, LIMIT, is_within_limit, name_exception, sweep
+from benchmarks.solver_parity import measure
+from benchmarks.solver_walks import Case, trajectory_errors
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+CASES = list(sweep())
+# Every 14th configuration, and one of each exception; trajectories of up to 50 steps take milliseconds.
+SHORT = [case for case in CASES if case.steps <= 50]
+SAMPLE = SHORT[::14]
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "solver_parity.json"
+
+
+def _first_of_each_exception() -> list[Case]:
+    first: dict[str, Case] = {}
+    for case in SHORT:
+        if name := name_exception(case):
+            first.setdefault(name, case)
+    return list(first.values())
+
+
+@pytest.mark.parametrize("case", [*SAMPLE, *_first_of_each_exception()], ids=str)
+def test_trajectory_is_that_of_diffusers(case: Case) -> None:
+    name = name_exception(case)
+    errors = trajectory_errors(case, leaves_out_last=bool(name and EXCEPTIONS[name].leaves_out_last))
+    assert is_within_limit(case, errors), errors
+
+
+def test_sample_holds_every_solver_and_at_least_60_configurations() -> None:
+    assert len(SAMPLE) >= 60
+    assert {case.solver for case in SAMPLE} == set(SOLVERS)
+
+
+def test_exceptions_are_rare() -> None:
+    assert sum(1 for case in CASES if name_exception(case)) < len(CASES) / 10
+
+
+def test_committed_figures_are_of_this_sweep_and_within_the_limit() -> None:
+    figures = json.loads(RESULTS.read_text())
+    assert figures["configurations"] == len(CASES) >= 500
+    assert not figures["failed"]
+    assert set(figures["exceptions"]) == set(EXCEPTIONS)
+    assert set(figures["solvers"]) == set(SOLVERS)
+    assert max(row["worst_float32"] for row in figures["solvers"].values()) <= LIMIT
+
+
+@pytest.mark.slow
+def test_every_trajectory_is_that_of_diffusers() -> None:
+    figures = measure(CASES)
+    assert not figures["failed"], figures["failed"]
