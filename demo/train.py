@@ -27,7 +27,7 @@ from demo.sheet import contact_sheet, pixels, sample
 from demo.text import encode, make_tokenizer, prompt_of
 
 LEARNING_RATE, BATCH, EMA = 1.2e-3, 32, 0.998
-TEXT_DROP, REFERENCE_DROP = 0.10, 0.05
+TEXT_DROP, REFERENCE_DROP, OWN_GUESS = 0.10, 0.05, 0.6
 
 
 def to_unit(pixels: np.ndarray) -> Tensor:
@@ -167,8 +167,25 @@ class Trainer:
         clean = self.latents["photo"][torch.from_numpy(index)].float()
         level = self.cumulative[timestep][:, None, None, None]
         noise = torch.randn(clean.shape, generator=generator)
-        out = self.editor(level.sqrt() * clean + (1 - level).sqrt() * noise, timestep, scene, text, embeds)
+        shown = self.own_guess(clean, noise, scene, text, embeds, generator) if drop else clean
+        out = self.editor(level.sqrt() * shown + (1 - level).sqrt() * noise, timestep, scene, text, embeds)
         return self.weighted(out - clean, scene)
+
+    @torch.no_grad()
+    def own_guess(
+        self, clean: Tensor, noise: Tensor, scene: Tensor, text: Tensor, embeds: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """The truth in one part of the batch, what the editor makes of pure noise in the other.
+
+        An edit's later steps see the editor's own first guess under the noise, never the truth. An editor that only ever saw
+        the truth there takes its own errors for detail and sharpens them into mottling: 20 steps were 2 dB worse than one.
+        """
+        own = torch.rand(len(clean), generator=generator) < OWN_GUESS
+        if own.any():
+            first = torch.full((int(own.sum()),), len(self.cumulative) - 1)
+            clean = clean.clone()
+            clean[own] = self.editor(noise[own], first, scene[own], text[own], embeds[own])
+        return clean
 
     def weighted(self, error: Tensor, scene: Tensor) -> Tensor:
         """Squared plus a little absolute error, weighted by the mask and by how visible each latent channel is."""
