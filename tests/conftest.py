@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Whatever could change the bundle's bytes: a change in any of it makes the bundle anew.
-SOURCES = ("export/alterbute_export/**/*.py", "runtime/alterbute/bundle/*.py", "tests/support/checkpoints.py")
+SOURCES = ("export/alterbute_export/**/*.py", "runtime/alterbute/bundle/*.py", "runtime/alterbute/solver/*.py", "tests/support/checkpoints.py")
 PRODUCERS = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 
 

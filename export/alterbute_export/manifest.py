@@ -25,6 +25,7 @@ from alterbute_export.families.base import Models
 from alterbute_export.graphs.spec import GraphSpec
 from alterbute_export.graphs.step import STATE_ROWS
 from alterbute_export.settings import scene_channels
+from alterbute_export.solver_table import write_solver_table
 
 _PRODUCERS: Final = ("alterbute", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 
@@ -70,6 +71,8 @@ def finish_bundle(
         identity=identity,
         attributes=settings.attributes,
         graphs=graphs,
+        # Before the files are listed: it is one of them.
+        solver_table=write_solver_table(folder, checkpoint.scheduler, settings.defaults.spacing),
         files=describe_files(folder),
         producer=name_producers(),
         checkpoint=hash_weights(checkpoint),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from alterbute.bundle import SolverTable
 from alterbute.errors import BundleError, InputError
 from alterbute.solver import SOLVERS, STATE_ROWS, SolverSteps, solver_steps
 from alterbute.solver.table import TABLE_VERSION
@@ -18,7 +19,7 @@ MAX_STEPS: Final = 50
 _DTYPES: Final = {np.dtype(np.float32): "F32", np.dtype(np.int64): "I64"}
 
 
-def write_solver_table(folder: Path, scheduler: Mapping[str, object], spacing: str) -> tuple[str, ...]:
+def write_solver_table(folder: Path, scheduler: Mapping[str, object], spacing: str) -> SolverTable:
     """Write `solvers.safetensors`: each solver at 1..50 steps, strength 1, eta 0 (`alterbute.solver.table` has the format).
 
     Args:
@@ -27,7 +28,7 @@ def write_solver_table(folder: Path, scheduler: Mapping[str, object], spacing: s
         spacing: The bundle's default spacing.
 
     Returns:
-        The solvers in it: all but those that this config rules out.
+        The manifest's entry; its solvers are all but those that this config rules out.
 
     Raises:
         BundleError: the config rules out every solver.
@@ -47,7 +48,7 @@ def write_solver_table(folder: Path, scheduler: Mapping[str, object], spacing: s
     about = {"version": TABLE_VERSION, "state_rows": str(STATE_ROWS), "max_steps": str(MAX_STEPS)}
     about |= {"spacing": spacing, "solvers": " ".join(names)}
     (folder / TABLE_FILE).write_bytes(_to_safetensors(about, tensors))
-    return tuple(names)
+    return SolverTable(file=TABLE_FILE, max_steps=MAX_STEPS, spacing=spacing, solvers=tuple(names))
 
 
 def _solver_tensors(scheduler: Mapping[str, object], solver: str, spacing: str) -> dict[str, NDArray[Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from alterbute.bundle import open_bundle
 from alterbute.errors import BundleError, InputError
 from alterbute.solver import SOLVERS, SPACINGS, solver_steps
 from alterbute.solver.table import Table, read_table
@@ -25,7 +26,7 @@ LIMIT_BYTES = 700_000
 @pytest.fixture(scope="module", params=SPACINGS)
 def table(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Table:
     folder = tmp_path_factory.mktemp("table")
-    assert write_solver_table(folder, CONFIG, request.param) == tuple(SOLVERS)
+    assert write_solver_table(folder, CONFIG, request.param).solvers == tuple(SOLVERS)
     return read_table((folder / TABLE_FILE).read_bytes())
 
 
@@ -54,6 +55,26 @@ def test_same_config_gives_the_same_bytes(tmp_path: Path) -> None:
         write_solver_table(tmp_path, CONFIG, "leading")
         files.append((tmp_path / TABLE_FILE).read_bytes())
     assert files[0] == files[1]
+
+
+def test_bundle_carries_the_table_of_its_own_scheduler(bundle: Path) -> None:
+    opened = open_bundle(bundle)
+    entry = opened.manifest.solver_table
+    assert entry is not None
+    table = read_table(opened.read(entry.file))
+    assert (table.solvers, table.max_steps, table.spacing) == (entry.solvers, entry.max_steps, entry.spacing)
+    assert entry.spacing == opened.manifest.defaults.spacing
+    ours = solver_steps(opened.manifest.scheduler, "unipc", 7, spacing=entry.spacing)
+    assert np.array_equal(table.solver_steps("unipc", 7).matrix, ours.matrix.astype(np.float32))
+
+
+def test_a_solver_that_the_config_rules_out_is_left_out(tmp_path: Path) -> None:
+    assert write_solver_table(tmp_path, {**CONFIG, "predict_x0": False}, "trailing").solvers == tuple(
+        solver for solver in SOLVERS if solver != "unipc"
+    )
+    read_table((tmp_path / TABLE_FILE).read_bytes())
+    with pytest.raises(BundleError, match="clip_sample"):
+        write_solver_table(tmp_path, {**CONFIG, "clip_sample": True}, "trailing")
 
 
 def test_a_step_count_that_cannot_be_done_is_an_empty_range(tmp_path: Path) -> None:

@@ -135,6 +135,16 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SolverTable:
+    """The solvers as numbers (`alterbute.solver.table` has the format), at 1..`max_steps` steps of the spacing."""
+
+    file: str
+    max_steps: int
+    spacing: str
+    solvers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """Everything a runtime knows of a bundle before it opens a graph.
 
@@ -142,7 +152,8 @@ class Manifest:
     order, and may be empty. `reinject` says whether the photo's latent is put back outside the mask after every step when
     the request does not say. `time_ids` are SDXL's size and crop numbers, the same for every row. `attributes` lists the
     words the checkpoint knows, or is None when its vocabulary is open. `files` holds every file but the manifest itself
-    and its signature. `engines` are plans built from the graphs, for the machines that each names.
+    and its signature. `engines` are plans built from the graphs, for the machines that each names. `solver_table` is for
+    programs without solver code.
     """
 
     schema_version: int
@@ -170,6 +181,7 @@ class Manifest:
     producer: Mapping[str, str]
     checkpoint: Mapping[str, str]
     engines: tuple[Engine, ...] = ()
+    solver_table: SolverTable | None = None
 
 
 def parse_manifest(text: bytes) -> Manifest:
@@ -237,6 +249,8 @@ def _check(manifest: Manifest) -> None:
     needed = set(GRAPHS) - (set() if manifest.identity else {"identity"})
     for name in sorted(needed - manifest.graphs.keys()):
         raise typed_json.KeyFault(f"graphs.{name}", "missing", f"the graphs {', '.join(sorted(needed))}")
+    if manifest.solver_table and manifest.solver_table.file not in manifest.files:
+        raise typed_json.KeyFault("solver_table.file", repr(manifest.solver_table.file), "a name listed in `files`")
     check_engines(manifest.engines, manifest.files.keys(), manifest.graphs.keys())
     if manifest.text.tokenizer not in manifest.files:
         raise typed_json.KeyFault("text.tokenizer", repr(manifest.text.tokenizer), "a name listed in `files`")

@@ -39,6 +39,8 @@ def describe(manifest: Manifest) -> Iterator[str]:
             yield f"vocabulary {name}: {', '.join(values)}"
     defaults = manifest.defaults
     yield f"defaults   {defaults.steps} steps of {defaults.solver} ({defaults.spacing}), guidance {manifest.guidance.scale}"
+    if table := manifest.solver_table:
+        yield f"solvers    {', '.join(table.solvers)} (1 to {table.max_steps} steps in {table.file})"
     for name, graph in manifest.graphs.items():
         yield f"graph      {name}: {_describe_graph(graph)}"
     yield f"made by    {', '.join(f'{name} {version}' for name, version in manifest.producer.items())}"
