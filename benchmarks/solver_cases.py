@@ -92,6 +92,12 @@ NO_REFERENCE = {
     "plms, zero terminal SNR": "PNDMScheduler lacks the key, and its formula divides by the signal, 0",
 }
 
+ADAPTED = {
+    "plms, strength below 1": "a pipeline slices PNDMScheduler's list, in which the second timestep stands twice: the anchor step "
+    "is then not repeated and a level is skipped; the reference gets the list of the steps that are left",
+    "heun, zero terminal SNR": "HeunDiscreteScheduler lacks the key; the reference gets EulerDiscreteScheduler's signal",
+}
+
 
 def name_exception(case: Case) -> str | None:
     """The entry of EXCEPTIONS that a case falls under."""

@@ -14,7 +14,6 @@ import argparse
 import json
 import math
 import platform
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import diffusers
 import numpy as np
 import torch
 
-from benchmarks.solver_cases import EXCEPTIONS, LIMIT, NO_REFERENCE, is_within_limit, name_exception, sweep
+from benchmarks.solver_cases import ADAPTED, EXCEPTIONS, LIMIT, NO_REFERENCE, is_within_limit, name_exception, sweep
 from benchmarks.solver_walks import Case, trajectory_errors
 
 
@@ -53,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
-    begin, cases = time.perf_counter(), list(sweep())
+    cases = list(sweep())
     found = measure(cases)
     for row in (*found["solvers"].values(), *found["exceptions"].values()):
         for key in ("worst_float32", "worst_float64"):
@@ -63,9 +62,10 @@ def main() -> None:
         "limit": LIMIT,
         "worst_float32": max(row["worst_float32"] for row in found["solvers"].values()),
         **found,
+        "adapted_reference": ADAPTED,
         "no_reference": NO_REFERENCE,
         "versions": {"diffusers": diffusers.__version__, "torch": torch.__version__.split("+")[0], "numpy": np.__version__},
-        "machine": {"architecture": platform.machine(), "seconds": round(time.perf_counter() - begin)},
+        "machine": {"architecture": platform.machine(), "torch_kernels": torch.backends.cpu.get_cpu_capability()},
     }
     text = json.dumps(figures, indent=1) + "\n"
     if options.out:

@@ -225,6 +225,7 @@ class TestKeysTravel:
             ("predict_x0", False, {"unipc"}),
             ("solver_order", 4, {"unipc"}),
             ("original_inference_steps", 2000, {"lcm"}),
+            ("timestep_scaling", 1e308, {"lcm"}),
         ):
             for solver in SOLVERS:
                 if solver in refusing:
@@ -268,6 +269,12 @@ class TestKeysTravel:
         ("num_train_timesteps", 10.5),
         ("steps_offset", -1),
         ("sigma_min", 0),
+        ("sigma_max", 1e300),
+        ("num_train_timesteps", 10**12),
+        ("num_train_timesteps", 10**400),
+        ("beta_start", 1e-12),
+        ("beta_end", 0.99),
+        ("_use_default_values", 3),
         ("disable_corrector", "none"),
         ("use_karras_sigmas", 1),
         ("rescale_betas_zero_snr", True),

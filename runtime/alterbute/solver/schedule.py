@@ -153,7 +153,8 @@ def _ends(scheduler: Scheduler, sigma_max: float, sigma_min: float) -> tuple[flo
 
 def _sigma_levels(timestep: Floats, sigma: Floats, last: float) -> Schedule:
     """Each step reaches the level that the next one starts from; the last step reaches sigma `last`."""
-    levels = level_of(1 / (1 + np.append(sigma, last) ** 2))
+    ends = np.append(sigma, last)
+    levels = np.stack([np.ones_like(ends), ends], axis=1) / np.hypot(1, ends)[:, None]
     return Schedule(timestep=timestep.astype(np.float32), here=levels[:-1], there=levels[1:], start_noise=1.0)
 
 

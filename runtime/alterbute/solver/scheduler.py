@@ -33,6 +33,9 @@ PREDICTION_TYPES: Final = ("epsilon", "v_prediction", "sample")
 SPACINGS: Final = ("leading", "linspace", "trailing")
 SIGMAS: Final = ("normal", "karras", "exponential")
 MAX_ORDER: Final = 3
+MAX_TRAIN_STEPS: Final = 100_000
+_MAX_SIGMA: Final = 1e6
+_MAX_SCALING: Final = 1e6
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
     "prediction_type": PREDICTION_TYPES,
@@ -136,7 +139,9 @@ def read_scheduler(config: Mapping[str, object], grid: Grid | None = None) -> Sc
         BundleError: an unknown key, or a value that is not supported; both are named.
     """
     # diffusers lists here what was a default of the config's own class: another class has its own.
-    defaulted = cast("Sequence[str]", config.get("_use_default_values") or ())
+    defaulted = config.get("_use_default_values") or ()
+    if not isinstance(defaulted, list | tuple):
+        raise config_error("_use_default_values", defaulted, "a list of keys")
     config = {key: value for key, value in config.items() if key not in defaulted}
     for key, value in config.items():
         _check_key(key, value, grid)
@@ -147,7 +152,7 @@ def read_scheduler(config: Mapping[str, object], grid: Grid | None = None) -> Sc
             "rescale_betas_zero_snr", True, "false for a checkpoint that predicts epsilon: without signal it is undefined"
         )
     scheduler = Scheduler(
-        alphas_cumprod=accumulate_signal(_betas(config), to_zero_snr=is_zero_snr),
+        alphas_cumprod=_signal(config, is_zero_snr),
         prediction_type=prediction_type,
         timestep_spacing=cast("str | None", config.get("timestep_spacing")),
         steps_offset=cast(int, config.get("steps_offset", 0)),
@@ -171,7 +176,7 @@ def read_scheduler(config: Mapping[str, object], grid: Grid | None = None) -> Sc
 
 
 def _check_key(key: str, value: object, grid: Grid | None) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
     if key in _CHOICES:
         if value not in _CHOICES[key]:
             raise config_error(key, value, f"one of {', '.join(_CHOICES[key])}")
@@ -192,8 +197,8 @@ def _check_key(key: str, value: object, grid: Grid | None) -> None:
         if not is_number or not isinstance(value, int) or value < 0:
             raise config_error(key, value, "a whole number, 0 or more")
     elif key in _SIZES:
-        if value is not None and not (is_number and cast(float, value) > 0):
-            raise config_error(key, value, "a number above 0, or null")
+        if value is not None and not (is_number and 1 / _MAX_SIGMA <= cast(float, value) <= _MAX_SIGMA):
+            raise config_error(key, value, f"{1 / _MAX_SIGMA:g} to {_MAX_SIGMA:g}, or null")
     elif key == "disable_corrector":
         if not isinstance(value, Sequence) or not all(type(step) is int for step in value):
             raise config_error(key, value, "a list of steps")
@@ -208,6 +213,8 @@ def _check_solver_keys(scheduler: Scheduler, grid: Grid | None) -> None:
     if grid == "lcm" and not 1 <= scheduler.original_steps <= scheduler.train_steps:
         seen = scheduler.original_steps
         raise config_error("original_inference_steps", seen, f"1 to num_train_timesteps, {scheduler.train_steps}")
+    if grid == "lcm" and not 0 < scheduler.timestep_scaling <= _MAX_SCALING:
+        raise config_error("timestep_scaling", scheduler.timestep_scaling, f"above 0, at most {_MAX_SCALING:g}")
 
 
 def _sigmas(config: Mapping[str, object]) -> str:
@@ -216,6 +223,16 @@ def _sigmas(config: Mapping[str, object]) -> str:
     if config.get("use_karras_sigmas"):
         return "karras"
     return "exponential" if config.get("use_exponential_sigmas") else "normal"
+
+
+def _signal(config: Mapping[str, object], is_zero_snr: bool) -> Floats:
+    """[T] f64, falling signal power; what float32 cannot tell apart is refused, as sigmas are taken between the values."""
+    signal = accumulate_signal(_betas(config), to_zero_snr=is_zero_snr)
+    if signal[0] == 1 or (signal[-1] == 0 and not is_zero_snr) or not np.all(np.diff(signal) < 0):
+        keys = "beta_schedule, num_train_timesteps, beta_start, beta_end, trained_betas"
+        seen = f"a signal of {signal[0]:.9g} to {signal[-1]:.3g}"
+        raise config_error(keys, seen, "betas that take signal at every timestep, and leave some at the last")
+    return signal
 
 
 def _betas(config: Mapping[str, object]) -> NDArray[np.float32]:
@@ -229,9 +246,10 @@ def _betas(config: Mapping[str, object]) -> NDArray[np.float32]:
     default_start, default_end, default_kind = _NOISE_DEFAULTS.get(config.get("_class_name"), (0.0001, 0.02, "linear"))
     count = cast(int, config.get("num_train_timesteps", 1000))
     start, end = _number(config, "beta_start", default_start), _number(config, "beta_end", default_end)
-    if count < 2 or not 0 < start <= end < 1:
+    if not 2 <= count <= MAX_TRAIN_STEPS or not 0 < start <= end < 1:
         seen = f"{count} timesteps, beta {start} to {end}"
-        raise config_error("num_train_timesteps, beta_start, beta_end", seen, ">= 2 timesteps, 0 < start <= end < 1")
+        expected = f"2 to {MAX_TRAIN_STEPS} timesteps, 0 < start <= end < 1"
+        raise config_error("num_train_timesteps, beta_start, beta_end", seen, expected)
     kind = config.get("beta_schedule", default_kind)
     if kind == "squaredcos_cap_v2":
         return cosine_betas(count)
