@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +132,8 @@ def _read_scheduler(folder: Path) -> dict[str, Json]:
         raise CheckpointError(
             f"{name} key `prediction_type` is {kind!r}", " or ".join(PREDICTION_TYPES), "correct the scheduler's config"
         )
-    return config
+    # DPM-Solver's default, which diffusers writes as -Infinity: JSON has no such number.
+    return {key: None if value == -math.inf else value for key, value in config.items()}
 
 
 def _weight_files(folder: Path, part: str) -> list[Path]:

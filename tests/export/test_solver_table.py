@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from alterbute.bundle import open_bundle
 from alterbute.errors import BundleError, InputError
 from alterbute.solver import SOLVERS, SPACINGS, solver_steps
 from alterbute.solver.table import Table, read_table
+from alterbute_export.checkpoint import _read_scheduler
 from alterbute_export.solver_table import MAX_STEPS, TABLE_FILE, write_solver_table
+from diffusers import DPMSolverMultistepScheduler
 from safetensors.numpy import load_file
 
 CONFIG: dict[str, Any] = {
@@ -75,6 +78,14 @@ def test_a_solver_that_the_config_rules_out_is_left_out(tmp_path: Path) -> None:
     read_table((tmp_path / TABLE_FILE).read_bytes())
     with pytest.raises(BundleError, match="clip_sample"):
         write_solver_table(tmp_path, {**CONFIG, "clip_sample": True}, "trailing")
+
+
+def test_the_config_that_diffusers_saves_for_dpm_solver_can_be_bundled(tmp_path: Path) -> None:
+    DPMSolverMultistepScheduler(**CONFIG).save_pretrained(tmp_path / "scheduler")
+    assert "-Infinity" in (tmp_path / "scheduler" / "scheduler_config.json").read_text()
+    config = _read_scheduler(tmp_path)
+    json.dumps(config, allow_nan=False)
+    assert write_solver_table(tmp_path, config, "linspace").solvers == tuple(SOLVERS)
 
 
 def test_a_step_count_that_cannot_be_done_is_an_empty_range(tmp_path: Path) -> None:
