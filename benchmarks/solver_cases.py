@@ -128,7 +128,9 @@ def _all_cases() -> Iterator[Case]:
     for solver, prediction, spacing in product(SOLVERS, PREDICTION_TYPES, SPACINGS):
         # LCM lays its own timesteps.
         if solver != "lcm" or spacing == SPACINGS[0]:
-            yield from _cases([solver], (1, 2, 3, 5, 10, 15, 20, 50), prediction_type=prediction, timestep_spacing=spacing)
+            yield from _cases(
+                [solver], (1, 2, 3, 5, 10, 15, 20, 50), prediction_type=prediction, timestep_spacing=spacing
+            )
     for prediction, spacing, kind in product(PREDICTION_TYPES, ("leading", "trailing"), SIGMAS[1:]):
         solvers = SPREAD if spacing == "trailing" else ("euler", "heun")
         change = {"prediction_type": prediction, "timestep_spacing": spacing}
@@ -153,7 +155,9 @@ def _all_cases() -> Iterator[Case]:
             yield from _cases(["unipc"], (2, 4, 20), prediction_type=prediction, **change)
     yield from _cases(["unipc"], (5, 20), disable_corrector=[0, 2], solver_order=3)
     for eta, prediction, spacing in product((0.3, 1.0), PREDICTION_TYPES, SPACINGS):
-        yield from _cases(["ddim"], (5, 20, 50), options={"eta": eta}, prediction_type=prediction, timestep_spacing=spacing)
+        yield from _cases(
+            ["ddim"], (5, 20, 50), options={"eta": eta}, prediction_type=prediction, timestep_spacing=spacing
+        )
     for strength, spacing in product((0.2, 0.5, 0.8, 0.95), ("leading", "trailing")):
         yield from _cases(SOLVERS, (5, 20), options={"strength": strength}, timestep_spacing=spacing)
     for strength, kind in product((0.3, 0.7), SIGMAS[1:]):

@@ -64,7 +64,11 @@ def main() -> None:
         **found,
         "adapted_reference": ADAPTED,
         "no_reference": NO_REFERENCE,
-        "versions": {"diffusers": diffusers.__version__, "torch": torch.__version__.split("+")[0], "numpy": np.__version__},
+        "versions": {
+            "diffusers": diffusers.__version__,
+            "torch": torch.__version__.split("+")[0],
+            "numpy": np.__version__,
+        },
         "machine": {"architecture": platform.machine(), "torch_kernels": torch.backends.cpu.get_cpu_capability()},
     }
     text = json.dumps(figures, indent=1) + "\n"

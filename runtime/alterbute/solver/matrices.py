@@ -48,7 +48,13 @@ def first_order_step(schedule: Schedule, k: int, prediction: PredictionType, eta
 
 
 def step_between(
-    here: Floats, there: Floats, prediction: PredictionType, eta: float = 0.0, *, latent: Floats | None = None, output: Floats | None = None
+    here: Floats,
+    there: Floats,
+    prediction: PredictionType,
+    eta: float = 0.0,
+    *,
+    latent: Floats | None = None,
+    output: Floats | None = None,
 ) -> tuple[Floats, float]:
     """[K+2] row of the latent that a first-order step between two levels gives, without its noise, and w.
 

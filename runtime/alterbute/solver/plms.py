@@ -13,8 +13,10 @@ from alterbute.solver.scheduler import Scheduler
 
 _ANCHOR: Final = 3
 """State row that holds the first latent between the first two calls; later it holds the oldest output."""
-_ADAMS: Final = ((3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
+_ADAMS: Final = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 """Adams-Bashforth weights of this output and the ones before it."""
+_OUTPUTS: Final = (OUTPUT, 1, 2, 3)
+"""Columns of this output and the ones before it."""
 
 
 def plms_calls(first: int, count: int) -> list[int]:
@@ -32,17 +34,20 @@ def plms(schedule: Schedule, scheduler: Scheduler, first: int, eta: float) -> Fl
     matrices = []
     for call, k in enumerate(calls):
         here, there = schedule.here[k], schedule.there[k]
-        latent, matrix = unit(0), np.zeros((STATE_ROWS, STATE_ROWS + 2))
+        latent, output, matrix = unit(0), np.zeros(STATE_ROWS + 2), np.zeros((STATE_ROWS, STATE_ROWS + 2))
         if call == 1:
             # As diffusers has it: one stride above, which need not be the level of the first call.
             here, there = level_of(scheduler.alphas_cumprod[int(schedule.timestep[k]) + stride]), here
             latent, output = unit(_ANCHOR), (unit(OUTPUT) + unit(1)) / 2
             matrix[1] = unit(1)
         else:
-            weights = (1.0,) if call == 0 else _ADAMS[min(call, 4) - 2]
-            output = sum((weight * unit(column) for weight, column in zip(weights, (OUTPUT, 1, 2, 3), strict=False)), np.zeros(STATE_ROWS + 2))
+            weights = _ADAMS[max(min(call, 4) - 1, 0)]
+            output[list(_OUTPUTS[: len(weights)])] = weights
             matrix[1] = unit(OUTPUT)
-            matrix[2:] = (np.zeros(STATE_ROWS + 2), unit(0)) if call == 0 else (unit(1), unit(2))
+            if call == 0:
+                matrix[_ANCHOR] = unit(0)
+            else:
+                matrix[2], matrix[3] = unit(1), unit(2)
         matrix[0], _ = step_between(here, there, prediction, eta, latent=latent, output=output)
         matrices.append(matrix)
     return np.stack(matrices)

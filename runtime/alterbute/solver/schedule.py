@@ -138,9 +138,8 @@ def _choose_sigmas(scheduler: Scheduler, grid: Grid, sigmas: str | None) -> str:
     if sigmas not in SIGMAS:
         raise _choice_error("sigmas", sigmas, SIGMAS)
     if sigmas != "normal" and grid not in _SPREAD:
-        raise InputError(
-            f"sigmas is {sigmas!r}", "none with this solver", "choose euler, heun, dpmpp_2m or unipc", "sigmas", "sigmas_unsupported"
-        )
+        expected = "none with this solver; euler, heun, unipc and the dpmpp solvers take them"
+        raise InputError(f"sigmas is {sigmas!r}", expected, "choose another solver", "sigmas", "sigmas_unsupported")
     return sigmas
 
 

@@ -148,9 +148,8 @@ def read_scheduler(config: Mapping[str, object], grid: Grid | None = None) -> Sc
     prediction_type = cast(PredictionType, config.get("prediction_type", "epsilon"))
     is_zero_snr = bool(config.get("rescale_betas_zero_snr", False))
     if is_zero_snr and prediction_type == "epsilon":
-        raise config_error(
-            "rescale_betas_zero_snr", True, "false for a checkpoint that predicts epsilon: without signal it is undefined"
-        )
+        expected = "false for a checkpoint that predicts epsilon: without signal it is undefined"
+        raise config_error("rescale_betas_zero_snr", True, expected)
     scheduler = Scheduler(
         alphas_cumprod=_signal(config, is_zero_snr),
         prediction_type=prediction_type,

@@ -27,6 +27,7 @@ from alterbute.solver import STATE_ROWS, SolverSteps
 
 TABLE_VERSION: Final = "1"
 PARTS: Final = ("timestep", "matrix", "level", "start", "offset")
+_MAX_DIGITS: Final = 6
 _DTYPES: Final[dict[str, np.dtype[Any]]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
 
 
@@ -53,14 +54,10 @@ class Table:
             InputError: a solver or a number of steps that is not in the table.
         """
         if solver not in self.solvers:
-            raise InputError(
-                f"solver is {solver!r}", f"one of {', '.join(self.solvers)}", "choose another solver", "solver", "solver_unknown"
-            )
+            raise _input_error("solver", solver, f"one of {', '.join(self.solvers)}", "unknown")
         timestep, matrix, level, start, offset = (self.tensors[f"{solver}.{part}"] for part in PARTS)
         if not 1 <= steps <= self.max_steps or offset[steps - 1] == offset[steps]:
-            raise InputError(
-                f"steps is {steps}", f"a count that the table has for {solver}", "choose another number of steps", "steps", "steps_out_of_range"
-            )
+            raise _input_error("steps", steps, f"a count that the table has for {solver}", "out_of_range")
         calls = slice(offset[steps - 1], offset[steps])
         return SolverSteps(
             timestep=timestep[calls],
@@ -117,9 +114,12 @@ def _table(about: Mapping[str, object], tensors: Mapping[str, NDArray[Any]]) -> 
         raise _fault(seen, f"version {TABLE_VERSION!r} with {str(STATE_ROWS)!r}")
     names = tuple(str(about.get("solvers")).split())
     wanted = {f"{name}.{part}" for name in names for part in PARTS}
-    if not names or tensors.keys() != wanted or not str(max_steps := about.get("max_steps")).isdecimal():
-        raise _fault(f"has max_steps {about.get('max_steps')!r} and tensors {sorted(tensors)!r:.200}", f"{sorted(wanted)}")
-    return Table(spacing=str(about.get("spacing")), max_steps=int(str(max_steps)), solvers=names, tensors=tensors)
+    if not names or tensors.keys() != wanted:
+        raise _fault(f"has the tensors {sorted(tensors)!r:.200}", f"{sorted(wanted)!r:.200}, of its solvers")
+    max_steps = str(about.get("max_steps"))
+    if not (max_steps.isdecimal() and len(max_steps) <= _MAX_DIGITS):
+        raise _fault(f"has max_steps {max_steps!r:.20}", "a number of steps")
+    return Table(spacing=str(about.get("spacing")), max_steps=int(max_steps), solvers=names, tensors=tensors)
 
 
 def _check_solver(table: Table, solver: str) -> None:
@@ -144,6 +144,10 @@ def _pad(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     padded[:, :rows, :rows] = matrix[:, :, :rows]
     padded[:, :rows, STATE_ROWS:] = matrix[:, :, rows:]
     return padded
+
+
+def _input_error(param: str, value: object, expected: str, code: str) -> InputError:
+    return InputError(f"{param} is {value!r}", expected, f"choose another {param}", param, f"{param}_{code}")
 
 
 def _fault(seen: str, expected: str) -> BundleError:
