@@ -69,7 +69,9 @@ def finish_bundle(
         text=text,
         time_ids=None,
         identity=identity,
+        grid=None,
         attributes=settings.attributes,
+        merged=(),
         graphs=graphs,
         # Before the files are listed: it is one of them.
         solver_table=write_solver_table(folder, checkpoint.scheduler, settings.defaults.spacing),

@@ -145,15 +145,42 @@ class SolverTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GridRules:
+    """What family `grid` had to decide where its paper (arXiv 2601.10714, section 3.4) is silent; all of it is in the graphs.
+
+    `blank` is the reference's half of mask and masked photo, `null_identity` the latent of a dropped reference: zeros, or
+    the encoded empty canvas. `photo_fill` and `reference_fill` are the grey of hole and canvas in [-1,1], `mask` says which
+    cells of the mask hold 1.
+    """
+
+    blank: Literal["zeros"]
+    null_identity: Literal["zeros", "encoded"]
+    photo_fill: float
+    reference_fill: float
+    mask: Literal["object", "background"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """A file that was merged into the weights at export. `token` is the word that an embedding taught the tokenizer."""
+
+    kind: Literal["lora", "embedding"]
+    file: str
+    sha256: str
+    weight: float
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """Everything a runtime knows of a bundle before it opens a graph.
 
     `scheduler` is diffusers' scheduler config, verbatim. `scene` lists what the UNet sees beside the latent, in channel
     order, and may be empty. `reinject` says whether the photo's latent is put back outside the mask after every step when
     the request does not say. `time_ids` are SDXL's size and crop numbers, the same for every row. `attributes` lists the
-    words the checkpoint knows, or is None when its vocabulary is open. `files` holds every file but the manifest itself
-    and its signature. `engines` are plans built from the graphs, for the machines that each names. `solver_table` is for
-    programs without solver code.
+    words the checkpoint knows, or is None when its vocabulary is open. `grid` is there for family `grid` alone. `files` holds
+    every file but the manifest itself and its signature. `engines` are plans built from the graphs, for the machines that
+    each names. `solver_table` is for programs without solver code.
     """
 
     schema_version: int
@@ -175,7 +202,9 @@ class Manifest:
     text: Text
     time_ids: tuple[float, ...] | None
     identity: Identity | None
+    grid: GridRules | None = None
     attributes: Mapping[str, tuple[str, ...]] | None
+    merged: tuple[Merged, ...] = ()
     graphs: Mapping[str, Graph]
     files: Mapping[str, FileEntry]
     producer: Mapping[str, str]
@@ -265,6 +294,8 @@ def _check_conditions(manifest: Manifest) -> None:
     if manifest.identity and len(manifest.identity.shape) != {"tokens": 2, "latent": 3}[manifest.identity.kind]:
         expected = "[Ti, D] for tokens, [C, h, w] for a latent"
         raise typed_json.KeyFault("identity.shape", str(list(manifest.identity.shape)), expected)
+    if (manifest.grid is not None) != (manifest.family == "grid"):
+        raise typed_json.KeyFault("grid", "missing" if manifest.grid is None else "given", "rules exactly for family grid")
     interval = manifest.guidance.interval
     if len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
         raise typed_json.KeyFault("guidance.interval", str(list(interval)), "two shares of the steps, rising, in [0, 1]")
