@@ -1,9 +1,8 @@
-"""Reading a checkpoint folder: diffusers' layout, safetensors only, nothing missing and nothing guessed."""
+"""Reading a checkpoint folder: diffusers' layout, safetensors only, every file there before a model is loaded."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,18 +11,21 @@ from typing import Any, Final, Literal
 
 import torch
 from alterbute.bundle import Json
-from safetensors import SafetensorError, safe_open
+from alterbute.errors import BundleError
+from alterbute.solver.scheduler import read_scheduler
 from torch import nn
 
+from alterbute_export.adapter_file import AdapterFile, read_adapter
 from alterbute_export.errors import CheckpointError
-from alterbute_export.settings import Settings, read_settings
+from alterbute_export.extras import Extras
+from alterbute_export.infer import infer_settings
+from alterbute_export.layout import Part, are_half, check_folder, find_adapter, find_part, open_weights, read_json
+from alterbute_export.merge.lora import LoraFile, check_parts, merge_lora, read_lora
+from alterbute_export.settings import Settings, build_settings, read_overrides
 
 Storage = Literal["auto", "fp16", "fp32"]
 
-ADAPTER_FILE: Final = "ip_adapter.safetensors"
-MODEL_PARTS: Final = ("unet", "vae", "text_encoder", "image_encoder")
-PREDICTION_TYPES: Final = ("epsilon", "v_prediction", "sample")
-_PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth")
+_SCHEDULER: Final = "scheduler/scheduler_config.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,21 +38,31 @@ class Checkpoint:
     path: Path
     settings: Settings
     scheduler: Mapping[str, Json]
-    weight_files: tuple[Path, ...]
+    parts: Mapping[str, Part]
+    configs: Mapping[str, Mapping[str, Any]]
+    index: Mapping[str, Any]
+    adapter: AdapterFile | None
+    extras: Extras
+    loras: tuple[LoraFile, ...]
     half_storage: bool
 
     def load(self, part: str) -> Any:
         """The model of one part (`unet`, ...) in fp32 and eval mode, every weight of it from the files.
 
+        LoRA files are merged into it; the weights are rounded as the bundle will store them.
+
         Raises:
             CheckpointError: a key is missing, unknown or of another shape than the part's config says.
         """
-        model = _load_model(self.path, part)
+        model = _load_model(self.parts[part], self.configs[part])
+        for lora in self.loras:
+            merge_lora(lora, part, model)
         return self.settle(model)
 
     def load_adapter(self) -> dict[str, torch.Tensor]:
-        """The tensors of `ip_adapter.safetensors` in fp32, under their published names."""
-        with _open_weights(self.path / ADAPTER_FILE) as file:
+        """The tensors of the adapter file in fp32, under their published names."""
+        assert self.adapter is not None
+        with open_weights(self.adapter.path) as file:
             return {name: self._round(file.get_tensor(name)) for name in sorted(file.keys())}
 
     def settle(self, model: nn.Module) -> nn.Module:
@@ -64,132 +76,131 @@ class Checkpoint:
         return tensor.half().float() if self.half_storage else tensor.float()
 
 
-def read_checkpoint(path: str | Path, storage: Storage = "auto") -> Checkpoint:
-    """Check the folder's files and read its settings, without loading a model.
+def read_checkpoint(path: str | Path, storage: Storage = "auto", extras: Extras | None = None) -> Checkpoint:
+    """Check the folder's files and find out how it is to be used, without loading a model.
+
+    Args:
+        path: A folder in diffusers' layout.
+        storage: How weights will be stored.
+        extras: Files from outside the folder.
 
     Raises:
         CheckpointError: the folder, a file or a key is missing or wrong; it is named.
     """
-    folder = Path(path)
-    if not folder.is_dir():
+    folder, extras = check_folder(Path(path)), extras or Extras()
+    index = read_json(folder / "model_index.json", "model_index.json")
+    overrides = read_overrides(folder)
+    adapter_path = extras.adapter or find_adapter(folder)
+    adapter = read_adapter(adapter_path) if adapter_path else None
+    names = ["unet", "vae", "text_encoder"]
+    names += ["text_encoder_2"] if (index.get("text_encoder_2") or [None])[0] else []
+    parts = {name: find_part(folder / name, name) for name in names}
+    if adapter is not None:
+        parts["image_encoder"] = _find_image_encoder(folder, extras, adapter)
+    configs = {name: read_json(part.folder / "config.json", part.config_name) for name, part in parts.items()}
+    scheduler = _read_scheduler(folder)
+    inferred = infer_settings(
+        folder,
+        index=index,
+        unet=configs["unet"],
+        vae=configs["vae"],
+        image_encoder=configs.get("image_encoder"),
+        scheduler=scheduler,
+        adapter=adapter,
+        overrides=overrides,
+    )
+    if overrides.get("family", inferred["family"]) == "adapter" and adapter is None:
         raise CheckpointError(
-            f"the checkpoint {folder} is no folder", "a folder in diffusers' layout", "give the checkpoint's folder"
+            "the checkpoint has no ip_adapter.safetensors, and its family is adapter",
+            "an IP-Adapter file at its top",
+            "put it there, or give --adapter FILE and --image-encoder DIR",
         )
-    settings = read_settings(folder)
-    read_json(folder, "model_index.json")
-    weights: list[Path] = []
-    for part in MODEL_PARTS:
-        read_json(folder, f"{part}/config.json")
-        weights += _weight_files(folder, part)
-    weights += [_existing(folder, ADAPTER_FILE)] if settings.family == "adapter" else []
+    settings = build_settings(inferred, overrides)
+    if settings.family != "adapter":
+        _refuse_unused_adapter(settings, extras)
+        adapter = None
+        parts.pop("image_encoder", None)
+    loras = tuple(read_lora(lora.path, lora.weight) for lora in extras.loras)
+    for lora in loras:
+        check_parts(lora, parts)
+    files = [file for part in parts.values() for file in part.files] + ([adapter.path] if adapter else [])
     return Checkpoint(
         path=folder,
         settings=settings,
-        scheduler=_read_scheduler(folder),
-        weight_files=tuple(weights),
-        half_storage=storage == "fp16" or (storage == "auto" and _are_half(weights)),
+        scheduler=scheduler,
+        parts=parts,
+        configs=configs,
+        index=index,
+        adapter=adapter,
+        extras=extras,
+        loras=loras,
+        half_storage=storage == "fp16" or (storage == "auto" and are_half(tuple(files))),
     )
 
 
 def hash_weights(checkpoint: Checkpoint) -> dict[str, str]:
-    """SHA-256 of each weights file, by its name inside the checkpoint."""
-    hashes = {}
-    for path in checkpoint.weight_files:
-        with path.open("rb") as file:
-            hashes[path.relative_to(checkpoint.path).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashes
+    """SHA-256 of each weights file, by its part and name; never by a path of this machine."""
+    names = {f"{name}/{file.name}": file for name, part in checkpoint.parts.items() for file in part.files}
+    if checkpoint.adapter is not None:
+        names[checkpoint.adapter.name] = checkpoint.adapter.path
+    return {name: hash_file(path) for name, path in names.items()}
 
 
-def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """A JSON object of the checkpoint.
-
-    Raises:
-        CheckpointError: the file is missing or is no JSON object.
-    """
-    path = _existing(folder, name)
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as fault:
-        raise CheckpointError(f"{name} is not JSON ({fault})", "a JSON object", "save the part again") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{name} holds a {type(value).__name__}", "a JSON object", "save the part again")
-    return value
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _existing(folder: Path, name: str) -> Path:
-    if not (folder / name).is_file():
+def _find_image_encoder(folder: Path, extras: Extras, adapter: AdapterFile) -> Part:
+    place = extras.image_encoder or folder / "image_encoder"
+    if not (place / "config.json").is_file():
         raise CheckpointError(
-            f"the checkpoint has no {name}", "every part of diffusers' layout", "save the checkpoint with this part"
+            f"there is an adapter, {adapter.name}, and no image_encoder/config.json",
+            "the image encoder that the adapter was trained with",
+            "put it into image_encoder/, or give --image-encoder DIR",
         )
-    return folder / name
+    return find_part(place, "image_encoder")
+
+
+def _refuse_unused_adapter(settings: Settings, extras: Extras) -> None:
+    if extras.adapter is not None:
+        raise CheckpointError(
+            f"--adapter {extras.adapter.name} was given, and the checkpoint's family is {settings.family}",
+            "family adapter",
+            "leave --adapter out, or use an inpainting or text-to-image checkpoint",
+        )
 
 
 def _read_scheduler(folder: Path) -> dict[str, Json]:
-    name = "scheduler/scheduler_config.json"
-    config: dict[str, Json] = read_json(folder, name)
-    kind = config.get("prediction_type")
-    if kind not in PREDICTION_TYPES:
-        raise CheckpointError(
-            f"{name} key `prediction_type` is {kind!r}", " or ".join(PREDICTION_TYPES), "correct the scheduler's config"
-        )
+    """The scheduler's config, verbatim; what no solver supports is refused here, by its key."""
+    config: dict[str, Json] = read_json(folder / _SCHEDULER, _SCHEDULER)
+    try:
+        read_scheduler(config)
+    except BundleError as fault:
+        raise CheckpointError(f"{_SCHEDULER}: {fault.seen}", fault.expected, fault.fix) from None
     # DPM-Solver's default, which diffusers writes as -Infinity: JSON has no such number.
     return {key: None if value == -math.inf else value for key, value in config.items()}
 
 
-def _weight_files(folder: Path, part: str) -> list[Path]:
-    """The safetensors files of a part; each must open."""
-    files = sorted((folder / part).glob("*.safetensors"))
-    if not files:
-        pickles = [path.name for path in sorted((folder / part).iterdir()) if path.suffix in _PICKLES]
-        if pickles:
-            raise CheckpointError(
-                f"{part}/ holds {pickles[0]}, a pickle, which may run code when it is loaded",
-                "safetensors",
-                "load it where you trust it and save it with save_pretrained(..., safe_serialization=True)",
-            )
-        raise CheckpointError(f"{part}/ holds no weights", "a .safetensors file", "save the part again")
-    for path in files:
-        with _open_weights(path):
-            pass
-    return files
-
-
-def _open_weights(path: Path) -> Any:
-    try:
-        return safe_open(str(path), framework="pt")
-    except (SafetensorError, OSError) as fault:
-        name = f"{path.parent.name}/{path.name}"
-        raise CheckpointError(f"{name} cannot be read ({fault})", "a safetensors file", "copy it again") from None
-
-
-def _are_half(paths: list[Path]) -> bool:
-    """Whether every floating-point tensor is fp16 on disk."""
-    for path in paths:
-        with _open_weights(path) as file:
-            names: list[str] = file.keys()
-            kinds = {file.get_slice(name).get_dtype() for name in names}
-        if kinds & {"F32", "F64", "BF16"}:
-            return False
-    return True
-
-
-def _load_model(folder: Path, part: str) -> nn.Module:
+def _load_model(part: Part, config: Mapping[str, Any]) -> nn.Module:
     from alterbute_export.parts import part_class, quiet_loading
 
-    kind = part_class(part, read_json(folder, f"{part}/config.json"))
+    kind = part_class(part.name, config)
     with quiet_loading():
         try:
             model, report = kind.from_pretrained(
-                folder / part,
+                part.folder,
                 local_files_only=True,
                 use_safetensors=True,
+                variant=part.variant,
                 torch_dtype=torch.float32,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )
         except (ValueError, TypeError, RuntimeError, OSError) as fault:
             raise CheckpointError(
-                f"{part}/ cannot be loaded ({fault})", f"a {kind.__name__}", "save the part again"
+                f"{part.name}/ cannot be loaded ({fault})", f"a {kind.__name__}", "save the part again"
             ) from None
     for seen, keys in (
         ("lacks", report["missing_keys"]),
@@ -200,7 +211,7 @@ def _load_model(folder: Path, part: str) -> nn.Module:
         if known:
             more = f" and {len(known) - 1} more" if len(known) > 1 else ""
             raise CheckpointError(
-                f"{part}/ {seen} key {known[0]}{more}",
+                f"{part.name}/ {seen} key {known[0]}{more}",
                 f"the keys and shapes of its config.json ({kind.__name__})",
                 "save the part and its config together",
             )

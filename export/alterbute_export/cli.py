@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 from alterbute.cli import run_command
 
+from alterbute_export.errors import CheckpointError, OutputError
+
 
 class StorageChoice(StrEnum):
     """How weights are kept in the bundle."""
@@ -19,6 +21,13 @@ class StorageChoice(StrEnum):
     auto = "auto"
     fp16 = "fp16"
     fp32 = "fp32"
+
+
+class SizeChoice(StrEnum):
+    """How large a sample checkpoint is."""
+
+    tiny = "tiny"
+    published = "published"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,19 +43,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def bundle(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder in diffusers' layout, with alterbute.json.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Folder in diffusers' layout; alterbute.json in it is optional.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle's folder; an earlier bundle is replaced.")],
     storage: Annotated[
         StorageChoice, typer.Option(help="Weights on disk; auto is fp16 for checkpoints that are fp16 on disk.")
     ] = StorageChoice.auto,
+    adapter: Annotated[
+        Path | None, typer.Option(help="IP-Adapter file; without it the one at the checkpoint's top is taken.")
+    ] = None,
+    image_encoder: Annotated[
+        Path | None, typer.Option(help="Folder of the adapter's image encoder; without it image_encoder/ is taken.")
+    ] = None,
+    embedding: Annotated[
+        list[str] | None,
+        typer.Option(help="Textual Inversion file, FILE or FILE:TOKEN, added to the vocabulary; may be repeated."),
+    ] = None,
+    lora: Annotated[
+        list[str] | None, typer.Option(help="LoRA file, FILE or FILE:WEIGHT, merged into the weights; may be repeated.")
+    ] = None,
 ) -> None:
     """Export a checkpoint to a bundle, checking every graph against torch."""
     # Imported here, so that `--help` does not wait for torch.
     from alterbute_export.bundle import export_bundle
+    from alterbute_export.extras import read_extras
 
     start = time.monotonic()
+    extras = read_extras(adapter=adapter, image_encoder=image_encoder, embeddings=embedding or (), loras=lora or ())
     with _progress() as report:
-        manifest = export_bundle(checkpoint, output, storage=storage.value, report=report)
+        manifest = export_bundle(checkpoint, output, storage=storage.value, extras=extras, report=report)
     for name, graph in manifest.graphs.items():
         if graph.parity is not None:
             typer.echo(
@@ -54,6 +78,29 @@ def bundle(
             )
     size = sum(entry.size for entry in manifest.files.values())
     typer.echo(f"wrote {output}, {size / 1e6:.1f} MB, in {time.monotonic() - start:.0f} s", err=True)
+
+
+def sample_checkpoint(
+    kind: Annotated[str, typer.Argument(help="What to make; `list` names all kinds.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The checkpoint's folder, a new one.")] = None,
+    size: Annotated[SizeChoice, typer.Option(help="tiny for tests, published for sizes and times.")] = SizeChoice.tiny,
+    seed: Annotated[int, typer.Option(help="Of the random weights.", min=0)] = 0,
+) -> None:
+    """Make a checkpoint with random weights, in the published layout, for tests and benchmarks."""
+    from alterbute_export.maker import KINDS, make_checkpoint, sample_shape
+
+    if kind not in KINDS:
+        listing = ", ".join(KINDS)
+        if kind == "list":
+            typer.echo(listing)
+            return
+        raise CheckpointError(f"the kind is {kind!r}", listing, "choose one of them")
+    target = output or Path(f"{kind}-{size.value}")
+    if target.exists():
+        raise OutputError(f"the output {target} exists", "a new folder", "choose another -o")
+    make_checkpoint(target, sample_shape(kind, size.value), seed=seed)
+    total = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    typer.echo(f"wrote {target}, {total / 1e6:.1f} MB", err=True)
 
 
 def _build_app() -> typer.Typer:
@@ -64,9 +111,9 @@ def _build_app() -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
-    # With one verb alone typer would drop its name from the command line.
     app.callback(invoke_without_command=True)(_options)
     app.command(context_settings={"auto_envvar_prefix": "ALTERBUTE_EXPORT_BUNDLE"})(bundle)
+    app.command("sample-checkpoint")(sample_checkpoint)
     return app
 
 

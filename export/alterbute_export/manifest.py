@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -10,9 +10,9 @@ from typing import Final
 from alterbute.bundle import (
     SCHEMA_VERSION,
     Graph,
-    Guidance,
     Identity,
     Manifest,
+    Merged,
     Parity,
     Text,
     Variant,
@@ -20,10 +20,11 @@ from alterbute.bundle import (
     write_manifest,
 )
 
-from alterbute_export.checkpoint import Checkpoint, hash_weights
+from alterbute_export.checkpoint import Checkpoint, hash_file, hash_weights
 from alterbute_export.families.base import Models
 from alterbute_export.graphs.spec import GraphSpec
 from alterbute_export.graphs.step import STATE_ROWS
+from alterbute_export.merge import Lesson, LoraFile
 from alterbute_export.settings import scene_channels
 from alterbute_export.solver_table import write_solver_table
 
@@ -36,6 +37,20 @@ def describe_graph(spec: GraphSpec, parity: Parity) -> Graph:
     return Graph(variants=(variant,), inputs=spec.inputs, outputs=spec.outputs, parity=parity)
 
 
+def describe_merged(loras: Sequence[LoraFile], lessons: Sequence[Lesson]) -> tuple[Merged, ...]:
+    """The files that were merged, in the order of the command line; never by a path of this machine."""
+    files = [
+        Merged(kind="lora", file=lora.path.name, sha256=hash_file(lora.path), weight=lora.weight, token=None)
+        for lora in loras
+    ]
+    for lesson in lessons:
+        files += [
+            Merged(kind="embedding", file=path.name, sha256=hash_file(path), weight=1.0, token=lesson.token)
+            for path in lesson.files
+        ]
+    return tuple(files)
+
+
 def finish_bundle(
     folder: Path,
     checkpoint: Checkpoint,
@@ -44,6 +59,7 @@ def finish_bundle(
     text: Text,
     identity: Identity | None,
     graphs: Mapping[str, Graph],
+    merged: tuple[Merged, ...],
 ) -> Manifest:
     """Write `manifest.json` over the files that are in `folder`, and return what it says."""
     settings = checkpoint.settings
@@ -59,19 +75,17 @@ def finish_bundle(
         latent_mask=settings.latent_mask,
         residual=settings.residual,
         scene=settings.scene,
-        reinject=False,
+        reinject=settings.reinject,
         mask=settings.mask,
         scheduler=checkpoint.scheduler,
-        guidance=Guidance(
-            forms=("none", "text"), scale=settings.guidance.scale, identity=1.0, rescale=0.0, interval=(0.0, 1.0)
-        ),
+        guidance=settings.guidance,
         defaults=settings.defaults,
         text=text,
-        time_ids=None,
+        time_ids=settings.time_ids,
         identity=identity,
-        grid=None,
+        grid=settings.grid,
         attributes=settings.attributes,
-        merged=(),
+        merged=merged,
         graphs=graphs,
         # Before the files are listed: it is one of them.
         solver_table=write_solver_table(folder, checkpoint.scheduler, settings.defaults.spacing),

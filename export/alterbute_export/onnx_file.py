@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator
@@ -46,7 +47,8 @@ def _parse(text: str) -> ir.Model:
 def _trace(spec: GraphSpec, module: nn.Module) -> ir.Model:
     """Export with every free dimension dynamic; names come from the spec, not from the tracer's symbols."""
     inputs = tuple(torch.from_numpy(array) for array in draw_inputs(spec, spec.trace_sizes, seed=0).values())
-    shapes = tuple(_dynamic_dims(tensor) for tensor in spec.inputs)
+    dims = tuple(_dynamic_dims(tensor) for tensor in spec.inputs)
+    shapes: tuple[Any, ...] = (dims,) if _takes_any_number(module) else dims
     with torch.no_grad(), _quiet_tracing():
         program = torch.onnx.export(
             module,
@@ -62,11 +64,18 @@ def _trace(spec: GraphSpec, module: nn.Module) -> ir.Model:
     assert program is not None
     model: ir.Model = program.model
     _simplify(model)
+    _copy_constant_outputs(model)
     return model
 
 
 def _dynamic_dims(tensor: TensorSpec) -> dict[int, Any]:
     return {index: torch.export.Dim.DYNAMIC for index, size in enumerate(tensor.shape) if isinstance(size, str)}
+
+
+def _takes_any_number(module: nn.Module) -> bool:
+    """Whether `forward` is `(self, *values)`, whose values the tracer counts as one argument."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    return any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters)
 
 
 def _simplify(model: ir.Model) -> None:
@@ -84,6 +93,22 @@ def _simplify(model: ir.Model) -> None:
         passes.OutputFixPass(),
         passes.NameFixPass(),
     )(model)
+
+
+def _copy_constant_outputs(model: ir.Model) -> None:
+    """Give an output that depends on no input a node of its own: not every parser takes a weight as an output."""
+    graph = model.graph
+    for index, value in enumerate(list(graph.outputs)):
+        if not value.is_initializer():
+            continue
+        name = str(value.name)
+        graph.initializers.pop(name)
+        value.name = f"{name}_constant"
+        graph.register_initializer(value)
+        node = ir.node("Identity", [value])
+        node.outputs[0].name = name
+        graph.append(node)
+        graph.outputs[index] = node.outputs[0]
 
 
 def _clean(model: ir.Model, spec: GraphSpec) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import diffusers
 import transformers
 from diffusers import AutoencoderDC, AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPVisionModelWithProjection
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
 from alterbute_export.errors import CheckpointError
 
@@ -18,6 +18,7 @@ _PART_CLASSES: Final[dict[str, tuple[Any, ...]]] = {
     "unet": (UNet2DConditionModel,),
     "vae": (AutoencoderKL, AutoencoderDC),
     "text_encoder": (CLIPTextModel,),
+    "text_encoder_2": (CLIPTextModelWithProjection,),
     "image_encoder": (CLIPVisionModelWithProjection,),
 }
 

@@ -2,41 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from alterbute.bundle import Text
 
-from alterbute_export.checkpoint import Checkpoint
 from alterbute_export.errors import CheckpointError
 from alterbute_export.parts import quiet_loading
+from alterbute_export.text import TextSizes
 
 TOKENIZER_FILE: Final = "tokenizer/tokenizer.json"
 
 
-def write_tokenizer(checkpoint: Checkpoint, folder: Path, *, tokens: int, dim: int, vocabulary: int) -> Text:
-    """Write `tokenizer/tokenizer.json` from the checkpoint's CLIP tokenizer, whichever form it is kept in.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tokenizer:
+    """A CLIP tokenizer; `entries` counts its ids, `vocabulary` maps each entry to its id."""
+
+    name: str
+    backend: Any
+    vocabulary: dict[str, int]
+    start_id: int
+    end_id: int
+    pad_id: int
+
+    @property
+    def entries(self) -> int:
+        """How many ids it gives."""
+        return len(self.vocabulary)
+
+
+def read_tokenizer(folder: Path, name: str = "tokenizer") -> Tokenizer:
+    """The checkpoint's CLIP tokenizer, whichever form it is kept in.
 
     Args:
-        checkpoint: Its `tokenizer/` holds `tokenizer.json`, or `vocab.json` and `merges.txt` as published.
-        folder: The bundle's folder.
-        tokens: The text encoder's longest prompt.
-        dim: The text encoder's width.
-        vocabulary: How many ids the text encoder knows.
+        folder: The checkpoint's.
+        name: `tokenizer` or `tokenizer_2`; holds `tokenizer.json`, or `vocab.json` and `merges.txt` as published.
 
     Raises:
-        CheckpointError: the tokenizer is missing, or has ids that the text encoder does not know.
+        CheckpointError: the tokenizer is missing or cannot be loaded.
     """
     from transformers import CLIPTokenizer
 
-    source = checkpoint.path / "tokenizer"
+    source = folder / name
     complete = (source / "tokenizer.json").is_file() or all(
         (source / n).is_file() for n in ("vocab.json", "merges.txt")
     )
     if not complete:
         raise CheckpointError(
-            "the checkpoint has no tokenizer/tokenizer.json",
-            "it, or tokenizer/vocab.json and tokenizer/merges.txt",
+            f"the checkpoint has no {name}/tokenizer.json",
+            f"it, or {name}/vocab.json and {name}/merges.txt",
             "save the tokenizer with save_pretrained",
         )
     try:
@@ -44,14 +59,34 @@ def write_tokenizer(checkpoint: Checkpoint, folder: Path, *, tokens: int, dim: i
             tokenizer = CLIPTokenizer.from_pretrained(source, local_files_only=True)
     except Exception as fault:
         # The tokenizers library raises bare Exception.
-        raise CheckpointError(f"tokenizer/ cannot be loaded ({fault})", "a CLIP tokenizer", "save it again") from None
-    if len(tokenizer) > vocabulary:
+        raise CheckpointError(f"{name}/ cannot be loaded ({fault})", "a CLIP tokenizer", "save it again") from None
+    return Tokenizer(
+        name=name,
+        backend=tokenizer.backend_tokenizer,
+        vocabulary=dict(tokenizer.get_vocab()),
+        start_id=int(tokenizer.bos_token_id),
+        end_id=int(tokenizer.eos_token_id),
+        pad_id=int(tokenizer.pad_token_id),
+    )
+
+
+def check_tokenizer(tokenizer: Tokenizer, vocabulary: int, part: str) -> None:
+    """Hold a tokenizer against the text encoder that it feeds.
+
+    Raises:
+        CheckpointError: the tokenizer gives ids that the encoder does not know.
+    """
+    if tokenizer.entries > vocabulary:
         raise CheckpointError(
-            f"the tokenizer has {len(tokenizer)} entries",
-            f"at most {vocabulary}, the vocab_size of text_encoder/config.json",
+            f"the {tokenizer.name} has {tokenizer.entries} entries",
+            f"at most {vocabulary}, the vocab_size of {part}/config.json",
             "use the tokenizer that the text encoder was trained with",
         )
-    backend = tokenizer.backend_tokenizer
+
+
+def write_tokenizer(tokenizer: Tokenizer, folder: Path, sizes: TextSizes) -> Text:
+    """Write `tokenizer/tokenizer.json` into a bundle's folder, and return what the manifest says of the text."""
+    backend = tokenizer.backend
     # Cutting and filling is the runtime's work: it refuses long prompts, which a tokenizer would cut in silence.
     backend.no_truncation()
     backend.no_padding()
@@ -59,11 +94,11 @@ def write_tokenizer(checkpoint: Checkpoint, folder: Path, *, tokens: int, dim: i
     path.parent.mkdir()
     path.write_text(backend.to_str(pretty=False) + "\n", encoding="utf-8", newline="\n")
     return Text(
-        tokens=tokens,
-        dim=dim,
-        pooled=0,
+        tokens=sizes.tokens,
+        dim=sizes.dim,
+        pooled=sizes.pooled,
         tokenizer=TOKENIZER_FILE,
-        start_id=int(tokenizer.bos_token_id),
-        end_id=int(tokenizer.eos_token_id),
-        pad_id=int(tokenizer.pad_token_id),
+        start_id=tokenizer.start_id,
+        end_id=tokenizer.end_id,
+        pad_id=tokenizer.pad_id,
     )

@@ -116,11 +116,14 @@ def test_bundle_is_smaller_than_its_checkpoint(checkpoint: Path, bundle: Path) -
 def test_another_process_writes_the_same_bytes(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
+        "from alterbute_export.bundle import load_prompt\n"
         "from alterbute_export.checkpoint import read_checkpoint\n"
-        "from alterbute_export.graphs.prompt import prompt_spec\n"
         "from alterbute_export.onnx_file import write_graph\n"
+        "from alterbute_export.tokens import read_tokenizer\n"
         "from alterbute_export.weights import WeightStore\n"
-        "write_graph(prompt_spec(read_checkpoint(sys.argv[1])), WeightStore(Path(sys.argv[2]), half=True))\n"
+        "checkpoint = read_checkpoint(sys.argv[1])\n"
+        "spec = load_prompt(checkpoint, read_tokenizer(checkpoint.path))\n"
+        "write_graph(spec, WeightStore(Path(sys.argv[2]), half=True))\n"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", code, checkpoint, tmp_path], check=True, env=environment, capture_output=True)
@@ -139,21 +142,3 @@ def test_whole_bundle_is_the_same_bytes_again(checkpoint: Path, bundle: Path, tm
     names = sorted(path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file())
     assert names == sorted(path.relative_to(again).as_posix() for path in again.rglob("*") if path.is_file())
     assert [name for name in names if (bundle / name).read_bytes() != (again / name).read_bytes()] == []
-
-
-@pytest.mark.slow
-def test_an_sd15_inpainting_layout_exports_too(tmp_path: Path) -> None:
-    from alterbute_export.bundle import export_bundle
-
-    from tests.support.checkpoints import SD15, make_checkpoint
-
-    manifest = export_bundle(make_checkpoint(tmp_path / "checkpoint", SD15), tmp_path / "bundle")
-    assert (manifest.latent_factor, manifest.scene_channels, manifest.residual, manifest.attributes) == (
-        8,
-        5,
-        None,
-        None,
-    )
-    assert [edge.name for edge in manifest.graphs["step"].inputs] == list(STEP_INPUTS)
-    assert [edge.name for edge in manifest.graphs["scene"].inputs] == ["photo", "mask"]
-    verify_bundle(tmp_path / "bundle")

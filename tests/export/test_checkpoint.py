@@ -48,7 +48,7 @@ UNET = "unet/diffusion_pytorch_model.safetensors"
 SCHEDULER = "scheduler/scheduler_config.json"
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no settings": (remove("alterbute.json"), "no alterbute.json"),
+    "no settings": (remove("alterbute.json"), "`_class_name` is 'AlterbutePipeline'"),
     "no index": (remove("model_index.json"), "no model_index.json"),
     "no config": (remove("vae/config.json"), "no vae/config.json"),
     "no adapter": (remove("ip_adapter.safetensors"), "no ip_adapter.safetensors"),
@@ -57,8 +57,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "cut weights": (lambda folder: (folder / UNET).write_bytes((folder / UNET).read_bytes()[:5000]), UNET),
     "not json": (lambda folder: (folder / "alterbute.json").write_text("{"), "alterbute.json is not JSON"),
     "unknown key": (edit_json("alterbute.json", lambda value: value.update(extra=1)), "`extra`"),
-    "missing key": (edit_json("alterbute.json", lambda value: value.pop("scene")), "`scene` is missing"),
-    "family": (edit_json("alterbute.json", lambda value: value.update(family="grid")), "`family` is 'grid'"),
+    "no scene": (edit_json("alterbute.json", lambda value: value.pop("scene")), "`_class_name` is 'AlterbutePipeline'"),
+    "family": (edit_json("alterbute.json", lambda value: value.update(family="mesh")), "`family` is"),
+    "family of another": (edit_json("alterbute.json", lambda value: value.update(family="grid")), "for family grid"),
     "even kernel": (edit_json("alterbute.json", lambda value: value["mask"].update(dilate=4)), "`mask.dilate` is 4"),
     "scene": (
         edit_json("alterbute.json", lambda value: value.update(scene=["mask"], residual=None)),
@@ -66,9 +67,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "residual": (edit_json("alterbute.json", lambda value: value.update(scene=["mask"])), "`residual`"),
     "resolution": (edit_json("alterbute.json", lambda value: value.update(resolution=36)), "`resolution` is 36"),
-    "size": (edit_json("alterbute.json", lambda value: value["identity"].update(size=24)), "`identity.size` is 24"),
+    "size": (edit_json("alterbute.json", lambda value: value.update(identity={"size": 24})), "`identity.size` is 24"),
     "tokens": (
-        edit_json("alterbute.json", lambda value: value["identity"].update(tokens=16)),
+        edit_json("alterbute.json", lambda value: value.update(identity={"tokens": 16})),
         "image_proj.proj.weight",
     ),
     "prediction": (edit_json(SCHEDULER, lambda value: value.update(prediction_type="flow")), "'flow'"),
@@ -104,12 +105,12 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "nowhere")
 
 
-def test_tokenizer_must_be_there(folder: Path, tmp_path: Path) -> None:
-    from alterbute_export.tokens import write_tokenizer
+def test_tokenizer_must_be_there(folder: Path) -> None:
+    from alterbute_export.tokens import read_tokenizer
 
     (folder / "tokenizer" / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match=r"no tokenizer/tokenizer\.json"):
-        write_tokenizer(read_checkpoint(folder), tmp_path, tokens=16, dim=32, vocabulary=1000)
+        read_tokenizer(folder)
 
 
 def test_a_folder_that_is_no_bundle_is_never_replaced(checkpoint: Path, tmp_path: Path) -> None:

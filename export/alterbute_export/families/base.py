@@ -8,21 +8,23 @@ from typing import Any
 from alterbute.bundle import Identity
 
 from alterbute_export.graphs.spec import GraphSpec
+from alterbute_export.graphs.step import StepLayout
+from alterbute_export.settings import Settings, droppable_channels, scene_channels
+from alterbute_export.text import TextSizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
     """The loaded models that every family uses.
 
-    `factor` is pixels per latent cell; `stride` is latent cells per cell of the UNet's deepest level;
-    `text_tokens` is the longest prompt.
+    `factor` is pixels per latent cell; `stride` is latent cells per cell of the UNet's deepest level.
     """
 
     unet: Any
     vae: Any
     factor: int
     stride: int
-    text_tokens: int
+    text: TextSizes
 
     @property
     def latent_channels(self) -> int:
@@ -35,5 +37,26 @@ class FamilyGraphs:
     """The step graph, and the identity graph where the family has one, with what the manifest says of it."""
 
     step: GraphSpec
-    identity: GraphSpec | None
-    identity_entry: Identity | None
+    identity: GraphSpec | None = None
+    identity_entry: Identity | None = None
+
+
+def step_layout(
+    settings: Settings,
+    models: Models,
+    *,
+    identity: tuple[int | str, ...] | None = None,
+    has_identity_scale: bool = False,
+) -> StepLayout:
+    """The step graph's sizes for a checkpoint; a family adds its identity."""
+    channels = models.latent_channels
+    return StepLayout(
+        channels=channels,
+        scene=scene_channels(settings, channels),
+        droppable=droppable_channels(settings, channels),
+        stride=models.stride,
+        text=(models.text.tokens, models.text.dim),
+        pooled=models.text.pooled,
+        identity=identity,
+        has_identity_scale=has_identity_scale,
+    )

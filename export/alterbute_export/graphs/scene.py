@@ -29,6 +29,7 @@ class SceneGraph(nn.Module):  # type: ignore[misc]
         self.encode = Encode(vae)
         self.pictures = settings.scene
         self.fill = settings.masked_fill
+        self.marks_background = settings.grid is not None and settings.grid.mask == "background"
         self.nearest = settings.latent_mask == "nearest"
         self.factor = factor
 
@@ -38,23 +39,35 @@ class SceneGraph(nn.Module):  # type: ignore[misc]
         mask: torch.Tensor,
         reference: torch.Tensor | None = None,
         reference_mask: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """`scene [B,Cs,h,w]`, `background [B,C,h,w]` and `keep [B,1,h,w]` from NHWC uint8 pictures, NHW uint8 masks."""
+    ) -> tuple[torch.Tensor, ...]:
+        """`scene [B,Cs,h,w]`, `background [B,C,h,w]` and `keep [B,1,h,w]` from NHWC uint8 pictures, NHW uint8 masks.
+
+        A UNet that sees its latent alone has no `scene`.
+        """
         pixels, weight = to_signed(photo), to_coverage(mask)
         inside = (weight > 0).float()  # UNets know whole masks only; blend weights go to `keep`
-        pictures = [pixels, self._fill(pixels, 1 - inside)]
+        pictures = {"background": pixels}
+        if "masked_photo" in self.pictures:
+            pictures["masked_photo"] = self._fill(pixels, 1 - inside)
         if reference is not None and reference_mask is not None:
-            pictures.append(self._fill(to_signed(reference), to_coverage(reference_mask)))
+            pictures["reference"] = self._fill(to_signed(reference), to_coverage(reference_mask))
         # One batch for all pictures: few large convolutions rather than three rounds of small ones.
-        latents = self.encode(torch.cat(pictures)).unflatten(0, (len(pictures), -1))
-        parts = {"mask": self._latent_mask(inside), "masked_photo": latents[1], "reference": latents[-1]}
-        scene = torch.cat([parts[name] for name in self.pictures], dim=1)
-        return scene, latents[0], 1 - functional.max_pool2d(weight, self.factor)
+        latents = self.encode(torch.cat(list(pictures.values()))).unflatten(0, (len(pictures), -1))
+        parts = {"mask": self._latent_mask(inside), **dict(zip(pictures, latents, strict=True))}
+        background, keep = latents[0], 1 - functional.max_pool2d(weight, self.factor)
+        if not self.pictures:
+            return background, keep
+        if "photo" in self.pictures:
+            # InstructPix2Pix was trained on the encoder's own scale (arXiv 2211.09800; diffusers does as its authors did).
+            parts["photo"] = background / self.encode.scale + self.encode.shift
+        return torch.cat([parts[name] for name in self.pictures], dim=1), background, keep
 
     def _fill(self, pixels: torch.Tensor, coverage: torch.Tensor) -> torch.Tensor:
         return coverage * pixels + (1 - coverage) * self.fill
 
     def _latent_mask(self, inside: torch.Tensor) -> torch.Tensor:
+        if self.marks_background:
+            inside = 1 - inside
         if self.nearest:
             # What torch's default `interpolate` picks when it shrinks by a whole factor.
             return inside[:, :, :: self.factor, :: self.factor]
@@ -69,13 +82,14 @@ def scene_spec(vae: Any, settings: Settings, factor: int) -> GraphSpec:
         inputs += [edge("reference", "uint8", "B", "S", "S", 3), edge("reference_mask", "uint8", "B", "S", "S")]
     size = settings.resolution
     graph = SceneGraph(vae, settings, factor)
+    scene = scene_channels(settings, channels)
     return GraphSpec(
         name="scene",
         graph=graph,
         reference=graph,
         inputs=tuple(inputs),
         outputs=(
-            edge("scene", "float32", "B", scene_channels(settings, channels), "h", "w"),
+            *([edge("scene", "float32", "B", scene, "h", "w")] if scene else []),
             edge("background", "float32", "B", channels, "h", "w"),
             edge("keep", "float32", "B", 1, "h", "w"),
         ),

@@ -1,0 +1,46 @@
+"""Family `grid`: the reference's latent beside the slot's, so that self-attention carries the identity.
+
+arXiv 2601.10714, section 3.4: a 1x2 grid of latents, left the picture being denoised, right the clean reference; mask and
+masked photo on the left half alone, zeros on the right; only the left half of the output is trained and used.
+"""
+
+from __future__ import annotations
+
+import torch
+from alterbute.bundle import Identity
+
+from alterbute_export.checkpoint import Checkpoint
+from alterbute_export.families.base import FamilyGraphs, Models, step_layout
+from alterbute_export.graphs.gain import input_gain
+from alterbute_export.graphs.identity import LatentIdentityGraph, identity_spec
+from alterbute_export.graphs.step import step_spec
+from alterbute_export.graphs.unet import Row, UNetRows
+
+
+class GridRows(UNetRows):
+    """The UNet call on the grid `[N,C,h,2w]`; what comes out is its left half."""
+
+    def forward(self, latent: torch.Tensor, timestep: torch.Tensor, row: Row) -> torch.Tensor:
+        """`[N,C,h,w]` model output; `row["identity"]` is the reference's clean latent `[N,C,h,w]`."""
+        # The gain, like every scaling of a noisy latent, stays off the reference, which is clean at every step.
+        grid = torch.cat([self.gain(latent, timestep), row["identity"]], dim=3)
+        scene = row["scene"]
+        sample = torch.cat([grid, torch.cat([scene, torch.zeros_like(scene)], dim=3)], dim=1)
+        return self.call_unet(sample, timestep, row).narrow(3, 0, latent.shape[3])
+
+
+def build(checkpoint: Checkpoint, models: Models) -> FamilyGraphs:
+    """The step and identity graphs of a grid checkpoint."""
+    settings, rules = checkpoint.settings, checkpoint.settings.grid
+    assert rules is not None
+    size, side = settings.resolution, settings.resolution // models.factor
+    shape = (models.latent_channels, side, side)
+    graph = LatentIdentityGraph(models.vae, size, rules.reference_fill, rules.null_identity)
+    return FamilyGraphs(
+        step=step_spec(
+            GridRows(models.unet, input_gain(settings.input_gain, checkpoint.scheduler)),
+            step_layout(settings, models, identity=(models.latent_channels, "h", "w")),
+        ),
+        identity=identity_spec(graph, size, shape),
+        identity_entry=Identity(kind="latent", shape=shape, size=size),
+    )

@@ -1,0 +1,218 @@
+"""Writing a checkpoint of random weights, part by part and without ever building a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors.torch import save_file
+
+from alterbute_export.adapter_file import HEAD_DIM
+from alterbute_export.attention import cross_attention_names
+from alterbute_export.layout import STEMS
+from alterbute_export.maker.shapes import Shape, sample_shape
+from alterbute_export.maker.tokenizer import make_tokenizer, write_tokenizer_files
+from alterbute_export.parts import part_class
+
+SHARD_BYTES: Final = 4 << 30
+PLUS_TOKENS, PLUS_DEPTH = 16, 4
+
+_LIBRARIES: Final = {"unet": "diffusers", "vae": "diffusers"}
+_CONFIG_KINDS: Final = {
+    "text_encoder": "CLIPTextConfig",
+    "text_encoder_2": "CLIPTextConfig",
+    "image_encoder": "CLIPVisionConfig",
+}
+
+
+def make_checkpoint(
+    folder: Path,
+    shape: Shape | str = "demo",
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float16,
+    shard_bytes: int = SHARD_BYTES,
+    variant: str | None = None,
+) -> Path:
+    """Write a checkpoint and return its folder; the same arguments give the same bytes.
+
+    Args:
+        folder: Where; it is made if it is not there.
+        shape: What; a word of KINDS stands for its tiny shape.
+        seed: Of the weights.
+        dtype: Of the weights on disk.
+        shard_bytes: Larger parts are split into shards with an index, as published ones are.
+        variant: "fp16" writes the files under the names of that variant.
+    """
+    chosen = sample_shape(shape) if isinstance(shape, str) else shape
+    generator = torch.Generator().manual_seed(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = _write_tokenizers(folder, chosen)
+    index: dict[str, Any] = {
+        "_class_name": chosen.pipeline,
+        "scheduler": ["diffusers", chosen.scheduler["_class_name"]],
+    }
+    unet: Any = None
+    for name, config in chosen.parts.items():
+        config = {**config, **({"vocab_size": vocabulary} if "vocab_size" in config else {})}
+        model = _build_hollow(name, config)
+        unet = model if name == "unet" else unet
+        (folder / name).mkdir(exist_ok=True)
+        _write_config(folder / name, model)
+        tensors = _draw_all({key: tuple(value.shape) for key, value in model.state_dict().items()}, generator, dtype)
+        write_weights(folder / name, STEMS[name], tensors, shard_bytes=shard_bytes, variant=variant)
+        index[name] = [_LIBRARIES.get(name, "transformers"), type(model).__name__]
+        if name.startswith("text_encoder"):
+            index[name.replace("text_encoder", "tokenizer")] = ["transformers", "CLIPTokenizer"]
+    if chosen.adapter:
+        file, kind = chosen.adapter
+        shapes = adapter_shapes(unet, chosen.parts["image_encoder"], kind)
+        save_file(dict(_draw_all(shapes, generator, dtype)), str(folder / file), metadata={"format": "pt"})
+    (folder / "scheduler").mkdir(exist_ok=True)
+    write_json(folder / "scheduler" / "scheduler_config.json", chosen.scheduler)
+    write_json(folder / "model_index.json", dict(sorted(index.items())))
+    if chosen.settings is not None:
+        write_json(folder / "alterbute.json", chosen.settings)
+    return folder
+
+
+def write_weights(
+    folder: Path,
+    stem: str,
+    tensors: Iterator[tuple[str, torch.Tensor]],
+    *,
+    shard_bytes: int = SHARD_BYTES,
+    variant: str | None = None,
+) -> None:
+    """Write tensors as one file, or as shards with an index, under the names that the published layout gives them."""
+    shards: list[list[str]] = []
+    pending: dict[str, torch.Tensor] = {}
+    size = total = 0
+    dot = f".{variant}" if variant else ""
+
+    def flush() -> None:
+        if pending:
+            path = folder / f"{stem}{dot}-{len(shards) + 1:05d}-of-?????.safetensors"
+            save_file(pending, str(path), metadata={"format": "pt"})
+            shards.append(list(pending))
+            pending.clear()
+
+    for name, tensor in tensors:
+        if size + tensor.nbytes > shard_bytes:
+            flush()
+            size = 0
+        pending[name] = tensor
+        size += tensor.nbytes
+        total += tensor.nbytes
+    flush()
+    where: dict[str, str] = {}
+    for number, names in enumerate(shards, start=1):
+        place = (
+            f"{stem}{dot}-{number:05d}-of-{len(shards):05d}.safetensors"
+            if len(shards) > 1
+            else f"{stem}{dot}.safetensors"
+        )
+        (folder / f"{stem}{dot}-{number:05d}-of-?????.safetensors").rename(folder / place)
+        where |= dict.fromkeys(names, place)
+    if len(shards) > 1:
+        write_json(
+            folder / f"{stem}.safetensors.index{dot}.json", {"metadata": {"total_size": total}, "weight_map": where}
+        )
+
+
+def adapter_shapes(unet: Any, encoder: Mapping[str, Any], kind: str) -> dict[str, tuple[int, ...]]:
+    """The tensors of an IP-Adapter of a UNet and an image encoder, under their published names."""
+    dim = int(unet.config.cross_attention_dim)
+    if kind == "base":
+        shapes: dict[str, tuple[int, ...]] = {
+            "proj.weight": (4 * dim, int(encoder["projection_dim"])),
+            "proj.bias": (4 * dim,),
+            "norm.weight": (dim,),
+            "norm.bias": (dim,),
+        }
+    else:
+        shapes = _resampler_shapes(dim, int(encoder["hidden_size"]))
+    shapes = {f"image_proj.{name}": shape for name, shape in shapes.items()}
+    for index, name in enumerate(cross_attention_names(unet)):
+        width = unet.get_submodule(name.removesuffix(".processor")).to_k.weight.shape[0]
+        shapes |= {f"ip_adapter.{2 * index + 1}.to_{part}_ip.weight": (width, dim) for part in "kv"}
+    return shapes
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented JSON."""
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _resampler_shapes(dim: int, width: int) -> dict[str, tuple[int, ...]]:
+    """SD 1.5's resampler is as wide as its text, SDXL's 1280; tiny ones have one head."""
+    inner = min(max(dim // HEAD_DIM * HEAD_DIM, HEAD_DIM), 1280)
+    shapes: dict[str, tuple[int, ...]] = {
+        "latents": (1, PLUS_TOKENS, inner),
+        "proj_in.weight": (inner, width),
+        "proj_in.bias": (inner,),
+        "proj_out.weight": (dim, inner),
+        "proj_out.bias": (dim,),
+        "norm_out.weight": (dim,),
+        "norm_out.bias": (dim,),
+    }
+    for layer in range(PLUS_DEPTH if inner > HEAD_DIM else 1):
+        attention, forward = f"layers.{layer}.0", f"layers.{layer}.1"
+        shapes |= {f"{attention}.norm{n}.{part}": (inner,) for n in (1, 2) for part in ("weight", "bias")}
+        shapes |= {f"{attention}.to_q.weight": (inner, inner), f"{attention}.to_kv.weight": (2 * inner, inner)}
+        shapes |= {f"{attention}.to_out.weight": (inner, inner)}
+        shapes |= {f"{forward}.0.weight": (inner,), f"{forward}.0.bias": (inner,)}
+        shapes |= {f"{forward}.1.weight": (4 * inner, inner), f"{forward}.3.weight": (inner, 4 * inner)}
+    return shapes
+
+
+def _write_tokenizers(folder: Path, shape: Shape) -> int:
+    if shape.settings is not None and "vae" in shape.parts and "_class_name" in shape.parts["vae"]:
+        tokenizer = make_tokenizer(shape.tokens, entries=shape.entries)
+        tokenizer.save_pretrained(folder / "tokenizer")
+        return len(tokenizer)
+    is_sd21 = shape.scheduler.get("prediction_type") == "v_prediction"
+    count = write_tokenizer_files(
+        folder / "tokenizer", shape.tokens, entries=shape.entries, **({"pad": "!"} if is_sd21 else {})
+    )
+    if "text_encoder_2" in shape.parts:
+        write_tokenizer_files(folder / "tokenizer_2", shape.tokens, entries=shape.entries, pad="!")
+    return count
+
+
+def _build_hollow(name: str, config: Mapping[str, Any]) -> Any:
+    """The model of a config with shapes and no weights."""
+    import transformers
+
+    kind = part_class(name, config)
+    with torch.device("meta"):
+        if name in _CONFIG_KINDS:
+            return kind(getattr(transformers, _CONFIG_KINDS[name])(**config))
+        return kind.from_config({key: value for key, value in config.items() if key != "_class_name"})
+
+
+def _write_config(folder: Path, model: Any) -> None:
+    if hasattr(model, "save_config"):
+        model.save_config(folder)
+    else:
+        model.config.architectures = [type(model).__name__]
+        model.config.save_pretrained(folder)
+
+
+def _draw_all(
+    shapes: Mapping[str, tuple[int, ...]], generator: torch.Generator, dtype: torch.dtype
+) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, shape in shapes.items():
+        yield name, _draw(name, shape, generator).to(dtype).contiguous()
+
+
+def _draw(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """Weights that keep the spread of what goes through; norms and biases off their neutral start, so that errors show."""
+    noise = torch.randn(shape, generator=generator)
+    if len(shape) > 1:
+        fan_in = noise[0].numel()
+        return noise * (3 * fan_in) ** -0.5
+    return noise * 0.1 if name.endswith("bias") else 1 + 0.2 * noise
