@@ -34,6 +34,7 @@ SPACINGS: Final = ("leading", "linspace", "trailing")
 SIGMAS: Final = ("normal", "karras", "exponential")
 MAX_ORDER: Final = 3
 MAX_TRAIN_STEPS: Final = 100_000
+_MAX_NUMBER: Final = 1e9
 _MAX_SIGMA: Final = 1e6
 _MAX_SCALING: Final = 1e6
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
@@ -78,7 +79,7 @@ _INERT: Final = (
     "time_shift_type",
 )
 # Noise schedules of a config that leaves them out: these classes have defaults of their own.
-_NOISE_DEFAULTS: Final[dict[object, tuple[float, float, str]]] = {
+_NOISE_DEFAULTS: Final[dict[str, tuple[float, float, str]]] = {
     "LCMScheduler": (0.00085, 0.012, "scaled_linear"),
     "HeunDiscreteScheduler": (0.00085, 0.012, "linear"),
 }
@@ -175,7 +176,7 @@ def read_scheduler(config: Mapping[str, object], grid: Grid | None = None) -> Sc
 
 
 def _check_key(key: str, value: object, grid: Grid | None) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MAX_NUMBER
     if key in _CHOICES:
         if value not in _CHOICES[key]:
             raise config_error(key, value, f"one of {', '.join(_CHOICES[key])}")
@@ -191,10 +192,10 @@ def _check_key(key: str, value: object, grid: Grid | None) -> None:
             raise config_error(key, value, "true or false")
     elif key in _NUMBERS:
         if not is_number:
-            raise config_error(key, value, "a number")
+            raise config_error(key, value, f"a number of at most {_MAX_NUMBER:g}")
     elif key in _WHOLE_NUMBERS:
         if not is_number or not isinstance(value, int) or value < 0:
-            raise config_error(key, value, "a whole number, 0 or more")
+            raise config_error(key, value, f"a whole number from 0 to {_MAX_NUMBER:g}")
     elif key in _SIZES:
         if value is not None and not (is_number and 1 / _MAX_SIGMA <= cast(float, value) <= _MAX_SIGMA):
             raise config_error(key, value, f"{1 / _MAX_SIGMA:g} to {_MAX_SIGMA:g}, or null")
@@ -242,7 +243,9 @@ def _betas(config: Mapping[str, object]) -> NDArray[np.float32]:
         if len(trained) < 2 or config.get("num_train_timesteps", len(trained)) != len(trained):
             raise config_error("trained_betas", f"a list of {len(trained)}", "num_train_timesteps of them, 2 or more")
         return given_betas(trained)
-    default_start, default_end, default_kind = _NOISE_DEFAULTS.get(config.get("_class_name"), (0.0001, 0.02, "linear"))
+    default_start, default_end, default_kind = _NOISE_DEFAULTS.get(
+        str(config.get("_class_name")), (0.0001, 0.02, "linear")
+    )
     count = cast(int, config.get("num_train_timesteps", 1000))
     start, end = _number(config, "beta_start", default_start), _number(config, "beta_end", default_end)
     if not 2 <= count <= MAX_TRAIN_STEPS or not 0 < start <= end < 1:
