@@ -81,6 +81,10 @@ def text_config(width: int, layers: int, heads: int, act: str, projection: int) 
         "num_attention_heads": heads,
         "hidden_act": act,
         "projection_dim": projection,
+        # What the published configs say; the end of a prompt is then the highest id in it.
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "pad_token_id": 1,
     }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import diffusers
 import torch
 from safetensors.torch import save_file
 
@@ -53,6 +54,7 @@ def make_checkpoint(
     vocabulary = _write_tokenizers(folder, chosen)
     index: dict[str, Any] = {
         "_class_name": chosen.pipeline,
+        "_diffusers_version": diffusers.__version__,
         "scheduler": ["diffusers", chosen.scheduler["_class_name"]],
     }
     unet: Any = None
@@ -148,7 +150,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def _resampler_shapes(dim: int, width: int) -> dict[str, tuple[int, ...]]:
-    """SD 1.5's resampler is as wide as its text, SDXL's 1280; tiny ones have one head."""
+    """SD 1.5's resampler is as wide as its text, SDXL's 1280; tiny ones have one head, and as many layers."""
     inner = min(max(dim // HEAD_DIM * HEAD_DIM, HEAD_DIM), 1280)
     shapes: dict[str, tuple[int, ...]] = {
         "latents": (1, PLUS_TOKENS, inner),
@@ -159,7 +161,7 @@ def _resampler_shapes(dim: int, width: int) -> dict[str, tuple[int, ...]]:
         "norm_out.weight": (dim,),
         "norm_out.bias": (dim,),
     }
-    for layer in range(PLUS_DEPTH if inner > HEAD_DIM else 1):
+    for layer in range(PLUS_DEPTH):
         attention, forward = f"layers.{layer}.0", f"layers.{layer}.1"
         shapes |= {f"{attention}.norm{n}.{part}": (inner,) for n in (1, 2) for part in ("weight", "bias")}
         shapes |= {f"{attention}.to_q.weight": (inner, inner), f"{attention}.to_kv.weight": (2 * inner, inner)}

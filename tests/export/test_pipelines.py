@@ -1,0 +1,324 @@
+"""The step loop in ONNX Runtime against diffusers' own pipelines: same weights, noise and embeddings, 20 steps, 1e-5.
+
+The pipelines are opened from the very folders that the exporter reads, IP-Adapter files included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from alterbute.guidance import Row, guidance_rows
+from alterbute.solver import SolverSteps, solver_steps
+from alterbute_export.adapter_file import read_adapter
+from alterbute_export.checkpoint import Checkpoint, read_checkpoint
+from alterbute_export.graphs.spec import Array
+from alterbute_export.layout import find_adapter
+from alterbute_export.projectors import Resampler, TokenProjector
+
+from tests.export.conftest import FamilyFolder, open_graph
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers"),
+]
+LIMIT = 1e-5
+STEPS = 20
+SIDE = 16
+FORMS = ("none", "text", "identity")
+SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "dpmpp_2m": "DPMSolverMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler_a": "EulerAncestralDiscreteScheduler",
+}
+
+Conditions = dict[str, dict[str, torch.Tensor]]
+
+
+def open_pipeline(folder: Path, solver: str, kind: str | None = None) -> Any:
+    """diffusers' pipeline of the folder's model_index.json, or of another class, with a scheduler of our solver's kind."""
+    pipeline = getattr(diffusers, kind) if kind else diffusers.DiffusionPipeline
+    opened = pipeline.from_pretrained(folder, safety_checker=None, local_files_only=True, torch_dtype=torch.float32)
+    opened.scheduler = getattr(diffusers, SCHEDULERS[solver]).from_config(opened.scheduler.config)
+    opened.set_progress_bar_config(disable=True)
+    adapter = find_adapter(folder)
+    if adapter is not None:
+        opened.load_ip_adapter(str(folder), subfolder="", weight_name=adapter.name, local_files_only=True)
+        opened.set_ip_adapter_scale(0.6)
+    return opened
+
+
+def solve(checkpoint: Checkpoint, solver: str, strength: float = 1.0) -> SolverSteps:
+    return solver_steps(checkpoint.scheduler, solver, STEPS, strength=strength)
+
+
+def denoise(
+    folder: Path,
+    solved: SolverSteps,
+    rows: tuple[Row, ...],
+    conditions: Conditions,
+    *,
+    noises: list[torch.Tensor],
+    source: torch.Tensor | None = None,
+    **slot: torch.Tensor,
+) -> Array:
+    """The loop that a lane runs for one image, on the step graph alone.
+
+    Args:
+        folder: Holds the graph.
+        solved: Matrices.
+        rows: Guidance.
+        conditions: By input of the graph, what rows see: `prompt` and `negative`, or `given` and `null`.
+        noises: The first latent's, then each step's.
+        source: Clean latent to start from.
+        slot: Inputs per slot that do not change.
+    """
+    session = open_graph(folder, "step")
+    names = [edge.name for edge in session.get_inputs()]
+    state = np.zeros((1, 4, 4, SIDE, SIDE), np.float32)
+    state[0, 0] = solved.start[1] * noises[0][0].numpy()
+    if source is not None:
+        state[0, 0] += solved.start[0] * source[0].numpy()
+    fixed: dict[str, Array] = {
+        "noise": np.zeros((1, 4, SIDE, SIDE)),
+        "background": np.zeros((1, 4, SIDE, SIDE)),
+        "background_noise": noises[0].numpy(),
+        "keep": np.zeros((1, 1, SIDE, SIDE)),
+        "guidance": np.array([[row.weight for row in rows]]),
+        "source_on": np.array([row.source_on for row in rows]),
+        "identity_scale": np.full(len(rows), 0.6),
+        "guidance_rescale": np.zeros(1),
+        **{name: value.numpy() for name, value in slot.items()},
+    }
+    for name, choice in conditions.items():
+        seen = [choice[getattr(row, "identity" if "given" in choice else "text")] for row in rows]
+        fixed[name] = np.stack([value.numpy() for value in seen])
+    inputs = {name: value.astype(np.float32) for name, value in fixed.items() if name in names}
+    inputs |= {"owner": np.zeros(len(rows), np.int64), "rescale_row": np.array([len(rows) - 1])}
+    for step in range(len(solved.timestep)):
+        inputs["state"] = state
+        inputs["timestep"] = solved.timestep[step : step + 1]
+        inputs["solver"] = solved.matrix[step : step + 1].astype(np.float32)
+        inputs["reinject"] = solved.level[step : step + 1].astype(np.float32)
+        if len(noises) > 1:
+            inputs["noise"] = noises[step + 1].numpy()
+        (state,) = session.run(None, inputs)
+    latent: Array = state[0, 0]
+    return latent
+
+
+def distance(found: Array, wanted: torch.Tensor) -> float:
+    """Largest difference as a share of the largest value."""
+    reference = wanted[0].double().numpy()
+    return float(np.abs(found - reference).max() / np.abs(reference).max())
+
+
+def noise(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+@contextmanager
+def _identity(folder: Path, checkpoint: Checkpoint) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+    """What diffusers' pipeline takes of an image, and the tokens that our identity graph makes of it."""
+    path = find_adapter(folder)
+    assert path is not None
+    weights, adapter = checkpoint.load_adapter(), read_adapter(path)
+    projector: torch.nn.Module
+    if adapter.kind == "base":
+        seen = torch.stack([torch.zeros(1, adapter.encoder_width), noise(5, 1, adapter.encoder_width)])
+        projector = TokenProjector(weights, adapter.dim)
+    else:
+        encoder = checkpoint.load("image_encoder")
+        pixels = torch.cat([torch.zeros(1, 3, 16, 16), noise(5, 1, 3, 16, 16)])
+        seen = encoder(pixels, output_hidden_states=True).hidden_states[-2][:, None]
+        projector = Resampler(weights)
+    null, given = projector(seen[:, 0])
+    yield seen, {"given": given, "null": null}
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpmpp_2m"])
+def test_inpainting_with_ip_adapter(
+    family_checkpoint: FamilyFolder, family_step: FamilyFolder, solver: str
+) -> None:
+    folder = family_checkpoint("sd15-adapter")
+    checkpoint = read_checkpoint(folder)
+    start, masked = noise(0, 1, 4, SIDE, SIDE), noise(1, 1, 4, SIDE, SIDE)
+    mask = (noise(2, 1, 1, 2 * SIDE, 2 * SIDE) > 0).float()
+    text = {"prompt": noise(3, 16, 24), "negative": noise(4, 16, 24)}
+    with _identity(folder, checkpoint) as (seen, tokens):
+        wanted = open_pipeline(folder, solver)(
+            image=torch.zeros(1, 3, 2 * SIDE, 2 * SIDE),
+            mask_image=mask,
+            masked_image_latents=masked,
+            latents=start,
+            prompt_embeds=text["prompt"][None],
+            negative_prompt_embeds=text["negative"][None],
+            ip_adapter_image_embeds=[seen],
+            strength=1.0,
+            guidance_scale=7.5,
+            num_inference_steps=STEPS,
+            height=2 * SIDE,
+            width=2 * SIDE,
+            output_type="latent",
+        ).images
+    scene = torch.cat([mask[:, :, ::2, ::2], masked], dim=1)
+    rows = guidance_rows(7.5, 7.5, FORMS)
+    assert len(rows) == 2
+    found = denoise(
+        family_step("sd15-adapter"),
+        solve(checkpoint, solver),
+        rows,
+        {"text": text, "identity": tokens},
+        noises=[start],
+        scene=scene,
+    )
+    assert distance(found, wanted) <= LIMIT
+
+
+def test_sdxl_inpainting_with_ip_adapter_plus(family_checkpoint: FamilyFolder, family_step: FamilyFolder) -> None:
+    folder = family_checkpoint("sdxl-adapter-plus")
+    checkpoint = read_checkpoint(folder)
+    start, masked = noise(0, 1, 4, SIDE, SIDE), noise(1, 1, 4, SIDE, SIDE)
+    mask = (noise(2, 1, 1, 2 * SIDE, 2 * SIDE) > 0).float()
+    text = {"prompt": noise(3, 16, 40), "negative": noise(4, 16, 40)}
+    pooled = {"prompt": noise(6, 16), "negative": noise(7, 16)}
+    with _identity(folder, checkpoint) as (seen, tokens):
+        wanted = open_pipeline(folder, "euler")(
+            image=torch.zeros(1, 3, 2 * SIDE, 2 * SIDE),
+            mask_image=mask,
+            masked_image_latents=masked,
+            latents=start,
+            prompt_embeds=text["prompt"][None],
+            negative_prompt_embeds=text["negative"][None],
+            pooled_prompt_embeds=pooled["prompt"][None],
+            negative_pooled_prompt_embeds=pooled["negative"][None],
+            ip_adapter_image_embeds=[seen],
+            strength=1.0,
+            guidance_scale=7.5,
+            num_inference_steps=STEPS,
+            height=2 * SIDE,
+            width=2 * SIDE,
+            output_type="latent",
+        ).images
+    rows = guidance_rows(7.5, 7.5, FORMS)
+    found = denoise(
+        family_step("sdxl-adapter-plus"),
+        solve(checkpoint, "euler"),
+        rows,
+        {"text": text, "pooled": pooled, "identity": tokens},
+        noises=[start],
+        scene=torch.cat([mask[:, :, ::2, ::2], masked], dim=1),
+        time_ids=torch.tensor([checkpoint.settings.time_ids] * len(rows)),
+    )
+    assert distance(found, wanted) <= LIMIT
+
+
+@pytest.mark.parametrize("solver", ["euler_a", "ddim"])
+def test_instruct_pix2pix_with_two_scales(
+    family_checkpoint: FamilyFolder, family_step: FamilyFolder, solver: str
+) -> None:
+    folder = family_checkpoint("sd15-instruct")
+    checkpoint = read_checkpoint(folder)
+    start, photo = noise(0, 1, 4, SIDE, SIDE), noise(1, 1, 4, SIDE, SIDE)
+    text = {"prompt": noise(3, 16, 24), "negative": noise(4, 16, 24)}
+    wanted = open_pipeline(folder, solver)(
+        image=photo,
+        latents=start,
+        prompt_embeds=text["prompt"][None],
+        negative_prompt_embeds=text["negative"][None],
+        guidance_scale=7.5,
+        image_guidance_scale=1.5,
+        num_inference_steps=STEPS,
+        generator=torch.Generator().manual_seed(9),
+        output_type="latent",
+    ).images
+    rows = guidance_rows(7.5, 1.5, FORMS)
+    assert len(rows) == 3
+    generator = torch.Generator().manual_seed(9)
+    fresh = [torch.randn(start.shape, generator=generator) for _ in range(STEPS)] if solver == "euler_a" else []
+    found = denoise(
+        family_step("sd15-instruct"),
+        solve(checkpoint, solver),
+        rows,
+        {"text": text},
+        noises=[start, *fresh],
+        scene=photo,
+    )
+    assert distance(found, wanted) <= LIMIT
+
+
+@pytest.mark.parametrize("solver", ["ddim", "euler"])
+def test_a_text_to_image_unet_edits_a_photo_by_strength(
+    family_checkpoint: FamilyFolder, family_step: FamilyFolder, solver: str
+) -> None:
+    folder = family_checkpoint("sd15")
+    checkpoint = read_checkpoint(folder)
+    photo = noise(1, 1, 4, SIDE, SIDE)
+    text = {"prompt": noise(3, 16, 24), "negative": noise(4, 16, 24)}
+    wanted = open_pipeline(folder, solver, "StableDiffusionImg2ImgPipeline")(
+        image=photo,
+        strength=0.6,
+        prompt_embeds=text["prompt"][None],
+        negative_prompt_embeds=text["negative"][None],
+        guidance_scale=7.5,
+        num_inference_steps=STEPS,
+        generator=torch.Generator().manual_seed(9),
+        output_type="latent",
+    ).images
+    start = torch.randn(photo.shape, generator=torch.Generator().manual_seed(9))
+    found = denoise(
+        family_step("sd15"),
+        solve(checkpoint, solver, strength=0.6),
+        guidance_rows(7.5, 1.0, ("none", "text")),
+        {"text": text},
+        noises=[start],
+        source=photo,
+    )
+    assert distance(found, wanted) <= LIMIT
+
+
+def test_a_text_to_image_unet_puts_the_background_back_as_diffusers_does(
+    family_checkpoint: FamilyFolder, family_step: FamilyFolder
+) -> None:
+    folder = family_checkpoint("sd15")
+    checkpoint = read_checkpoint(folder)
+    start, photo = noise(0, 1, 4, SIDE, SIDE), noise(1, 1, 4, SIDE, SIDE)
+    mask = (noise(2, 1, 1, 2 * SIDE, 2 * SIDE) > 0).float()
+    text = {"prompt": noise(3, 16, 24), "negative": noise(4, 16, 24)}
+    wanted = open_pipeline(folder, "ddim", "StableDiffusionInpaintPipeline")(
+        image=photo,
+        mask_image=mask,
+        masked_image_latents=photo,
+        latents=start,
+        prompt_embeds=text["prompt"][None],
+        negative_prompt_embeds=text["negative"][None],
+        strength=1.0,
+        guidance_scale=7.5,
+        num_inference_steps=STEPS,
+        height=2 * SIDE,
+        width=2 * SIDE,
+        output_type="latent",
+    ).images
+    found = denoise(
+        family_step("sd15"),
+        solve(checkpoint, "ddim"),
+        guidance_rows(7.5, 1.0, ("none", "text")),
+        {"text": text},
+        noises=[start],
+        background=photo,
+        keep=1 - mask[:, :, ::2, ::2],
+    )
+    assert distance(found, wanted) <= LIMIT
