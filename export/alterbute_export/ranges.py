@@ -36,13 +36,19 @@ def find_overflow(path: Path, calls: list[Call], limit: float = FP16_LIMIT) -> d
 def _watch(model: Any) -> list[str]:
     """Make `max(abs(value))` an output for every computed float."""
     inferred = onnx.shape_inference.infer_shapes(model)
-    floats = {info.name for info in inferred.graph.value_info if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+    floats = {
+        info.name for info in inferred.graph.value_info if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    }
     watched = []
     for node in list(model.graph.node):
         for name in node.output:
             if name in floats:
                 model.graph.node.append(onnx.helper.make_node("Abs", [name], [f"{_PREFIX}abs_{name}"]))
-                model.graph.node.append(onnx.helper.make_node("ReduceMax", [f"{_PREFIX}abs_{name}"], [_PREFIX + name], keepdims=0))
-                model.graph.output.append(onnx.helper.make_tensor_value_info(_PREFIX + name, onnx.TensorProto.FLOAT, []))
+                model.graph.node.append(
+                    onnx.helper.make_node("ReduceMax", [f"{_PREFIX}abs_{name}"], [_PREFIX + name], keepdims=0)
+                )
+                model.graph.output.append(
+                    onnx.helper.make_tensor_value_info(_PREFIX + name, onnx.TensorProto.FLOAT, [])
+                )
                 watched.append(name)
     return watched

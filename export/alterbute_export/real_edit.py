@@ -60,7 +60,9 @@ def _pictures(bundle: Bundle) -> tuple[Image.Image, Image.Image]:
         return photo.convert("RGB"), mask
     side = bundle.manifest.resolution
     rise = np.linspace(0, 255, side)
-    pixels = np.stack([rise[None] + 0 * rise[:, None], rise[:, None] + 0 * rise[None], 255 - np.add.outer(rise, rise) / 2], axis=2)
+    pixels = np.stack(
+        [rise[None] + 0 * rise[:, None], rise[:, None] + 0 * rise[None], 255 - np.add.outer(rise, rise) / 2], axis=2
+    )
     object_mask = np.zeros((side, side), np.uint8)
     object_mask[side // 4 : 3 * side // 4, side // 4 : 3 * side // 4] = 255
     return Image.fromarray(pixels.astype(np.uint8)), Image.fromarray(object_mask)

@@ -20,5 +20,7 @@ def open_session(model: bytes, folder: Path) -> Any:
     files = [path for path in weight_files(folder) if path.stat().st_size]
     if files:
         contents = [path.read_bytes() for path in files]
-        options.add_external_initializers_from_files_in_memory([path.name for path in files], contents, list(map(len, contents)))
+        options.add_external_initializers_from_files_in_memory(
+            [path.name for path in files], contents, list(map(len, contents))
+        )
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -34,7 +34,9 @@ class TypedVariant:
     relative_error: float | None
 
 
-def write_variants(bundle: Bundle, folder: Path, precision: Precision, *, measure: bool = True) -> dict[str, TypedVariant]:
+def write_variants(
+    bundle: Bundle, folder: Path, precision: Precision, *, measure: bool = True
+) -> dict[str, TypedVariant]:
     """Write typed variants of a bundle's graphs into `folder`, which has the bundle's files.
 
     New weights go to `weights_<precision>.bin`, each once; weights that the bundle stores in that type are not written again.
@@ -62,7 +64,9 @@ def write_variants(bundle: Bundle, folder: Path, precision: Precision, *, measur
     return written
 
 
-def list_variants(graphs: Mapping[str, Graph], precision: Precision, written: Mapping[str, TypedVariant]) -> dict[str, Graph]:
+def list_variants(
+    graphs: Mapping[str, Graph], precision: Precision, written: Mapping[str, TypedVariant]
+) -> dict[str, Graph]:
     """The manifest's graphs with these variants among theirs, in place of earlier ones of the same precision."""
     return {name: _with_variants(graph, precision, written.get(name)) for name, graph in graphs.items()}
 
@@ -70,7 +74,9 @@ def list_variants(graphs: Mapping[str, Graph], precision: Precision, written: Ma
 def _with_variants(graph: Graph, precision: Precision, written: TypedVariant | None) -> Graph:
     if written is None:
         return graph
-    kept = [variant for variant in graph.variants if not (variant.backend in _BACKENDS and variant.precision == precision)]
+    kept = [
+        variant for variant in graph.variants if not (variant.backend in _BACKENDS and variant.precision == precision)
+    ]
     added = [
         Variant(backend=backend, file=written.file, precision=precision, relative_error=written.relative_error)
         for backend in _BACKENDS

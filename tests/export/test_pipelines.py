@@ -150,9 +150,7 @@ def _identity(folder: Path, checkpoint: Checkpoint) -> Iterator[tuple[torch.Tens
 
 
 @pytest.mark.parametrize("solver", ["ddim", "dpmpp_2m"])
-def test_inpainting_with_ip_adapter(
-    family_checkpoint: FamilyFolder, family_step: FamilyFolder, solver: str
-) -> None:
+def test_inpainting_with_ip_adapter(family_checkpoint: FamilyFolder, family_step: FamilyFolder, solver: str) -> None:
     folder = family_checkpoint("sd15-adapter")
     checkpoint = read_checkpoint(folder)
     start, masked = noise(0, 1, 4, SIDE, SIDE), noise(1, 1, 4, SIDE, SIDE)

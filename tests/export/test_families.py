@@ -1,0 +1,193 @@
+"""Every family: exported, opened and edited on a CPU; and what each shows its UNet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from alterbute import Editor
+from alterbute.bundle import read_manifest
+from alterbute_export.autoencoder import Encode
+from alterbute_export.bundle import export_bundle, load_prompt
+from alterbute_export.checkpoint import read_checkpoint
+from alterbute_export.families.grid import GridRows
+from alterbute_export.graphs.gain import NoGain
+from alterbute_export.graphs.identity import LatentIdentityGraph
+from alterbute_export.graphs.scene import SceneGraph
+from alterbute_export.maker import KINDS, make_checkpoint
+from alterbute_export.settings import build_settings, read_overrides
+from alterbute_export.tokens import read_tokenizer
+
+from tests.export.conftest import FamilyFolder
+
+COMMON = ["state", "noise", "timestep", "solver", "reinject", "background", "background_noise", "keep"]
+SDXL = ["pooled", "time_ids"]
+INPUTS = {
+    "sdxl-adapter-plus": [*COMMON, "scene", "owner", "guidance", "text", *SDXL, "identity", "identity_scale"],
+    "sd15-grid": [*COMMON, "scene", "owner", "guidance", "text", "identity"],
+    "sd15": [*COMMON, "owner", "guidance", "text"],
+}
+FAMILIES = {"sdxl-adapter-plus": "adapter", "sd15-grid": "grid", "sd15": "plain"}
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+def photo_and_mask() -> tuple[Any, Any]:
+    photo = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    mask = np.zeros((60, 80), np.uint8)
+    mask[20:40, 30:55] = 255
+    return photo, mask
+
+
+def edit(bundle: Path, **options: Any) -> tuple[Any, Any]:
+    photo, mask = photo_and_mask()
+    with Editor.open(bundle) as editor:
+        result = editor.edit(photo, mask, "red", seed=1, steps=3, **options)
+    pixels = np.asarray(result.image)
+    assert np.array_equal(pixels[result.alpha == 0], photo[result.alpha == 0])
+    assert not np.array_equal(pixels, photo)
+    return pixels, result
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_a_family_is_edited_with_what_its_step_graph_has(family_bundle: FamilyFolder, kind: str) -> None:
+    bundle = family_bundle(kind)
+    manifest = read_manifest(bundle)
+    assert manifest.family == FAMILIES[kind]
+    assert (manifest.grid is not None) == (kind == "sd15-grid")
+    names = [edge.name for edge in manifest.graphs["step"].inputs]
+    assert names == [*INPUTS[kind], "guidance_rescale", "rescale_row"]
+    pixels, _ = edit(bundle)
+    again, _ = edit(bundle)
+    assert np.array_equal(pixels, again)
+
+
+@pytest.mark.parametrize("kind", ["sdxl-adapter-plus", "sd15-grid"])
+def test_identity_guidance_changes_the_edit(family_bundle: FamilyFolder, kind: str) -> None:
+    less, _ = edit(family_bundle(kind), identity_guidance=1.0)
+    more, _ = edit(family_bundle(kind), identity_guidance=4.0)
+    assert not np.array_equal(less, more)
+
+
+def test_a_text_to_image_unet_says_that_it_starts_from_the_photo(family_bundle: FamilyFolder) -> None:
+    manifest = read_manifest(family_bundle("sd15"))
+    assert manifest.reinject and manifest.defaults.strength < 1 and manifest.scene == ()
+    assert manifest.guidance.forms == ("none", "text")
+    for kind in ("sd15-grid", "sdxl-adapter-plus"):
+        assert not read_manifest(family_bundle(kind)).reinject
+
+
+def test_guidance_scales_of_the_papers_are_the_defaults(family_checkpoint: FamilyFolder) -> None:
+    for kind, scales in (("sd15-grid", (7.5, 2.0)), ("sd15-instruct", (7.5, 1.5)), ("sd15-adapter", (7.5, 7.5))):
+        guidance = read_checkpoint(family_checkpoint(kind)).settings.guidance
+        assert (guidance.scale, guidance.identity) == scales
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "demo"])
+def test_a_tiny_checkpoint_is_exported_opened_and_edited(tmp_path: Path, kind: str) -> None:
+    """How long it takes is printed: export, then open and edit."""
+    start = time.process_time()
+    make_checkpoint(tmp_path / "checkpoint", kind)
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle")
+    exported = time.process_time()
+    edit(tmp_path / "bundle")
+    edited = time.process_time()
+    print(f"{kind}: export {exported - start:.1f} s, open and edit {edited - exported:.1f} s of processor time")
+
+
+class Recorder(torch.nn.Module):
+    """A UNet that keeps what it is shown."""
+
+    def forward(
+        self, sample: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor, **_: Any
+    ) -> tuple[torch.Tensor]:
+        self.sample = sample
+        return (sample[:, :4] * 2,)
+
+
+def test_grid_has_the_clean_reference_on_the_right_and_scene_on_the_left_alone() -> None:
+    recorder = Recorder()
+    latent, reference, scene = torch.randn(2, 4, 3, 5), torch.randn(2, 4, 3, 5), torch.randn(2, 5, 3, 5)
+    row = {"text": torch.zeros(2, 1, 1), "scene": scene, "identity": reference}
+    out = GridRows(recorder, NoGain())(latent, torch.zeros(2), row)
+    left, right = recorder.sample[..., :5], recorder.sample[..., 5:]
+    assert torch.equal(left, torch.cat([latent, scene], dim=1))
+    assert torch.equal(right, torch.cat([reference, torch.zeros_like(scene)], dim=1))
+    assert torch.equal(out, 2 * latent)
+
+
+def test_grid_rules_choose_mask_canvas_and_null_identity(family_checkpoint: FamilyFolder) -> None:
+    checkpoint = read_checkpoint(family_checkpoint("sd15-grid"))
+    vae = checkpoint.load("vae")
+    reference = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
+    nothing = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    canvas, null = LatentIdentityGraph(vae, 32, 0.5, "encoded")(reference, nothing)
+    assert torch.equal(canvas, Encode(vae)(torch.full((1, 3, 32, 32), 0.5))) and torch.equal(canvas, null)
+    _, zeros = LatentIdentityGraph(vae, 32, 0.5, "zeros")(reference, nothing)
+    assert not zeros.any()
+    mask = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    mask[:, :8] = 255
+    document = {"grid": {"mask": "background"}, "family": "grid", "resolution": 32}
+    inverted = build_settings(inferred(checkpoint), document)
+    first = SceneGraph(vae, checkpoint.settings, 2)(reference, mask)[0]
+    second = SceneGraph(vae, inverted, 2)(reference, mask)[0]
+    assert torch.equal(first[:, 0], 1 - second[:, 0]) and torch.equal(first[:, 1:], second[:, 1:])
+
+
+def inferred(checkpoint: Any) -> dict[str, Any]:
+    from alterbute_export.infer import infer_settings
+
+    configs = checkpoint.configs
+    return infer_settings(
+        checkpoint.path,
+        index=checkpoint.index,
+        unet=configs["unet"],
+        vae=configs["vae"],
+        image_encoder=None,
+        scheduler=checkpoint.scheduler,
+        adapter=None,
+        overrides=read_overrides(checkpoint.path),
+    )
+
+
+def test_instruct_sees_the_photo_on_the_encoders_own_scale(family_checkpoint: FamilyFolder) -> None:
+    checkpoint = read_checkpoint(family_checkpoint("sd15-instruct"))
+    vae = checkpoint.load("vae")
+    photo = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
+    scene, background, _ = SceneGraph(vae, checkpoint.settings, 2)(
+        photo, torch.full((1, 32, 32), 255, dtype=torch.uint8)
+    )
+    wanted = vae.encode(photo.permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist.mode()
+    assert torch.allclose(scene, wanted, atol=1e-6)
+    assert torch.allclose(background, wanted * 0.18215, atol=1e-6)
+
+
+@pytest.mark.parametrize("prompt", ["a red blue", ""])
+def test_sdxl_prompts_read_as_with_diffusers(family_checkpoint: FamilyFolder, prompt: str) -> None:
+    from diffusers import StableDiffusionXLInpaintPipeline
+
+    folder = family_checkpoint("sdxl-adapter-plus")
+    checkpoint, tokenizer = read_checkpoint(folder), read_tokenizer(folder)
+    pipeline = StableDiffusionXLInpaintPipeline.from_pretrained(
+        folder, torch_dtype=torch.float32, local_files_only=True
+    )
+    inner = tokenizer.backend.encode(prompt, add_special_tokens=False).ids
+    ids = [tokenizer.start_id, *inner, tokenizer.end_id]
+    ids += [tokenizer.pad_id] * (16 - len(ids))
+    text, pooled = load_prompt(checkpoint, tokenizer).graph(torch.tensor([ids]))
+    if prompt:
+        theirs, _, theirs_pooled, _ = pipeline.encode_prompt(prompt, device="cpu", do_classifier_free_guidance=False)
+    else:
+        # No negative prompt at all is what `force_zeros_for_empty_prompt` is about there.
+        _, theirs, _, theirs_pooled = pipeline.encode_prompt("red", device="cpu", do_classifier_free_guidance=True)
+    assert torch.allclose(text, theirs, atol=1e-6) and torch.allclose(pooled, theirs_pooled, atol=1e-6)

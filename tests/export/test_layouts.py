@@ -1,0 +1,249 @@
+"""Published layouts are read without `alterbute.json`; what does not fit is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from alterbute_export.bundle import load_models
+from alterbute_export.checkpoint import hash_weights, read_checkpoint
+from alterbute_export.errors import CheckpointError
+from alterbute_export.extras import Extras, read_extras
+from alterbute_export.families import build_family
+from alterbute_export.maker import KINDS, SIZES, make_checkpoint, sample_shape
+from safetensors.torch import load_file, save_file
+
+from tests.export.conftest import FamilyFolder
+
+EXPECTED = {
+    "sd15": ("plain", ()),
+    "sd15-inpaint": ("plain", ("mask", "masked_photo")),
+    "sd15-adapter": ("adapter", ("mask", "masked_photo")),
+    "sd15-adapter-plus": ("adapter", ("mask", "masked_photo")),
+    "sd15-instruct": ("instruct", ("photo",)),
+    "sd21-adapter": ("adapter", ("mask", "masked_photo")),
+    "sdxl": ("plain", ()),
+    "sdxl-inpaint": ("plain", ("mask", "masked_photo")),
+    "sdxl-adapter": ("adapter", ("mask", "masked_photo")),
+    "sdxl-adapter-vit-h": ("adapter", ("mask", "masked_photo")),
+    "sdxl-adapter-plus": ("adapter", ("mask", "masked_photo")),
+    "sdxl-instruct": ("instruct", ("photo",)),
+    "sd15-grid": ("grid", ("mask", "masked_photo")),
+    "sdxl-grid": ("grid", ("mask", "masked_photo")),
+}
+
+
+@pytest.mark.parametrize("kind", EXPECTED)
+def test_family_and_scene_are_read_from_the_layout(family_checkpoint: FamilyFolder, kind: str) -> None:
+    folder = family_checkpoint(kind)
+    assert (folder / "alterbute.json").exists() == kind.endswith("grid")
+    checkpoint = read_checkpoint(folder)
+    settings = checkpoint.settings
+    assert (settings.family, settings.scene) == EXPECTED[kind]
+    assert settings.latent_mask == "nearest" and settings.resolution == 32
+    assert settings.reinject == (not settings.scene) == (settings.defaults.strength < 1)
+    width = 64.0 if kind == "sdxl-grid" else 32.0
+    assert settings.time_ids == ((32.0, width, 0.0, 0.0, 32.0, width) if kind.startswith("sdxl") else None)
+    models = load_models(checkpoint)
+    step = build_family(checkpoint, models).step
+    names = {edge.name for edge in step.inputs}
+    assert ("source_on" in names) == (settings.family == "instruct")
+    assert ("pooled" in names) == kind.startswith("sdxl") == bool(models.text.pooled)
+
+
+def test_every_kind_is_expected_here() -> None:
+    assert {*EXPECTED, "demo"} == set(KINDS)
+
+
+def test_published_sizes_are_those_of_the_published_models() -> None:
+    from alterbute_export.maker.write import _build_hollow
+
+    millions = {
+        ("sd15-inpaint", "unet"): 859.5,
+        ("sdxl", "unet"): 2567.5,
+        ("sd15", "vae"): 83.7,
+        ("sd15", "text_encoder"): 123.1,
+        ("sdxl", "text_encoder_2"): 694.7,
+        ("sd15-adapter", "image_encoder"): 632.1,
+        ("sdxl-adapter", "image_encoder"): 1844.9,
+    }
+    for (kind, part), count in millions.items():
+        config = dict(sample_shape(kind, "published").parts[part])
+        model = _build_hollow(part, config | ({"vocab_size": 49408} if "vocab_size" in config else {}))
+        found = sum(parameter.numel() for parameter in model.parameters())
+        assert round(found / 1e6, 1) == count, (kind, part)
+    assert SIZES == ("tiny", "published")
+
+
+@pytest.mark.parametrize(
+    "options", [{"variant": "fp16"}, {"shard_bytes": 20_000}, {"variant": "fp16", "shard_bytes": 20_000}]
+)
+def test_variants_and_shards_hold_the_same_weights(
+    family_checkpoint: FamilyFolder, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    plain = read_checkpoint(family_checkpoint("sd15-adapter"))
+    other = read_checkpoint(make_checkpoint(tmp_path / "other", "sd15-adapter", **options))
+    assert (len(other.parts["unet"].files) > 1) == ("shard_bytes" in options)
+    for part in plain.parts:
+        theirs = other.load(part).state_dict()
+        assert all(torch.equal(value, theirs[name]) for name, value in plain.load(part).state_dict().items())
+
+
+def test_plain_files_go_before_the_fp16_variant(family_checkpoint: FamilyFolder, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(family_checkpoint("sd15"), tmp_path / "both"))
+    make_checkpoint(tmp_path / "half", "sd15", seed=1, variant="fp16")
+    name = "diffusion_pytorch_model.fp16.safetensors"
+    shutil.copy(tmp_path / "half" / "unet" / name, folder / "unet" / name)
+    assert [path.name for path in read_checkpoint(folder).parts["unet"].files] == [
+        "diffusion_pytorch_model.safetensors"
+    ]
+
+
+def test_adapter_and_encoder_may_lie_outside_the_folder(family_checkpoint: FamilyFolder, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(family_checkpoint("sd15-adapter"), tmp_path / "checkpoint"))
+    for name in ("image_encoder", "ip-adapter_sd15.safetensors"):
+        shutil.move(folder / name, tmp_path / name)
+    assert read_checkpoint(folder).settings.family == "plain"
+    extras = read_extras(adapter=tmp_path / "ip-adapter_sd15.safetensors", image_encoder=tmp_path / "image_encoder")
+    checkpoint = read_checkpoint(folder, extras=extras)
+    assert checkpoint.settings.family == "adapter"
+    build_family(checkpoint, load_models(checkpoint))
+    assert all(not Path(name).is_absolute() for name in hash_weights(checkpoint))
+
+
+def test_settings_overrule_the_layout_key_by_key(family_checkpoint: FamilyFolder, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(family_checkpoint("sd15-adapter"), tmp_path / "checkpoint"))
+    settings = {"name": "mine", "mask": {"dilate": 7}, "guidance": {"scale": 3.0}, "attributes": {"color": ["red"]}}
+    (folder / "alterbute.json").write_text(json.dumps(settings))
+    read = read_checkpoint(folder).settings
+    assert (read.name, read.mask.dilate, read.mask.margin, read.guidance.scale) == ("mine", 7, 2.0, 3.0)
+    assert read.guidance.identity == 1.0
+    assert read.attributes == {"color": ("red",)}
+
+
+def test_a_missing_prediction_type_is_epsilon(family_checkpoint: FamilyFolder) -> None:
+    checkpoint = read_checkpoint(family_checkpoint("sd15"))
+    assert "prediction_type" not in checkpoint.scheduler
+
+
+Damage = Callable[[Path], None]
+
+
+def edit(name: str, **values: Any) -> Damage:
+    def damage(folder: Path) -> None:
+        path = folder / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+    return damage
+
+
+def swap_encoder(folder: Path) -> None:
+    """What happens when a `vit-h` adapter meets the encoder of the other SDXL adapters, and the other way round."""
+    shutil.rmtree(folder / "image_encoder")
+    make_checkpoint(folder / "other", "sdxl-adapter-vit-h")
+    shutil.move(folder / "other" / "image_encoder", folder / "image_encoder")
+    shutil.rmtree(folder / "other")
+
+
+def as_pickle(part: str, name: str) -> Damage:
+    return lambda folder: (folder / part / f"{name}.safetensors").rename(folder / part / "pytorch_model.bin") and None
+
+
+def shard(folder: Path) -> None:
+    index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    index.write_text(
+        json.dumps({"weight_map": {"conv_in.weight": "diffusion_pytorch_model-00001-of-00002.safetensors"}})
+    )
+
+
+def full_adapter(folder: Path) -> None:
+    path = folder / "ip-adapter_sdxl.safetensors"
+    tensors = {name: value for name, value in load_file(path).items() if not name.startswith("image_proj.")}
+    save_file(tensors | {"image_proj.proj.0.weight": torch.ones(4, 4)}, path)
+
+
+UNET, INDEX, SCHEDULER = "unet/config.json", "model_index.json", "scheduler/scheduler_config.json"
+DAMAGES: dict[str, tuple[Damage, str]] = {
+    "pipeline": (edit(INDEX, _class_name="FluxPipeline"), "`_class_name` is 'FluxPipeline'"),
+    "channels": (edit(UNET, in_channels=5), "`in_channels` is 5; expected 4 or 9"),
+    "channels of another pipeline": (
+        edit(INDEX, _class_name="StableDiffusionXLPipeline"),
+        "`in_channels` is 9; expected 4",
+    ),
+    "sample size": (edit(UNET, sample_size=None), "`sample_size` is None"),
+    "class embedding": (edit(UNET, class_embed_type="timestep"), "`class_embed_type` is 'timestep'"),
+    "guidance embedding": (edit(UNET, time_cond_proj_dim=256), "`time_cond_proj_dim` is 256"),
+    "refiner": (edit(UNET, projection_class_embeddings_input_dim=56), "is 56; expected 64"),
+    "one text encoder": (edit(INDEX, text_encoder_2=[None, None]), "`addition_embed_type` is 'text_time'"),
+    "scheduler option": (edit(SCHEDULER, thresholding=True), "thresholding = True"),
+    "scheduler key": (edit(SCHEDULER, warp=3), "warp = 3"),
+    "another image encoder": (swap_encoder, "does not fit the image encoder: it takes 40 numbers"),
+    "no image encoder": (lambda folder: shutil.rmtree(folder / "image_encoder"), "no image_encoder/config.json"),
+    "a full adapter": (full_adapter, "image_proj.proj.0.weight"),
+    "two adapters": (
+        lambda folder: shutil.copy(folder / "ip-adapter_sdxl.safetensors", folder / "ip-adapter.safetensors") and None,
+        "several adapters",
+    ),
+    "pickled vae": (as_pickle("vae", "diffusion_pytorch_model"), "from diffusers import AutoencoderKL as M"),
+    "pickled text encoder": (as_pickle("text_encoder_2", "model"), "import CLIPTextModelWithProjection as M"),
+    "a lost shard": (shard, "has no diffusion_pytorch_model-00001-of-00002.safetensors"),
+    "latent statistics": (edit("vae/config.json", latents_mean=[0.0] * 4), "latents_mean"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damage_to_a_published_layout_is_named(family_checkpoint: FamilyFolder, tmp_path: Path, name: str) -> None:
+    damage, words = DAMAGES[name]
+    folder = Path(shutil.copytree(family_checkpoint("sdxl-adapter"), tmp_path / "checkpoint"))
+    damage(folder)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint = read_checkpoint(folder)
+        build_family(checkpoint, load_models(checkpoint))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_vit_h_and_bigg_mix_up_is_named_at_published_widths(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from alterbute_export.adapter_file import check_adapter, read_adapter
+
+    save_file(
+        {"image_proj.proj.weight": torch.zeros(4 * 8, 1024), "image_proj.norm.weight": torch.zeros(8)},
+        tmp_path / "ip-adapter_sdxl_vit-h.safetensors",
+    )
+    encoder = SimpleNamespace(config=SimpleNamespace(projection_dim=1280, hidden_size=1664))
+    with pytest.raises(CheckpointError, match=r"1024.*ViT-H/14.*1280.*ViT-bigG/14.*--image-encoder DIR"):
+        check_adapter(read_adapter(tmp_path / "ip-adapter_sdxl_vit-h.safetensors"), None, encoder, 4)
+
+
+def test_one_file_is_refused_with_the_command_that_converts_it(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"is one file.*from_single_file"):
+        read_checkpoint(tmp_path / "model.safetensors")
+
+
+def test_an_adapter_for_a_family_without_one_is_refused(family_checkpoint: FamilyFolder) -> None:
+    adapter = family_checkpoint("sd15-adapter") / "ip-adapter_sd15.safetensors"
+    extras = Extras(adapter=adapter, image_encoder=family_checkpoint("sd15-adapter") / "image_encoder")
+    with pytest.raises(CheckpointError, match="the checkpoint's family is instruct"):
+        read_checkpoint(family_checkpoint("sd15-instruct"), extras=extras)
+
+
+def test_two_tokenizers_of_different_vocabularies_are_refused(family_checkpoint: FamilyFolder, tmp_path: Path) -> None:
+    from alterbute_export.bundle import load_prompt
+    from alterbute_export.tokens import read_tokenizer
+
+    folder = Path(shutil.copytree(family_checkpoint("sdxl"), tmp_path / "checkpoint"))
+    path = folder / "tokenizer_2" / "vocab.json"
+    words = json.loads(path.read_text())
+    words["a"], words["b"] = words["b"], words["a"]
+    path.write_text(json.dumps(words))
+    with pytest.raises(CheckpointError, match="different vocabularies"):
+        load_prompt(read_checkpoint(folder), read_tokenizer(folder))
