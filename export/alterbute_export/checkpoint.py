@@ -97,6 +97,12 @@ def read_checkpoint(path: str | Path, storage: Storage = "auto", extras: Extras 
     parts = {name: find_part(folder / name, name) for name in names}
     if adapter is not None:
         parts["image_encoder"] = _find_image_encoder(folder, extras, adapter)
+    elif extras.image_encoder is not None:
+        raise CheckpointError(
+            f"--image-encoder {extras.image_encoder.name} was given, and there is no adapter",
+            "an adapter with it",
+            "give --adapter FILE, too",
+        )
     configs = {name: read_json(part.folder / "config.json", part.config_name) for name, part in parts.items()}
     scheduler = _read_scheduler(folder)
     inferred = infer_settings(

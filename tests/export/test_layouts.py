@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,27 @@ def test_variants_and_shards_hold_the_same_weights(
     for part in plain.parts:
         theirs = other.load(part).state_dict()
         assert all(torch.equal(value, theirs[name]) for name, value in plain.load(part).state_dict().items())
+
+
+def test_keys_of_older_files_are_read(tmp_path: Path) -> None:
+    shape = sample_shape("sd15")
+    parts = {**shape.parts, "vae": {**shape.parts["vae"], "mid_block_add_attention": True}}
+    folder = make_checkpoint(tmp_path / "checkpoint", replace(shape, parts=parts))
+    wanted = {part: read_checkpoint(folder).load(part).state_dict() for part in ("vae", "text_encoder")}
+    path = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    older = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    tensors = load_file(path)
+    for new, old in older.items():
+        tensors = {name.replace(f".{new}.", f".{old}."): value for name, value in tensors.items()}
+    assert "decoder.mid_block.attentions.0.query.weight" in tensors
+    save_file(tensors, path, metadata={"format": "pt"})
+    path = folder / "text_encoder" / "model.safetensors"
+    tensors = load_file(path)
+    assert all(name.startswith("text_model.") for name in tensors)
+    save_file(tensors | {"text_model.embeddings.position_ids": torch.arange(16)[None]}, path, metadata={"format": "pt"})
+    for part, weights in wanted.items():
+        found = read_checkpoint(folder).load(part).state_dict()
+        assert all(torch.equal(value, found[name]) for name, value in weights.items())
 
 
 def test_plain_files_go_before_the_fp16_variant(family_checkpoint: FamilyFolder, tmp_path: Path) -> None:

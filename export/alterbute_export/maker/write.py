@@ -64,7 +64,7 @@ def make_checkpoint(
         unet = model if name == "unet" else unet
         (folder / name).mkdir(exist_ok=True)
         _write_config(folder / name, model)
-        tensors = _draw_all({key: tuple(value.shape) for key, value in model.state_dict().items()}, generator, dtype)
+        tensors = _draw_all(_published_shapes(name, model), generator, dtype)
         write_weights(folder / name, STEMS[name], tensors, shard_bytes=shard_bytes, variant=variant)
         index[name] = [_LIBRARIES.get(name, "transformers"), type(model).__name__]
         if name.startswith("text_encoder"):
@@ -194,6 +194,14 @@ def _build_hollow(name: str, config: Mapping[str, Any]) -> Any:
         if name in _CONFIG_KINDS:
             return kind(getattr(transformers, _CONFIG_KINDS[name])(**config))
         return kind.from_config({key: value for key, value in config.items() if key != "_class_name"})
+
+
+def _published_shapes(name: str, model: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes by key. Files of the first text encoder have a prefix that transformers 5 no longer has."""
+    prefix = "text_model." if name == "text_encoder" else ""
+    return {
+        key if key.startswith(prefix) else prefix + key: tuple(value.shape) for key, value in model.state_dict().items()
+    }
 
 
 def _write_config(folder: Path, model: Any) -> None:
