@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ import onnxruntime
 import pytest
 from alterbute.bundle import WEIGHTS_FILE, Manifest, read_manifest
 
-from tests.conftest import _fingerprint as fingerprint
+from tests.conftest import kept_folder
 from tests.support.checkpoints import make_checkpoint
+from tests.support.kept import keep
 
 FamilyFolder = Callable[[str], Path]
 
@@ -25,14 +25,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def family_cache(request: pytest.FixtureRequest) -> Path:
     """What was exported of the families with the same sources; a change of any makes all anew."""
-    assert request.config.cache is not None
-    cache = request.config.cache.mkdir("alterbute-families")
-    for outdated in cache.iterdir():
-        if outdated.name != fingerprint():
-            shutil.rmtree(outdated)
-    folder = cache / fingerprint()
-    folder.mkdir(exist_ok=True)
-    return folder
+    return kept_folder(request, "families")
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +33,7 @@ def family_checkpoint(family_cache: Path) -> FamilyFolder:
     """The tiny checkpoint of a kind, as of `alterbute_export.maker`."""
 
     def make(kind: str) -> Path:
-        folder = family_cache / "checkpoints" / kind
-        return folder if (folder / "model_index.json").is_file() else make_checkpoint(folder, kind)
+        return keep(family_cache / "checkpoints" / kind, "model_index.json", lambda folder: make_checkpoint(folder, kind))
 
     return make
 
@@ -53,10 +45,8 @@ def family_bundle(family_cache: Path, family_checkpoint: FamilyFolder) -> Family
     def make(kind: str) -> Path:
         from alterbute_export.bundle import export_bundle
 
-        folder = family_cache / "bundles" / kind
-        if not (folder / "manifest.json").is_file():
-            export_bundle(family_checkpoint(kind), folder)
-        return folder
+        source = family_checkpoint(kind)
+        return keep(family_cache / "bundles" / kind, "manifest.json", lambda folder: export_bundle(source, folder))
 
     return make
 
@@ -72,14 +62,17 @@ def family_step(family_cache: Path, family_checkpoint: FamilyFolder) -> FamilyFo
         from alterbute_export.onnx_file import write_graph
         from alterbute_export.weights import WeightStore
 
-        whole, folder = family_cache / "bundles" / kind, family_cache / "steps" / kind
+        whole = family_cache / "bundles" / kind
         if (whole / "manifest.json").is_file():
             return whole
-        if not (folder / "step.onnx").is_file():
-            folder.mkdir(parents=True)
-            read = read_checkpoint(family_checkpoint(kind))
+        source = family_checkpoint(kind)
+
+        def write(folder: Path) -> None:
+            folder.mkdir()
+            read = read_checkpoint(source)
             write_graph(build_family(read, load_models(read)).step, WeightStore(folder, half=True))
-        return folder
+
+        return keep(family_cache / "steps" / kind, "step.onnx", write)
 
     return make
 
