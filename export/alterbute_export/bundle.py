@@ -69,7 +69,7 @@ def export_bundle(
     tell("load", 0, 1)
     tokenizer = read_tokenizer(checkpoint.path)
     models = load_models(checkpoint)
-    lessons = _read_lessons(checkpoint, tokenizer)
+    lessons = learn_words(checkpoint, tokenizer)
     prompt = load_prompt(checkpoint, tokenizer, lessons)
     family = build_family(checkpoint, models)
     specs = _collect_specs(checkpoint, models, prompt, family)
@@ -154,7 +154,7 @@ def load_prompt(checkpoint: Checkpoint, tokenizer: Tokenizer, lessons: Sequence[
     )
 
 
-def _read_lessons(checkpoint: Checkpoint, tokenizer: Tokenizer) -> tuple[Lesson, ...]:
+def learn_words(checkpoint: Checkpoint, tokenizer: Tokenizer) -> tuple[Lesson, ...]:
     """Words of the embedding files, added to the tokenizer."""
     widths = {
         part: int(config.get("hidden_size", 512))

@@ -62,7 +62,7 @@ def test_every_kind_is_expected_here() -> None:
 
 
 def test_published_sizes_are_those_of_the_published_models() -> None:
-    from alterbute_export.maker.write import _build_hollow
+    from alterbute_export.maker.write import build_hollow
 
     millions = {
         ("sd15-inpaint", "unet"): 859.5,
@@ -75,7 +75,7 @@ def test_published_sizes_are_those_of_the_published_models() -> None:
     }
     for (kind, part), count in millions.items():
         config = dict(sample_shape(kind, "published").parts[part])
-        model = _build_hollow(part, config | ({"vocab_size": 49408} if "vocab_size" in config else {}))
+        model = build_hollow(part, config | ({"vocab_size": 49408} if "vocab_size" in config else {}))
         found = sum(parameter.numel() for parameter in model.parameters())
         assert round(found / 1e6, 1) == count, (kind, part)
     assert SIZES == ("tiny", "published")

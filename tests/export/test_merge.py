@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from alterbute_export.bundle import _read_lessons, load_prompt
+from alterbute_export.bundle import learn_words, load_prompt
 from alterbute_export.checkpoint import read_checkpoint
 from alterbute_export.errors import CheckpointError
 from alterbute_export.extras import read_extras
@@ -170,7 +170,7 @@ def test_a_weight_that_is_no_number_is_named(tmp_path: Path) -> None:
 def taught(folder: Path, files: list[str]) -> tuple[Any, Any, Any]:
     checkpoint = read_checkpoint(folder, "fp32", read_extras(embeddings=files))
     tokenizer = read_tokenizer(folder)
-    lessons = _read_lessons(checkpoint, tokenizer)
+    lessons = learn_words(checkpoint, tokenizer)
     return tokenizer, load_prompt(checkpoint, tokenizer, lessons).graph, describe_merged((), lessons)
 
 

@@ -97,6 +97,12 @@ TEXTS: Final[dict[tuple[str, str], tuple[Config, ...]]] = {
     ("sdxl", "tiny"): (text_config(24, 2, 4, "quick_gelu", 24), text_config(16, 2, 4, "gelu", 16)),
 }
 
+PADS: Final[dict[str, tuple[str, ...]]] = {
+    "sd15": ("<|endoftext|>",),
+    "sd21": ("!",),
+    "sdxl": ("<|endoftext|>", "!"),
+}
+
 IMAGES: Final[dict[tuple[str, str], Config]] = {
     ("vit-h", "published"): {
         "hidden_size": 1280,

@@ -79,6 +79,7 @@ def demo_shape(size: str) -> Config:
         },
         "tokens": tokens,
         "entries": 0,
+        "pads": (),
         "settings": {
             "schema_version": 1,
             "name": f"{size}-demo",

@@ -24,6 +24,8 @@ class Shape:
         scheduler: The scheduler's config.
         tokens: The text encoders' window.
         entries: Size of the tokenizer's vocabulary; 0 for the smallest.
+        pads: The word that fills a prompt, by tokenizer, for the published `vocab.json` and `merges.txt`; empty for one
+            `tokenizer.json`.
         settings: Content of alterbute.json, or None for a checkpoint that does without.
     """
 
@@ -34,6 +36,7 @@ class Shape:
     scheduler: Config
     tokens: int
     entries: int
+    pads: tuple[str, ...]
     settings: Config | None
 
 
@@ -116,6 +119,7 @@ def sample_shape(kind: str, size: str = "tiny") -> Shape:
         scheduler=configs.SCHEDULERS[chosen.architecture],
         tokens=window["max_position_embeddings"],
         entries=0 if is_tiny else 49408,
+        pads=configs.PADS[chosen.architecture],
         # No grid checkpoint is published, so that nothing in the layout could tell one.
         settings={"family": "grid", "resolution": 32 if is_tiny else 512} if chosen.is_grid else None,
     )

@@ -22,7 +22,7 @@ def make_tokenizer(tokens: int, *, entries: int = 0) -> Any:
     return CLIPTokenizer(vocab=_vocabulary(entries), merges=list(_MERGES), model_max_length=tokens)
 
 
-def write_tokenizer_files(folder: Path, tokens: int, *, entries: int = 0, pad: str = _END) -> int:
+def write_tokenizer_files(folder: Path, tokens: int, *, entries: int, pad: str) -> int:
     """Write `vocab.json`, `merges.txt` and their configs, as published; returns how many ids there are.
 
     Args:

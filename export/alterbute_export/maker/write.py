@@ -60,7 +60,7 @@ def make_checkpoint(
     unet: Any = None
     for name, config in chosen.parts.items():
         config = {**config, **({"vocab_size": vocabulary} if "vocab_size" in config else {})}
-        model = _build_hollow(name, config)
+        model = build_hollow(name, config)
         unet = model if name == "unet" else unet
         (folder / name).mkdir(exist_ok=True)
         _write_config(folder / name, model)
@@ -172,20 +172,20 @@ def _resampler_shapes(dim: int, width: int) -> dict[str, tuple[int, ...]]:
 
 
 def _write_tokenizers(folder: Path, shape: Shape) -> int:
-    if shape.settings is not None and "vae" in shape.parts and "_class_name" in shape.parts["vae"]:
+    """Write a tokenizer for each text encoder; returns how many ids they have."""
+    if not shape.pads:
         tokenizer = make_tokenizer(shape.tokens, entries=shape.entries)
         tokenizer.save_pretrained(folder / "tokenizer")
         return len(tokenizer)
-    is_sd21 = shape.scheduler.get("prediction_type") == "v_prediction"
-    count = write_tokenizer_files(
-        folder / "tokenizer", shape.tokens, entries=shape.entries, **({"pad": "!"} if is_sd21 else {})
-    )
-    if "text_encoder_2" in shape.parts:
-        write_tokenizer_files(folder / "tokenizer_2", shape.tokens, entries=shape.entries, pad="!")
-    return count
+    names = ("tokenizer", "tokenizer_2")
+    counts = [
+        write_tokenizer_files(folder / name, shape.tokens, entries=shape.entries, pad=pad)
+        for name, pad in zip(names, shape.pads, strict=False)
+    ]
+    return counts[0]
 
 
-def _build_hollow(name: str, config: Mapping[str, Any]) -> Any:
+def build_hollow(name: str, config: Mapping[str, Any]) -> Any:
     """The model of a config with shapes and no weights."""
     import transformers
 

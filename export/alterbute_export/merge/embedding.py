@@ -84,7 +84,8 @@ def teach_tokenizer(tokenizer: Tokenizer, lessons: Sequence[Lesson]) -> tuple[Le
     """
     from tokenizers import AddedToken, normalizers
 
-    backend, piece, taught, replacements = tokenizer.backend, _FIRST_PIECE, [], []
+    backend, piece, taught = tokenizer.backend, _FIRST_PIECE, []
+    replacements: list[tuple[str, str]] = []
     for lesson in lessons:
         count = len(next(iter(lesson.vectors.values())))
         if not lesson.token.strip() or backend.token_to_id(lesson.token) is not None:
@@ -96,7 +97,7 @@ def teach_tokenizer(tokenizer: Tokenizer, lessons: Sequence[Lesson]) -> tuple[Le
         entries = [lesson.token]
         if count > 1:
             entries = [chr(piece + index) for index in range(count)]
-            replacements.append(normalizers.Replace(lesson.token, "".join(entries)))
+            replacements.append((lesson.token, "".join(entries)))
             piece += count
         backend.add_tokens([AddedToken(entry, normalized=count > 1, special=False) for entry in entries])
         taught.append(
@@ -108,7 +109,10 @@ def teach_tokenizer(tokenizer: Tokenizer, lessons: Sequence[Lesson]) -> tuple[Le
             )
         )
     if replacements:
-        backend.normalizer = normalizers.Sequence([*replacements, backend.normalizer])
+        # The longest first: a word may begin another.
+        replacements.sort(key=lambda pair: -len(pair[0]))
+        words = [normalizers.Replace(word, pieces) for word, pieces in replacements]
+        backend.normalizer = normalizers.Sequence([*words, *backend.normalizer])
     return tuple(taught)
 
 
