@@ -97,7 +97,7 @@ def write_weights(
 
     def flush() -> None:
         if pending:
-            path = folder / f"{stem}{dot}-{len(shards) + 1:05d}-of-?????.safetensors"
+            path = folder / f"{stem}{dot}-{len(shards) + 1:05d}-of-unknown.safetensors"
             save_file(pending, str(path), metadata={"format": "pt"})
             shards.append(list(pending))
             pending.clear()
@@ -117,7 +117,7 @@ def write_weights(
             if len(shards) > 1
             else f"{stem}{dot}.safetensors"
         )
-        (folder / f"{stem}{dot}-{number:05d}-of-?????.safetensors").rename(folder / place)
+        (folder / f"{stem}{dot}-{number:05d}-of-unknown.safetensors").rename(folder / place)
         where |= dict.fromkeys(names, place)
     if len(shards) > 1:
         write_json(
