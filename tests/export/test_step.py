@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,8 @@ def test_identity_attention_equals_diffusers_ip_adapter(checkpoint: Path) -> Non
         mine = ours(latent, 500.0, text, added_cond_kwargs={"image_embeds": (tokens, scale)}).sample
         wanted = theirs(latent, 500.0, text, added_cond_kwargs={"image_embeds": [embedding[:, None]]}).sample
     assert torch.allclose(mine, wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_the_measured_demo_step_is_the_unet_but_for_3_percent() -> None:
+    figures = json.loads((Path(__file__).parents[2] / "benchmarks" / "results" / "step_share.json").read_text())
+    assert max(launch["share_outside"] for launch in figures["launches"]) <= 0.03
