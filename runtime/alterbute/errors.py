@@ -61,3 +61,32 @@ class DeviceError(EngineError):
 
 class Cancelled(AlterbuteError):
     """The caller's `cancel` said stop; nothing was written."""
+
+
+class DeviceError(EngineError):
+    """A device failed while it ran an engine.
+
+    Args:
+        is_fatal: Whether every later launch on it will fail, too, until the process starts anew.
+    """
+
+    def __init__(self, seen: str, expected: str, fix: str, *, is_fatal: bool) -> None:
+        super().__init__(seen, expected, fix)
+        self.is_fatal = is_fatal
+
+
+class OverloadedError(AlterbuteError):
+    """There is no room for the request now.
+
+    Args:
+        retry_after_s: When there may be.
+        code: A stable word for machines (`queue_full`, `draining`, `deadline_unreachable`...).
+    """
+
+    def __init__(self, seen: str, expected: str, fix: str, *, retry_after_s: float, code: str) -> None:
+        super().__init__(seen, expected, fix)
+        self.retry_after_s, self.code = retry_after_s, code
+
+
+class DeadlineExceeded(AlterbuteError):
+    """The request's own time ran out; nothing was returned."""

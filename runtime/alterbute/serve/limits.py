@@ -1,0 +1,121 @@
+"""What keeps one client, or all of them together, from taking more than there is: memory and rate."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+from typing import Final
+
+from alterbute.errors import OverloadedError
+
+_KEPT_BUCKETS: Final = 10_000
+
+
+class MemoryBudget:
+    """Bytes that all requests together may hold; taken before they are spent, from any thread."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._free = self._size = size_bytes
+        self._lock = Lock()
+
+    @property
+    def used_bytes(self) -> int:
+        """What is taken now."""
+        return self._size - self._free
+
+    def open(self) -> Reservation:
+        """A request's account, empty."""
+        return Reservation(self)
+
+    def _take(self, size_bytes: int) -> bool:
+        with self._lock:
+            if size_bytes > self._free:
+                return False
+            self._free -= size_bytes
+            return True
+
+    def _give(self, size_bytes: int) -> None:
+        with self._lock:
+            self._free += size_bytes
+
+
+class Reservation:
+    """What one request has taken of the budget; `release` gives all of it back, once."""
+
+    def __init__(self, budget: MemoryBudget) -> None:
+        self._budget, self._taken = budget, 0
+
+    def take(self, size_bytes: int) -> None:
+        """Take so many bytes more.
+
+        Raises:
+            OverloadedError: there are not that many.
+        """
+        if not self._budget._take(size_bytes):
+            raise OverloadedError(
+                "the server's memory for pictures is taken",
+                "room for this request",
+                "try again",
+                retry_after_s=1,
+                code="memory",
+            )
+        self._taken += size_bytes
+
+    def release(self) -> None:
+        """Give everything back."""
+        taken, self._taken = self._taken, 0
+        self._budget._give(taken)
+
+
+@dataclass(slots=True)
+class _Bucket:
+    level: float
+    at_s: float
+
+
+class RateLimit:
+    """A token bucket per key, in megapixel-steps: n = 10 costs ten times n = 1.
+
+    Args:
+        rate: What flows in per second; 0 turns the limit off.
+        burst: What a bucket holds.
+        clock: Seconds.
+    """
+
+    def __init__(self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate, self._burst, self._clock = rate, burst, clock
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._lock = Lock()
+
+    def take(self, key: str, cost: float) -> None:
+        """Pay for a request.
+
+        Raises:
+            OverloadedError: the bucket does not hold that much now.
+        """
+        if self._rate <= 0:
+            return
+        with self._lock:
+            now = self._clock()
+            bucket = self._buckets.pop(key, None) or _Bucket(self._burst, now)
+            bucket.level = min(self._burst, bucket.level + (now - bucket.at_s) * self._rate)
+            bucket.at_s = now
+            self._buckets[key] = bucket
+            while len(self._buckets) > _KEPT_BUCKETS:
+                self._buckets.popitem(last=False)
+            # A request larger than the bucket waits until it is full, and empties it.
+            price = min(cost, self._burst)
+            if price <= bucket.level:
+                bucket.level -= price
+                return
+            wait_s = (price - bucket.level) / self._rate
+        raise OverloadedError(
+            "this key has used its share of the server",
+            f"{self._rate:g} megapixel-steps per second",
+            "wait",
+            retry_after_s=wait_s,
+            code="rate",
+        )

@@ -1,0 +1,230 @@
+"""Every setting of the server, once: its name is the TOML key, the flag and the variable, its default stands here."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from alterbute.errors import InputError
+
+Value: TypeAlias = str | int | float | bool | None
+ENV_PREFIX: Final = "ALTERBUTE_SERVE_"
+CONFIG_VARIABLE: Final = "ALTERBUTE_SERVE_CONFIG"
+SECRETS: Final = frozenset({"api_key"})
+
+
+def _setting(
+    default: Value, help: str, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
+) -> Any:
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a server runs. `--max-queue`, `ALTERBUTE_SERVE_MAX_QUEUE` and the TOML key `max_queue` are one setting."""
+
+    bundle: str | None = _setting(None, "Bundle folder; else the demo bundle.")
+    backend: str = _setting("onnxruntime", "Engine library.")
+    lanes: int = _setting(1, "Lanes, each with its own engines and thread: one per device.", low=1, high=64)
+    slots: int = _setting(4, "Images that one lane denoises together at most.", low=1, high=64)
+    threads: int | None = _setting(
+        None, "CPU threads of the engines; else as many as keep results exact.", low=1, high=256
+    )
+
+    host: str = _setting("127.0.0.1", "Address to listen on; any but loopback needs an API key.")
+    port: int = _setting(8000, "Port; 0 takes a free one.", low=0, high=65535)
+    admin_port: int | None = _setting(
+        None, "A second port on loopback for /metrics and /health, without a key.", low=0, high=65535
+    )
+    insecure: bool = _setting(False, "Listen on other addresses without an API key.")
+    api_key: str | None = _setting(None, "One API key; prefer api_key_file, which holds hashes only.")
+    api_key_file: str | None = _setting(None, "File of API keys, a line each: SHA-256 of the key in hex, then a name.")
+
+    max_queue: int = _setting(16, "Images that may wait; more are refused with 429.", low=0, high=100_000)
+    timeout_s: float = _setting(
+        60.0, "Deadline of a request that does not say; also the longest one.", low=0.1, high=3600
+    )
+    stretch: float = _setting(
+        5.0,
+        "How long a request may wait before a shorter one stops passing it, in multiples of its own work.",
+        low=0,
+        high=1000,
+    )
+    max_count: int = _setting(4, "Images per request at most (n).", low=1, high=64)
+    max_steps: int = _setting(100, "Steps per image at most.", low=1, high=1000)
+    max_megapixel_steps: float = _setting(4000.0, "Megapixels x steps x n of one request at most.", low=0.001)
+    rate: float = _setting(
+        0.0, "Megapixel-steps per second that one API key may use in the long run; 0 is no limit.", low=0
+    )
+    rate_burst: float = _setting(4000.0, "Megapixel-steps that one API key may use at once.", low=0.001)
+
+    max_file_mb: float = _setting(20.0, "MiB per picture at most.", low=0.001, high=100)
+    max_request_mb: float = _setting(32.0, "MiB per request body at most.", low=0.001, high=400)
+    max_megapixels: float = _setting(16.8, "Megapixels per picture at most.", low=0.001, high=24)
+    memory_mb: float = _setting(
+        1024.0, "MiB that bodies and decoded pictures of all requests together may take.", low=1
+    )
+    decode_timeout_s: float = _setting(2.0, "Seconds that decoding the pictures of a request may take.", low=0.01)
+    decoders: int | None = _setting(None, "Pictures that are decoded at once; else one per CPU.", low=1, high=256)
+
+    header_timeout_s: float = _setting(10.0, "Seconds that a client has to send its headers.", low=0.1)
+    min_body_rate: float = _setting(16384.0, "Bytes per second that a client must send of its body.", low=1)
+    write_timeout_s: float = _setting(30.0, "Seconds that a client has to take a part of its response.", low=0.1)
+    drain_delay_s: float = _setting(
+        3.0, "After SIGTERM: seconds to go on accepting, until the balancer has seen 'not ready'.", low=0
+    )
+    drain_timeout_s: float = _setting(30.0, "After that: seconds that requests in flight have to finish.", low=0)
+    log_level: str = _setting("info", "Least level that is logged.", choices=("debug", "info", "warning", "error"))
+
+    def __post_init__(self) -> None:
+        """Refuse what could not work, or would not be safe, before anything is opened."""
+        for one in fields(self):
+            _check_range(one, getattr(self, one.name))
+        if not self.insecure and not is_loopback(self.host) and not (self.api_key or self.api_key_file):
+            raise InputError(
+                f"host is {self.host!r} and there is no API key",
+                "a loopback address, or a key",
+                "set api_key_file, or --insecure if something else guards the port",
+                "host",
+                "host_without_key",
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    return host == "localhost" or host == "::1" or host.startswith("127.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effective:
+    """Settings, and where each one's value comes from: `default`, `file`, `variable` or `flag`."""
+
+    settings: Settings
+    source: Mapping[str, str]
+
+    def lines(self) -> Iterator[str]:
+        """The merge as TOML, secrets hidden."""
+        for one in fields(self.settings):
+            value: Value = getattr(self.settings, one.name)
+            key = one.name if value is not None else f"# {one.name}"
+            shown = '"(hidden)"' if one.name in SECRETS and value is not None else _toml(value)
+            yield f"{key} = {shown}  # {self.source[one.name]}"
+
+
+def merge(*, flags: Mapping[str, Value], environment: Mapping[str, str], file: str | Path | None = None) -> Effective:
+    """Flag over variable over file over default.
+
+    Args:
+        flags: Settings given on the command line; None is "not given".
+        environment: The process's; `ALTERBUTE_SERVE_CONFIG` names the file when `file` does not.
+        file: A TOML file of settings.
+
+    Raises:
+        InputError: an unknown key or variable, a wrong type, a value out of range, or an unreadable file.
+    """
+    known = {one.name: one for one in fields(Settings)}
+    values: dict[str, Value] = {}
+    source = dict.fromkeys(known, "default")
+
+    def take(name: str, value: Value, origin: str) -> None:
+        values[name], source[name] = value, origin
+
+    path = file or environment.get(CONFIG_VARIABLE)
+    for key, value in (_read_toml(Path(path)) if path else {}).items():
+        if key not in known:
+            raise _unknown_error("the key", key, known)
+        take(key, _typed(known[key], value), "file")
+    for variable, text in environment.items():
+        if not variable.startswith(ENV_PREFIX) or variable == CONFIG_VARIABLE:
+            continue
+        key = variable.removeprefix(ENV_PREFIX).lower()
+        if key not in known:
+            raise _unknown_error("the variable", variable, [ENV_PREFIX + name.upper() for name in known])
+        take(key, _parse(known[key], text), "variable")
+    for key, value in flags.items():
+        if value is not None:
+            take(key, _typed(known[key], value), "flag")
+    given: dict[str, Any] = dict(values)
+    return Effective(settings=Settings(**given), source=source)
+
+
+def _read_toml(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
+        raise InputError(
+            f"the config file {str(path)!r} cannot be read ({fault})",
+            "a TOML file of settings",
+            "mend it",
+            "config",
+            "config_unreadable",
+        ) from None
+
+
+def _parse(one: Field[Any], text: str) -> Value:
+    """A variable's text as the setting's type."""
+    kind = str(one.type)
+    try:
+        if "bool" in kind:
+            return {"1": True, "true": True, "0": False, "false": False}[text.strip().lower()]
+        if "int" in kind:
+            return int(text)
+        if "float" in kind:
+            return float(text)
+    except (KeyError, ValueError):
+        raise _type_error(one, text) from None
+    return text
+
+
+def _typed(one: Field[Any], value: object) -> Value:
+    kind = str(one.type)
+    if isinstance(value, bool):
+        is_right = "bool" in kind
+    elif isinstance(value, int) and "float" in kind:
+        return float(value)
+    else:
+        is_right = type(value).__name__ in kind
+    if not is_right or not isinstance(value, str | int | float | bool):
+        raise _type_error(one, value)
+    return value
+
+
+def _check_range(one: Field[Any], value: Value) -> None:
+    low, high, choices = one.metadata["low"], one.metadata["high"], one.metadata["choices"]
+    if choices and value not in choices:
+        raise _range_error(one.name, value, f"one of {', '.join(choices)}")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    # Written so that nan fails it.
+    if not ((low is None or value >= low) and (high is None or value <= high)):
+        raise _range_error(
+            one.name, value, f"{low if low is not None else 'anything'} to {high if high is not None else 'anything'}"
+        )
+
+
+def _unknown_error(what: str, name: str, known: Any) -> InputError:
+    return InputError(
+        f"{what} {name!r} is no setting", f"one of {', '.join(known)}", "mend or remove it", name, "setting_unknown"
+    )
+
+
+def _type_error(one: Field[Any], value: object) -> InputError:
+    kind = str(one.type).removesuffix(" | None")
+    return InputError(f"{one.name} is {value!r}", f"a value of type {kind}", "mend it", one.name, "setting_type")
+
+
+def _range_error(name: str, value: object, expected: str) -> InputError:
+    return InputError(f"{name} is {value!r}", expected, f"choose {name} in that range", name, "setting_out_of_range")
+
+
+def _toml(value: Value) -> str:
+    if value is None:
+        return "(unset)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(value)

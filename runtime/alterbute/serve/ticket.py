@@ -1,0 +1,146 @@
+"""A request on its way through the server: what was asked, how far it is, and its one outcome."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from threading import Event, Lock
+from typing import TYPE_CHECKING
+
+from alterbute.errors import AlterbuteError, Cancelled, DeadlineExceeded
+
+if TYPE_CHECKING:
+    from alterbute.images import Photo
+    from alterbute.images.photo import Bytes
+    from alterbute.request import EditRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ask:
+    """A checked request with decoded pictures.
+
+    Args:
+        photo: The photo.
+        mask: HW uint8, 255 = object.
+        reference: Whose object gives the identity; None is the photo's own.
+        requests: One per image, each with its seed and count 1.
+        rows: UNet rows of all images over all steps: the request's work.
+        steps: Launches that it takes at least.
+        deadline_s: When it is of no use any more, in `time.monotonic` seconds.
+        previews: How many partial images are wanted per image.
+        on_preview: Told (image, number, photo) of each, from any thread.
+        fingerprint: A hash of its content, for the list of requests that broke a launch.
+    """
+
+    photo: Photo
+    mask: Bytes
+    reference: Photo | None
+    requests: tuple[EditRequest, ...]
+    rows: int
+    steps: int
+    deadline_s: float
+    previews: int = 0
+    on_preview: Callable[[int, int, Photo], None] | None = None
+    fingerprint: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Edit:
+    """One edited photo: the photo, HW uint8 alpha (0 = untouched), its seed, seconds by stage, and lines for the user."""
+
+    photo: Photo
+    alpha: Bytes
+    seed: int
+    timings: dict[str, float]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Served:
+    """A request's images in order, the seconds it waited for its first launch, and those from there to its end."""
+
+    edits: tuple[Edit, ...]
+    queue_s: float
+    compute_s: float
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Ticket:
+    """A request that was accepted. `future` gets `Served` or an `AlterbuteError`, exactly once.
+
+    Args:
+        ask: The request.
+        on_change: Called after `cancel`, so that whoever works on it looks.
+    """
+
+    ask: Ask
+    on_change: Callable[[], None] = lambda: None
+    future: Future[Served] = field(default_factory=Future)
+    arrived_s: float = field(default_factory=time.monotonic)
+    started_s: float | None = None
+    """When its first image entered a lane."""
+    rows_left: int = 0
+    _edits: dict[int, Edit] = field(default_factory=dict)
+    _cancel: Event = field(default_factory=Event)
+    _lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        self.rows_left = self.ask.rows
+
+    def cancel(self) -> None:
+        """Nobody wants it any more; its slots are free before the next launch."""
+        self._cancel.set()
+        self.on_change()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether nobody wants it any more."""
+        return self._cancel.is_set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has its outcome."""
+        return self.future.done()
+
+    def why_dead(self) -> AlterbuteError | None:
+        """Why no more work should be spent on it, if so."""
+        if self._cancel.is_set():
+            return Cancelled("the request was cancelled", "a client that waits", "ask for it again")
+        if time.monotonic() > self.ask.deadline_s:
+            return DeadlineExceeded(
+                "the request's deadline has passed",
+                "an edit within it",
+                "ask again with fewer steps or a longer timeout_s",
+            )
+        return None
+
+    def add(self, image: int, edit: Edit) -> None:
+        """One image is done; with the last one the ticket is over."""
+        with self._lock:
+            self._edits[image] = edit
+            is_whole = len(self._edits) == len(self.ask.requests)
+        if is_whole:
+            now, started = time.monotonic(), self.started_s or self.arrived_s
+            edits = tuple(self._edits[number] for number in range(len(self._edits)))
+            self._settle(
+                lambda: self.future.set_result(
+                    Served(edits=edits, queue_s=started - self.arrived_s, compute_s=now - started)
+                )
+            )
+
+    def fail(self, fault: AlterbuteError) -> None:
+        """It ends without a result, unless it is over already."""
+        self._settle(lambda: self.future.set_exception(fault))
+
+    def _settle(self, settle: Callable[[], None]) -> None:
+        with self._lock:
+            if self.future.done():
+                return
+        # Callbacks of the future run here, without the lock; two threads may race to this line, one of them loses.
+        try:
+            settle()
+        except Exception:
+            if not self.future.done():
+                raise
