@@ -191,6 +191,12 @@ class Editor:
         make_plan(request, self.manifest, seed=0, image=0)
         return request
 
+    def count_tokens(self, prompt: str) -> int:
+        """How many tokens of the prompt's window a prompt takes, start and end aside."""
+        text = self.manifest.text
+        ids = self._encoder.tokenize(prompt)[0, 1:]
+        return int((ids == text.end_id).argmax()) if text.end_id in ids else len(ids)
+
     def _run(
         self, subject: Subject, requests: Sequence[EditRequest], progress: ProgressCallback | None, cancel: CancelCheck | None
     ) -> list[EditResult]:

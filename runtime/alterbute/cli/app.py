@@ -6,11 +6,13 @@ from typing import Annotated, Final
 
 import typer
 
+from alterbute.cli.config import config
 from alterbute.cli.edit import edit
 from alterbute.cli.inspect import inspect
+from alterbute.cli.serve import serve
 from alterbute.cli.verify import verify
 
-VERBS: Final = (edit, inspect, verify)
+VERBS: Final = (edit, serve, config, inspect, verify)
 
 
 def build_app() -> typer.Typer:

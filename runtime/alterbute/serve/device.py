@@ -210,9 +210,14 @@ class Device:
         self._observer.on_launch(self._last_launch_s, len(rows), sum(rows.values()))
         for job, task in roster.running.items():
             task.ticket.rows_left -= rows[job]
-            self._around.note_preview(task, job, done[job])
+            if job in lane.steps_done:
+                self._around.note_preview(task, job, done[job])
         for one in finished:
-            roster.held.append((roster.running.pop(one.job), one))
+            task = roster.running.pop(one.job)
+            if one.fault is None:
+                roster.held.append((task, one))
+            else:  # its numbers broke, and only its own
+                self._fail(task, one.fault)
         if self._admission != "request" or not roster.running:
             roster.release_held()
 

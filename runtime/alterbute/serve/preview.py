@@ -5,14 +5,11 @@ The lane keeps no UNet output, but the solver's matrix gives it back: of S' = W 
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
+
 from alterbute.backends import Array
 from alterbute.plan import Plan
 from alterbute.solver import NOISE, OUTPUT, STATE_ROWS
-
-_LONGEST_SIDE: Final = 512
 
 
 def preview_steps(steps: int, wanted: int) -> tuple[int, ...]:
@@ -39,7 +36,8 @@ def clean_estimate(plan: Plan, step: int, prediction: str, before: Array, after:
     )
     weight = matrix[row, OUTPUT]
     if abs(weight) < 1e-6:
-        return before[0].astype(np.float32)
+        noisy: Array = before[0].astype(np.float32)
+        return noisy
     known = np.tensordot(matrix[row, :STATE_ROWS], before.astype(np.float64), axes=1)
     if noise is not None and matrix[row, NOISE]:
         known = known + matrix[row, NOISE] * noise
@@ -50,13 +48,5 @@ def clean_estimate(plan: Plan, step: int, prediction: str, before: Array, after:
         output = (latent - sigma * output) / signal
     elif prediction == "v_prediction":
         output = signal * latent - sigma * output
-    return output.astype(np.float32)
-
-
-def shrink(pixels: Array) -> Array:
-    """A picture HW3 or HW4 uint8 of at most 512 pixels a side: previews are for looking, and travel often."""
-    from PIL import Image
-
-    image = Image.fromarray(pixels)
-    image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.BOX)
-    return np.asarray(image)
+    clean: Array = output.astype(np.float32)
+    return clean

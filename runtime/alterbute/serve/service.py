@@ -148,6 +148,10 @@ class Service:
         device = self._pick_device()
         if time.monotonic() + self._estimate_s(ask, device) > ask.deadline_s:
             raise hopeless_error()
+        return self.submit_to(device, ask)
+
+    def submit_to(self, device: Device, ask: Ask) -> Ticket:
+        """Accept a request for one device without asking whether there is room: for warming up."""
         ticket = Ticket(ask=ask, on_change=device.wake)
         with self._lock:
             self._tickets[ticket] = device
@@ -160,11 +164,13 @@ class Service:
         self.is_draining = True
 
     def cancel_all(self) -> None:
-        """Give up what is left."""
+        """Give up what is left: it may be asked for again, elsewhere."""
         with self._lock:
             tickets = list(self._tickets)
         for ticket in tickets:
-            ticket.cancel()
+            ticket.fail(_draining_error())
+        for device in self.devices:
+            device.wake()
 
     def close(self) -> None:
         """Stop the devices and free their engines."""
@@ -180,7 +186,7 @@ class Service:
                 self._observer.on_cancel("deadline" if not ticket.is_cancelled else "waiting")
                 raise why
             ask = ticket.ask
-            sight = device.editor.look(ask.photo, ask.mask, ask.reference)
+            sight = device.editor.look(ask.photo, ask.region, ask.reference)
         except Exception as fault:
             ticket.fail(as_known(fault))
             return
@@ -240,3 +246,9 @@ class Service:
             "image",
             "request_quarantined",
         )
+
+
+def _draining_error() -> OverloadedError:
+    return OverloadedError(
+        "the server is about to stop", "another server", "try again", retry_after_s=5, code="draining"
+    )

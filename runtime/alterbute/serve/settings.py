@@ -49,7 +49,7 @@ class Settings:
     )
     stretch: float = _setting(
         5.0,
-        "How long a request may wait before a shorter one stops passing it, in multiples of its own work.",
+        "How long shorter requests may pass a waiting one, in multiples of its own work.",
         low=0,
         high=1000,
     )

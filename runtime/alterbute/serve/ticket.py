@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from alterbute.errors import AlterbuteError, Cancelled, DeadlineExceeded
 
 if TYPE_CHECKING:
-    from alterbute.images import Photo
+    from alterbute.images import Photo, Region
     from alterbute.images.photo import Bytes
     from alterbute.request import EditRequest
 
@@ -23,8 +23,8 @@ class Ask:
 
     Args:
         photo: The photo.
-        mask: HW uint8, 255 = object.
-        reference: Whose object gives the identity; None is the photo's own.
+        region: Its masks.
+        reference: HWC uint8 RGB and HW uint8, whose object gives the identity; None is the photo's own.
         requests: One per image, each with its seed and count 1.
         rows: UNet rows of all images over all steps: the request's work.
         steps: Launches that it takes at least.
@@ -35,8 +35,8 @@ class Ask:
     """
 
     photo: Photo
-    mask: Bytes
-    reference: Photo | None
+    region: Region
+    reference: tuple[Bytes, Bytes] | None
     requests: tuple[EditRequest, ...]
     rows: int
     steps: int

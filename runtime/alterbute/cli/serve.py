@@ -1,0 +1,80 @@
+"""`alterbute serve`: the bundle behind HTTP, until a signal; `alterbute config`: what it would run with."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from alterbute.errors import EngineError
+from alterbute.serve.settings import CONFIG_VARIABLE, Effective, Settings, Value, merge
+
+_TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
+
+
+def serve(*, bundle: str | None = None, config: Path | None = None, **flags: Value) -> int:
+    """Serve a bundle over HTTP: OpenAI's image edits, KServe v2, health and metrics. SIGTERM drains.
+
+    Every option is also a variable (--max-queue is ALTERBUTE_SERVE_MAX_QUEUE) and a key of the TOML file (max_queue).
+    """
+    effective = read_settings(bundle, config, flags)
+    for module in ("starlette", "uvicorn", "python_multipart", "prometheus_client"):
+        if importlib.util.find_spec(module) is None:
+            raise EngineError(
+                f"{module} is not installed", "the server's libraries", "run `pip install 'alterbute[serve]'`"
+            )
+    from alterbute.serve.daemon import run
+    from alterbute.serve.logs import configure_logs
+
+    configure_logs(effective.settings.log_level)
+    return run(effective.settings)
+
+
+def read_settings(bundle: str | None, config: Path | None, flags: dict[str, Value]) -> Effective:
+    """The merge of command line, environment and file."""
+    return merge(flags={"bundle": bundle, **flags}, environment=os.environ, file=config)
+
+
+def with_setting_flags(
+    verb: Callable[..., int | None], extra: list[inspect.Parameter] | None = None
+) -> Callable[..., int | None]:
+    """Give a verb an option for every setting, so that none can be forgotten."""
+    parameters = [
+        _parameter(
+            "bundle", Annotated[str | None, typer.Argument(help="Bundle folder; the demo bundle when left out.")]
+        ),
+        _parameter(
+            "config",
+            Annotated[
+                Path | None, typer.Option("--config", "-c", help=f"TOML file of settings; or {CONFIG_VARIABLE}.")
+            ],
+        ),
+        *(extra or []),
+    ]
+    for one in fields(Settings):
+        if one.name == "bundle":
+            continue
+        kind = _TYPES[str(one.type).removesuffix(" | None")]
+        flag = f"--{one.name.replace('_', '-')}"
+        default = "" if one.default is None else f" [{one.default}]"
+        help = f"{one.metadata['help']}{default}"
+        # Read here, so that `config` can tell a variable from a flag: typer would make both look like flags.
+        names = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
+        option = typer.Option(names, help=help, allow_from_autoenv=False, show_default=False, metavar=None)
+        parameters.append(_parameter(one.name, Annotated[kind | None, option]))
+    verb.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    verb.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return verb
+
+
+def _parameter(name: str, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+with_setting_flags(serve)

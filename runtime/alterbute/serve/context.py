@@ -1,0 +1,148 @@
+"""What every route needs, made once: the service, its limits, and the threads for work that blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from alterbute.bundle import MANIFEST_FILE, Bundle, default_bundle_path, open_bundle
+from alterbute.serve.auth import Keyring, open_keyring
+from alterbute.serve.faults import ApiError
+from alterbute.serve.limits import MemoryBudget, RateLimit
+from alterbute.serve.metrics import Metrics
+from alterbute.serve.service import Service
+
+if TYPE_CHECKING:
+    from alterbute.serve.settings import Settings
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Context:
+    """A running server's parts.
+
+    Args:
+        settings: How it runs.
+        service: The lanes.
+        keyring: Who may use it.
+        metrics: What is counted.
+        memory: For bodies and pictures.
+        rate: Per key.
+        pool: Threads for encoding pictures, windows and pastes.
+        decoders: Threads for decoding pictures; a hostile file can keep one busy, never one of `pool`.
+        decoder_room: How many of `decoders` are free.
+        model: The bundle's name.
+        bundle_sha256: Of its manifest, which holds those of all its files.
+        precision: Of its step graph.
+        started: Unix seconds.
+        is_ready: Whether it has made its first edit.
+        is_stopping: Whether it will stop soon; it still takes requests that its balancer sends.
+        num_open: Requests whose last byte is not out.
+    """
+
+    settings: Settings
+    service: Service
+    keyring: Keyring
+    metrics: Metrics
+    memory: MemoryBudget
+    rate: RateLimit
+    pool: ThreadPoolExecutor
+    decoders: ThreadPoolExecutor
+    decoder_room: asyncio.Semaphore
+    model: str
+    bundle_sha256: str
+    precision: str
+    started: int = field(default_factory=lambda: int(time.time()))
+    is_ready: bool = False
+    is_stopping: bool = False
+    num_open: int = 0
+
+    async def on_pool(self, work: Callable[[], T]) -> T:
+        """Run work that blocks on a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.pool, work)
+
+    async def on_decoder(self, work: Callable[[], T], deadline_s: float) -> T:
+        """Decode on a thread, for so long and no longer.
+
+        Raises:
+            ApiError: it took longer. The thread goes on, and its room stays taken until it ends.
+        """
+        await self.decoder_room.acquire()
+        future = asyncio.get_running_loop().run_in_executor(self.decoders, work)
+        future.add_done_callback(lambda _: self.decoder_room.release())
+        done, _ = await asyncio.wait({future}, timeout=deadline_s)
+        if not done:
+            future.add_done_callback(lambda late: late.exception() if not late.cancelled() else None)
+            raise ApiError(
+                422,
+                "the pictures take too long to decode; save them anew",
+                "image_too_slow",
+                "image",
+                retry=False,
+                reason="bad_image",
+            )
+        return future.result()
+
+    def close(self) -> None:
+        """Stop every thread and free the engines."""
+        self.service.close()
+        self.pool.shutdown(wait=True, cancel_futures=True)
+        self.decoders.shutdown(wait=False, cancel_futures=True)
+
+
+def make_context(settings: Settings, bundle: Bundle | None = None) -> Context:
+    """Open everything that the settings name.
+
+    Args:
+        settings: The settings.
+        bundle: An open bundle, instead of the one that they name.
+
+    Raises:
+        BundleError: the bundle is missing or damaged.
+        InputError: a setting cannot be met.
+        EngineError: the backend is not installed.
+    """
+    from alterbute.editor import Editor
+
+    keyring = open_keyring(settings.api_key, settings.api_key_file)
+    opened = bundle or open_bundle(Path(settings.bundle) if settings.bundle else default_bundle_path())
+    manifest = opened.manifest
+    sha256 = hashlib.sha256((opened.path / MANIFEST_FILE).read_bytes()).hexdigest()
+    precision = next((edge.dtype for edge in manifest.graphs["step"].inputs if edge.name == "text"), "float32")
+    metrics = Metrics(model=manifest.name, sha256=sha256, backend=settings.backend, precision=precision)
+    cpus = os.cpu_count() or 1
+    num_decoders = settings.decoders or cpus
+    pool = ThreadPoolExecutor(max(2, cpus), "alterbute-pool")
+    editors = [
+        Editor(opened, backend=settings.backend, slots=settings.slots, threads=settings.threads)
+        for _ in range(settings.lanes)
+    ]
+    service = Service(
+        editors, pool, slots=settings.slots, max_queue=settings.max_queue, stretch=settings.stretch, observer=metrics
+    )
+    memory = MemoryBudget(int(settings.memory_mb * 2**20))
+    metrics.watch(
+        running=lambda: service.num_running, waiting=lambda: service.num_waiting, memory_bytes=lambda: memory.used_bytes
+    )
+    return Context(
+        settings=settings,
+        service=service,
+        keyring=keyring,
+        metrics=metrics,
+        memory=memory,
+        rate=RateLimit(settings.rate, settings.rate_burst),
+        pool=pool,
+        decoders=ThreadPoolExecutor(num_decoders, "alterbute-decode"),
+        decoder_room=asyncio.Semaphore(num_decoders),
+        model=manifest.name,
+        bundle_sha256=sha256,
+        precision=precision,
+    )

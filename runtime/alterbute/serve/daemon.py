@@ -1,0 +1,193 @@
+"""A server as a process: sockets, signals, warm-up and drain. Only the command comes here; the library sets no handler."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from alterbute.serve.app import make_app
+from alterbute.serve.context import Context, make_context
+from alterbute.serve.warmup import warm_up
+
+if TYPE_CHECKING:
+    from alterbute.serve.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+EXIT_DEVICE: Final = 70
+"""The device is broken: a supervisor should start the process anew."""
+_TICK_S: Final = 0.1
+_HEADER_BYTES: Final = 32 << 10
+_CLOSE_S: Final = 1.5
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's, for clients that open a connection and take their time."""
+
+    header_timeout_s: float = 10.0
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait_for_headers()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete and self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.transport.is_closing() and self.cycle.response_complete:
+            self._wait_for_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        super().connection_lost(exc)
+
+    def _wait_for_headers(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        self._patience = self.loop.call_later(self.header_timeout_s, self._close_if_silent)
+
+    def _close_if_silent(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, without its signal handlers: drain needs its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run(settings: Settings) -> int:
+    """Serve until a signal, and drain.
+
+    Returns:
+        The exit code: 0, or `EXIT_DEVICE`.
+    """
+    return asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> int:
+    context = make_context(settings)
+    servers = [_make_server(context, settings, settings.host, settings.port)]
+    if settings.admin_port is not None:
+        servers.append(_make_server(context, settings, "127.0.0.1", settings.admin_port, is_admin=True))
+    stop, now = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        # The second one does not wait.
+        (now if stop.is_set() else stop).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    tasks = [asyncio.create_task(server.serve()) for server in servers]
+    warming = asyncio.create_task(_warm_up(context))
+    try:
+        code = await _until_stop(context, stop, tasks, servers)
+        if code == 0 and stop.is_set():
+            await _drain(context, now)
+    finally:
+        warming.cancel()
+        context.service.drain()
+        context.service.cancel_all()
+        for server in servers:
+            server.should_exit = True
+        await asyncio.wait(tasks, timeout=_CLOSE_S)
+        for server in servers:
+            server.force_exit = True
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if code_of(context) == 0:
+            await asyncio.to_thread(context.close)
+    _log.info("stopped")
+    return code
+
+
+async def _warm_up(context: Context) -> None:
+    start = time.perf_counter()
+    await asyncio.to_thread(warm_up, context)
+    context.is_ready = True
+    _log.info("ready", extra={"seconds": round(time.perf_counter() - start, 2)})
+
+
+async def _until_stop(
+    context: Context, stop: asyncio.Event, tasks: list[asyncio.Task[None]], servers: list[_Server]
+) -> int:
+    """Wait for a signal, a broken device, or a server that could not start."""
+    is_told = False
+    while not stop.is_set():
+        if any(task.done() for task in tasks):
+            return 1
+        if code_of(context) != 0:
+            _log.error("the device is broken: the process must be started anew")
+            return EXIT_DEVICE
+        if not is_told and all(server.started for server in servers):
+            is_told = True
+            for server in servers:
+                host, port = server.servers[0].sockets[0].getsockname()[:2]
+                _log.info("listening", extra={"host": host, "port": port, "model": context.model})
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _TICK_S)
+    return 0
+
+
+def code_of(context: Context) -> int:
+    """The exit code that the devices ask for."""
+    return EXIT_DEVICE if any(device.fatal is not None for device in context.service.devices) else 0
+
+
+async def _drain(context: Context, now: asyncio.Event) -> None:
+    """Not ready at once; accept a little longer, for the balancer to see it; then finish what was accepted."""
+    settings = context.settings
+    _log.info("draining", extra={"accepted": context.service.num_accepted})
+    context.is_stopping = True
+    await _sleep(settings.drain_delay_s, now)
+    context.service.drain()
+    until = time.monotonic() + settings.drain_timeout_s
+    while context.num_open > 0 and time.monotonic() < until and not now.is_set():
+        await asyncio.sleep(_TICK_S / 2)
+    left = context.service.num_accepted
+    if left:
+        _log.warning("gave up requests", extra={"requests": left})
+
+
+async def _sleep(seconds: float, now: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(now.wait(), seconds)
+
+
+def _make_server(context: Context, settings: Settings, host: str, port: int, *, is_admin: bool = False) -> _Server:
+    protocol: type[Any] = type("Protocol", (_Protocol,), {"header_timeout_s": settings.header_timeout_s})
+    config = uvicorn.Config(
+        make_app(context, is_admin=is_admin),
+        host=host,
+        port=port,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        loop="asyncio",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        h11_max_incomplete_event_size=_HEADER_BYTES,
+        timeout_keep_alive=max(int(settings.header_timeout_s), 1),
+        timeout_graceful_shutdown=1,
+        backlog=2048,
+    )
+    return _Server(config)

@@ -1,0 +1,42 @@
+"""Is the process sound, may it get requests, and what has it counted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse, Response
+
+from alterbute.serve.metrics import CONTENT_TYPE
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from alterbute.serve.context import Context
+
+
+async def live(request: Request) -> Response:
+    """200 while the event loop answers and no device is broken or stuck; else the process should be started anew."""
+    context: Context = request.app.state.context
+    why = context.service.why_dead()
+    return JSONResponse({"status": "live" if why is None else why}, 200 if why is None else 503)
+
+
+async def ready(request: Request) -> Response:
+    """200 when a request would be taken: warmed up, not draining, and room in the queue."""
+    why = why_not_ready(request.app.state.context)
+    return JSONResponse({"status": "ready" if why is None else why}, 200 if why is None else 503)
+
+
+async def metrics(request: Request) -> Response:
+    """Prometheus text."""
+    context: Context = request.app.state.context
+    return Response(context.metrics.render(), media_type=CONTENT_TYPE)
+
+
+def why_not_ready(context: Context) -> str | None:
+    """A word, if requests should go elsewhere."""
+    if context.service.is_draining or context.is_stopping:
+        return "draining"
+    if not context.is_ready:
+        return "warming_up"
+    return context.service.why_dead() or ("queue_full" if context.service.is_full else None)

@@ -1,0 +1,117 @@
+"""The route table: every path, who may use it, and what answers. Nothing is served that is not listed here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from alterbute.serve import edits, health, kserve, models
+from alterbute.serve.body import ClientGone
+from alterbute.serve.faults import ApiError, as_api_error
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from alterbute.serve.context import Context
+
+_log = logging.getLogger(__name__)
+
+Endpoint: TypeAlias = "Callable[[Request], Awaitable[Response]]"
+Access: TypeAlias = Literal["open", "key"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteSpec:
+    """A path, its method, and whether it needs an API key where there are keys."""
+
+    path: str
+    method: Literal["GET", "POST"]
+    access: Access
+    endpoint: Endpoint
+
+
+ROUTES: tuple[RouteSpec, ...] = (
+    RouteSpec(path="/health/live", method="GET", access="open", endpoint=health.live),
+    RouteSpec(path="/health/ready", method="GET", access="open", endpoint=health.ready),
+    RouteSpec(path="/metrics", method="GET", access="key", endpoint=health.metrics),
+    RouteSpec(path="/openapi.json", method="GET", access="key", endpoint=models.openapi),
+    RouteSpec(path="/v1/models", method="GET", access="key", endpoint=models.list_models),
+    RouteSpec(path="/v1/models/{model}", method="GET", access="key", endpoint=models.get_model),
+    RouteSpec(path="/v1/images/edits", method="POST", access="key", endpoint=edits.edit_images),
+    RouteSpec(path="/v2", method="GET", access="key", endpoint=kserve.server_metadata),
+    RouteSpec(path="/v2/health/live", method="GET", access="open", endpoint=health.live),
+    RouteSpec(path="/v2/health/ready", method="GET", access="open", endpoint=health.ready),
+    RouteSpec(path="/v2/models/{model}", method="GET", access="key", endpoint=kserve.model_metadata),
+    RouteSpec(path="/v2/models/{model}/ready", method="GET", access="key", endpoint=kserve.model_ready),
+    RouteSpec(path="/v2/models/{model}/infer", method="POST", access="key", endpoint=kserve.infer),
+    RouteSpec(path="/v2/models/{model}/versions/{version}", method="GET", access="key", endpoint=kserve.model_metadata),
+    RouteSpec(
+        path="/v2/models/{model}/versions/{version}/ready", method="GET", access="key", endpoint=kserve.model_ready
+    ),
+    RouteSpec(path="/v2/models/{model}/versions/{version}/infer", method="POST", access="key", endpoint=kserve.infer),
+)
+"""What the server's port serves."""
+
+ADMIN_ROUTES: tuple[RouteSpec, ...] = (
+    RouteSpec(path="/health/live", method="GET", access="open", endpoint=health.live),
+    RouteSpec(path="/health/ready", method="GET", access="open", endpoint=health.ready),
+    RouteSpec(path="/metrics", method="GET", access="open", endpoint=health.metrics),
+)
+"""What the admin port serves, on loopback only."""
+
+
+def make_route(spec: RouteSpec) -> Route:
+    """A route that checks the key first and answers every error in its API's own shape."""
+
+    async def answer(request: Request) -> Response:
+        request.scope["alterbute.endpoint"] = spec.path
+        try:
+            request.state.key = _check_key(request, spec.access)
+            return await spec.endpoint(request)
+        except ClientGone:
+            return Response(status_code=499)
+        except Exception as fault:
+            return answer_error(request, fault)
+
+    return Route(spec.path, answer, methods=[spec.method], name=f"{spec.method} {spec.path}")
+
+
+def answer_error(request: Request, fault: Exception) -> Response:
+    """A fault as a response; what is nobody's fault but ours is logged with its trace."""
+    context: Context = request.app.state.context
+    error = as_api_error(fault)
+    if error.status == 500:
+        _log.error("a request failed", exc_info=fault, extra={"request_id": request.scope.get("alterbute.request_id")})
+    if error.reason is not None:
+        context.metrics.on_reject(error.reason)
+    request.scope["alterbute.error"] = error.code
+    # KServe's clients read one string; everybody else reads OpenAI's object.
+    body = {"error": error.message} if request.url.path.startswith("/v2") else error.body()
+    return JSONResponse(body, error.status, headers=error.headers())
+
+
+def _check_key(request: Request, access: Access) -> str:
+    """The name of the request's key.
+
+    Raises:
+        ApiError: there are keys, and it has none of them.
+    """
+    context: Context = request.app.state.context
+    if access == "open" or context.keyring.is_open:
+        return "anonymous"
+    key = context.keyring.find(request.headers.get("authorization"))
+    if key is None:
+        raise ApiError(
+            401,
+            "the API key is missing or wrong; send it as Authorization: Bearer KEY",
+            "invalid_api_key",
+            retry=False,
+            reason="auth",
+        )
+    request.scope["alterbute.key"] = key.name
+    return key.name
