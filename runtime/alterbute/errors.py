@@ -63,18 +63,6 @@ class Cancelled(AlterbuteError):
     """The caller's `cancel` said stop; nothing was written."""
 
 
-class DeviceError(EngineError):
-    """A device failed while it ran an engine.
-
-    Args:
-        is_fatal: Whether every later launch on it will fail, too, until the process starts anew.
-    """
-
-    def __init__(self, seen: str, expected: str, fix: str, *, is_fatal: bool) -> None:
-        super().__init__(seen, expected, fix)
-        self.is_fatal = is_fatal
-
-
 class OverloadedError(AlterbuteError):
     """There is no room for the request now.
 

@@ -6,13 +6,13 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from alterbute.bundle import MANIFEST_FILE, Bundle, default_bundle_path, open_bundle
+from alterbute.bundle import MANIFEST_FILE, default_bundle_path, open_bundle
 from alterbute.serve.auth import Keyring, open_keyring
 from alterbute.serve.faults import ApiError
 from alterbute.serve.limits import MemoryBudget, RateLimit
@@ -20,6 +20,7 @@ from alterbute.serve.metrics import Metrics
 from alterbute.serve.service import Service
 
 if TYPE_CHECKING:
+    from alterbute.backends import Backend
     from alterbute.serve.settings import Settings
 
 T = TypeVar("T")
@@ -98,12 +99,12 @@ class Context:
         self.decoders.shutdown(wait=False, cancel_futures=True)
 
 
-def make_context(settings: Settings, bundle: Bundle | None = None) -> Context:
+def make_context(settings: Settings, backends: Sequence[Backend] | None = None) -> Context:
     """Open everything that the settings name.
 
     Args:
         settings: The settings.
-        bundle: An open bundle, instead of the one that they name.
+        backends: Open backends of the bundle, one per lane, instead of those that the settings name.
 
     Raises:
         BundleError: the bundle is missing or damaged.
@@ -113,7 +114,7 @@ def make_context(settings: Settings, bundle: Bundle | None = None) -> Context:
     from alterbute.editor import Editor
 
     keyring = open_keyring(settings.api_key, settings.api_key_file)
-    opened = bundle or open_bundle(Path(settings.bundle) if settings.bundle else default_bundle_path())
+    opened = open_bundle(Path(settings.bundle) if settings.bundle else default_bundle_path())
     manifest = opened.manifest
     sha256 = hashlib.sha256((opened.path / MANIFEST_FILE).read_bytes()).hexdigest()
     precision = next((edge.dtype for edge in manifest.graphs["step"].inputs if edge.name == "text"), "float32")
@@ -121,10 +122,8 @@ def make_context(settings: Settings, bundle: Bundle | None = None) -> Context:
     cpus = os.cpu_count() or 1
     num_decoders = settings.decoders or cpus
     pool = ThreadPoolExecutor(max(2, cpus), "alterbute-pool")
-    editors = [
-        Editor(opened, backend=settings.backend, slots=settings.slots, threads=settings.threads)
-        for _ in range(settings.lanes)
-    ]
+    wanted: Sequence[str | Backend] = backends or [settings.backend] * settings.lanes
+    editors = [Editor(opened, backend=one, slots=settings.slots, threads=settings.threads) for one in wanted]
     service = Service(
         editors, pool, slots=settings.slots, max_queue=settings.max_queue, stretch=settings.stretch, observer=metrics
     )

@@ -84,9 +84,9 @@ def run(settings: Settings) -> int:
 
 async def _serve(settings: Settings) -> int:
     context = make_context(settings)
-    servers = [_make_server(context, settings, settings.host, settings.port)]
+    servers = [make_server(context, settings, settings.host, settings.port)]
     if settings.admin_port is not None:
-        servers.append(_make_server(context, settings, "127.0.0.1", settings.admin_port, is_admin=True))
+        servers.append(make_server(context, settings, "127.0.0.1", settings.admin_port, is_admin=True))
     stop, now = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -171,7 +171,7 @@ async def _sleep(seconds: float, now: asyncio.Event) -> None:
         await asyncio.wait_for(now.wait(), seconds)
 
 
-def _make_server(context: Context, settings: Settings, host: str, port: int, *, is_admin: bool = False) -> _Server:
+def make_server(context: Context, settings: Settings, host: str, port: int, *, is_admin: bool = False) -> _Server:
     protocol: type[Any] = type("Protocol", (_Protocol,), {"header_timeout_s": settings.header_timeout_s})
     config = uvicorn.Config(
         make_app(context, is_admin=is_admin),

@@ -11,7 +11,6 @@ Admission: TypeAlias = Literal["step", "request", "single"]
 as one batch; only into an empty lane, alone. The last two exist to be measured against."""
 
 _FORGET: Final = 0.98
-_FIRST_GUESS_S: Final = 0.05
 
 
 class LaunchCost:
@@ -31,9 +30,9 @@ class LaunchCost:
         self._recent.append(seconds)
 
     def seconds(self, rows: float) -> float:
-        """What a launch of so many rows will take."""
+        """What a launch of so many rows will take; 0 before the first one, so that nothing is refused on a guess."""
         if not self._weight:
-            return _FIRST_GUESS_S
+            return 0.0
         mean_x, mean_y = self._x / self._weight, self._y / self._weight
         spread = self._xx / self._weight - mean_x**2
         # One row count alone says nothing of the slope: then all of the cost is the rows'.
@@ -44,7 +43,7 @@ class LaunchCost:
     def seconds_per_row(self) -> float:
         """What one row of the usual launch costs: its share of the launch."""
         if not self._weight:
-            return _FIRST_GUESS_S
+            return 0.0
         rows = self._x / self._weight
         return self.seconds(rows) / rows
 
@@ -52,7 +51,7 @@ class LaunchCost:
     def slow_s(self) -> float:
         """The 99th percentile of recent launches."""
         ranked = sorted(self._recent)
-        return ranked[math.ceil(0.99 * len(ranked)) - 1] if ranked else _FIRST_GUESS_S
+        return ranked[math.ceil(0.99 * len(ranked)) - 1] if ranked else 0.0
 
 
 def admission_key(*, arrived_s: float, deadline_s: float, work_s: float, stretch: float) -> float:

@@ -34,7 +34,7 @@ class Service:
         editors: One per device; the service owns them from here on.
         pool: Where work that needs no device is done.
         slots: Images in a lane at most; the editors have at least as many.
-        max_queue: Images that may wait.
+        max_queue: Images that may wait, beside those that the lanes hold.
         admission: See `Admission`.
         stretch: See `admission_key`.
         observer: Who measures.
@@ -51,7 +51,8 @@ class Service:
         stretch: float = 5.0,
         observer: Observer | None = None,
     ) -> None:
-        self._pool, self._max_queue, self._stretch = pool, max_queue, stretch
+        self._pool, self._stretch = pool, stretch
+        self._room = max_queue + slots * len(editors)
         self._observer = observer or Observer()
         self._tickets: dict[Ticket, Device] = {}
         self._quarantine: OrderedDict[bytes, float] = OrderedDict()
@@ -95,7 +96,7 @@ class Service:
     @property
     def is_full(self) -> bool:
         """Whether a request of one image would be refused."""
-        return self.num_waiting >= self._max_queue > 0
+        return self._num_images() >= self._room
 
     def why_dead(self) -> str | None:
         """Why the process should be started anew, if so: a device is broken, or stuck in one piece of work."""
@@ -116,11 +117,12 @@ class Service:
             raise OverloadedError(
                 "the server is about to stop", "another server", "try again", retry_after_s=5, code="draining"
             )
-        waiting = self.num_waiting
-        if waiting + images > self._max_queue and not (waiting == 0 and images > self._max_queue and not self._tickets):
+        taken = self._num_images()
+        # A request that is larger than the whole server may still have it to itself.
+        if taken > 0 and taken + images > self._room:
             raise OverloadedError(
-                f"{waiting} images wait already",
-                f"at most {self._max_queue}",
+                f"{taken} images are waiting or running",
+                f"at most {self._room}",
                 "try again after Retry-After",
                 retry_after_s=self.retry_after_s(),
                 code="queue_full",
@@ -178,6 +180,10 @@ class Service:
         for device in self.devices:
             device.close()
             device.editor.close()
+
+    def _num_images(self) -> int:
+        with self._lock:
+            return sum(len(ticket.ask.requests) for ticket in self._tickets)
 
     def _look(self, ticket: Ticket, device: Device) -> None:
         start = time.perf_counter()

@@ -1,0 +1,121 @@
+"""A server in this process, on a thread of its own, with a backend that can be slowed down and broken."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from alterbute.backends import Array, Arrays, Backend, open_backend
+from alterbute.bundle import open_bundle
+from alterbute.serve.context import Context, make_context
+from alterbute.serve.daemon import make_server
+from alterbute.serve.settings import Settings
+from alterbute.serve.warmup import warm_up
+from PIL import Image
+
+from tests.support.pictures import noise, to_bytes
+
+SIZE = (48, 64)
+
+
+@dataclass(slots=True)
+class Hooks:
+    """What a test does to the backend's runs."""
+
+    step_s: float = 0.0
+    before: Callable[[str, Arrays], None] = lambda graph, inputs: None
+    after: Callable[[str, dict[str, Array]], None] = lambda graph, outputs: None
+    launches: list[tuple[int, int]] = field(default_factory=list)
+
+
+class HookedBackend:
+    """A real backend with hooks around it."""
+
+    def __init__(self, inner: Backend, hooks: Hooks) -> None:
+        self.min_slots, self.min_rows = inner.min_slots, inner.min_rows
+        self._inner, self._hooks = inner, hooks
+
+    def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
+        self._hooks.before(graph, inputs)
+        if graph == "step":
+            time.sleep(self._hooks.step_s)
+            self._hooks.launches.append(inputs["guidance"].shape)
+        results = self._inner.run(graph, inputs, outputs)
+        self._hooks.after(graph, results)
+        return results
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A running server."""
+
+    url: str
+    port: int
+    context: Context
+    hooks: Hooks
+
+
+@contextmanager
+def serving(bundle: Path, **settings: Any) -> Iterator[Served]:
+    """A server that listens on a free port until the block ends."""
+    hooks = Hooks()
+    chosen = Settings(**{"bundle": str(bundle), "port": 0, "timeout_s": 30, **settings})
+    opened = open_bundle(bundle)
+    context = make_context(
+        chosen, [HookedBackend(open_backend("onnxruntime", opened, threads=1), hooks) for _ in range(chosen.lanes)]
+    )
+    warm_up(context)
+    context.is_ready = True
+    hooks.launches.clear()
+    server = make_server(context, context.settings, "127.0.0.1", 0)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    thread.start()
+    wait_until(lambda: server.started)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield Served(f"http://127.0.0.1:{port}", port, context, hooks)
+    finally:
+        hooks.step_s = 0.0
+        server.should_exit = True
+        thread.join(10)
+        context.close()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for a condition, and no longer than it takes."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it never happened"
+        time.sleep(0.005)
+
+
+def photo_bytes(seed: int = 0, size: tuple[int, int] = SIZE) -> bytes:
+    """A PNG of noise."""
+    return to_bytes(noise(*size, seed=seed))
+
+
+def mask_bytes(size: tuple[int, int] = SIZE) -> bytes:
+    """A PNG with a white square on black."""
+    return to_bytes(Image.fromarray(mask_array(size)))
+
+
+def mask_array(size: tuple[int, int] = SIZE) -> Array:
+    """HW uint8, 255 in a square."""
+    mask = np.zeros(size, np.uint8)
+    mask[16:32, 24:44] = 255
+    return mask
+
+
+def edit_files(seed: int = 0) -> dict[str, tuple[str, bytes, str]]:
+    """Files of a multipart request, as httpx takes them."""
+    return {"image": ("photo.png", photo_bytes(seed), "image/png"), "mask": ("mask.png", mask_bytes(), "image/png")}
