@@ -39,10 +39,10 @@ class Around:
         """Decode first: somebody waits for nothing else. Encode as the lane will need it. Previews when there is time."""
         roster = self._roster
         if roster.latents:
-            task, finished = roster.latents.popleft()
-            return lambda: self._decode(task, finished)
-        if roster.encoding and len(roster.ready) < self._slots:
-            task = roster.take_next_encoding()
+            denoised, finished = roster.latents.popleft()
+            return lambda: self._decode(denoised, finished)
+        task = roster.take_next_encoding(self._slots)
+        if task is not None:
             return lambda: self._encode(task)
         if roster.previews:
             preview = roster.previews.popleft()

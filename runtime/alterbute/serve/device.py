@@ -19,7 +19,7 @@ from alterbute.editor import Editor, Sight
 from alterbute.errors import AlterbuteError, DeviceError, EngineError, OverloadedError
 from alterbute.serve.around import Around, as_known
 from alterbute.serve.observer import Observer
-from alterbute.serve.roster import SOLO_KEY, Roster, Task
+from alterbute.serve.roster import Roster, Task
 from alterbute.serve.schedule import Admission, LaunchCost, admission_key
 from alterbute.serve.ticket import Ticket
 
@@ -58,7 +58,7 @@ class Device:
         """Why this device will never do anything again, if so."""
         self._observer, self._on_broken = observer, on_broken
         self._slots, self._admission, self._stretch = slots, admission, stretch
-        self._roster = Roster()
+        self._roster = Roster(key=self._key)
         self._around = Around(editor, self._roster, pool, slots=slots, observer=observer)
         self._inbox: deque[tuple[Ticket, Sight]] = deque()
         self._numbers = itertools.count()
@@ -117,9 +117,7 @@ class Device:
             self._is_busy, self._progress_s = True, time.monotonic()
             arrived, self._inbox = self._inbox, deque()
         for ticket, sight in arrived:
-            self._roster.encoding.append(
-                Task(ticket=ticket, sight=sight, key=self._key(ticket), order=next(self._numbers))
-            )
+            self._roster.encoding.append(Task(ticket=ticket, sight=sight, order=next(self._numbers)))
         return not self._is_closed
 
     def _key(self, ticket: Ticket) -> float:
@@ -242,7 +240,7 @@ class Device:
             self._fail(members[0][1], fault)
         else:
             for job, task in members:
-                task.is_solo, task.key = True, SOLO_KEY
+                task.is_solo = True
                 self._roster.ready.append((task, job))
 
     def _work_around(self) -> None:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
 
 from alterbute.editor import Frame, Sight, Subject
 from alterbute.images.photo import Bytes
 from alterbute.lane import Finished, Job
 from alterbute.serve.ticket import Ticket
-
-SOLO_KEY: Final = float("-inf")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -22,7 +19,6 @@ class Task:
     Args:
         ticket: The ticket.
         sight: Its photo, looked at.
-        key: When it should enter the lane; see `admission_key`.
         order: Breaks ties: first come.
         subject: Its photo, encoded.
         frames: What its results tell beside their pictures.
@@ -32,7 +28,6 @@ class Task:
 
     ticket: Ticket
     sight: Sight
-    key: float
     order: int
     subject: Subject | None = None
     frames: dict[Job, Frame] = field(default_factory=dict)
@@ -55,6 +50,7 @@ class Roster:
     """The places of a device.
 
     Args:
+        key: When a ticket should enter the lane, the smallest first: asked anew each time, as launches are measured.
         encoding: Looked at, not encoded.
         ready: Encoded, waiting for a slot.
         running: In the lane.
@@ -63,6 +59,7 @@ class Roster:
         previews: Looks that were asked for.
     """
 
+    key: Callable[[Ticket], float]
     encoding: list[Task] = field(default_factory=list)
     ready: list[tuple[Task, Job]] = field(default_factory=list)
     running: dict[Job, Task] = field(default_factory=dict)
@@ -80,11 +77,16 @@ class Roster:
 
     def next_ready(self) -> tuple[Task, Job]:
         """Who should enter the lane next; `ready` is not empty."""
-        return min(self.ready, key=lambda entry: (entry[0].key, entry[0].order, entry[0].images[entry[1]]))
+        return min(self.ready, key=lambda entry: (*self._rank(entry[0]), entry[0].images[entry[1]]))
 
-    def take_next_encoding(self) -> Task:
-        """Who should be encoded next, taken out; `encoding` is not empty."""
-        task = min(self.encoding, key=lambda other: (other.key, other.order))
+    def take_next_encoding(self, ahead: int) -> Task | None:
+        """Who should be encoded next, taken out; None while `ahead` who go before them all are ready."""
+        if not self.encoding:
+            return None
+        task = min(self.encoding, key=self._rank)
+        rank = self._rank(task)
+        if sum(self._rank(other) < rank for other, _ in self.ready) >= ahead:
+            return None
         self.encoding.remove(task)
         return task
 
@@ -104,6 +106,9 @@ class Roster:
         """A batch has ended: what it finished may be decoded."""
         self.latents.extend(self.held)
         self.held = []
+
+    def _rank(self, task: Task) -> tuple[bool, float, int]:
+        return not task.is_solo, self.key(task.ticket), task.order
 
     def _places(self) -> Iterator[Task]:
         yield from self.encoding

@@ -11,6 +11,7 @@ Admission: TypeAlias = Literal["step", "request", "single"]
 as one batch; only into an empty lane, alone. The last two exist to be measured against."""
 
 _FORGET: Final = 0.98
+_OUTLIER: Final = 20.0
 
 
 class LaunchCost:
@@ -18,10 +19,16 @@ class LaunchCost:
 
     def __init__(self) -> None:
         self._weight = self._x = self._y = self._xx = self._xy = 0.0
+        self._has_started = False
         self._recent: deque[float] = deque(maxlen=500)
 
     def observe(self, rows: int, seconds: float) -> None:
         """A launch of so many rows took so long."""
+        if not self._has_started:  # it waited for the engine to load
+            self._has_started = True
+            return
+        if self._weight:  # a stall of the machine says little of the next launch
+            seconds = min(seconds, _OUTLIER * self.seconds(rows))
         self._weight = _FORGET * self._weight + 1
         self._x = _FORGET * self._x + rows
         self._y = _FORGET * self._y + seconds

@@ -204,7 +204,7 @@ class Service:
         with self._lock:
             work = dict.fromkeys(self.devices, 0.0)
             for ticket, device in self._tickets.items():
-                work[device] += ticket.rows_left * device.cost.seconds_per_row()
+                work[device] += ticket.rows_left * (device.cost.seconds_per_row() or 1.0)
         sound = [device for device in self.devices if device.fatal is None]
         return min(sound or self.devices, key=lambda device: work[device])
 
