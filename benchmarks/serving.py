@@ -1,0 +1,308 @@
+"""What does step-level batching buy under load? Open-loop Poisson arrivals, mixed steps and guidance, three admissions.
+
+    python benchmarks/serving.py --out benchmarks/results/serving.json --plot benchmarks/results/serving.png
+
+Three ways to admit a waiting image (`alterbute.serve.schedule.Admission`), on the same engines and the same arrivals:
+
+    step     at any step with a free slot, the shortest that have waited long enough first (what the server does)
+    request  up to `--slots` images into an empty lane, whose results are given when all are done (request-level batching)
+    single   one image at a time
+
+Every round measures the capacity anew, then lets the three take turns on one trace of arrivals at `--load` of it.
+Every image is compared across the three before any time is believed: same request, same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import random
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnxruntime
+from alterbute import Editor
+from alterbute.bundle import Bundle, default_bundle_path, open_bundle
+from alterbute.images import load_mask, load_photo
+from alterbute.images.region import load_region
+from alterbute.plan import make_plan
+from alterbute.request import EditRequest
+from alterbute.serve.observer import Observer
+from alterbute.serve.schedule import Admission
+from alterbute.serve.service import Service
+from alterbute.serve.ticket import Ask, Served, Ticket
+
+STEPS: Final = (8, 20, 40)
+GUIDANCE: Final = (1.0, 1.5)
+ADMISSIONS: Final[tuple[Admission, ...]] = ("step", "request", "single")
+PATIENCE_S: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """One request of a trace: when it comes, what it asks, and how far its photo is rolled, so that none is cached."""
+
+    at_s: float
+    request: EditRequest
+    roll: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What became of it."""
+
+    steps: int
+    latency_s: float
+    queue_s: float
+    digest: str
+
+
+class Load(Observer):
+    """Counts launches and the images in them."""
+
+    def __init__(self) -> None:
+        self.launches = self.images = 0
+
+    def on_launch(self, seconds: float, slots: int, rows: int) -> None:
+        self.launches += 1
+        self.images += slots
+
+
+class Contender:
+    """A service with one admission, on engines of its own."""
+
+    def __init__(
+        self, bundle: Bundle, admission: Admission, slots: int, threads: int, stretch: float, pool: ThreadPoolExecutor
+    ) -> None:
+        self.load = Load()
+        editor = Editor(bundle, slots=slots, threads=threads)
+        self.service = Service(
+            [editor], pool, slots=slots, max_queue=100_000, admission=admission, stretch=stretch, observer=self.load
+        )
+        self.photo = load_photo(bundle.read("sample/photo.png"))
+        self.mask = load_mask(bundle.read("sample/mask.png"), self.photo)
+
+    def submit(self, arrival: Arrival) -> Ticket:
+        photo = load_photo(np.roll(self.photo.pixels, arrival.roll, axis=1))
+        plan = make_plan(arrival.request, self.service.editor.manifest, seed=0, image=0)
+        return self.service.submit(
+            Ask(
+                photo=photo,
+                region=load_region(self.mask, photo),
+                reference=None,
+                requests=(arrival.request,),
+                rows=sum(len(rows) for rows in plan.rows),
+                steps=plan.steps,
+                deadline_s=time.monotonic() + PATIENCE_S,
+            )
+        )
+
+    def play(self, trace: Sequence[Arrival]) -> tuple[list[Record], float]:
+        """Open loop: requests come when they come, whatever has become of those before. Records, and the makespan."""
+        start, done = time.monotonic(), threading.Semaphore(0)
+        records: dict[int, Record] = {}
+
+        def finish(index: int, arrival: Arrival, ticket: Ticket) -> None:
+            latency_s = time.monotonic() - start - arrival.at_s
+            served: Served = ticket.future.result()
+            digest = hashlib.sha256(served.edits[0].photo.pixels.tobytes()).hexdigest()[:16]
+            steps = arrival.request.steps or 0
+            records[index] = Record(steps=steps, latency_s=latency_s, queue_s=served.queue_s, digest=digest)
+            done.release()
+
+        for index, arrival in enumerate(trace):
+            time.sleep(max(start + arrival.at_s - time.monotonic(), 0))
+            ticket = self.submit(arrival)
+            ticket.future.add_done_callback(lambda _, args=(index, arrival, ticket): finish(*args))
+        for _ in trace:
+            done.acquire()
+        return [records[index] for index in range(len(trace))], time.monotonic() - start
+
+
+def draw_trace(count: int, rate: float, generator: random.Random) -> list[Arrival]:
+    """Poisson arrivals; step counts and guidance in equal shares, so that traces differ in order and gaps only."""
+    kinds = [(STEPS[index % 3], GUIDANCE[index // 3 % 2]) for index in range(count)]
+    generator.shuffle(kinds)
+    now, trace = 0.0, []
+    for steps, guidance in kinds:
+        now += generator.expovariate(rate)
+        request = EditRequest(prompt="color: red", steps=steps, guidance=guidance, seed=generator.getrandbits(32))
+        trace.append(Arrival(at_s=now, request=request, roll=generator.randrange(160)))
+    return trace
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float]:
+    """p50, p90, p99 and the mean, in seconds."""
+    named = {f"p{rank}": float(np.percentile(values, rank)) for rank in (50, 90, 99)}
+    return {name: round(value, 4) for name, value in {**named, "mean": float(np.mean(values))}.items()}
+
+
+def summarise(
+    records: Sequence[Record], makespan_s: float, deadline_s: float, images_per_launch: float
+) -> dict[str, object]:
+    """The figures of one contender over all rounds."""
+    latency = [record.latency_s for record in records]
+    return {
+        "requests": len(records),
+        "throughput_per_s": round(len(records) / makespan_s, 4),
+        "goodput_per_s": round(sum(value <= deadline_s for value in latency) / makespan_s, 4),
+        "within_deadline": round(sum(value <= deadline_s for value in latency) / len(records), 4),
+        "latency_s": percentiles(latency),
+        "queue_s": percentiles([record.queue_s for record in records]),
+        "latency_by_steps_s": {
+            str(steps): percentiles([record.latency_s for record in records if record.steps == steps])
+            for steps in STEPS
+        },
+        "images_per_launch": round(images_per_launch, 3),
+    }
+
+
+def compare(summaries: dict[str, dict[str, object]]) -> dict[str, float]:
+    """Step-level over request-level: below 1 is better, but for throughput."""
+    step, request = summaries["step"], summaries["request"]
+
+    def ratio(*path: str) -> float:
+        values: list[object] = [step, request]
+        for key in path:
+            values = [value[key] for value in values if isinstance(value, dict)]
+        return round(float(str(values[0])) / float(str(values[1])), 3)
+
+    return {
+        "median": ratio("latency_s", "p50"),
+        "p99": ratio("latency_s", "p99"),
+        "p99_of_8_steps": ratio("latency_by_steps_s", "8", "p99"),
+        "throughput": ratio("throughput_per_s"),
+        "goodput": ratio("goodput_per_s"),
+    }
+
+
+def draw_plot(path: Path, latencies: dict[str, list[Record]], title: str) -> None:
+    """How many requests were done within which time, all of them and those of 8 steps."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
+    for axis, steps in zip(axes, (None, STEPS[0]), strict=True):
+        for name, records in latencies.items():
+            values = np.sort([record.latency_s for record in records if steps in (None, record.steps)])
+            axis.plot(values, np.arange(1, len(values) + 1) / len(values), label=name)
+        axis.set_xscale("log")
+        axis.set_xlabel("latency, s")
+        axis.set_title("all requests" if steps is None else f"requests of {steps} steps")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("share of requests done")
+    axes[0].legend()
+    figure.suptitle(title)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, default=None)
+    parser.add_argument("--load", type=float, default=0.8, help="share of the measured capacity")
+    parser.add_argument("--requests", type=int, default=150, help="per round and contender")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--slots", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--stretch", type=float, default=5.0)
+    parser.add_argument("--deadline", type=float, default=6.0, help="in mean times of a request that is alone")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--plot", type=Path, default=None)
+    options = parser.parse_args()
+
+    generator = random.Random(options.seed)
+    bundle = open_bundle(options.bundle or default_bundle_path())
+    records: dict[str, list[Record]] = {name: [] for name in ADMISSIONS}
+    makespan = dict.fromkeys(ADMISSIONS, 0.0)
+    launches, images = dict.fromkeys(ADMISSIONS, 0), dict.fromkeys(ADMISSIONS, 0)
+    capacities, alone, loads = [], [], []
+    with ThreadPoolExecutor(2) as pool:
+        contenders = {
+            name: Contender(bundle, name, options.slots, options.threads, options.stretch, pool) for name in ADMISSIONS
+        }
+        for contender in contenders.values():
+            contender.play(draw_trace(6, 1000.0, generator))  # engines load, launches are measured
+        for number in range(options.rounds):
+            burst = draw_trace(36, 1000.0, generator)
+            capacity = len(burst) / contenders["step"].play(burst)[1]
+            solo = [contenders["single"].play([one])[0][0].latency_s for one in draw_trace(6, 1000.0, generator)]
+            capacities.append(round(capacity, 4))
+            alone.append(float(np.mean(solo)))
+            trace = draw_trace(options.requests, options.load * capacity, generator)
+            turn = list(ADMISSIONS[number % 3 :] + ADMISSIONS[: number % 3])
+            for name in turn:
+                loads.append(round(os.getloadavg()[0], 2))
+                counted = contenders[name].load
+                before = counted.launches, counted.images
+                found, seconds = contenders[name].play(trace)
+                launches[name] += counted.launches - before[0]
+                images[name] += counted.images - before[1]
+                records[name] += found
+                makespan[name] += seconds
+                print(
+                    f"round {number + 1} {name}: {seconds:.0f} s, p50 {np.median([one.latency_s for one in found]):.2f} s",
+                    flush=True,
+                )
+        for name in ADMISSIONS[1:]:
+            differing = sum(
+                mine.digest != other.digest for mine, other in zip(records["step"], records[name], strict=True)
+            )
+            if differing:
+                raise SystemExit(f"{differing} images differ between step and {name}: no time is worth reading")
+        for contender in contenders.values():
+            contender.service.close()
+    deadline_s = options.deadline * float(np.mean(alone))
+    summaries = {
+        name: summarise(records[name], makespan[name], deadline_s, images[name] / launches[name]) for name in ADMISSIONS
+    }
+    report = {
+        "step_over_request": compare(summaries),
+        "contenders": summaries,
+        "setup": {
+            "bundle": bundle.manifest.name,
+            "load": options.load,
+            "capacity_per_s": capacities,
+            "alone_mean_s": round(float(np.mean(alone)), 4),
+            "deadline_s": round(deadline_s, 3),
+            "steps": STEPS,
+            "guidance": GUIDANCE,
+            "slots": options.slots,
+            "threads": options.threads,
+            "stretch": options.stretch,
+            "rounds": options.rounds,
+            "images_identical_across_contenders": True,
+        },
+        "machine": {
+            "cpus": os.cpu_count(),
+            "load_average_before_each_run": loads,
+            "python": platform.python_version(),
+            "onnxruntime": onnxruntime.__version__,
+        },
+    }
+    text = json.dumps(report, indent=2) + "\n"
+    if options.out:
+        options.out.write_text(text)
+    if options.plot:
+        draw_plot(
+            options.plot,
+            records,
+            f"{bundle.manifest.name} at {options.load:.0%} load, {options.slots} slots, mixed steps {STEPS}",
+        )
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
