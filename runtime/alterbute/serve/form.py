@@ -106,6 +106,7 @@ FIELDS: Final[Mapping[str, Read]] = {
     "seed": _integer,
     "num_inference_steps": _integer,
     "solver": _text,
+    "sigmas": _text,
     "strength": _number,
     "eta": _number,
     "guidance_scale": _number,
@@ -130,7 +131,16 @@ OPTIONS: Final[Mapping[str, str]] = {
     **{
         name: name
         for name in (
-            *("seed", "solver", "strength", "eta", "identity_guidance", "guidance_rescale", "guidance_interval"),
+            *(
+                "seed",
+                "solver",
+                "sigmas",
+                "strength",
+                "eta",
+                "identity_guidance",
+                "guidance_rescale",
+                "guidance_interval",
+            ),
             *("identity_scale", "reinject", "negative_prompt"),
         )
     },

@@ -41,6 +41,7 @@ _FIELDS: Final[dict[str, Schema]] = {
     "seed": {**_INTEGER, "minimum": 0, "description": "The same seed gives the same bytes."},
     "num_inference_steps": {**_INTEGER, "minimum": 1},
     "solver": _TEXT,
+    "sigmas": {**_TEXT, "description": "How noise levels are spread over the steps."},
     "strength": {**_NUMBER, "exclusiveMinimum": 0, "maximum": 1},
     "eta": {**_NUMBER, "minimum": 0, "maximum": 1},
     "guidance_scale": {**_NUMBER, "minimum": 0, "maximum": 100},
