@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alterbute.errors import InputError
-from alterbute.images.header import has_damaged_chunk, read_header
+from alterbute.images.header import has_all_pixels, has_damaged_chunk, read_header
 from alterbute.images.photo import Photo
 
 if TYPE_CHECKING:
@@ -110,6 +110,8 @@ def _from_bytes(data: bytes, param: str) -> Photo:
     try:
         if header.format == "PNG" and has_damaged_chunk(data):
             raise OSError("a checksum is wrong")
+        if header.format == "PNG" and not has_all_pixels(data, header):
+            raise OSError("its pixels are truncated")
         with Image.open(io.BytesIO(data), formats=[header.format]) as image:
             # Two parsers that disagree on the size mean a crafted file: the limit was checked on the other one.
             if image.size != (header.width, header.height):
