@@ -27,6 +27,10 @@ EXIT_DEVICE: Final = 70
 _TICK_S: Final = 0.1
 _HEADER_BYTES: Final = 32 << 10
 _CLOSE_S: Final = 1.5
+# A chunked body with a line end per so many bytes, or fewer, is framing and no content.
+_LINE_BYTES: Final = 8
+_LOOK_BYTES: Final = 1024
+_PIECE_BYTES: Final = 16 << 10
 
 
 class _Protocol(H11Protocol):
@@ -40,7 +44,15 @@ class _Protocol(H11Protocol):
         self._wait_for_headers()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        # A piece at a time, so that headers are known before much of a body is parsed.
+        for start in range(0, len(data), _PIECE_BYTES):
+            piece = data[start : start + _PIECE_BYTES]
+            if self.transport.is_closing():
+                return
+            if self._is_tiny_chunks(piece):
+                self.send_400_response("Too many tiny chunks.")
+                return
+            super().data_received(piece)
         if self.cycle is not None and not self.cycle.response_complete and self._patience is not None:
             self._patience.cancel()
             self._patience = None
@@ -54,6 +66,13 @@ class _Protocol(H11Protocol):
         if self._patience is not None:
             self._patience.cancel()
         super().connection_lost(exc)
+
+    def _is_tiny_chunks(self, data: bytes) -> bool:
+        """A million chunks of a byte each would keep the parser, and with it everybody, busy for many seconds."""
+        if self.cycle is None or self.cycle.response_started or len(data) < _LOOK_BYTES:
+            return False
+        is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
+        return is_chunked and data.count(b"\r\n") * _LINE_BYTES > len(data)
 
     def _wait_for_headers(self) -> None:
         if self._patience is not None:

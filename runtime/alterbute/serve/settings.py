@@ -63,7 +63,7 @@ class Settings:
 
     max_file_mb: float = _setting(20.0, "MiB per picture at most.", low=0.001, high=100)
     max_request_mb: float = _setting(32.0, "MiB per request body at most.", low=0.001, high=400)
-    max_megapixels: float = _setting(16.8, "Megapixels per picture at most.", low=0.001, high=24)
+    max_megapixels: float = _setting(16.78, "Megapixels per picture at most.", low=0.001, high=24)
     memory_mb: float = _setting(
         1024.0, "MiB that bodies and decoded pictures of all requests together may take.", low=1
     )

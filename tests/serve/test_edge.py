@@ -1,0 +1,227 @@
+"""What surrounds every request: ids, headers, logs, limits, other origins, and clients that leave."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import io
+import json
+import logging
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from alterbute.serve.logs import JsonFormatter
+from PIL import Image
+
+from tests.support.pictures import to_bytes
+from tests.support.serving import Served, edit_files, mask_bytes, photo_bytes, serving, wait_until
+
+QUICK = {"prompt": "color: red", "num_inference_steps": "1", "seed": "1"}
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=served.url, timeout=30) as opened:
+        yield opened
+
+
+def edit(client: httpx.Client, **fields: str) -> httpx.Response:
+    return client.post("/v1/images/edits", files=edit_files(), data={**QUICK, **fields})
+
+
+def test_every_response_has_an_id_and_safe_headers(client: httpx.Client) -> None:
+    for reply in (client.get("/health/live"), client.get("/nothing"), edit(client), edit(client, n="99")):
+        assert len(reply.headers["x-request-id"]) == 32
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert reply.headers["cache-control"] == "no-store"
+        assert "access-control-allow-origin" not in reply.headers
+        assert "server" not in reply.headers
+    named = client.get(
+        "/health/live", headers={"x-request-id": "mine-1", "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+    )
+    assert named.headers["x-request-id"] == "mine-1"
+    assert named.headers["traceparent"].startswith("00-aaaa")
+    forged = client.get("/health/live", headers={"x-request-id": "a b{}" + "x" * 100, "traceparent": "nonsense"})
+    assert len(forged.headers["x-request-id"]) == 32
+    assert "traceparent" not in forged.headers
+    timed = edit(client)
+    assert float(timed.headers["x-alterbute-queue-ms"]) >= 0
+    assert float(timed.headers["x-alterbute-compute-ms"]) > 0
+
+
+def test_logs_are_json_and_hold_nothing_of_the_request(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    edit(client, prompt="color: red", user="somebody@example.com")
+    edit(client, prompt="very secret words")
+    client.get("/secret-path?key=hidden", headers={"authorization": "Bearer hidden"})
+    lines = [
+        json.loads(JsonFormatter().format(record)) for record in caplog.records if record.name.startswith("alterbute")
+    ]
+    assert {"request_id", "endpoint", "status", "ms", "method"} <= lines[-1].keys()
+    text = json.dumps(lines)
+    for secret in ("secret", "somebody", "color", "hidden", "photo.png", "/work", ".pytest_cache"):
+        assert secret not in text, secret
+
+
+def test_an_unknown_mistake_is_a_500_without_details(
+    client: httpx.Client, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_it() -> None:
+        raise KeyError("/etc/passwd of the prompt")
+
+    monkeypatch.setattr(served.context.service, "check_room", break_it)
+    reply = edit(client)
+    assert reply.status_code == 500
+    assert reply.json()["error"]["code"] == "internal_error"
+    assert reply.headers["x-should-retry"] == "false"
+    assert "passwd" not in reply.text
+
+
+def test_pages_of_other_origins_and_other_host_names_are_refused(client: httpx.Client, served: Served) -> None:
+    assert client.get("/v1/models", headers={"origin": "https://evil.example"}).status_code == 403
+    assert client.get("/v1/models", headers={"host": "rebound.example"}).status_code == 403
+    assert (
+        client.get("/v1/models", headers={"host": "rebound.example", "origin": "http://rebound.example"}).status_code
+        == 403
+    )
+    assert client.get("/v1/models", headers={"origin": served.url}).status_code == 200
+    assert client.get("/v1/models", headers={"host": "localhost:1"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "format", "is_exact"),
+    [
+        ({}, "PNG", True),
+        ({"output_format": "webp"}, "WEBP", True),
+        ({"output_format": "webp", "output_compression": "80"}, "WEBP", False),
+        ({"output_format": "jpeg", "output_compression": "90"}, "JPEG", False),
+    ],
+)
+def test_each_format_says_whether_its_background_is_exact(
+    client: httpx.Client, fields: dict[str, str], format: str, is_exact: bool
+) -> None:
+    reply = edit(client, **fields).json()
+    image = Image.open(io.BytesIO(base64.b64decode(reply["data"][0]["b64_json"])))
+    assert image.format == format
+    assert reply["alterbute"]["background_exact"] is is_exact
+    photo = np.asarray(Image.open(io.BytesIO(photo_bytes())))
+    assert np.array_equal(np.asarray(image.convert("RGB"))[:8], photo[:8]) is is_exact
+
+
+def test_the_photos_transparency_is_kept_and_jpeg_cannot_hold_it(client: httpx.Client) -> None:
+    planes = np.dstack([np.asarray(Image.open(io.BytesIO(photo_bytes()))), np.full((48, 64), 7, np.uint8)])
+    files = {**edit_files(), "image": ("a.png", to_bytes(planes))}
+    reply = client.post("/v1/images/edits", files=files, data={**QUICK, "background": "transparent"}).json()
+    image = np.asarray(Image.open(io.BytesIO(base64.b64decode(reply["data"][0]["b64_json"]))))
+    assert (image[..., 3] == 7).all()
+    assert reply["background"] == "transparent"
+    assert client.post("/v1/images/edits", files=files, data={**QUICK, "output_format": "jpeg"}).status_code == 400
+
+
+def test_mask_polarity_is_what_the_table_says(client: httpx.Client) -> None:
+    white = mask_bytes()
+    black = to_bytes(255 - np.asarray(Image.open(io.BytesIO(white))))
+    alpha = to_bytes(np.dstack([np.zeros((48, 64, 3), np.uint8), 255 - np.asarray(Image.open(io.BytesIO(white)))]))
+    replies = []
+    for mask, polarity, mode in (
+        (white, "auto", "white"),
+        (alpha, "auto", "alpha"),
+        (black, "black", "black"),
+        (alpha, "alpha", "alpha"),
+    ):
+        files = {**edit_files(), "mask": ("m.png", mask)}
+        reply = client.post("/v1/images/edits", files=files, data={**QUICK, "mask_polarity": polarity}).json()
+        assert (reply["alterbute"]["mask_mode"], reply["alterbute"]["mask_pixels"]) == (mode, 320)
+        replies.append(reply["data"])
+    assert all(reply == replies[0] for reply in replies)
+    for bad in (np.zeros((48, 64), np.uint8), np.full((48, 64), 255, np.uint8)):
+        reply = client.post("/v1/images/edits", files={**edit_files(), "mask": ("m.png", to_bytes(bad))}, data=QUICK)
+        assert reply.status_code == 422
+        assert "mask_polarity" in reply.json()["error"]["message"]
+
+
+def test_a_dry_run_checks_everything_and_runs_nothing(client: httpx.Client, served: Served) -> None:
+    launches = len(served.hooks.launches)
+    reply = edit(client, dry_run="true", n="2", num_inference_steps="7", quality="high").json()
+    assert reply["object"] == "image_edit.dry_run"
+    told = reply["alterbute"]
+    assert (told["seeds"], told["steps"], told["mask_pixels"]) == ([1, 2], 7, 320)
+    assert told["limits"]["n"] == served.context.settings.max_count
+    assert len(served.hooks.launches) == launches
+    assert edit(client, dry_run="true", n="99").status_code == 400
+
+
+def test_presets_become_steps_and_the_effective_one_is_told(client: httpx.Client) -> None:
+    for fields, quality, steps in (
+        ({"quality": "low"}, "low", 8),
+        ({"quality": "low", "num_inference_steps": "40"}, "high", 40),
+        ({"attribute": "color", "prompt": "red", "quality": "medium"}, "medium", 20),
+    ):
+        data = {**QUICK, "dry_run": "true", **fields}
+        if "num_inference_steps" not in fields:
+            del data["num_inference_steps"]
+        reply = client.post("/v1/images/edits", files=edit_files(), data=data).json()
+        assert (reply["quality"], reply["alterbute"]["steps"]) == (quality, steps)
+
+
+def test_a_key_that_uses_up_its_rate_waits_and_others_do_not(tiny_bundle: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(
+        "# who may\n"
+        + "".join(f"{hashlib.sha256(name.encode()).hexdigest()} {name}\n" for name in ("first-key", "second-key"))
+    )
+    # The picture is 48x64: 0.003 megapixels, and one step of it.
+    with (
+        serving(tiny_bundle, api_key_file=str(keys), rate=0.0001, rate_burst=0.0065) as running,
+        httpx.Client(base_url=running.url) as client,
+    ):
+        codes = {}
+        for name in ("first-key", "second-key"):
+            client.headers["authorization"] = f"Bearer {name}"
+            codes[name] = [edit(client).status_code for _ in range(3)]
+        assert codes == {name: [200, 200, 429] for name in codes}
+        refused = edit(client)
+        assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+        assert int(refused.headers["retry-after"]) >= 1
+        # n = 2 costs two, and a refused request nothing.
+        assert edit(client, n="2").status_code == 429
+
+
+def test_a_hundred_clients_that_leave_at_random_moments_leave_nothing_behind(served: Served) -> None:
+    generator = random.Random(2)
+
+    async def leave_all() -> None:
+        limits = httpx.Limits(max_connections=10)
+        async with httpx.AsyncClient(base_url=served.url, limits=limits, timeout=30) as client:
+
+            async def ask(number: int) -> None:
+                stream = {"stream": "true", "partial_images": "2"} if number % 2 else {}
+                call = client.post(
+                    "/v1/images/edits",
+                    files=edit_files(),
+                    data={"prompt": "color: red", "num_inference_steps": "60", **stream},
+                )
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(call, 0.01 + generator.random() * 0.2)
+
+            for start in range(0, 100, 10):
+                await asyncio.gather(*(ask(number) for number in range(start, start + 10)))
+
+    served.hooks.step_s = 0.01
+    asyncio.run(leave_all())
+    wait_until(lambda: served.context.service.num_accepted == 0 and served.context.num_open == 0)
+    served.hooks.step_s = 0.0
+    with httpx.Client(base_url=served.url) as client:
+        values = dict(
+            line.split(" ")
+            for line in client.get("/metrics").text.splitlines()
+            if not line.startswith("#") and " " in line
+        )
+        assert float(values["alterbute_requests_running"]) == float(values["alterbute_requests_waiting"]) == 0
+        assert float(values["alterbute_memory_reserved_bytes"]) == 0
+        assert edit(client).status_code == 200
