@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -77,11 +78,12 @@ def serving(bundle: Path, **settings: Any) -> Iterator[Served]:
     warm_up(context)
     context.is_ready = True
     hooks.launches.clear()
-    server = make_server(context, context.settings, "127.0.0.1", 0)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    server = make_server(context)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    port = listener.getsockname()[1]
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)
     thread.start()
     wait_until(lambda: server.started)
-    port = server.servers[0].sockets[0].getsockname()[1]
     try:
         yield Served(f"http://127.0.0.1:{port}", port, context, hooks)
     finally:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from alterbute.errors import InputError
 from alterbute.serve.app import make_app
 from alterbute.serve.context import Context, make_context
 from alterbute.serve.warmup import warm_up
@@ -25,6 +27,7 @@ _log = logging.getLogger(__name__)
 EXIT_DEVICE: Final = 70
 """The device is broken: a supervisor should start the process anew."""
 _TICK_S: Final = 0.1
+_BACKLOG: Final = 2048
 _HEADER_BYTES: Final = 32 << 10
 _CLOSE_S: Final = 1.5
 # A chunked body with a line end per so many bytes, or fewer, is framing and no content.
@@ -98,14 +101,28 @@ def run(settings: Settings) -> int:
     Returns:
         The exit code: 0, or `EXIT_DEVICE`.
     """
-    return asyncio.run(_serve(settings))
-
-
-async def _serve(settings: Settings) -> int:
-    context = make_context(settings)
-    servers = [make_server(context, settings, settings.host, settings.port)]
+    sockets = [_bind(settings.host, settings.port, "port")]
     if settings.admin_port is not None:
-        servers.append(make_server(context, settings, "127.0.0.1", settings.admin_port, is_admin=True))
+        sockets.append(_bind("127.0.0.1", settings.admin_port, "admin_port"))
+    return asyncio.run(_serve(settings, sockets))
+
+
+def _bind(host: str, port: int, param: str) -> socket.socket:
+    """Take a port before anything is loaded: that it is taken is the commonest mistake."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as fault:
+        raise InputError(
+            f"{host}:{port} cannot be listened on ({fault.strerror or fault})",
+            "a free port",
+            f"choose another {param}",
+            param,
+            "port_taken",
+        ) from None
+
+
+async def _serve(settings: Settings, sockets: list[socket.socket]) -> int:
     stop, now = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -115,10 +132,15 @@ async def _serve(settings: Settings) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    tasks = [asyncio.create_task(server.serve()) for server in servers]
+    context = make_context(settings)
+    servers = [make_server(context, is_admin=bool(number)) for number in range(len(sockets))]
+    tasks = [asyncio.create_task(server.serve([one])) for server, one in zip(servers, sockets, strict=True)]
+    for one, name in zip(sockets, ("listening", "listening for the administrator"), strict=False):
+        host, port = one.getsockname()[:2]
+        _log.info(name, extra={"host": host, "port": port, "model": context.model})
     warming = asyncio.create_task(_warm_up(context))
     try:
-        code = await _until_stop(context, stop, tasks, servers)
+        code = await _until_stop(context, stop, tasks)
         if code == 0 and stop.is_set():
             await _drain(context, now)
     finally:
@@ -144,22 +166,14 @@ async def _warm_up(context: Context) -> None:
     _log.info("ready", extra={"seconds": round(time.perf_counter() - start, 2)})
 
 
-async def _until_stop(
-    context: Context, stop: asyncio.Event, tasks: list[asyncio.Task[None]], servers: list[_Server]
-) -> int:
-    """Wait for a signal, a broken device, or a server that could not start."""
-    is_told = False
+async def _until_stop(context: Context, stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> int:
+    """Wait for a signal, a broken device, or a server that ended by itself."""
     while not stop.is_set():
         if any(task.done() for task in tasks):
             return 1
         if code_of(context) != 0:
             _log.error("the device is broken: the process must be started anew")
             return EXIT_DEVICE
-        if not is_told and all(server.started for server in servers):
-            is_told = True
-            for server in servers:
-                host, port = server.servers[0].sockets[0].getsockname()[:2]
-                _log.info("listening", extra={"host": host, "port": port, "model": context.model})
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), _TICK_S)
     return 0
@@ -190,12 +204,12 @@ async def _sleep(seconds: float, now: asyncio.Event) -> None:
         await asyncio.wait_for(now.wait(), seconds)
 
 
-def make_server(context: Context, settings: Settings, host: str, port: int, *, is_admin: bool = False) -> _Server:
-    protocol: type[Any] = type("Protocol", (_Protocol,), {"header_timeout_s": settings.header_timeout_s})
+def make_server(context: Context, *, is_admin: bool = False) -> _Server:
+    """uvicorn around an application; its caller gives it sockets."""
+    header_timeout_s = context.settings.header_timeout_s
+    protocol: type[Any] = type("Protocol", (_Protocol,), {"header_timeout_s": header_timeout_s})
     config = uvicorn.Config(
         make_app(context, is_admin=is_admin),
-        host=host,
-        port=port,
         http=protocol,
         ws="none",
         lifespan="off",
@@ -205,8 +219,7 @@ def make_server(context: Context, settings: Settings, host: str, port: int, *, i
         server_header=False,
         proxy_headers=False,
         h11_max_incomplete_event_size=_HEADER_BYTES,
-        timeout_keep_alive=max(int(settings.header_timeout_s), 1),
+        timeout_keep_alive=max(int(header_timeout_s), 1),
         timeout_graceful_shutdown=1,
-        backlog=2048,
     )
     return _Server(config)

@@ -1,0 +1,74 @@
+"""A server as a process of its own, as a deployment has it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+
+@dataclass(slots=True)
+class Process:
+    """A running `alterbute serve`, and its log."""
+
+    popen: subprocess.Popen[str]
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def read(self) -> None:
+        """Collect the log until the process ends."""
+        assert self.popen.stderr is not None
+        for text in self.popen.stderr:
+            try:
+                self.lines.append(json.loads(text))
+            except ValueError:
+                self.lines.append({"message": text})
+
+    def wait_for(self, message: str, seconds: float = 60.0) -> dict[str, Any]:
+        """The first log line with this message."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and self.popen.poll() is None:
+            found = next((line for line in self.lines if line.get("message") == message), None)
+            if found is not None:
+                return found
+            time.sleep(0.02)
+        raise AssertionError((message, self.popen.poll(), self.lines[-10:]))
+
+
+@contextmanager
+def started(*flags: str) -> Iterator[Process]:
+    """`alterbute serve --port 0` with these flags, listening and ready; killed at the end if it still runs."""
+    command = [sys.executable, "-m", "alterbute.cli", "serve", "--port", "0", "--threads", "1", *flags]
+    popen = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = Process(popen)
+    reader = threading.Thread(target=process.read, daemon=True)
+    reader.start()
+    try:
+        process.port = process.wait_for("listening")["port"]
+        process.wait_for("ready")
+        yield process
+    finally:
+        popen.kill()
+        popen.wait()
+        reader.join(5)
+
+
+def is_ready(process: Process, client: httpx.Client) -> bool:
+    """What a balancer asks."""
+    try:
+        return client.get("/health/ready").status_code == 200
+    except httpx.TransportError:
+        return False
