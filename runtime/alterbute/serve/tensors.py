@@ -123,19 +123,19 @@ def _entries(value: Json, what: str) -> list[dict[str, Json]]:
 def _read_tensor(name: str, entry: dict[str, Json], raw: memoryview) -> tuple[Tensor, memoryview]:
     """One input, and the raw bytes that are left."""
     shown = shown_name(name)
-    shape, datatype = _shape(shown, entry.get("shape")), entry.get("datatype")
+    shape, datatype = _shape(shown, entry.get("shape")), str(entry.get("datatype"))
     count = math.prod(shape)
     if datatype != "BYTES" and datatype not in DTYPES:
         raise bad_request(f"its datatype is none of BYTES, {', '.join(DTYPES)}", shown, "invalid_tensor")
     size = _parameters(entry).get("binary_data_size")
     if size is None:
-        return _from_json(shown, entry.get("data"), str(datatype), shape), raw
+        return _from_json(shown, entry.get("data"), datatype, shape), raw
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(raw) or "data" in entry:
         raise bad_request("its binary_data_size is not what follows the JSON", shown, "invalid_tensor")
     mine, rest = raw[:size], raw[size:]
     if datatype == "BYTES":
         return _split_bytes(shown, mine, count), rest
-    dtype = np.dtype(DTYPES[str(datatype)])
+    dtype = np.dtype(DTYPES[datatype])
     if size != count * dtype.itemsize:
         raise bad_request(f"it has {size} bytes; its shape needs {count * dtype.itemsize}", shown, "invalid_tensor")
     return np.frombuffer(mine, dtype).reshape(shape), rest
