@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from alterbute.bundle import MANIFEST_FILE, default_bundle_path, open_bundle
+from alterbute.errors import DeadlineExceeded
 from alterbute.serve.auth import Keyring, open_keyring
 from alterbute.serve.faults import ApiError
 from alterbute.serve.limits import MemoryBudget, RateLimit
@@ -76,7 +77,12 @@ class Context:
         Raises:
             ApiError: it took longer. The thread goes on, and its room stays taken until it ends.
         """
-        await self.decoder_room.acquire()
+        try:
+            await asyncio.wait_for(self.decoder_room.acquire(), self.settings.timeout_s)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "no decoder was free in time", "an edit within its deadline", "try again later"
+            ) from None
         future = asyncio.get_running_loop().run_in_executor(self.decoders, work)
         future.add_done_callback(lambda _: self.decoder_room.release())
         done, _ = await asyncio.wait({future}, timeout=deadline_s)

@@ -75,7 +75,7 @@ async def wait_for_ticket(request: Request, ticket: Ticket) -> Served:
         ClientGone: it left.
         AlterbuteError: the edit failed.
     """
-    outcome = asyncio.ensure_future(asyncio.wrap_future(ticket.future))
+    outcome = outcome_of(ticket)
     gone = asyncio.ensure_future(until_gone(request))
     try:
         both: set[asyncio.Future[Any]] = {outcome, gone}
@@ -87,7 +87,14 @@ async def wait_for_ticket(request: Request, ticket: Ticket) -> Served:
         gone.cancel()
         if not outcome.done():
             ticket.cancel()
-            outcome.cancel()
+
+
+def outcome_of(ticket: Ticket) -> asyncio.Future[Served]:
+    """A ticket's future for this loop. Never cancel it: that would end the ticket before its device has let go of it."""
+    outcome = asyncio.wrap_future(ticket.future)
+    # Whoever stopped waiting does not ask any more, and asyncio would complain that nobody did.
+    outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return outcome
 
 
 async def until_gone(request: Request) -> None:

@@ -71,7 +71,7 @@ class EditStream(Response):
         async def send_bytes(data: bytes) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
-        outcome = asyncio.ensure_future(asyncio.wrap_future(self._ticket.future))
+        outcome = edits.outcome_of(self._ticket)
         try:
             while not outcome.done():
                 preview = asyncio.ensure_future(self._previews.get())
@@ -88,8 +88,6 @@ class EditStream(Response):
                 await send_bytes(await self._completed_event(number))
         except Exception as fault:
             await send_bytes(_error_event(fault))
-        finally:
-            outcome.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _preview_event(self, image: int, number: int, photo: Photo) -> bytes:

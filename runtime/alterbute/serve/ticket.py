@@ -78,7 +78,7 @@ class Ticket:
     ask: Ask
     on_change: Callable[[], None] = lambda: None
     future: Future[Served] = field(default_factory=Future)
-    arrived_s: float = field(default_factory=time.monotonic)
+    arrived_s: float = field(default_factory=lambda: time.monotonic())
     started_s: float | None = None
     """When its first image entered a lane."""
     rows_left: int = 0
