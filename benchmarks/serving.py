@@ -1,6 +1,6 @@
 """What does step-level batching buy under load? Open-loop Poisson arrivals, mixed steps and guidance, three admissions.
 
-    python benchmarks/serving.py --out benchmarks/results/serving.json --plot benchmarks/results/serving.png
+    python -m benchmarks.serving --out benchmarks/results/serving.json --plot benchmarks/results/serving.png
 
 Three ways to admit a waiting image (`alterbute.serve.schedule.Admission`), on the same engines and the same arrivals:
 
@@ -12,7 +12,8 @@ The capacity is measured first; then the three take turns, round by round, on on
 Every image is compared across the three before any time is believed: same request, same bytes.
 
 On a machine that others use, too, wall time measures the neighbours. `--clock cpu` counts the seconds of CPU that this process
-got instead, and skips the time in which it has nothing to do: arrivals, waiting and latencies all follow that clock.
+got instead, and skips the time in which it has nothing to do: arrivals, waiting and latencies all follow that clock. `--clock replay`
+times each launch once and then replays it (replay.py): the real scheduler on thousands of requests; images are not compared then.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,6 +35,7 @@ from typing import Final
 import numpy as np
 import onnxruntime
 from alterbute import Editor
+from alterbute.backends import open_backend
 from alterbute.bundle import Bundle, default_bundle_path, open_bundle
 from alterbute.images import load_mask, load_photo
 from alterbute.images.region import load_region
@@ -47,6 +49,8 @@ from alterbute.serve.observer import Observer
 from alterbute.serve.schedule import Admission
 from alterbute.serve.service import Service
 from alterbute.serve.ticket import Ask, Served, Ticket
+
+from benchmarks.replay import Inline, ReplayBackend, ReplayClock
 
 STEPS: Final = (8, 20, 40)
 GUIDANCE: Final = (1.0, 1.5)
@@ -82,8 +86,6 @@ class Clock:
 
     def __init__(self, is_cpu: bool) -> None:
         self._is_cpu, self._skipped_s = is_cpu, 0.0
-        for module in (serve_around, serve_device, serve_service, serve_ticket):
-            module.time = self  # type: ignore[attr-defined]
 
     def monotonic(self) -> float:
         return time.process_time() + self._skipped_s if self._is_cpu else time.monotonic()
@@ -96,6 +98,9 @@ class Clock:
             if self._is_cpu and is_idle():
                 self._skipped_s += left_s
             time.sleep(0.002 if self._is_cpu else left_s)
+
+    def release(self, next_s: float) -> None:
+        """Nothing waits for the next arrival."""
 
 
 class Load(Observer):
@@ -116,15 +121,14 @@ class Contender:
         self,
         bundle: Bundle,
         admission: Admission,
-        pool: ThreadPoolExecutor,
-        clock: Clock,
+        pool: Executor,
+        clock: Clock | ReplayClock,
+        editor: Editor,
         *,
         slots: int,
-        threads: int,
         stretch: float,
     ) -> None:
         self.load, self._clock = Load(), clock
-        editor = Editor(bundle, slots=slots, threads=threads)
         self.service = Service(
             [editor], pool, slots=slots, max_queue=100_000, admission=admission, stretch=stretch, observer=self.load
         )
@@ -163,6 +167,7 @@ class Contender:
             self._clock.wait_until(start + arrival.at_s, lambda: self.service.num_accepted == 0)
             ticket = self.submit(arrival)
             ticket.future.add_done_callback(lambda _, args=(index, arrival, ticket): finish(*args))
+            self._clock.release(start + trace[index + 1].at_s if index + 1 < len(trace) else float("inf"))
         for _ in trace:
             done.acquire()
         return [records[index] for index in range(len(trace))], self._clock.monotonic() - start
@@ -254,33 +259,42 @@ def main() -> None:
     parser.add_argument("--load", type=float, default=0.8, help="share of the measured capacity")
     parser.add_argument("--requests", type=int, default=150, help="per round and contender")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--burst", type=int, default=60, help="requests at once that the capacity is measured with")
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--stretch", type=float, default=5.0)
     parser.add_argument("--deadline", type=float, default=6.0, help="in mean times of a request that is alone")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    parser.add_argument("--clock", choices=("wall", "cpu", "replay"), default="wall")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--plot", type=Path, default=None)
     options = parser.parse_args()
 
     generator = random.Random(options.seed)
-    clock = Clock(options.clock == "cpu")
+    clock = ReplayClock() if options.clock == "replay" else Clock(options.clock == "cpu")
+    for module in (serve_around, serve_device, serve_service, serve_ticket):
+        module.time = clock  # type: ignore[attr-defined]
+    replayed: dict[tuple[str, int], float] = {}
     bundle = open_bundle(options.bundle or default_bundle_path())
     records: dict[str, list[Record]] = {name: [] for name in ADMISSIONS}
     makespan = dict.fromkeys(ADMISSIONS, 0.0)
     launches, images = dict.fromkeys(ADMISSIONS, 0), dict.fromkeys(ADMISSIONS, 0)
     loads = []
-    with ThreadPoolExecutor(2) as pool:
+
+    def open_editor() -> Editor:
+        backend = open_backend("onnxruntime", bundle, threads=options.threads)
+        if isinstance(clock, ReplayClock):
+            return Editor(bundle, slots=options.slots, backend=ReplayBackend(backend, clock, replayed))
+        return Editor(bundle, slots=options.slots, backend=backend)
+
+    with Inline() if options.clock == "replay" else ThreadPoolExecutor(2) as pool:
         contenders = {
-            name: Contender(
-                bundle, name, pool, clock, slots=options.slots, threads=options.threads, stretch=options.stretch
-            )
+            name: Contender(bundle, name, pool, clock, open_editor(), slots=options.slots, stretch=options.stretch)
             for name in ADMISSIONS
         }
         for contender in contenders.values():
             contender.play(draw_trace(6, 1000.0, generator))  # engines load, launches are measured
-        burst = draw_trace(30, 1000.0, generator)
+        burst = draw_trace(options.burst, 1000.0, generator)
         capacity = len(burst) / contenders["step"].play(burst)[1]
         alone = [contenders["single"].play([one])[0][0].latency_s for one in draw_trace(6, 1000.0, generator)]
         for number in range(options.rounds):
@@ -303,7 +317,7 @@ def main() -> None:
             differing = sum(
                 mine.digest != other.digest for mine, other in zip(records["step"], records[name], strict=True)
             )
-            if differing:
+            if differing and options.clock != "replay":
                 raise SystemExit(f"{differing} images differ between step and {name}: no time is worth reading")
         for contender in contenders.values():
             contender.service.close()
@@ -327,7 +341,10 @@ def main() -> None:
             "threads": options.threads,
             "stretch": options.stretch,
             "rounds": options.rounds,
-            "images_identical_across_contenders": True,
+            "images_identical_across_contenders": options.clock != "replay",
+            "replayed_launch_s": {
+                f"{graph} {rows}": round(seconds, 5) for (graph, rows), seconds in sorted(replayed.items())
+            },
         },
         "machine": {
             "cpus": os.cpu_count(),

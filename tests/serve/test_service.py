@@ -112,6 +112,15 @@ def test_the_other_admissions_give_the_same_bytes(tiny_bundle: Path, admission: 
         tickets = [here.submit(request, seed=seed) for seed, request in enumerate(REQUESTS)]
         for number, ticket in enumerate(tickets):
             assert np.array_equal(image(ticket.future.result(20)), expected[number])
+        here.hooks.launches.clear()
+        here.hooks.step_s = 0.02
+        first = here.submit(EditRequest(prompt="", steps=20, seed=0))
+        wait_until(lambda: here.service.devices[0].num_running == 1)
+        rest = [here.submit(EditRequest(prompt="", steps=4, seed=seed), seed=seed) for seed in range(1, 3)]
+        first.future.result(20)
+        assert not any(ticket.future.done() for ticket in rest)
+        wait_until(lambda: here.service.devices[0].num_running == (2 if admission == "request" else 1))
+        assert all(ticket.future.result(20).edits for ticket in rest)
 
 
 def test_two_lanes_share_the_work(tiny_bundle: Path) -> None:

@@ -169,6 +169,7 @@ class Device:
     def _admit(self) -> None:
         """Fill free slots with who is next; a solo image has the lane to itself."""
         roster = self._roster
+        self._is_batch_closed = bool(roster.running)
         while roster.ready and self._may_admit():
             task, job = roster.next_ready()
             if task.is_solo and roster.running:
@@ -179,7 +180,6 @@ class Device:
             if task.ticket.started_s is None:
                 task.ticket.started_s = time.monotonic()
                 self._observer.on_start(task.ticket.started_s - task.ticket.arrived_s)
-        self._is_batch_closed = bool(roster.running)
 
     def _may_admit(self) -> bool:
         running = self._roster.running
