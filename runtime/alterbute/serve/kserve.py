@@ -12,10 +12,10 @@ from starlette.responses import JSONResponse, Response
 
 from alterbute.serve import intake, render
 from alterbute.serve.body import Body, Json, Source, read_body, shown_name
-from alterbute.serve.edits import headers_of, wait_for_ticket
 from alterbute.serve.faults import ApiError, bad_request
 from alterbute.serve.form import OPTIONS, EditForm, check_model, read_form
 from alterbute.serve.health import why_not_ready
+from alterbute.serve.reply import headers_of, wait_for_ticket
 from alterbute.serve.tensors import InferRequest, Tensor, describe_outputs, picture_bytes, read_infer_request
 from alterbute.serve.ticket import Served
 

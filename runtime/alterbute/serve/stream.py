@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.responses import Response
 
 from alterbute.images import Photo
-from alterbute.serve import edits, render
+from alterbute.serve import render, reply
 from alterbute.serve.faults import as_api_error
 from alterbute.serve.ticket import Ticket
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-    from alterbute.serve.edits import Accepted
+    from alterbute.serve.reply import Accepted
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class EditStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As every ASGI response."""
-        gone = asyncio.ensure_future(edits.until_gone(self._request))
+        gone = asyncio.ensure_future(reply.until_gone(self._request))
         events = asyncio.ensure_future(self._send_events(send))
         try:
             await asyncio.wait({gone, events}, return_when=asyncio.FIRST_COMPLETED)
@@ -71,7 +71,7 @@ class EditStream(Response):
         async def send_bytes(data: bytes) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
-        outcome = edits.outcome_of(self._ticket)
+        outcome = reply.outcome_of(self._ticket)
         try:
             while not outcome.done():
                 preview = asyncio.ensure_future(self._previews.get())
@@ -100,7 +100,7 @@ class EditStream(Response):
             {
                 "b64_json": render.as_text(file),
                 "created_at": int(time.time()),
-                **edits.describe_output(checked),
+                **reply.describe_output(checked),
                 "size": size,
                 "partial_image_index": number,
                 "alterbute": {"image": image},
@@ -120,9 +120,9 @@ class EditStream(Response):
                 {
                     "b64_json": render.as_text(file),
                     "created_at": int(time.time()),
-                    **edits.describe_output(checked),
-                    "usage": edits.usage(context, checked),
-                    "alterbute": {**edits.describe_edit(context, checked, served), "image": number},
+                    **reply.describe_output(checked),
+                    "usage": reply.usage(context, checked),
+                    "alterbute": {**reply.describe_edit(context, checked, served), "image": number},
                 },
             )
 
