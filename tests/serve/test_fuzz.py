@@ -225,10 +225,10 @@ def send_all(served: Served, count: int, seed: int) -> Counter[int]:
     return counts
 
 
-def test_five_hundred_bent_requests_are_answered_as_declared(served: Served) -> None:
-    counts = send_all(served, 500, seed=0)
-    assert counts[200] > 50, counts
-    assert counts[400] > 50, counts
+def test_three_hundred_bent_requests_are_answered_as_declared(served: Served) -> None:
+    counts = send_all(served, 300, seed=0)
+    assert counts[200] > 20, counts
+    assert counts[400] > 20, counts
 
 
 @pytest.mark.slow

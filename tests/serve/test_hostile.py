@@ -19,7 +19,7 @@ import pytest
 from tests.support.hostile import hostile_files
 from tests.support.serving import Served, edit_files, mask_bytes, photo_bytes, serving, wait_until
 
-FAST_SAMPLE = 60
+FAST_SAMPLE = 40
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def test_the_application_has_the_listed_routes_and_no_other(served: Served) -> N
 
 
 def test_every_guarded_route_needs_the_key_and_every_open_one_does_not(guarded: Served) -> None:
-    app = make_routes(guarded.context)
+    app, client = make_routes(guarded.context), httpx.Client()
     for route in app.routes:
         assert isinstance(route, Route)
         method = next(iter((route.methods or set()) - {"HEAD"}))
@@ -56,10 +56,10 @@ def test_every_guarded_route_needs_the_key_and_every_open_one_does_not(guarded: 
             {"authorization": "Basic correct horse"},
             {"x-api-key": "correct horse"},
         ):
-            reply = httpx.request(method, url, headers=headers)
+            reply = client.request(method, url, headers=headers)
             assert (reply.status_code == 401) == (route.path not in OPEN), (route.path, headers)
             assert ("www-authenticate" in reply.headers) == (route.path not in OPEN)
-        assert httpx.request(method, url, headers={"authorization": "Bearer correct horse"}).status_code != 401
+        assert client.request(method, url, headers={"authorization": "Bearer correct horse"}).status_code != 401
 
 
 @pytest.mark.parametrize(
@@ -78,15 +78,17 @@ def test_every_guarded_route_needs_the_key_and_every_open_one_does_not(guarded: 
     ],
 )
 def test_nothing_else_answers(served: Served, path: str) -> None:
+    client = httpx.Client()
     for method in ("GET", "POST", "PUT", "DELETE"):
-        reply = httpx.request(method, served.url + path)
+        reply = client.request(method, served.url + path)
         assert reply.status_code == 404
         assert "error" in reply.json()
 
 
 def test_another_method_is_told_so_in_the_same_shape(served: Served) -> None:
+    client = httpx.Client()
     for method in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
-        reply = httpx.request(method, f"{served.url}/v1/images/edits")
+        reply = client.request(method, f"{served.url}/v1/images/edits")
         assert reply.status_code == 405
         assert reply.json()["error"]["code"] == "method_not_allowed"
 
