@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,6 +70,10 @@ def changed_bundle(folder: Path) -> Iterator[Path]:
 
 
 def _link(path: Path, target: Path) -> None:
+    # A bundle refuses a hard-linked file that others can write.
+    if path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        shutil.copyfile(path, target)
+        return
     try:
         os.link(path, target)
     except OSError:

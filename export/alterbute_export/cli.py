@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from alterbute.cli import run_command
 
+from alterbute_export.cli_engine import engine, publish, sign
 from alterbute_export.errors import CheckpointError, OutputError
 
 
@@ -112,7 +113,8 @@ def _build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback(invoke_without_command=True)(_options)
-    app.command(context_settings={"auto_envvar_prefix": "ALTERBUTE_EXPORT_BUNDLE"})(bundle)
+    for verb in (bundle, engine, publish, sign):
+        app.command(context_settings={"auto_envvar_prefix": f"ALTERBUTE_EXPORT_{verb.__name__.upper()}"})(verb)
     app.command("sample-checkpoint")(sample_checkpoint)
     return app
 

@@ -58,6 +58,17 @@ class Bundle:
         _check_hash(name, hashlib.sha256(data).hexdigest(), entry)
         return data
 
+    def copy(self, name: str, target: BinaryIO) -> None:
+        """Write the bytes of one file to `target` in constant memory, hashed as they pass; a wrong file raises at its end.
+
+        Raises:
+            BundleError: as `read`; what was written until then is worth nothing.
+        """
+        entry = self.manifest.files[name]
+        with _open(self.path, name) as file:
+            _check_size(name, os.fstat(file.fileno()).st_size, entry)
+            _check_hash(name, _stream_hash(file, target), entry)
+
     def has(self, name: str) -> bool:
         """Whether the manifest lists this file."""
         return name in self.manifest.files
@@ -233,8 +244,10 @@ def _check_hash(name: str, digest: str, entry: FileEntry) -> None:
         )
 
 
-def _stream_hash(file: BinaryIO) -> str:
+def _stream_hash(file: BinaryIO, copy: BinaryIO | None = None) -> str:
     digest = hashlib.sha256()
     while chunk := file.read(_CHUNK_BYTES):
         digest.update(chunk)
+        if copy is not None:
+            copy.write(chunk)
     return digest.hexdigest()

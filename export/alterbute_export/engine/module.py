@@ -1,0 +1,49 @@
+"""The builder module, `tensorrt` or `tensorrt_rtx`, as a parameter: everything here works with either."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any, Final, Protocol, cast
+
+from alterbute.bundle import Product
+
+from alterbute_export.engine import api
+from alterbute_export.errors import BuildError
+
+
+class BuilderModule(Protocol):
+    """The names that are used of the module itself. `Logger` and `IProgressMonitor` are bases of classes made here."""
+
+    __version__: str
+    Logger: Any
+    IProgressMonitor: Any
+    BuilderFlag: api.BuilderFlag
+    MemoryPoolType: api.MemoryPoolType
+    HardwareCompatibilityLevel: api.HardwareCompatibilityLevel
+    ProfilingVerbosity: api.ProfilingVerbosity
+    LayerInformationFormat: api.LayerInformationFormat
+    LayerType: api.LayerType
+    DataType: api.DataType
+
+    def Builder(self, logger: object) -> api.Builder: ...
+    def OnnxParser(self, network: api.INetworkDefinition, logger: object) -> api.OnnxParser: ...
+    def Runtime(self, logger: object) -> api.Runtime: ...
+
+
+INSTALL: Final = {"tensorrt": "alterbute[tensorrt]", "tensorrt_rtx": "alterbute[rtx]"}
+
+
+def load_module(product: Product) -> BuilderModule:
+    """Import the builder.
+
+    Raises:
+        BuildError: it is not installed, or its libraries do not load.
+    """
+    fix = f"run `pip install '{INSTALL[product]}'`"
+    if importlib.util.find_spec(product) is None:
+        raise BuildError(f"{product} is not installed", "the library that builds this recipe", fix)
+    try:
+        return cast(BuilderModule, importlib.import_module(product))
+    except Exception as fault:
+        raise BuildError(f"{product} does not load ({fault})", "a working installation", fix) from fault

@@ -1,0 +1,58 @@
+"""Optimisation profiles: from a recipe's buckets and a graph's free dimensions to shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from alterbute.bundle import Manifest, ShapeRange, TensorSpec
+
+from alterbute_export.engine.recipe import Bucket, Recipe
+from alterbute_export.errors import BuildError
+
+Sizes = Mapping[str, int]
+
+
+def make_profiles(manifest: Manifest, graph: str, recipe: Recipe) -> tuple[dict[str, ShapeRange], ...]:
+    """The profiles of one graph: for the step one per bucket and resolution, for the others one per resolution.
+
+    Raises:
+        BuildError: a resolution that the bundle's latent grid does not divide, or a free dimension without a meaning.
+    """
+    profiles: list[dict[str, ShapeRange]] = []
+    inputs = manifest.graphs[graph].inputs
+    for side in recipe.resolutions or (manifest.resolution,):
+        for low, best, high in _ranges(manifest, graph, recipe, side):
+            profile = {tensor.name: _shape_range(graph, tensor, low, best, high) for tensor in inputs}
+            if profile not in profiles:
+                profiles.append(profile)
+    return tuple(profiles)
+
+
+def _ranges(manifest: Manifest, graph: str, recipe: Recipe, side: int) -> list[tuple[Sizes, Sizes, Sizes]]:
+    if side % manifest.latent_factor:
+        raise BuildError(f"the recipe's resolution is {side}", f"a multiple of {manifest.latent_factor}", "change the recipe's resolutions")
+    latent = side // manifest.latent_factor
+    fixed = {"S": side, "h": latent, "w": latent, "T": manifest.text.tokens}
+    if graph == "step":
+        return [_bucket_range(bucket, fixed) for bucket in recipe.buckets]
+    # One picture or prompt is encoded at a time: that is the best shape, whatever the largest is.
+    one, most = ({"B": count, "M": count, "N": count, **fixed} for count in (1, recipe.images))
+    return [(one, one, most)]
+
+
+def _bucket_range(bucket: Bucket, fixed: Sizes) -> tuple[Sizes, Sizes, Sizes]:
+    low = {"B": bucket.min_slots or bucket.slots, "N": bucket.min_rows or bucket.rows, **fixed}
+    high = {"B": bucket.slots, "N": bucket.rows, **fixed}
+    return low, high, high
+
+
+def _shape_range(graph: str, tensor: TensorSpec, low: Sizes, best: Sizes, high: Sizes) -> ShapeRange:
+    unknown = [size for size in tensor.shape if isinstance(size, str) and size not in best]
+    if unknown:
+        raise BuildError(
+            f"the input {tensor.name!r} of graph {graph!r} has the free dimension {unknown[0]!r}",
+            f"one of {', '.join(sorted(best))}",
+            "export the bundle again with this version",
+        )
+    shapes = (tuple(sizes[size] if isinstance(size, str) else size for size in tensor.shape) for sizes in (low, best, high))
+    return ShapeRange(**dict(zip(("min", "opt", "max"), shapes, strict=True)))

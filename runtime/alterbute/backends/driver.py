@@ -1,0 +1,80 @@
+"""Which NVIDIA GPU is here? Asked of the driver itself, before any engine library makes an object.
+
+TensorRT's lean runtime hands out null pointers where there is no driver, and the process dies on the first call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+_LIBRARY: Final = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+_MAJOR: Final = 75
+_MINOR: Final = 76
+_NAME_BYTES: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """One GPU: its name, compute capability (`9.0`) and memory in bytes."""
+
+    name: str
+    capability: str
+    memory: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """What the driver says: the newest CUDA it can run (`13.0`), and a GPU; or why there is none."""
+
+    cuda: str
+    gpu: Gpu | None
+    reason: str
+
+
+def probe_driver(device: int = 0, load: Callable[[str], Any] = ctypes.CDLL) -> Driver:
+    """Ask the NVIDIA driver for a GPU; never raises, and loads nothing but the driver.
+
+    Args:
+        device: Index of the GPU.
+        load: Opens a shared library by name.
+    """
+    try:
+        cuda = load(_LIBRARY)
+    except OSError:
+        return _none(f"there is no NVIDIA driver ({_LIBRARY} does not load)")
+    status = cuda.cuInit(0)
+    if status:
+        return _none(f"the NVIDIA driver does not start (cuInit gives {status})")
+    number = ctypes.c_int()
+    cuda.cuDriverGetVersion(ctypes.byref(number))
+    version = f"{number.value // 1000}.{number.value % 1000 // 10}"
+    handle = ctypes.c_int()
+    status = cuda.cuDeviceGet(ctypes.byref(handle), device)
+    if status:
+        return _none(f"there is no GPU {device} (cuDeviceGet gives {status})", version)
+    name = ctypes.create_string_buffer(_NAME_BYTES)
+    major, minor, memory = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
+    calls = (
+        cuda.cuDeviceGetName(name, _NAME_BYTES, handle),
+        cuda.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, handle),
+        cuda.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, handle),
+        cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), handle),
+    )
+    if any(calls):
+        return _none(f"the NVIDIA driver does not describe GPU {device} ({next(filter(None, calls))})", version)
+    gpu = Gpu(name=name.value.decode(errors="replace"), capability=f"{major.value}.{minor.value}", memory=memory.value)
+    return Driver(cuda=version, gpu=gpu, reason="")
+
+
+def this_platform() -> str:
+    """The machine as the manifest writes it: `linux_x86_64`."""
+    return f"{platform.system()}_{platform.machine()}".lower()
+
+
+def _none(reason: str, cuda: str = "0.0") -> Driver:
+    return Driver(cuda=cuda, gpu=None, reason=reason)
