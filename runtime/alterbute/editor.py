@@ -14,8 +14,8 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Unpack
 
-from alterbute.backends import Array, Backend, open_backend
-from alterbute.bundle import Bundle, Manifest, default_bundle_path, open_bundle
+from alterbute.backends import Array, Backend, Choice, choose_backend
+from alterbute.bundle import Bundle, Manifest, default_bundle_path, open_bundle, read_trust_keys
 from alterbute.encode import Encoder, Scene, Window, check_finite
 from alterbute.errors import InputError
 from alterbute.images import Box, Photo, Region, load_photo, load_reference, load_region, paste_back
@@ -39,16 +39,30 @@ class Editor:
 
     Args:
         bundle: An opened bundle.
-        backend: A name of `alterbute.backends.BACKENDS`, or one that is open; the editor closes it.
+        backend: A name of `alterbute.backends.BACKENDS`, or one that is open; the editor closes it. "auto" takes the fastest
+            that can run this bundle here; `choice` tells which, and why not the others.
         slots: Images that are denoised together at most; it changes speed and memory, never a result.
         threads: CPU threads; None takes as many as keep a result's bits free of who shares its launch.
+        allow_unsigned: Load prebuilt engines though no trusted key signed the bundle. A plan is executable code.
     """
 
-    def __init__(self, bundle: Bundle, *, backend: str | Backend = "onnxruntime", slots: int = DEFAULT_SLOTS, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        backend: str | Backend = "auto",
+        slots: int = DEFAULT_SLOTS,
+        threads: int | None = None,
+        allow_unsigned: bool = False,
+    ) -> None:
         _check_positive("slots", slots)
         _check_positive("threads", threads)
         self.bundle = bundle
-        self._backend = open_backend(backend, bundle, threads=threads) if isinstance(backend, str) else backend
+        self.choice: Choice | None = None
+        if isinstance(backend, str):
+            self.choice = choose_backend(backend, bundle, threads=threads, allow_unsigned=allow_unsigned)
+            backend = self.choice.backend
+        self._backend = backend
         self._encoder = Encoder(bundle, self._backend)
         self.lane = Lane(self._backend, bundle.manifest, slots=slots)
         self._lock, self._paste_lock = Lock(), Lock()
@@ -58,9 +72,11 @@ class Editor:
         cls,
         bundle: Bundle | str | Path | None = None,
         *,
-        backend: str | Backend = "onnxruntime",
+        backend: str | Backend = "auto",
         slots: int = DEFAULT_SLOTS,
         threads: int | None = None,
+        trust_keys: Sequence[str | Path | bytes] = (),
+        allow_unsigned: bool = False,
     ) -> Editor:
         """Open a bundle; None is the demo bundle. Engines load in the background, from verified bytes.
 
@@ -69,14 +85,18 @@ class Editor:
             backend: As of the class, like the rest.
             slots: As of the class.
             threads: As of the class.
+            trust_keys: Ed25519 public keys (files, or 32 bytes): one of them must have signed the bundle. A bundle that is
+                open was judged when it was opened.
+            allow_unsigned: As of the class.
 
         Raises:
-            BundleError: the bundle is missing, damaged, or of a newer schema.
-            InputError: an unknown backend, or a bad number.
-            EngineError: the backend's library is not installed.
+            BundleError: the bundle is missing, damaged, of a newer schema, or not signed by a trusted key.
+            InputError: an unknown backend, a bad number, or a key that is none.
+            EngineError: the backend's library is not installed, or no engine of the bundle fits this machine.
         """
-        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle or default_bundle_path())
-        return cls(opened, backend=backend, slots=slots, threads=threads)
+        if not isinstance(bundle, Bundle):
+            bundle = open_bundle(bundle or default_bundle_path(), trust_keys=read_trust_keys(trust_keys))
+        return cls(bundle, backend=backend, slots=slots, threads=threads, allow_unsigned=allow_unsigned)
 
     @property
     def manifest(self) -> Manifest:

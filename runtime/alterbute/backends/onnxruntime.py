@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,15 +37,15 @@ class OnnxRuntimeBackend:
     min_slots: int = 2
     min_rows: int = 2
 
-    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int | None = None, graphs: Collection[str] | None = None) -> None:
         if importlib.util.find_spec(_NAME) is None:
             raise EngineError("onnxruntime is not installed", "the CPU engine library", "run `pip install 'alterbute[cpu]'`")
         self._bundle = bundle
         self._threads = threads or min(_usable_cpus(), _EXACT_THREADS)
         self._pool = ThreadPoolExecutor(_LOADERS, "alterbute-load")
         self._weights: Future[bytes | None] = self._pool.submit(self._read_weights)
-        graphs = sorted(bundle.manifest.graphs, key=_LOAD_ORDER.index)
-        self._sessions = {graph: self._pool.submit(self._make_session, graph) for graph in graphs}
+        wanted = sorted(bundle.manifest.graphs if graphs is None else graphs, key=_LOAD_ORDER.index)
+        self._sessions = {graph: self._pool.submit(self._make_session, graph) for graph in wanted}
         # Sessions keep their own copy of what they need: once all are made, nobody needs the file's bytes.
         self._pool.submit(self._drop_weights)
         self._pool.shutdown(wait=False)

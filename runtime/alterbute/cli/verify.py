@@ -10,11 +10,17 @@ import typer
 
 def verify(
     bundle: Annotated[Path | None, typer.Argument(help="Bundle folder; the demo bundle when left out.")] = None,
+    trust_key: Annotated[list[Path] | None, typer.Option(help="Public key; one of those given must have signed the bundle.")] = None,
 ) -> None:
-    """Check every file of a bundle against the SHA-256 and size in its manifest."""
-    from alterbute.bundle import default_bundle_path, verify_bundle
+    """Check every file of a bundle against the SHA-256 and size in its manifest, and who signed it."""
+    from alterbute.bundle import default_bundle_path, read_trust_keys, verify_bundle
 
-    verified = verify_bundle(bundle or default_bundle_path())
+    verified = verify_bundle(bundle or default_bundle_path(), trust_keys=read_trust_keys(trust_key or ()))
     files = verified.manifest.files
     size = sum(entry.size for entry in files.values())
     typer.echo(f"{verified.manifest.name}: {len(files)} files, {size / 1e6:.1f} MB, every SHA-256 as the manifest says")
+    if verified.signed_by is not None:
+        typer.echo(f"signed by the trusted key {verified.signed_by}")
+    for engine in verified.manifest.engines:
+        where = f"{engine.gpu or 'GPUs'} of compute capability {' or '.join(engine.capabilities)}"
+        typer.echo(f"engine {engine.file}: {engine.product} {engine.version}, {engine.precision}, for {where}")

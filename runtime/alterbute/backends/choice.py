@@ -1,0 +1,248 @@
+"""Which backend runs a bundle here, and why not the others. A plan is refused before an engine library sees a byte of it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from alterbute.backends.base import Backend
+from alterbute.backends.driver import Driver, probe_driver, this_platform
+from alterbute.bundle import Bundle, Engine, Product
+from alterbute.errors import AlterbuteError, DeviceError, EngineError, EngineMismatchError, InputError
+
+_LOG: Final = logging.getLogger(__name__)
+AUTO_ORDER: Final = ("tensorrt", "tensorrt_rtx", "onnxruntime-cuda", "onnxruntime")
+"""Fastest first; what "auto" tries."""
+BACKENDS: Final = ("auto", *AUTO_ORDER)
+_AMPERE: Final = (8, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What an engine must fit: the installed library, the platform, and what the driver says."""
+
+    product: Product
+    version: str
+    platform: str
+    driver: Driver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Choice:
+    """An open backend, its name, and what was tried before it: name and reason."""
+
+    name: str
+    backend: Backend
+    passed_over: tuple[tuple[str, str], ...]
+
+
+def open_backend(name: str, bundle: Bundle, *, threads: int | None = None, allow_unsigned: bool = False, device: int = 0) -> Backend:
+    """As `choose_backend`, for those who do not ask why."""
+    return choose_backend(name, bundle, threads=threads, allow_unsigned=allow_unsigned, device=device).backend
+
+
+def choose_backend(name: str, bundle: Bundle, *, threads: int | None = None, allow_unsigned: bool = False, device: int = 0) -> Choice:
+    """Open a bundle's graphs on a backend.
+
+    Args:
+        name: One of BACKENDS; "auto" takes the first of AUTO_ORDER that can run this bundle here.
+        bundle: The bundle; its files are verified as they are read.
+        threads: CPU threads for the large graphs; None takes as many as keep results free of who shares a launch.
+        allow_unsigned: Load engines of a bundle that no trusted key has signed. A plan is executable code.
+        device: Index of the GPU.
+
+    Raises:
+        InputError: no such backend.
+        EngineError: the backend, when it is named, cannot run this bundle here; EngineMismatchError when its engines are
+            for another machine.
+        DeviceError: the GPU was lost while engines were loaded.
+    """
+    if name not in BACKENDS:
+        raise InputError(f"the backend is {name!r}", f"one of {', '.join(BACKENDS)}", "choose one of those", "backend", "backend_unknown")
+    opener = _Opener(bundle, threads, allow_unsigned, device)
+    if name != "auto":
+        return Choice(name=name, backend=opener.open(name), passed_over=())
+    passed: list[tuple[str, str]] = []
+    for candidate in AUTO_ORDER:
+        try:
+            backend = opener.open(candidate)
+        except DeviceError as fault:
+            if fault.is_fatal:
+                raise
+            passed.append((candidate, str(fault)))
+        except AlterbuteError as fault:
+            if candidate == AUTO_ORDER[-1]:
+                raise
+            passed.append((candidate, str(fault)))
+        else:
+            _tell(bundle, candidate, passed)
+            return Choice(name=candidate, backend=backend, passed_over=tuple(passed))
+    raise AssertionError("the last candidate is opened or raises")
+
+
+def choose_engines(bundle: Bundle, machine: Machine, *, allow_unsigned: bool) -> dict[str, Engine]:
+    """The engines of the first recipe that fits this machine, by graph, checked before any of them is read.
+
+    Raises:
+        EngineError: the bundle has no engines of the product, or nobody who is trusted signed it.
+        EngineMismatchError: none fits; the first one's misfit is told.
+    """
+    recipes: dict[str, dict[str, Engine]] = {}
+    for engine in bundle.manifest.engines:
+        if engine.product == machine.product:
+            recipes.setdefault(engine.recipe, {})[engine.graph] = engine
+    _check_trust(bundle, machine.product, bool(recipes), allow_unsigned)
+    misfits: list[EngineMismatchError] = []
+    for recipe, engines in recipes.items():
+        try:
+            _check_complete(bundle, recipe, engines)
+            for engine in engines.values():
+                check_engine(bundle, engine, machine)
+            return engines
+        except EngineMismatchError as misfit:
+            misfits.append(misfit)
+    raise misfits[0]
+
+
+def check_engine(bundle: Bundle, engine: Engine, machine: Machine) -> None:
+    """Refuse an engine for another library version, platform, GPU or driver, or of another graph.
+
+    Raises:
+        EngineMismatchError: with both sides, and the command that rebuilds it.
+    """
+    gpu = machine.driver.gpu
+    if gpu is None:
+        raise _mismatch(bundle, engine, machine.driver.reason, f"a GPU of compute capability {' or '.join(engine.capabilities)}")
+    for kind, built, here in (
+        ("version", f"{engine.product} {engine.version}", f"{machine.product} {machine.version}"),
+        ("platform", engine.platform, machine.platform),
+    ):
+        if built != here:
+            raise _mismatch(bundle, engine, f"this machine's {kind} is {here}", built)
+    if not _fits(engine, gpu.name, gpu.capability):
+        wanted = f"{engine.gpu or 'a GPU'} of compute capability {' or '.join(engine.capabilities)} ({engine.fit})"
+        raise _mismatch(bundle, engine, f"this machine has {gpu.name} of compute capability {gpu.capability}", wanted)
+    if _numbers(machine.driver.cuda) < _numbers(engine.cuda)[:2]:
+        seen = f"this machine's driver runs CUDA {machine.driver.cuda}"
+        raise _mismatch(bundle, engine, seen, f"CUDA {engine.cuda}, from driver {engine.driver} on")
+    files = bundle.manifest.files
+    for name, digest in {engine.source: engine.onnx, **engine.weights}.items():
+        if files[name].sha256 != digest:
+            seen = f"the bundle's {name!r} has SHA-256 {files[name].sha256[:12]}..."
+            raise _mismatch(bundle, engine, seen, f"{digest[:12]}..., from which the engine was built")
+
+
+class _Opener:
+    """Opens backends by name; the driver is asked once, and before any library that needs it is imported."""
+
+    def __init__(self, bundle: Bundle, threads: int | None, allow_unsigned: bool, device: int) -> None:
+        self._bundle, self._threads, self._allow_unsigned, self._device = bundle, threads, allow_unsigned, device
+        self._known: Driver | None = None
+
+    def open(self, name: str) -> Backend:
+        openers: dict[str, Callable[[], Backend]] = {
+            "tensorrt": lambda: self._open_tensorrt("tensorrt"),
+            "tensorrt_rtx": lambda: self._open_tensorrt("tensorrt_rtx"),
+            "onnxruntime-cuda": self._open_cuda,
+            "onnxruntime": lambda: self._open_cpu(None),
+        }
+        return openers[name]()
+
+    def _open_cpu(self, graphs: tuple[str, ...] | None) -> Backend:
+        from alterbute.backends.onnxruntime import OnnxRuntimeBackend
+
+        return OnnxRuntimeBackend(self._bundle, threads=self._threads, graphs=graphs)
+
+    def _open_tensorrt(self, product: Product) -> Backend:
+        from alterbute.backends.cuda import load_cuda
+        from alterbute.backends.tensorrt import HOST_GRAPHS, TensorRtBackend
+        from alterbute.backends.tensorrt_module import load_module
+
+        has_engines = any(engine.product == product for engine in self._bundle.manifest.engines)
+        # The cheap answers first: most machines have no such engines and no GPU, and none of this needs a library.
+        _check_trust(self._bundle, product, has_engines, self._allow_unsigned)
+        driver = self._need_gpu(product)
+        trt = load_module(product)
+        machine = Machine(product=product, version=trt.__version__, platform=this_platform(), driver=driver)
+        engines = choose_engines(self._bundle, machine, allow_unsigned=self._allow_unsigned)
+        return TensorRtBackend(
+            self._bundle, product, engines, trt=trt, cuda_api=load_cuda(), host=self._open_cpu(HOST_GRAPHS), device=self._device
+        )
+
+    def _open_cuda(self) -> Backend:
+        from alterbute.backends.cuda import load_cuda
+        from alterbute.backends.onnxruntime_cuda import PROVIDER, OnnxRuntimeCudaBackend
+        from alterbute.backends.tensorrt import HOST_GRAPHS
+
+        self._need_gpu("onnxruntime-cuda")
+        fix = "run `pip install 'alterbute[cuda]'`"
+        if importlib.util.find_spec("onnxruntime") is None:
+            raise EngineError("onnxruntime is not installed", "onnxruntime-gpu", fix)
+        ort = importlib.import_module("onnxruntime")
+        if PROVIDER not in ort.get_available_providers():
+            raise EngineError(f"this onnxruntime has {', '.join(ort.get_available_providers())}", PROVIDER, fix)
+        return OnnxRuntimeCudaBackend(
+            self._bundle, ort=ort, cuda_api=load_cuda(), host=self._open_cpu(HOST_GRAPHS), device=self._device
+        )
+
+    def _need_gpu(self, name: str) -> Driver:
+        if self._known is None:
+            self._known = probe_driver(self._device)
+        if self._known.gpu is None:
+            raise EngineError(f"{name} needs an NVIDIA GPU, and {self._known.reason}", "a GPU with a working driver", "choose backend onnxruntime")
+        return self._known
+
+
+def _check_trust(bundle: Bundle, product: Product, has_engines: bool, allow_unsigned: bool) -> None:
+    if not has_engines:
+        raise EngineError(
+            f"the bundle has no engines of {product}",
+            "prebuilt engines",
+            f"build some: `alterbute-export engine {bundle.path} --recipe engines/recipes/RECIPE.toml`",
+        )
+    if bundle.signed_by is None and not allow_unsigned:
+        raise EngineError(
+            f"the bundle's {product} engines are signed by nobody who is trusted",
+            "a signature of a trusted key, because an engine is executable code",
+            "give trust_keys (--trust-key), or allow unsigned engines on purpose (--allow-unsigned)",
+        )
+
+
+def _check_complete(bundle: Bundle, recipe: str, engines: dict[str, Engine]) -> None:
+    from alterbute.backends.tensorrt import HOST_GRAPHS
+
+    missing = sorted(set(bundle.manifest.graphs) - set(engines) - set(HOST_GRAPHS))
+    if missing:
+        raise _mismatch(bundle, next(iter(engines.values())), f"recipe {recipe} has no engine of graph {missing[0]!r}", "one of each graph")
+
+
+def _fits(engine: Engine, gpu: str, capability: str) -> bool:
+    if engine.fit == "ampere_plus":
+        return _numbers(capability) >= _AMPERE
+    if engine.fit == "same_gpu" and engine.gpu != gpu:
+        return False
+    return capability in engine.capabilities
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _mismatch(bundle: Bundle, engine: Engine, seen: str, expected: str) -> EngineMismatchError:
+    return EngineMismatchError(
+        f"{seen}; the engine {engine.file!r} is for another",
+        expected,
+        f"rebuild it here: `alterbute-export engine {bundle.path} --recipe engines/recipes/{engine.recipe}.toml`",
+    )
+
+
+def _tell(bundle: Bundle, name: str, passed: list[tuple[str, str]]) -> None:
+    """Loudly when prebuilt engines were shipped and cannot be used; quietly when there were none to expect."""
+    products = {engine.product for engine in bundle.manifest.engines}
+    for candidate, reason in passed:
+        _LOG.log(logging.WARNING if candidate in products else logging.DEBUG, "backend %s passed over: %s", candidate, reason)
+    _LOG.info("backend %s runs %s", name, bundle.manifest.name)

@@ -1,0 +1,195 @@
+"""CUDA through cuda-python's runtime bindings: memory, one stream, events and graphs; every return code is looked at."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Protocol, cast
+
+import numpy as np
+
+from alterbute.backends.base import Array
+from alterbute.errors import DeviceError, EngineError
+
+_MODULE: Final = "cuda.bindings.runtime"
+# The context is lost after these: every later call fails with the same, so the process must end. Names as of
+# cudaError_t: illegal address, launch timeout and failure, hardware, instruction, alignment, address space, program
+# counter, assertion, ECC, NVLink, and a device that left.
+_FATAL: Final = frozenset({46, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721})
+_OUT_OF_MEMORY: Final = 2
+_NON_BLOCKING_STREAM: Final = 1
+_NO_TIMING: Final = 2
+
+
+class CudaError(Protocol):
+    """`cudaError_t`."""
+
+    def __int__(self) -> int: ...
+
+
+class MemcpyKind(Protocol):
+    """`cudaMemcpyKind`."""
+
+    cudaMemcpyHostToDevice: object
+    cudaMemcpyDeviceToHost: object
+
+
+class CaptureMode(Protocol):
+    """`cudaStreamCaptureMode`."""
+
+    cudaStreamCaptureModeThreadLocal: object
+
+
+class CudaApi(Protocol):
+    """What is used of `cuda.bindings.runtime`; every function returns its error first."""
+
+    cudaMemcpyKind: MemcpyKind
+    cudaStreamCaptureMode: CaptureMode
+
+    def cudaSetDevice(self, device: int) -> tuple[Any, ...]: ...
+    def cudaMemGetInfo(self) -> tuple[Any, ...]: ...
+    def cudaMalloc(self, size: int) -> tuple[Any, ...]: ...
+    def cudaFree(self, devPtr: int) -> tuple[Any, ...]: ...
+    def cudaHostAlloc(self, size: int, flags: int) -> tuple[Any, ...]: ...
+    def cudaFreeHost(self, ptr: int) -> tuple[Any, ...]: ...
+    def cudaMemcpyAsync(self, dst: int, src: int, count: int, kind: object, stream: object) -> tuple[Any, ...]: ...
+    def cudaMemsetAsync(self, devPtr: int, value: int, count: int, stream: object) -> tuple[Any, ...]: ...
+    def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]: ...
+    def cudaStreamDestroy(self, stream: object) -> tuple[Any, ...]: ...
+    def cudaStreamSynchronize(self, stream: object) -> tuple[Any, ...]: ...
+    def cudaStreamBeginCapture(self, stream: object, mode: object) -> tuple[Any, ...]: ...
+    def cudaStreamEndCapture(self, stream: object) -> tuple[Any, ...]: ...
+    def cudaGraphInstantiate(self, graph: object, flags: int) -> tuple[Any, ...]: ...
+    def cudaGraphLaunch(self, graphExec: object, stream: object) -> tuple[Any, ...]: ...
+    def cudaGraphDestroy(self, graph: object) -> tuple[Any, ...]: ...
+    def cudaGraphExecDestroy(self, graphExec: object) -> tuple[Any, ...]: ...
+    def cudaEventCreateWithFlags(self, flags: int) -> tuple[Any, ...]: ...
+    def cudaEventDestroy(self, event: object) -> tuple[Any, ...]: ...
+    def cudaEventRecord(self, event: object, stream: object) -> tuple[Any, ...]: ...
+    def cudaEventSynchronize(self, event: object) -> tuple[Any, ...]: ...
+    def cudaGetErrorName(self, error: object) -> tuple[Any, ...]: ...
+
+
+def load_cuda() -> CudaApi:
+    """Import cuda-python.
+
+    Raises:
+        EngineError: it is not installed.
+    """
+    if importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.bindings") is None:
+        raise EngineError("cuda-python is not installed", "the package cuda-bindings", "run `pip install 'alterbute[tensorrt]'`")
+    return cast(CudaApi, importlib.import_module(_MODULE))
+
+
+class Cuda:
+    """One device and one stream on it. After a fatal fault every call raises it again.
+
+    Args:
+        api: `cuda.bindings.runtime`.
+        device: Index of the GPU.
+    """
+
+    def __init__(self, api: CudaApi, device: int = 0) -> None:
+        self._api = api
+        self._fatal: DeviceError | None = None
+        self.call("cudaSetDevice", device)
+        (self.stream,) = self.call("cudaStreamCreateWithFlags", _NON_BLOCKING_STREAM)
+
+    @property
+    def handle(self) -> int:
+        """The stream as TensorRT takes it."""
+        return int(self.stream)
+
+    def call(self, name: str, *arguments: Any) -> tuple[Any, ...]:
+        """Call a function of the CUDA runtime and return what follows its error code.
+
+        Raises:
+            DeviceError: the call failed; fatal when the device's context is lost.
+        """
+        if self._fatal is not None:
+            raise self._fatal
+        error, *values = getattr(self._api, name)(*arguments)
+        if int(error):
+            raise self._fault(name, error)
+        return tuple(values)
+
+    def free_bytes(self) -> int:
+        """Memory that is free on the device."""
+        return int(self.call("cudaMemGetInfo")[0])
+
+    def allocate(self, size: int) -> int:
+        """Device memory, zeroed; at least one byte, so that an empty input has an address."""
+        (address,) = self.call("cudaMalloc", max(size, 1))
+        self.call("cudaMemsetAsync", address, 0, max(size, 1), self.stream)
+        return int(address)
+
+    def free(self, address: int) -> None:
+        """Give device memory back."""
+        self.call("cudaFree", address)
+
+    def allocate_pinned(self, size: int) -> Array:
+        """Host memory that the device copies from and to by itself, as [size] uint8."""
+        (address,) = self.call("cudaHostAlloc", max(size, 1), 0)
+        array: Array = np.ctypeslib.as_array((ctypes.c_uint8 * max(size, 1)).from_address(int(address)))
+        return array
+
+    def free_pinned(self, array: Array) -> None:
+        """Give pinned memory back; the array must not be used any more."""
+        self.call("cudaFreeHost", array.ctypes.data)
+
+    def upload(self, address: int, source: Array) -> None:
+        """Enqueue a copy from pinned memory."""
+        kind = self._api.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self.call("cudaMemcpyAsync", address, source.ctypes.data, source.nbytes, kind, self.stream)
+
+    def download(self, target: Array, address: int) -> None:
+        """Enqueue a copy to pinned memory."""
+        kind = self._api.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self.call("cudaMemcpyAsync", target.ctypes.data, address, target.nbytes, kind, self.stream)
+
+    def synchronize(self) -> None:
+        """Wait until everything that was enqueued is done."""
+        self.call("cudaStreamSynchronize", self.stream)
+
+    def make_event(self) -> object:
+        """An event that orders, and does not time."""
+        return self.call("cudaEventCreateWithFlags", _NO_TIMING)[0]
+
+    @contextmanager
+    def capture(self) -> Iterator[list[object]]:
+        """Record what the block enqueues; the list holds the executable graph afterwards.
+
+        Thread-local mode: another thread of the process may call CUDA meanwhile without spoiling the capture.
+        """
+        graphs: list[object] = []
+        self.call("cudaStreamBeginCapture", self.stream, self._api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
+        try:
+            yield graphs
+        except BaseException:
+            # The stream must leave its capture whatever happened in it; that this fails, too, is no news.
+            self._api.cudaStreamEndCapture(self.stream)
+            raise
+        (graph,) = self.call("cudaStreamEndCapture", self.stream)
+        graphs.append(self.call("cudaGraphInstantiate", graph, 0)[0])
+        self.call("cudaGraphDestroy", graph)
+
+    def launch(self, graph: object) -> None:
+        """Enqueue a captured graph."""
+        self.call("cudaGraphLaunch", graph, self.stream)
+
+    def _fault(self, name: str, error: Any) -> DeviceError:
+        code = int(error)
+        words = self._api.cudaGetErrorName(error)
+        told = words[1] if len(words) > 1 else str(code)
+        label = told.decode() if isinstance(told, bytes) else str(told)
+        if code == _OUT_OF_MEMORY:
+            return DeviceError(f"{name} found no memory on the GPU ({label})", "free memory", "use fewer slots, or free the GPU")
+        if code not in _FATAL:
+            return DeviceError(f"{name} failed ({label})", "success", "see the log; if it stays, report it")
+        self._fatal = DeviceError(
+            f"the GPU is lost to this process ({label} in {name})", "a healthy device", "restart the process", is_fatal=True
+        )
+        return self._fatal

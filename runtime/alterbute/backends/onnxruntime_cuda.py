@@ -1,0 +1,224 @@
+"""ONNX Runtime on an NVIDIA GPU: the path where there is no TensorRT. State and inputs stay on the device.
+
+Sessions run on this backend's own CUDA stream, so uploads, launches and reads keep their order without waiting. The step
+session captures one CUDA graph per launch shape and direction, told apart by an annotation id.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from threading import RLock
+from typing import Any, Final
+
+import numpy as np
+
+from alterbute.backends.base import Arrays, Backend
+from alterbute.backends.cuda import Cuda, CudaApi
+from alterbute.backends.device_steps import DeviceSteps, Launch
+from alterbute.backends.steps import Steps
+from alterbute.backends.tensorrt import HOST_GRAPHS
+from alterbute.bundle import WEIGHTS_FILE, Bundle, ShapeRange, TensorSpec, Variant
+from alterbute.errors import BundleError, DeviceError, EngineError
+
+PROVIDER: Final = "CUDAExecutionProvider"
+_ROWS_PER_SLOT: Final = 3
+_BACKENDS: Final = ("onnxruntime-cuda", "onnxruntime")
+_PREFERRED: Final = ("fp16", "bf16", "fp32")
+_NUMPY: Final[dict[str, Any]] = {"float32": np.float32, "int64": np.int64, "uint8": np.uint8}
+
+
+class OnnxRuntimeCudaBackend:
+    """As `alterbute.backends.Backend`.
+
+    Args:
+        bundle: The bundle; its half-precision variants are taken where it has them.
+        ort: The module `onnxruntime`.
+        cuda_api: `cuda.bindings.runtime`.
+        host: Runs the image graphs.
+        device: Index of the GPU.
+        provider: The execution provider; tests give the CPU's.
+        kind: Where bound memory lies, as ONNX Runtime calls it.
+    """
+
+    # cuDNN and cuBLAS choose kernels by shape; a launch of one slot is as good as any.
+    min_slots: int = 1
+    min_rows: int = 1
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        ort: Any,
+        cuda_api: CudaApi,
+        host: Backend,
+        device: int = 0,
+        provider: str = PROVIDER,
+        kind: str = "cuda",
+    ) -> None:
+        self._bundle, self._ort, self._host = bundle, ort, host
+        self._device, self._kind, self._provider = device, kind, provider
+        self._lock = RLock()
+        self._cuda = Cuda(cuda_api, device)
+        self._annotations = itertools.count(1)
+        weights = _read_weights(bundle)
+        names = [name for name in bundle.manifest.graphs if name not in HOST_GRAPHS]
+        self._sessions = {name: self._make_session(name, weights) for name in names}
+        self._steps: list[DeviceSteps] = []
+
+    def open_steps(self, state: tuple[int, ...]) -> Steps:
+        """As `DeviceBackend.open_steps`."""
+        graph = self._bundle.manifest.graphs["step"]
+        with self._lock:
+            steps = DeviceSteps(
+                self._cuda,
+                graph.inputs,
+                graph.outputs[0].name,
+                profiles=(_free_profile(self._bundle, graph.inputs, state),),
+                state=state,
+                make_launch=self._make_launch,
+                lock=self._lock,
+                fix="open it with another resolution",
+            )
+            self._steps.append(steps)
+        return steps
+
+    def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Any]:
+        """As `Backend.run`."""
+        if graph in HOST_GRAPHS:
+            return self._host.run(graph, inputs, outputs)
+        session = self._sessions[graph]
+        names = [edge.name for edge in session.get_outputs()]
+        options = self._ort.RunOptions()
+        # -1: this run is not captured; its addresses change from call to call.
+        options.add_run_config_entry("gpu_graph_id", "-1")
+        with self._lock:
+            try:
+                made = dict(zip(names, session.run(names, dict(inputs), options), strict=True))
+            except Exception as fault:
+                raise self._fault(graph, fault) from fault
+        for name, array in (outputs or {}).items():
+            array[...] = made[name]
+            made[name] = array
+        return made
+
+    def close(self) -> None:
+        """As `Backend.close`. What a lost device held went with it."""
+        with self._lock:
+            try:
+                for steps in self._steps:
+                    steps.close()
+                self._sessions.clear()
+                self._cuda.call("cudaStreamDestroy", self._cuda.stream)
+            except DeviceError as fault:
+                if not fault.is_fatal:
+                    raise
+            self._steps.clear()
+            self._sessions.clear()
+        self._host.close()
+
+    def _make_session(self, graph: str, weights: Mapping[str, bytes]) -> Any:
+        model = self._bundle.read(_choose_variant(self._bundle, graph).file)
+        options = self._ort.SessionOptions()
+        options.log_severity_level = 3
+        files = list(weights)
+        options.add_external_initializers_from_files_in_memory(files, [weights[name] for name in files], [len(weights[name]) for name in files])
+        try:
+            return self._ort.InferenceSession(model, options, providers=[(self._provider, self._provider_options(graph))])
+        except Exception as fault:
+            raise EngineError(
+                f"ONNX Runtime cannot load the graph {graph!r} on the GPU ({_first_line(fault)})",
+                "a graph that this version of ONNX Runtime knows",
+                "upgrade onnxruntime-gpu, or export the bundle again",
+            ) from fault
+
+    def _provider_options(self, graph: str) -> dict[str, str]:
+        if self._provider != PROVIDER:
+            return {}
+        return {
+            "device_id": str(self._device),
+            "user_compute_stream": str(self._cuda.handle),
+            # Only the step has fixed addresses.
+            "enable_cuda_graph": "1" if graph == "step" else "0",
+            "cudnn_conv_algo_search": "EXHAUSTIVE",
+            # The fp32 islands are small: full fp32 there costs nothing measurable.
+            "use_tf32": "0",
+        }
+
+    def _make_launch(self, profile: int, shapes: Mapping[str, tuple[int, ...]], addresses: Mapping[str, int]) -> Launch:
+        graph = self._bundle.manifest.graphs["step"]
+        binding = self._sessions["step"].io_binding()
+        for edge in graph.inputs:
+            binding.bind_input(edge.name, self._kind, self._device, _NUMPY[edge.dtype], shapes[edge.name], addresses[edge.name])
+        output = graph.outputs[0]
+        binding.bind_output(output.name, self._kind, self._device, np.float32, shapes["state"], addresses[output.name])
+        options = self._ort.RunOptions()
+        options.add_run_config_entry("gpu_graph_id", str(next(self._annotations)))
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        return _BoundLaunch(self, binding, options)
+
+    def launch(self, binding: Any, options: Any) -> None:
+        """Enqueue the step over bound memory; the session captures it the first time, and replays it from then on."""
+        try:
+            self._sessions["step"].run_with_iobinding(binding, options)
+        except Exception as fault:
+            raise self._fault("step", fault) from fault
+
+    def _fault(self, graph: str, fault: Exception) -> EngineError:
+        # A lost device says so itself, and says more than ONNX Runtime.
+        self._cuda.call("cudaMemGetInfo")
+        return DeviceError(
+            f"the graph {graph!r} failed in ONNX Runtime ({_first_line(fault)})",
+            "a run with the manifest's shapes",
+            "verify the bundle with `alterbute verify`, or export it again",
+        )
+
+
+class _BoundLaunch:
+    """The step over fixed addresses."""
+
+    def __init__(self, backend: OnnxRuntimeCudaBackend, binding: Any, options: Any) -> None:
+        self._backend, self._binding, self._options = backend, binding, options
+
+    def launch(self) -> None:
+        self._backend.launch(self._binding, self._options)
+
+    def close(self) -> None:
+        self._binding.clear_binding_inputs()
+        self._binding.clear_binding_outputs()
+
+
+def _free_profile(bundle: Bundle, inputs: tuple[TensorSpec, ...], state: tuple[int, ...]) -> dict[str, ShapeRange]:
+    """Any launch up to the lane's slots: sessions take every shape."""
+    largest = {"B": state[0], "N": state[0] * _ROWS_PER_SLOT, "h": state[-2], "w": state[-1], "T": bundle.manifest.text.tokens}
+    smallest = {**largest, "B": 1, "N": 1}
+    profile = {}
+    for edge in inputs:
+        low, high = (tuple(sizes[axis] if isinstance(axis, str) else axis for axis in edge.shape) for sizes in (smallest, largest))
+        profile[edge.name] = ShapeRange(min=low, opt=high, max=high)
+    return profile
+
+
+def _choose_variant(bundle: Bundle, graph: str) -> Variant:
+    """The graph's variant for this provider: half precision first, then the one that every provider runs."""
+    variants = bundle.manifest.graphs[graph].variants
+    for backend in _BACKENDS:
+        fitting = [variant for variant in variants if variant.backend == backend]
+        if fitting:
+            return min(fitting, key=lambda variant: _PREFERRED.index(variant.precision))
+    raise BundleError(
+        f"the bundle's graph {graph!r} is for {', '.join(variant.backend for variant in variants)}",
+        f"a variant for {' or '.join(_BACKENDS)}",
+        "export the bundle again",
+    )
+
+
+def _read_weights(bundle: Bundle) -> dict[str, bytes]:
+    """Every external data file; a session that is given such a table reads nothing else from disk."""
+    names = [name for name in bundle.manifest.files if name.startswith("weights") and name.endswith(".bin")]
+    return {name: bundle.read(name) for name in names} or {WEIGHTS_FILE: b""}
+
+
+def _first_line(fault: Exception) -> str:
+    lines = str(fault).strip().splitlines()
+    return lines[0] if lines else type(fault).__name__

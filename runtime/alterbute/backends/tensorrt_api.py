@@ -1,0 +1,106 @@
+"""What is used of TensorRT's runtime, by the names that the library gives; shared by `tensorrt` and `tensorrt_rtx`.
+
+A name that is not here cannot be used (mypy says so), and a name that is here exists in the real bindings with these
+parameters (a test says so). `IRuntimeConfig` is the exception: its last two names are TensorRT-RTX's alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class IRuntimeConfig(Protocol):
+    """How a context is made."""
+
+    dynamic_shapes_kernel_specialization_strategy: object
+
+    def set_execution_context_allocation_strategy(self, strategy: object) -> None: ...
+
+
+class IExecutionContext(Protocol):
+    """One place to run a plan, with its shapes, addresses and scratch memory."""
+
+    error_recorder: object
+
+    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool: ...
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool: ...
+    def set_tensor_address(self, name: str, memory: int) -> bool: ...
+    def set_device_memory(self, memory: int, size: int) -> None: ...
+    def get_tensor_shape(self, name: str) -> Sequence[int]: ...
+    def infer_shapes(self) -> list[str]: ...
+    def execute_async_v3(self, stream_handle: int) -> bool: ...
+
+
+class ICudaEngine(Protocol):
+    """A loaded plan."""
+
+    @property
+    def num_io_tensors(self) -> int: ...
+    @property
+    def num_optimization_profiles(self) -> int: ...
+    @property
+    def device_memory_size_v2(self) -> int: ...
+    def get_tensor_name(self, index: int) -> str: ...
+    def get_tensor_mode(self, name: str) -> object: ...
+    def get_tensor_dtype(self, name: str) -> object: ...
+    def create_runtime_config(self) -> IRuntimeConfig: ...
+    def create_execution_context(self, runtime_config: IRuntimeConfig) -> IExecutionContext | None: ...
+
+
+class Runtime(Protocol):
+    """Loads plans."""
+
+    engine_host_code_allowed: bool
+    error_recorder: object
+
+    def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None: ...
+
+
+class Refitter(Protocol):
+    """Puts weights into a plan that was shipped without."""
+
+    def refit_cuda_engine(self) -> bool: ...
+
+
+class OnnxParserRefitter(Protocol):
+    """Takes those weights from a graph."""
+
+    def refit_from_file(self, model: str) -> bool: ...
+
+
+class ExecutionContextAllocationStrategy(Protocol):
+    """Who owns a context's scratch memory."""
+
+    USER_MANAGED: object
+
+
+class DynamicShapesKernelSpecializationStrategy(Protocol):
+    """TensorRT-RTX: when kernels for a shape are compiled."""
+
+    EAGER: object
+
+
+class TensorIOMode(Protocol):
+    """Input or output."""
+
+    INPUT: object
+    OUTPUT: object
+
+
+class DataType(Protocol):
+    """Element types that cross a graph's edge."""
+
+    FLOAT: object
+    INT64: object
+    UINT8: object
+
+
+class Severity(Protocol):
+    """`ILogger.Severity`, most severe first."""
+
+    INTERNAL_ERROR: object
+    ERROR: object
+    WARNING: object
+    INFO: object
+    VERBOSE: object
