@@ -146,6 +146,7 @@ class _Runner:
 
     def __init__(self, plan: Plan, bundle: Bundle) -> None:
         self._plan, self._cuda = plan, plan.cuda
+        self._generation = plan.arena.generation
         graph = bundle.manifest.graphs[plan.entry.graph]
         self._inputs = {edge.name: edge for edge in graph.inputs}
         self._outputs = {edge.name: edge for edge in graph.outputs}
@@ -163,6 +164,10 @@ class _Runner:
         shapes = tuple(inputs[name].shape for name in self._inputs)
         if shapes not in self._contexts:
             self._contexts[shapes] = self._make_context(dict(zip(self._inputs, shapes, strict=True)))
+        if self._generation != self._plan.arena.generation:
+            for context, _ in self._contexts.values():
+                self._plan.place(context)
+            self._generation = self._plan.arena.generation
         context, results = self._contexts[shapes]
         self._ring.send([(self._buffers[name], inputs[name], inputs[name].nbytes) for name in self._inputs])
         self._plan.enqueue(context)

@@ -1,0 +1,1 @@
+"""Tests of precision, recipes, builds, signatures and publishing."""
