@@ -57,12 +57,15 @@ class TensorRtBackend:
         self._lock = RLock()
         self._cuda = Cuda(cuda_api, device)
         self._check_memory(engines)
+        # All of them before the first is loaded: the library sees no byte of a bundle in which one plan is wrong.
+        plans = {graph: bundle.read(engine.file) for graph, engine in engines.items()}
         self._logger = make_logger(trt)
         self._runtime = open_runtime(trt, self._logger, product)
         self._arena = Arena(self._cuda)
         # Scratch memory has its final size before the first context: addresses are set once.
         self._plans = {
-            graph: Plan(trt, self._runtime, self._logger, self._cuda, self._arena, bundle, engine) for graph, engine in engines.items()
+            graph: Plan(trt, self._runtime, self._logger, self._cuda, self._arena, bundle, engine, plans.pop(graph))
+            for graph, engine in engines.items()
         }
         self._runners = {graph: _Runner(plan, bundle) for graph, plan in self._plans.items() if graph != "step"}
         self._steps: list[DeviceSteps] = []

@@ -46,20 +46,30 @@ class Plan:
     Args:
         trt: The module.
         runtime: Its runtime.
+        logger: Its logger.
         cuda: Where it runs.
         arena: Its scratch memory, grown to what it needs.
-        bundle: Where the bytes come from.
+        bundle: Where the weights of a stripped plan come from.
         engine: What the manifest says of it.
+        data: Its verified bytes.
     """
 
     def __init__(
-        self, trt: RuntimeModule, runtime: api.Runtime, logger: Any, cuda: Cuda, arena: Arena, bundle: Bundle, engine: Engine
+        self,
+        trt: RuntimeModule,
+        runtime: api.Runtime,
+        logger: Any,
+        cuda: Cuda,
+        arena: Arena,
+        bundle: Bundle,
+        engine: Engine,
+        data: bytes,
     ) -> None:
         self.entry, self.arena, self.cuda = engine, arena, cuda
         self._trt = trt
         self._recorder = make_recorder(trt)
         runtime.error_recorder = self._recorder
-        loaded = runtime.deserialize_cuda_engine(bundle.read(engine.file))
+        loaded = runtime.deserialize_cuda_engine(data)
         if loaded is None:
             raise self._fault("does not load", "a plan for this machine")
         self._engine = loaded

@@ -1,0 +1,188 @@
+"""Real engines on every run: TensorRT-RTX builds without a GPU. What crashes, hangs or is cancelled leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alterbute.bundle import default_bundle_path, open_bundle, verify_bundle
+from alterbute_export.cli import main
+from alterbute_export.engine.audit import Audit, check_audit, count_plan
+from alterbute_export.engine.build import build_engines, side_folder
+from alterbute_export.engine.recipe import Bucket, Recipe, read_recipe
+from alterbute_export.errors import BuildError
+
+from tests.engines.conftest import RECIPES, need_rtx
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _quiet(task: str, step: int, steps: int) -> None:
+    pass
+
+
+def _worker(tmp_path: Path, body: str) -> list[str]:
+    """A worker that is a script of a few lines."""
+    path = tmp_path / "worker.py"
+    path.write_text("import json, os, signal, sys, time\n" + body)
+    return [sys.executable, str(path)]
+
+
+@pytest.mark.parametrize("which", ["demo", "tiny"])
+def test_the_five_graphs_build_in_fp16(which: str, tiny_bundle: Path, tmp_path: Path) -> None:
+    need_rtx()
+    folder = tmp_path / "bundle"
+    shutil.copytree(default_bundle_path() if which == "demo" else tiny_bundle, folder)
+    recipe = read_recipe(RECIPES / "rtx_fp16.toml")
+    told: list[str] = []
+    outcome = build_engines(folder, recipe, report=lambda task, step, steps: told.append(task))
+    bundle = verify_bundle(folder)
+    assert [engine.graph for engine in bundle.manifest.engines] == ["prompt", "identity", "scene", "step", "decode"]
+    for engine in bundle.manifest.engines:
+        assert engine.product == "tensorrt_rtx"
+        assert engine.onnx == bundle.manifest.files[engine.source].sha256
+        assert (folder / engine.file).stat().st_size > 100_000
+    for built in outcome.built.values():
+        assert built.audit.work["fp16"] >= 0.9 * sum(built.audit.work.values())
+    # The builder's own phases, by graph.
+    assert len({task for task in told if task.startswith("step: ")}) >= 2
+
+
+def test_building_again_replaces_the_recipe_and_drops_the_signature(copy: Path, tmp_path: Path) -> None:
+    need_rtx()
+    from alterbute_export.sign import make_key, sign_bundle
+
+    recipe = read_recipe(RECIPES / "rtx_fp16.toml")
+    for _ in range(2):
+        build_engines(copy, recipe, report=_quiet, measure=False, graphs=("decode",))
+        assert not (copy / "manifest.sig").exists()
+        make_key(tmp_path / f"{time.monotonic_ns()}.pem")
+        sign_bundle(copy, next(tmp_path.glob("*.pem")))
+    assert [engine.graph for engine in open_bundle(copy).manifest.engines] == ["decode"]
+
+
+def test_a_half_recipe_whose_engine_is_mostly_fp32_fails(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need_rtx()
+    from alterbute_export import typed_variants
+
+    def keep_wide(model: Any, precision: Any, *, wide: Any = ()) -> Any:
+        return type_graph(model, "fp32")
+
+    type_graph = typed_variants.type_graph
+    monkeypatch.setattr(typed_variants, "type_graph", keep_wide)
+    before = _files(copy)
+    with pytest.raises(BuildError, match="0 of .* convolutions and products of graph 'decode' are fp16"):
+        build_engines(copy, read_recipe(RECIPES / "rtx_fp16.toml"), report=_quiet, measure=False, graphs=("decode",))
+    assert _files(copy) == before
+
+
+def test_a_graph_that_the_parser_does_not_know_is_named_with_its_operator(copy: Path) -> None:
+    need_rtx()
+    import onnx
+
+    path = copy / "decode.onnx"
+    model = onnx.load(path, load_external_data=False)
+    node = next(node for node in model.graph.node if node.op_type == "DepthToSpace")
+    node.op_type, node.domain = "Mystery", "example"
+    del node.attribute[:]
+    model.opset_import.append(onnx.helper.make_opsetid("example", 1))
+    _replace_file(copy, "decode.onnx", model.SerializeToString())
+    with pytest.raises(BuildError, match="Mystery"):
+        build_engines(copy, read_recipe(RECIPES / "rtx_fp16.toml"), report=_quiet, measure=False, graphs=("decode",))
+
+
+def _replace_file(folder: Path, name: str, data: bytes) -> None:
+    from alterbute.bundle import describe_files, write_manifest
+
+    manifest = open_bundle(folder).manifest
+    (folder / name).write_bytes(data)
+    write_manifest(folder, replace(manifest, files=describe_files(folder)))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "the builder crashed .SIGSEGV. on graph 'decode'"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "the builder crashed .SIGKILL."),
+        ("print('[E] out of tactics', file=sys.stderr); os.abort()", "SIGABRT.*last words: .E. out of tactics"),
+        ("sys.exit(3)", "the builder ended with code 3"),
+        ("print('not a message'); print('[1]'); sys.exit(0)", "ended with code 0"),
+        ("print(json.dumps({'error': ['a', 'b', 'c']}))", "a; expected b; c"),
+    ],
+)
+def test_a_builder_that_fails_is_a_message_and_leaves_nothing(copy: Path, tmp_path: Path, body: str, words: str) -> None:
+    before = _files(copy)
+    with pytest.raises(BuildError, match=words):
+        build_engines(copy, _recipe(), report=_quiet, measure=False, graphs=("decode",), worker=_worker(tmp_path, body))
+    assert _files(copy) == before
+    assert sorted(path.name for path in copy.parent.iterdir()) == ["bundle", "worker.py"]
+
+
+def _recipe() -> Recipe:
+    recipe = read_recipe(RECIPES / "rtx_fp16.toml")
+    return replace(recipe, buckets=(Bucket(slots=1, rows=2),))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+def test_ctrl_c_ends_a_real_build_and_leaves_nothing(tmp_path: Path) -> None:
+    need_rtx()
+    folder = tmp_path / "bundle"
+    shutil.copytree(default_bundle_path(), folder)
+    before = _files(folder)
+    command = [sys.executable, "-m", "alterbute_export", "engine", str(folder), "--recipe", str(RECIPES / "rtx_fp16.toml")]
+    command += ["--graph", "step", "--no-measure"]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert child.stderr is not None
+    for line in child.stderr:
+        if line.startswith("step"):
+            break
+    time.sleep(1.5)
+    os.killpg(child.pid, signal.SIGINT)
+    start = time.monotonic()
+    assert child.wait(timeout=60) == 130
+    assert time.monotonic() - start < 30
+    assert _files(folder) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_the_command_builds_and_says_what_it_built(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    need_rtx()
+    recipe = str(RECIPES / "rtx_fp16.toml")
+    assert main(["engine", str(copy), "--recipe", recipe, "--graph", "decode", "--graph", "scene", "--no-measure"]) == 0
+    told = capsys.readouterr().err
+    assert "products narrow" in told
+    assert "built rtx_fp16" in told
+    assert [engine.graph for engine in open_bundle(copy).manifest.engines] == ["decode", "scene"]
+
+
+def test_a_cpu_recipe_writes_variants_and_no_plans(copy: Path) -> None:
+    outcome = build_engines(copy, read_recipe(RECIPES / "cpu.toml"), report=_quiet, measure=False)
+    assert not outcome.built
+    assert not open_bundle(copy).manifest.engines
+    assert not side_folder(copy).exists()
+
+
+def test_the_inspectors_report_is_counted_by_type() -> None:
+    report = """{"Layers": [
+        {"Name": "conv", "Outputs": [{"Name": "a", "Format/Datatype": "Channel major FP16 format"}]},
+        {"Name": "norm", "Outputs": [{"Name": "b", "Format/Datatype": "Row major linear FP32"}]},
+        {"Name": "shape", "Outputs": [{"Name": "c", "Format/Datatype": "Row major Int64"}]},
+        {"Name": "none", "Outputs": []}, "a name alone"]}"""
+    assert count_plan(report) == {"fp16": 1, "fp32": 1, "other": 3}
+
+
+def test_an_engine_with_a_tenth_of_its_work_in_fp32_passes_and_more_does_not() -> None:
+    check_audit("step", "fp16", Audit(work={"fp16": 90, "fp32": 10, "other": 5}, layers={}, plan={}))
+    with pytest.raises(BuildError, match="89 of 100"):
+        check_audit("step", "fp16", Audit(work={"fp16": 89, "fp32": 11}, layers={}, plan={}))

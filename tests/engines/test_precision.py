@@ -1,0 +1,168 @@
+"""Promises of typed precision: what is narrow, what stays fp32, that edges keep their types, and how far it is from fp32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnx_ir as ir
+import pytest
+from alterbute.bundle import WEIGHTS_FILE, Precision, open_bundle
+from alterbute_export.precision import is_core, type_graph
+from alterbute_export.ranges import find_overflow
+from alterbute_export.real_edit import Call
+from alterbute_export.sessions import open_session
+from alterbute_export.typed_variants import TYPED_GRAPHS, write_variants
+
+FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+# Conv, norm written out, Conv, and a tail: one of each case in a graph that fits on a screen.
+SMALL = """
+<ir_version: 10, opset_import: ["" : 20]>
+small (float[B,2,4,4] x, float[B] timestep, float[B,2] guidance) => (float[B,2,4,4] y)
+<float[2,2,1,1] w = {1,0,0,1}, float[2,2,1,1] v = {2,0,0,2}, float[1,2] t = {1,1}, float eps = {1e-12}, float two = {2}>
+{
+  scaled = Mul(x, two)
+  a = Conv(scaled, w)
+  square = Pow(a, two)
+  mean = ReduceMean <keepdims: int = 1> (square)
+  safe = Add(mean, eps)
+  root = Sqrt(safe)
+  n = Div(a, root)
+  one = Constant <value_ints: ints = [1]> ()
+  column = Unsqueeze(timestep, one)
+  temb = MatMul(column, t)
+  two_three = Constant <value_ints: ints = [2, 3]> ()
+  wide = Unsqueeze(temb, two_three)
+  m = Add(n, wide)
+  b = Conv(m, v)
+  g = Unsqueeze(guidance, two_three)
+  y = Mul(b, g)
+}
+"""
+
+
+def _small() -> ir.Model:
+    model: ir.Model = ir.from_proto(onnx.parser.parse_model(SMALL))
+    return model
+
+
+def _types(model: ir.Model) -> dict[str, int]:
+    """Element type of every computed value, by the operator's own output name."""
+    inferred = onnx.shape_inference.infer_shapes(ir.to_proto(model), check_type=True, strict_mode=True)
+    infos = [*inferred.graph.value_info, *inferred.graph.output]
+    return {info.name: info.type.tensor_type.elem_type for info in infos}
+
+
+def test_the_heart_is_narrow_and_the_islands_are_not() -> None:
+    model = _small()
+    report = type_graph(model, "fp16")
+    types = _types(model)
+    assert {types[name] for name in ("a", "n", "m", "b")} == {HALF}
+    assert {types[name] for name in ("scaled", "square", "mean", "safe", "root", "temb", "y")} == {FLOAT}
+    assert (report.core, report.core_narrow) == (3, 2)
+    assert report.islands == {"norm": 3, "timestep": 2}
+
+
+def test_inputs_and_outputs_keep_their_types() -> None:
+    model = _small()
+    type_graph(model, "bf16")
+    assert {value.dtype for value in (*model.graph.inputs, *model.graph.outputs)} == {ir.DataType.FLOAT}
+
+
+def test_a_graph_that_ends_in_a_core_operator_still_gives_fp32() -> None:
+    model: ir.Model = ir.from_proto(
+        onnx.parser.parse_model(
+            '<ir_version: 10, opset_import: ["" : 20]> g (float[2,2] x) => (float[2,2] y) <float[2,2] w = {1,2,3,4}> { y = MatMul(x, w) }'
+        )
+    )
+    type_graph(model, "fp16")
+    assert _types(model)["y"] == FLOAT
+    (found,) = open_session(ir.to_proto(model).SerializeToString(), Path()).run(["y"], {"x": np.eye(2, dtype=np.float32)})
+    assert np.array_equal(found, [[1, 2], [3, 4]])
+
+
+def test_what_overflows_stays_fp32_with_those_who_read_it() -> None:
+    model = _small()
+    report = type_graph(model, "fp16", wide=["n"])
+    types = _types(model)
+    assert types["n"] == types["m"] == FLOAT
+    assert report.islands["overflow"] == 2
+
+
+def test_a_mask_of_minus_infinity_becomes_the_lowest_fp16_and_not_an_infinity() -> None:
+    text = (
+        '<ir_version: 10, opset_import: ["" : 20]> g (float[2,2] x) => (float[2,2] y) '
+        "<float[2,2] w = {1,0,0,1}, float[2,2] mask = {0,-3.4e38,0,0}> "
+        "{ a = MatMul(x, w) b = Add(a, mask) c = Softmax(b) y = MatMul(c, w) }"
+    )
+    model: ir.Model = ir.from_proto(onnx.parser.parse_model(text))
+    type_graph(model, "fp16")
+    (found,) = open_session(ir.to_proto(model).SerializeToString(), Path()).run(["y"], {"x": np.eye(2, dtype=np.float32)})
+    assert np.isfinite(found).all()
+
+
+def test_control_flow_is_refused() -> None:
+    from alterbute_export.errors import PrecisionError
+
+    text = (
+        '<ir_version: 10, opset_import: ["" : 20]> g (bool c, float[2] x) => (float[2] y) '
+        "{ y = If (c) <then_branch = t () => (float[2] a) { a = Identity(x) }, else_branch = e () => (float[2] b) { b = Neg(x) }> }"
+    )
+    with pytest.raises(PrecisionError, match="control flow operator If"):
+        type_graph(ir.from_proto(onnx.parser.parse_model(text)), "fp16")
+
+
+def test_ranges_are_those_of_the_values(tmp_path: Path) -> None:
+    path = tmp_path / "small.onnx"
+    onnx.save(onnx.parser.parse_model(SMALL), path)
+    inputs = {"x": np.full((1, 2, 4, 4), 200.0, np.float32), "timestep": np.ones(1, np.float32), "guidance": np.ones((1, 2), np.float32)}
+    found = find_overflow(path, [Call(inputs=inputs, outputs={})])
+    assert found.keys() == {"square", "mean", "safe"}
+    assert found["square"] == 160000
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("graph", TYPED_GRAPHS)
+def test_every_exported_graph_is_typed_soundly(tiny_bundle: Path, graph: str, precision: Precision) -> None:
+    model = ir.load(tiny_bundle / f"{graph}.onnx")
+    report = type_graph(model, precision)
+    types = _types(model)
+    narrow = {"fp32": FLOAT, "fp16": HALF, "bf16": onnx.TensorProto.BFLOAT16}[precision]
+    core = [types[str(node.outputs[0].name)] for node in model.graph if is_core(node)]
+    assert sum(kind == narrow for kind in core) >= 0.9 * len(core)
+    if precision != "fp32":
+        assert report.core_narrow >= 0.9 * report.core
+
+
+def test_nothing_but_an_input_or_output_is_a_byte(tiny_bundle: Path) -> None:
+    for graph in ("scene", "identity", "decode"):
+        model = ir.load(tiny_bundle / f"{graph}.onnx")
+        type_graph(model, "fp32")
+        outputs = {value.name for value in model.graph.outputs}
+        kinds = {name: kind for name, kind in _types(model).items() if name not in outputs}
+        assert onnx.TensorProto.UINT8 not in kinds.values(), graph
+
+
+def test_half_variants_of_a_half_bundle_store_no_weight_again(copy: Path) -> None:
+    written = write_variants(open_bundle(copy), copy, "fp16", measure=False)
+    assert not (copy / "weights_fp16.bin").exists()
+    assert (copy / written["step"].file).stat().st_size < (copy / WEIGHTS_FILE).stat().st_size
+
+
+def test_bf16_variants_share_one_file_of_weights(copy: Path) -> None:
+    write_variants(open_bundle(copy), copy, "bf16", measure=False)
+    size = (copy / "weights_bf16.bin").stat().st_size
+    assert 0 < size <= 1.05 * (copy / WEIGHTS_FILE).stat().st_size
+
+
+def test_half_variants_stay_close_to_fp32_on_a_real_edit(copy: Path) -> None:
+    written = write_variants(open_bundle(copy), copy, "fp16")
+    errors = {name: variant.relative_error for name, variant in written.items()}
+    assert all(error is not None and 0 < error <= 1e-2 for name, error in errors.items() if name != "identity"), errors
+
+
+def test_fp32_variants_compute_what_the_bundles_graphs_compute(copy: Path) -> None:
+    written = write_variants(open_bundle(copy), copy, "fp32")
+    assert {variant.relative_error for variant in written.values()} == {0.0}
