@@ -95,7 +95,7 @@ def test_auto_does_not_go_on_when_the_gpu_is_lost(rig: Rig, on_h200: list[str]) 
 
 
 def test_unsigned_engines_need_an_explicit_word(rig: Rig, on_h200: list[str]) -> None:
-    with pytest.raises(EngineError, match="signed by nobody who is trusted.*--allow-unsigned"):
+    with pytest.raises(EngineError, match=r"signed by nobody who is trusted.*--allow-unsigned"):
         choose_backend("tensorrt", rig.bundle)
     assert not on_h200
     assert not rig.trt.seen_bytes

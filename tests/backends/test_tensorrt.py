@@ -174,7 +174,7 @@ def test_a_kernel_that_fails_alone_tells_the_librarys_reason_and_is_not_fatal(ri
 
 def test_no_memory_is_not_fatal_and_says_what_to_do(rig: Rig) -> None:
     rig.cuda.fail("cudaMalloc", 2)
-    with pytest.raises(DeviceError, match="no memory.*use fewer slots") as caught:
+    with pytest.raises(DeviceError, match=r"no memory.*use fewer slots") as caught:
         rig.open()
     assert not caught.value.is_fatal
 
@@ -188,13 +188,13 @@ def test_engines_larger_than_the_free_memory_are_refused_before_any_is_loaded(ri
 
 def test_a_plan_that_does_not_load_tells_the_librarys_reason(rig: Rig) -> None:
     rig.trt.broken.add("deserialize step")
-    with pytest.raises(EngineError, match="of another version.*rebuild it on this machine: recipe h200_fp16"):
+    with pytest.raises(EngineError, match=r"of another version.*rebuild it on this machine: recipe h200_fp16"):
         rig.open()
 
 
 def test_a_runtime_that_is_a_null_pointer_is_an_error(rig: Rig) -> None:
     rig.trt.broken.add("Runtime")
-    with pytest.raises(EngineError, match="makes no runtime.*update the NVIDIA driver"):
+    with pytest.raises(EngineError, match=r"makes no runtime.*update the NVIDIA driver"):
         rig.open()
 
 

@@ -81,7 +81,7 @@ def test_a_half_recipe_whose_engine_is_mostly_fp32_fails(copy: Path, monkeypatch
     type_graph = typed_variants.type_graph
     monkeypatch.setattr(typed_variants, "type_graph", keep_wide)
     before = _files(copy)
-    with pytest.raises(BuildError, match="0 of .* convolutions and products of graph 'decode' are fp16"):
+    with pytest.raises(BuildError, match=r"0 of .* convolutions and products of graph 'decode' are fp16"):
         build_engines(copy, read_recipe(RECIPES / "rtx_fp16.toml"), report=_quiet, measure=False, graphs=("decode",))
     assert _files(copy) == before
 

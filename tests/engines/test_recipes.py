@@ -115,9 +115,9 @@ def test_rtx_recipes_may_not_ask_for_what_needs_a_gpu(tmp_path: Path) -> None:
 
 def test_tensorrt_is_built_on_its_own_gpu_only() -> None:
     recipe = read_recipe(RECIPES / "h200_fp16.toml")
-    with pytest.raises(BuildError, match="no driver.*tensorrt_rtx recipe, which needs no GPU"):
+    with pytest.raises(BuildError, match=r"no driver.*tensorrt_rtx recipe, which needs no GPU"):
         check_machine(recipe, Driver(cuda="0.0", gpu=None, reason="no driver"))
-    with pytest.raises(BuildError, match="L4 has compute capability 8.9.*expected 9.0"):
+    with pytest.raises(BuildError, match=r"L4 has compute capability 8.9.*expected 9.0"):
         check_machine(recipe, Driver(cuda="13.0", gpu=Gpu(name="L4", capability="8.9", memory=1), reason=""))
     check_machine(recipe, Driver(cuda="13.0", gpu=Gpu(name="H200", capability="9.0", memory=1), reason=""))
 
