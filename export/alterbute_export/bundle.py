@@ -90,6 +90,14 @@ def export_bundle(
     return manifest
 
 
+def read_specs(checkpoint_path: str | Path) -> tuple[GraphSpec, ...]:
+    """The torch side of every graph of a checkpoint, with the weights that a bundle of it has: what benchmarks run beside it."""
+    checkpoint = read_checkpoint(checkpoint_path, "auto")
+    models = load_models(checkpoint)
+    prompt = load_prompt(checkpoint, read_tokenizer(checkpoint.path))
+    return _collect_specs(checkpoint, models, prompt, build_family(checkpoint, models))
+
+
 def load_models(checkpoint: Checkpoint) -> Models:
     """UNet and VAE of a checkpoint, checked against each other and the settings.
 

@@ -66,6 +66,11 @@ class OnnxRuntimeCudaBackend:
         self._sessions = {name: self._make_session(name, weights) for name in names}
         self._steps: list[DeviceSteps] = []
 
+    @property
+    def cuda(self) -> Cuda:
+        """The device and the stream that everything runs on: to time it, and to run beside it."""
+        return self._cuda
+
     def open_steps(self, state: tuple[int, ...]) -> Steps:
         """As `DeviceBackend.open_steps`."""
         graph = self._bundle.manifest.graphs["step"]

@@ -70,6 +70,11 @@ class TensorRtBackend:
         self._runners = {graph: _Runner(plan, bundle) for graph, plan in self._plans.items() if graph != "step"}
         self._steps: list[DeviceSteps] = []
 
+    @property
+    def cuda(self) -> Cuda:
+        """The device and the stream that everything runs on: to time it, and to run beside it."""
+        return self._cuda
+
     def open_steps(self, state: tuple[int, ...]) -> Steps:
         """As `DeviceBackend.open_steps`."""
         with self._lock:
