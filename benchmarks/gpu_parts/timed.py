@@ -1,0 +1,140 @@
+"""A backend with a stopwatch in it: what an edit enqueues, how long that takes the host, and the step replayed alone."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
+
+from alterbute.backends import Array, Arrays, Backend, Steps, open_steps
+
+
+class Clock(Protocol):
+    """Time on the device's own stream."""
+
+    def mark(self) -> Any: ...
+    def elapsed_ms(self, start: Any, end: Any) -> float: ...
+    def wait(self) -> None: ...
+
+
+class HostClock:
+    """For backends whose calls return when they are done."""
+
+    def mark(self) -> float:
+        return time.perf_counter()
+
+    def elapsed_ms(self, start: float, end: float) -> float:
+        return 1000 * (end - start)
+
+    def wait(self) -> None:
+        pass
+
+
+class CudaClock:
+    """CUDA events on a backend's stream."""
+
+    def __init__(self, cuda: Any) -> None:
+        self._cuda = cuda
+
+    def mark(self) -> Any:
+        (event,) = self._cuda.call("cudaEventCreateWithFlags", 0)
+        self._cuda.call("cudaEventRecord", event, self._cuda.stream)
+        return event
+
+    def elapsed_ms(self, start: Any, end: Any) -> float:
+        self._cuda.call("cudaEventSynchronize", end)
+        return float(self._cuda.call("cudaEventElapsedTime", start, end)[0])
+
+    def wait(self) -> None:
+        self._cuda.synchronize()
+
+
+class TorchClock:
+    """CUDA events on torch's current stream."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self._torch = torch
+
+    def mark(self) -> Any:
+        event = self._torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def elapsed_ms(self, start: Any, end: Any) -> float:
+        end.synchronize()
+        return float(start.elapsed_time(end))
+
+    def wait(self) -> None:
+        self._torch.cuda.synchronize()
+
+
+class TimedBackend:
+    """A backend that keeps what passes through it: seconds per graph, host seconds per launch, the last latents."""
+
+    def __init__(self, inner: Backend, clock: Clock) -> None:
+        self._inner, self.clock = inner, clock
+        self.min_slots, self.min_rows = inner.min_slots, inner.min_rows
+        self.graph_s: defaultdict[str, list[float]] = defaultdict(list)
+        self.inputs: dict[str, dict[str, Array]] = {}
+        self.latents: list[Array] = []
+        self.steps: list[TimedSteps] = []
+
+    def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
+        if graph == "decode":
+            self.latents.append(inputs["latent"].copy())
+        self.inputs[graph] = dict(inputs)
+        start = time.perf_counter()
+        made = self._inner.run(graph, inputs, outputs)
+        self.graph_s[graph].append(time.perf_counter() - start)
+        return made
+
+    def open_steps(self, state: tuple[int, ...]) -> TimedSteps:
+        self.steps.append(TimedSteps(open_steps(self._inner, state)))
+        return self.steps[-1]
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class TimedSteps:
+    """Steps that remember their last inputs."""
+
+    def __init__(self, inner: Steps) -> None:
+        self._inner = inner
+        self.enqueue_s: list[float] = []
+        self._inputs: dict[str, Array] = {}
+        self.put, self.is_finite, self.flip = inner.put, inner.is_finite, inner.flip
+        self.latent, self.last_launch = inner.latent, inner.last_launch
+
+    def launch(self, inputs: Arrays, changed: Collection[str]) -> None:
+        self._inputs = dict(inputs)
+        start = time.perf_counter()
+        self._inner.launch(inputs, changed)
+        self.enqueue_s.append(time.perf_counter() - start)
+
+    def replay(self, times: int, clock: Clock) -> float:
+        """Milliseconds of the last launch on the device, with nothing for the host to do between launches."""
+        self._inner.launch(self._inputs, self._inputs.keys())
+        self._inner.flip()
+        start = clock.mark()
+        for _ in range(times):
+            self._inner.launch(self._inputs, ())
+            self._inner.flip()
+        total = clock.elapsed_ms(start, clock.mark())
+        clock.wait()
+        return total / times
+
+
+def time_calls(call: Callable[[], object], runs: int, warm_up: int) -> list[float]:
+    """Wall seconds of a call that returns when its results are on the host."""
+    for _ in range(warm_up):
+        call()
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return seconds

@@ -1,0 +1,119 @@
+"""torch as a backend of the same editor: the modules that were exported, with the weights of the bundle, state on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import torch
+from alterbute.backends import Array, Arrays, Backend
+from alterbute.backends.tensorrt import HOST_GRAPHS
+from alterbute_export.bundle import read_specs
+from torch import nn
+
+
+class HalfDenoiser(nn.Module):
+    """The family's UNet call in half precision; latent, timestep and output stay fp32, as in the exported graphs."""
+
+    def __init__(self, inner: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.inner, self.dtype = inner.to(dtype), dtype
+
+    def forward(self, latent: torch.Tensor, timestep: torch.Tensor, row: dict[str, torch.Tensor]) -> torch.Tensor:
+        half = {name: value.to(self.dtype) if value.is_floating_point() else value for name, value in row.items()}
+        output: torch.Tensor = self.inner(latent.to(self.dtype), timestep, half)
+        return output.float()
+
+
+class TorchBackend:
+    """As `alterbute.backends.Backend`.
+
+    Args:
+        checkpoint: The checkpoint that the bundle was exported from.
+        host: Runs the image graphs.
+        device: A torch device.
+        dtype: Of the heavy part.
+        compile_mode: For `torch.compile`; None runs eagerly.
+    """
+
+    min_slots: int = 1
+    min_rows: int = 1
+
+    def __init__(self, checkpoint: Any, host: Backend, *, device: str, dtype: torch.dtype, compile_mode: str | None = None) -> None:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        self._host, self._device, self._dtype = host, torch.device(device), dtype
+        self._specs = {spec.name: spec for spec in read_specs(checkpoint) if spec.name not in HOST_GRAPHS}
+        for spec in self._specs.values():
+            spec.graph.to(self._device)
+        if dtype is not torch.float32:
+            step: Any = self._specs["step"].graph
+            step.denoiser = HalfDenoiser(step.denoiser, dtype)
+        step_graph: Any = self._specs["step"].graph
+        self._step = torch.compile(step_graph, mode=compile_mode) if compile_mode else step_graph
+
+    def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
+        """As `Backend.run`."""
+        if graph in HOST_GRAPHS:
+            return self._host.run(graph, inputs, outputs)
+        spec = self._specs[graph]
+        given = [torch.from_numpy(np.ascontiguousarray(inputs[edge.name])).to(self._device) for edge in spec.inputs]
+        half = self._dtype is not torch.float32 and graph != "step"
+        with torch.inference_mode(), torch.autocast(self._device.type, self._dtype, enabled=half):
+            made: Any = spec.graph(*given)
+        made = made if isinstance(made, tuple) else (made,)
+        return {edge.name: _to_numpy(value, edge.dtype) for edge, value in zip(spec.outputs, made, strict=True)}
+
+    def open_steps(self, state: tuple[int, ...]) -> TorchSteps:
+        """As `DeviceBackend.open_steps`."""
+        return TorchSteps(self._step, [edge.name for edge in self._specs["step"].inputs], state, self._device)
+
+    def close(self) -> None:
+        """As `Backend.close`."""
+        self._specs.clear()
+        self._host.close()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+class TorchSteps:
+    """As `alterbute.backends.Steps`, on torch's current stream."""
+
+    def __init__(self, step: Any, names: list[str], state: tuple[int, ...], device: torch.device) -> None:
+        self._step, self._names, self._device = step, names, device
+        self._states = [torch.zeros(state, device=device) for _ in range(2)]
+        self._inputs: dict[str, torch.Tensor] = {}
+
+    def put(self, slot: int, state: Array) -> None:
+        self._states[0][slot] = torch.from_numpy(state).to(self._device)
+
+    def launch(self, inputs: Arrays, changed: Collection[str]) -> None:
+        for name, array in inputs.items():
+            if name in changed or name not in self._inputs or self._inputs[name].shape != array.shape:
+                self._inputs[name] = torch.from_numpy(array.copy()).to(self._device, non_blocking=True)
+        slots = len(inputs["guidance"])
+        given = [self._states[0][:slots] if name == "state" else self._inputs[name] for name in self._names]
+        with torch.inference_mode():
+            self._states[1][:slots] = self._step(*given)
+
+    def is_finite(self, slot: int) -> bool:
+        return True
+
+    def flip(self) -> None:
+        self._states.reverse()
+
+    def latent(self, slot: int) -> Array:
+        latent: Array = self._states[0][slot, 0].cpu().numpy().copy()
+        return latent
+
+    def last_launch(self, slot: int) -> tuple[Array, Array]:
+        before, after = (state[slot].cpu().numpy().copy() for state in reversed(self._states))
+        return before, after
+
+
+def _to_numpy(value: torch.Tensor, dtype: str) -> Array:
+    value = value.float().cpu() if value.is_floating_point() else value.cpu()
+    array: Array = value.numpy()
+    if dtype == "uint8" and array.dtype != np.uint8:
+        array = np.rint(np.clip(array, 0, 255))
+    return array.astype(dtype)

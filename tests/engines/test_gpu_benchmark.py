@@ -1,0 +1,91 @@
+"""The GPU benchmark runs where there is no GPU as far as it can, and says what is missing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.gpu_parts.cases import cases
+from benchmarks.gpu_parts.contenders import recipe_for
+from benchmarks.gpu_parts.machine import CONTENDERS, look_at_machine
+from benchmarks.gpu_parts.measure import Outcome, compare, summary
+from benchmarks.gpu_parts.report import plot, table
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_dry_run_names_every_contender_and_why_it_cannot_run() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    machine = look_at_machine()
+    for name in CONTENDERS:
+        assert f"{name:<19} {machine.missing.get(name, 'runs')}" in done.stdout
+    assert "SDXL 1024x1024, 20 steps, guided, batch 8: 16 rows a launch" in done.stdout
+
+
+def test_cases_are_those_of_the_question() -> None:
+    assert [(case.steps, case.batch, case.rows) for case in cases()] == [
+        (20, 1, 2), (20, 2, 4), (20, 4, 8), (20, 8, 16), (4, 1, 1), (4, 2, 2), (4, 4, 4), (4, 8, 8),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("gpu", "recipe"),
+    [
+        ("NVIDIA H200", "h200_fp16"),
+        ("NVIDIA H100 80GB HBM3", "h100_fp16"),
+        ("NVIDIA A100-SXM4-40GB", "a100_fp16"),
+        ("NVIDIA L40S", "l40s_fp16"),
+        ("Tesla T4", ""),
+    ],
+)
+def test_the_recipe_is_that_of_the_gpu(gpu: str, recipe: str) -> None:
+    from dataclasses import replace
+
+    from alterbute.backends.driver import Driver, Gpu
+
+    driver = Driver(cuda="13.0", gpu=Gpu(name=gpu, capability="9.0", memory=1), reason="")
+    assert recipe_for("tensorrt", replace(look_at_machine(), driver=driver)) == recipe
+
+
+def test_parity_is_judged_before_times() -> None:
+    import numpy as np
+
+    wanted = Outcome(latents=np.ones((4, 8, 8), np.float32), picture=np.full((8, 8, 3), 100.0, np.float32))
+    near = Outcome(latents=wanted.latents + 0.005, picture=wanted.picture + 1)
+    far = Outcome(latents=wanted.latents + 0.5, picture=wanted.picture)
+    broken = Outcome(latents=wanted.latents * np.nan, picture=wanted.picture)
+    assert [compare(found, wanted)["passes"] for found in (wanted, near, far, broken)] == [True, True, False, False]
+
+
+def test_a_contender_that_failed_has_a_row_and_no_times(tmp_path: Path) -> None:
+    case = {"case": "20 steps, guided, batch 1", "edits_ms": summary([0.2, 0.3]), "step_gpu_ms": 9.0, "host_share": 0.01}
+    results: list[dict[str, Any]] = [
+        {"model": "SD1.5", "contender": "torch-fp32", "cases": [{**case, "achieved_tflops": 178.0, "share_of_peak": 0.18}]},
+        {"model": "SD1.5", "contender": "tensorrt", "parity": {"latents_relative": 0.5, "psnr_db": 12.0, "passes": False}},
+        {"model": "SD1.5", "contender": "tensorrt_rtx", "error": "refused"},
+    ]
+    told = table(json.loads(json.dumps(results)))
+    assert "| 300.0 | 9.00 | 1.0% | 178 | 18% |" in told
+    assert "fails parity: not timed" in told
+    assert "refused" in told
+    plot(results, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_the_whole_program_runs_on_the_cpu_and_passes_parity(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--smoke", "--runs", "2"]
+    command += ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "r")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    results = json.loads((tmp_path / "r.json").read_text())["results"]
+    assert [result["contender"] for result in results] == ["torch-cpu", "onnxruntime"]
+    assert results[1]["parity"]["latents_relative"] <= 1e-5
+    assert all(len(result["cases"]) == 4 for result in results)
