@@ -3,7 +3,7 @@
 TensorRT 11 takes a tensor's type from the graph and from nowhere else, so half precision is a property of the ONNX file.
 What is narrow: everything between the first and the last *core* operator (a convolution or product with weights).
 What stays fp32, as islands: all before the first core operator (pixels, sinusoids, the latent's gather) and all after the
-last (guidance, solver, re-injection, pixels again); what depends on the timestep alone; decomposed norms, whose squares
+last (guidance, solver, re-injection, pixels again); the timestep's embedding; decomposed norms, whose squares
 overflow; and what `wide` names, because it was seen to overflow.
 """
 
@@ -32,6 +32,7 @@ _NOT_BF16: Final = frozenset({"Resize", "Einsum"})
 # The first in which convolutions and poolings may be bf16; for the operators used here, nothing else changes from 20 on.
 _BF16_OPSET: Final = 22
 _TIME_INPUTS: Final = frozenset({"timestep", "time_ids", "owner"})
+_TIME_LAYERS: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,8 @@ class PrecisionReport:
     """What became of a graph's float operators.
 
     `core_narrow` of `core` operators with weights are narrow; `narrow` and `wide` count all operators with a float output,
-    `casts` the casts between them, and `islands` why a core or inner operator stayed fp32.
+    `casts` the casts between them, and `islands` why a core or inner operator stayed fp32. `rounded` names the values and weights
+    that have the narrow type now and had fp32 before.
     """
 
     precision: Precision
@@ -49,6 +51,7 @@ class PrecisionReport:
     wide: int
     casts: int
     islands: Mapping[str, int]
+    rounded: frozenset[str]
 
 
 def type_graph(model: ir.Model, precision: Precision, *, wide: Collection[str] = ()) -> PrecisionReport:
@@ -85,6 +88,7 @@ def type_graph(model: ir.Model, precision: Precision, *, wide: Collection[str] =
         wide=len(nodes) - len(narrow),
         casts=writer.casts,
         islands=dict(islands),
+        rounded=frozenset(writer.narrow_names),
     )
 
 
@@ -98,14 +102,14 @@ def _choose(
 ) -> tuple[set[ir.Node], Counter[str]]:
     """The nodes that become narrow, and how many inner nodes did not, by reason."""
     after, before = _reach(model, core)
-    time_only = _depend_only_on(model, _TIME_INPUTS)
+    time_embedding = _embed_time(model, core)
     islands: Counter[str] = Counter()
     narrow: set[ir.Node] = set()
     for node in nodes:
         if node not in after or node not in before or node.op_type == "Cast":
             continue
         touched = {value.name for value in (*node.inputs, *node.outputs) if value is not None}
-        if node in time_only:
+        if node in time_embedding:
             islands["timestep"] += 1
         elif touched & wide:
             islands["overflow"] += 1
@@ -132,20 +136,23 @@ def _reach(model: ir.Model, core: set[ir.Node]) -> tuple[set[ir.Node], set[ir.No
     return after, before
 
 
-def _depend_only_on(model: ir.Model, names: frozenset[str]) -> set[ir.Node]:
-    """Nodes that see some of the graph's inputs `names`, and no other input."""
+def _embed_time(model: ir.Model, core: set[ir.Node]) -> set[ir.Node]:
+    """Nodes that see the timestep and no picture or prompt, up to the second layer with weights: the embedding.
+
+    What each block makes of the embedding comes after that, and is as narrow as the block.
+    """
     seen: dict[ir.Node, set[str]] = {}
+    depth: dict[ir.Node, int] = {}
     for node in model.graph:
-        seen[node] = set()
+        seen[node], depth[node] = set(), int(node in core)
         for value in node.inputs:
-            if value is None:
-                continue
-            producer = value.producer()
+            producer = value.producer() if value is not None else None
             if producer is not None:
                 seen[node] |= seen[producer]
-            elif value.is_graph_input():
+                depth[node] = max(depth[node], depth[producer] + int(node in core))
+            elif value is not None and value.is_graph_input():
                 seen[node].add(str(value.name))
-    return {node for node, inputs in seen.items() if "timestep" in inputs and inputs <= names}
+    return {node for node, inputs in seen.items() if "timestep" in inputs and inputs <= _TIME_INPUTS and depth[node] <= _TIME_LAYERS}
 
 
 def _between_islands(narrow: set[ir.Node], core: set[ir.Node], kinds: Mapping[str, int]) -> set[ir.Node]:

@@ -42,6 +42,8 @@ class CastWriter:
         self._narrow_values: set[ir.Value] = set()
         self._made: dict[tuple[str, bool], ir.Value] = {}
         self.casts = 0
+        self.narrow_names: set[str] = set()
+        """Values and weights of the fp32 graph that are narrow now."""
 
     def convert(self, node: ir.Node, *, is_narrow: bool) -> None:
         """Make a node narrow or keep it wide, casting what it reads."""
@@ -50,6 +52,7 @@ class CastWriter:
         computes = any(self._is_float(value) for value in node.outputs) or len(floats) > 1
         if is_narrow:
             self._narrow_values |= set(node.outputs)
+            self.narrow_names |= {str(value.name) for value in node.outputs if self._is_float(value)}
         elif not computes or node.op_type == "Cast":
             return
         for index in floats:
@@ -89,6 +92,7 @@ class CastWriter:
         key = (str(source.name), True)
         if key not in self._made:
             assert source.const_value is not None
+            self.narrow_names.add(str(source.name))
             array = source.const_value.numpy().astype(np.float32)
             limit = _LARGEST[self._precision]
             # A mask's -inf is written as the lowest fp32 and must not become an infinity, which softmax cannot take.

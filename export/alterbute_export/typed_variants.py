@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 from alterbute.bundle import Bundle, Graph, Precision, Variant
 
@@ -15,6 +16,7 @@ from alterbute_export.errors import PrecisionError
 from alterbute_export.precision import PrecisionReport, type_graph
 from alterbute_export.ranges import find_overflow
 from alterbute_export.real_edit import Call, record_edit
+from alterbute_export.rounded import round_values
 from alterbute_export.sessions import open_session
 from alterbute_export.weights import WeightStore
 
@@ -92,8 +94,7 @@ def _write(folder: Path, name: str, precision: Precision, store: WeightStore, ca
     store.move_out(model)
     path = folder / f"{name}.{precision}.onnx"
     path.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
-    # ONNX Runtime's CPU provider has no bf16 products: that type is measured on the device alone.
-    error = _measure(path, calls) if calls and precision != "bf16" else None
+    error = _measure(source, report, calls) if calls else None
     if error is not None and not error <= _LIMITS[precision]:
         raise PrecisionError(
             f"the graph {name!r} in {precision} is {error:.1e} from fp32 on the sample edit",
@@ -103,8 +104,12 @@ def _write(folder: Path, name: str, precision: Precision, store: WeightStore, ca
     return TypedVariant(file=path.name, report=report, overflow=overflow, relative_error=error)
 
 
-def _measure(path: Path, calls: Iterable[Call]) -> float:
-    session = open_session(path.read_bytes(), path.parent)
+def _measure(source: Path, report: PrecisionReport, calls: Iterable[Call]) -> float:
+    """Largest difference that rounding makes in any output, as a share of that output's largest value."""
+    model = onnx.load(source, load_external_data=False)
+    if report.precision != "fp32":
+        round_values(model, report.rounded, report.precision)
+    session = open_session(model.SerializeToString(), source.parent)
     names = [output.name for output in session.get_outputs()]
     worst = 0.0
     for call in calls:

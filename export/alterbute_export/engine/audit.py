@@ -14,8 +14,9 @@ from alterbute_export.engine import api
 from alterbute_export.engine.module import BuilderModule
 from alterbute_export.errors import BuildError
 
-_MIN_SHARE: Final = 0.9
-"""Of the layers that do the work: a half-precision engine may keep a few in fp32, such as the timestep's and guidance's."""
+_MIN_SHARE: Final = 0.8
+"""Of the layers that do the work. Two layers of the timestep's embedding, guidance and solver are fp32 in every step graph: four
+of 33 in the smallest that tests build, four of some 300 in a published one."""
 _SUFFIXES: Final = {"Half": "fp16", "FP16": "fp16", "BFloat16": "bf16", "BF16": "bf16", "Float": "fp32", "FP32": "fp32"}
 
 
