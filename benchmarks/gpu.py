@@ -62,7 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(
-    name: str, model: Model, checkpoint: Path, bundle: Path, machine: Machine, reference: Outcome | None, options: argparse.Namespace
+    name: str,
+    model: Model,
+    checkpoint: Path,
+    bundle: Path,
+    machine: Machine,
+    reference: Outcome | None,
+    options: argparse.Namespace,
 ) -> tuple[dict[str, Any], Outcome | None]:
     """One contender on one model; what goes wrong is a result, too."""
     print(f"{model.name}: {name}", file=sys.stderr, flush=True)
@@ -105,14 +111,22 @@ def _run(
 
 def _choose(options: argparse.Namespace, machine: Machine) -> tuple[str, ...]:
     """The contenders that can run, fp32 torch first: the others are held against it."""
-    can = [name for name in CONTENDERS if name not in machine.missing or (name == "tensorrt_rtx" and options.try_rtx and machine.driver.gpu)]
+    can = [
+        name
+        for name in CONTENDERS
+        if name not in machine.missing or (name == "tensorrt_rtx" and options.try_rtx and machine.driver.gpu)
+    ]
     wanted = [name for name in can if not options.only or name in (*options.only, "torch-fp32")]
     return tuple(sorted(wanted, key=lambda name: name != "torch-fp32"))
 
 
-def _tell_plan(machine: Machine, models: tuple[Model, ...], contenders: tuple[str, ...], options: argparse.Namespace) -> None:
+def _tell_plan(
+    machine: Machine, models: tuple[Model, ...], contenders: tuple[str, ...], options: argparse.Namespace
+) -> None:
     gpu = machine.driver.gpu
-    print(f"machine     {machine.cpu}, {machine.num_cpus} CPUs, load {machine.load}; {gpu.name if gpu else 'no GPU'}; CUDA {machine.driver.cuda}")
+    print(
+        f"machine     {machine.cpu}, {machine.num_cpus} CPUs, load {machine.load}; {gpu.name if gpu else 'no GPU'}; CUDA {machine.driver.cuda}"
+    )
     print(f"packages    {', '.join(f'{name} {number}' for name, number in machine.packages.items())}")
     for name in CONTENDERS:
         recipe = recipe_for(name, machine)
@@ -140,7 +154,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=20, help="timed runs of each call")
     parser.add_argument("--model", default="", help="only models whose kind holds this word: sd15 or sdxl")
     parser.add_argument("--only", nargs="*", choices=CONTENDERS, help="only these contenders, and the reference")
-    parser.add_argument("--try-rtx", action="store_true", help="run tensorrt_rtx on a GPU that its release notes do not name")
+    parser.add_argument(
+        "--try-rtx", action="store_true", help="run tensorrt_rtx on a GPU that its release notes do not name"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be run and what is missing")
     parser.add_argument("--smoke", action="store_true", help="the whole program on the CPU and a tiny model")
     return parser.parse_args(arguments)

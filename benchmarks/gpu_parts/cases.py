@@ -66,7 +66,11 @@ SMOKE: Final = Model(name="tiny SD1.5", kind="sd15-adapter", size="tiny", row_gf
 
 def cases(batches: tuple[int, ...] = BATCHES) -> tuple[Case, ...]:
     """20 steps with guidance and 4 without, at every batch size."""
-    return tuple(Case(steps=steps, guidance=guidance, batch=batch) for steps, guidance in ((20, 7.5), (4, 1.0)) for batch in batches)
+    return tuple(
+        Case(steps=steps, guidance=guidance, batch=batch)
+        for steps, guidance in ((20, 7.5), (4, 1.0))
+        for batch in batches
+    )
 
 
 def make_model(model: Model, work: Path) -> tuple[Path, Path]:

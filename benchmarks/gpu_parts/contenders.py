@@ -68,7 +68,9 @@ def prepare_bundle(name: str, bundle: Path, machine: Machine) -> str:
 
         built = {engine.recipe for engine in open_bundle(bundle).manifest.engines}
         if recipe not in built:
-            build_engines(bundle, read_recipe(RECIPES / f"{recipe}.toml"), report=lambda task, step, steps: None, measure=False)
+            build_engines(
+                bundle, read_recipe(RECIPES / f"{recipe}.toml"), report=lambda task, step, steps: None, measure=False
+            )
     elif name == "onnxruntime-cuda":
         _write_half_variants(bundle)
     return recipe
@@ -81,7 +83,9 @@ def recipe_for(name: str, machine: Machine) -> str:
     if name != "tensorrt" or machine.driver.gpu is None:
         return ""
     words = machine.driver.gpu.name.replace("-", " ").split()
-    return next((path.stem for path in sorted(RECIPES.glob("*_fp16.toml")) if path.stem.split("_")[0].upper() in words), "")
+    return next(
+        (path.stem for path in sorted(RECIPES.glob("*_fp16.toml")) if path.stem.split("_")[0].upper() in words), ""
+    )
 
 
 def _write_half_variants(bundle: Path) -> None:

@@ -15,7 +15,16 @@ from typing import Any, Final
 from alterbute.backends.driver import Driver, probe_driver
 
 CONTENDERS: Final = ("tensorrt", "tensorrt_rtx", "onnxruntime-cuda", "torch-compile-fp16", "torch-fp16", "torch-fp32")
-_PACKAGES: Final = ("tensorrt", "tensorrt-cu13", "tensorrt-rtx-cu13", "onnxruntime-gpu", "onnxruntime", "torch", "diffusers", "cuda-bindings")
+_PACKAGES: Final = (
+    "tensorrt",
+    "tensorrt-cu13",
+    "tensorrt-rtx-cu13",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "torch",
+    "diffusers",
+    "cuda-bindings",
+)
 _RTX_GPUS: Final = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 # Dense fp16 products with fp32 sums, from NVIDIA's data sheets, in TFLOP/s.
 _PEAKS: Final = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L4": 121}
@@ -50,7 +59,9 @@ def look_at_machine() -> Machine:
         load=round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else -1.0,
         driver=driver,
         peak_tflops=next((peak for part, peak in _PEAKS.items() if part in name.split()), None),
-        clocks=_run("nvidia-smi", "--query-gpu=clocks.sm,clocks.max.sm,power.limit", "--format=csv,noheader") if name else "",
+        clocks=_run("nvidia-smi", "--query-gpu=clocks.sm,clocks.max.sm,power.limit", "--format=csv,noheader")
+        if name
+        else "",
         packages={package: _version(package) for package in _PACKAGES if _version(package)},
         commit=_run("git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"),
         missing={contender: reason for contender in CONTENDERS if (reason := _why_not(contender, driver))},
@@ -88,7 +99,9 @@ def _version(package: str) -> str:
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 def _run(*command: str) -> str:

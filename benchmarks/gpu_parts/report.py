@@ -21,7 +21,13 @@ def _rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     parity = result.get("parity")
     told = f"{parity['latents_relative']:.1e}, {parity['psnr_db']} dB" if parity else "reference"
     if not result.get("cases"):
-        yield (result["model"], result["contender"], told if parity else "", result.get("error", "fails parity: not timed"), *[""] * 5)
+        yield (
+            result["model"],
+            result["contender"],
+            told if parity else "",
+            result.get("error", "fails parity: not timed"),
+            *[""] * 5,
+        )
     for case in result.get("cases", []):
         yield (
             result["model"],
@@ -43,13 +49,19 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    kinds = sorted({(result["model"], case["case"].rsplit(",", 1)[0]) for result in results for case in result.get("cases", [])})
+    kinds = sorted(
+        {(result["model"], case["case"].rsplit(",", 1)[0]) for result in results for case in result.get("cases", [])}
+    )
     if not kinds:
         return
     figure, axes = pyplot.subplots(1, len(kinds), figsize=(5 * len(kinds), 4), squeeze=False)
     for axis, (model, kind) in zip(axes[0], kinds, strict=True):
         for result in results:
-            own = [case for case in result.get("cases", []) if result["model"] == model and case["case"].startswith(kind + ",")]
+            own = [
+                case
+                for case in result.get("cases", [])
+                if result["model"] == model and case["case"].startswith(kind + ",")
+            ]
             batches = [int(case["case"].rsplit(" ", 1)[1]) for case in own]
             if own:
                 per_image = [case["edits_ms"]["p50"] / batch for case, batch in zip(own, batches, strict=True)]

@@ -40,7 +40,9 @@ class TorchBackend:
     min_slots: int = 1
     min_rows: int = 1
 
-    def __init__(self, checkpoint: Any, host: Backend, *, device: str, dtype: torch.dtype, compile_mode: str | None = None) -> None:
+    def __init__(
+        self, checkpoint: Any, host: Backend, *, device: str, dtype: torch.dtype, compile_mode: str | None = None
+    ) -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self._host, self._device, self._dtype = host, torch.device(device), dtype
         self._specs = {spec.name: spec for spec in read_specs(checkpoint) if spec.name not in HOST_GRAPHS}

@@ -43,7 +43,9 @@ def engine(
 
 def sign(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
-    key: Annotated[Path, typer.Option("--key", help="Private key (PEM); with --new it is made there, the public one beside it.")],
+    key: Annotated[
+        Path, typer.Option("--key", help="Private key (PEM); with --new it is made there, the public one beside it.")
+    ],
     new: Annotated[bool, typer.Option("--new", help="Make a new key first.")] = False,
 ) -> None:
     """Sign a bundle with Ed25519, so that runtimes that trust the key may load its engines."""
@@ -57,7 +59,9 @@ def sign(
 def publish(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to ship; an earlier one is replaced.")],
-    engines: Annotated[list[str] | None, typer.Option("--engines", help="Ship engines of this recipe only; may be given again.")] = None,
+    engines: Annotated[
+        list[str] | None, typer.Option("--engines", help="Ship engines of this recipe only; may be given again.")
+    ] = None,
     key: Annotated[Path | None, typer.Option("--key", help="Sign with this private key.")] = None,
 ) -> None:
     """Write a bundle ready to ship: every byte verified, nothing beside it, an inventory of what it was made with."""
@@ -78,7 +82,10 @@ def _tell(outcome: Outcome) -> None:
     for name, built in outcome.built.items():
         work = ", ".join(f"{count} {kind}" for kind, count in built.audit.work.items())
         memory = "" if built.memory is None else f", scratch {built.memory / 1e6:.1f} MB"
-        typer.echo(f"{name:<9} plan in {built.seconds:.0f} s, {built.peak_rss_mib} MiB of memory, work layers: {work}{memory}", err=True)
+        typer.echo(
+            f"{name:<9} plan in {built.seconds:.0f} s, {built.peak_rss_mib} MiB of memory, work layers: {work}{memory}",
+            err=True,
+        )
 
 
 @contextmanager

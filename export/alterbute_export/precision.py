@@ -26,7 +26,9 @@ from alterbute_export.unpacked_bytes import widen_bytes
 CORE_OPS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 # Squares, roots and exponentials of decomposed norms: fp16 ends at 65504 and loses everything under 6e-8. The norm
 # operators themselves (LayerNormalization and its kin) sum in fp32 inside and need no island.
-_FRAGILE_OPS: Final = frozenset({"Pow", "Sqrt", "Reciprocal", "ReduceMean", "ReduceSum", "ReduceL2", "Exp", "Log", "Range"})
+_FRAGILE_OPS: Final = frozenset(
+    {"Pow", "Sqrt", "Reciprocal", "ReduceMean", "ReduceSum", "ReduceL2", "Exp", "Log", "Range"}
+)
 # TensorRT has no bf16 kernel for the first, and ONNX none for the second.
 _NOT_BF16: Final = frozenset({"Resize", "Einsum"})
 # The first in which convolutions and poolings may be bf16; for the operators used here, nothing else changes from 20 on.
@@ -72,7 +74,9 @@ def type_graph(model: ir.Model, precision: Precision, *, wide: Collection[str] =
     kinds = _element_types(model)
     nodes = [node for node in model.graph if _is_float(node, kinds)]
     core = {node for node in nodes if is_core(node)}
-    narrow, islands = (set(), Counter[str]()) if precision == "fp32" else _choose(model, nodes, core, precision, set(wide), kinds)
+    narrow, islands = (
+        (set(), Counter[str]()) if precision == "fp32" else _choose(model, nodes, core, precision, set(wide), kinds)
+    )
     writer = CastWriter(model, precision, kinds)
     for node in list(model.graph):
         writer.convert(node, is_narrow=node in narrow)
@@ -94,11 +98,18 @@ def type_graph(model: ir.Model, precision: Precision, *, wide: Collection[str] =
 
 def is_core(node: ir.Node) -> bool:
     """Whether a node is a convolution or product with weights: where the work is."""
-    return node.op_type in CORE_OPS and any(value is not None and weight_source(value) is not None for value in node.inputs)
+    return node.op_type in CORE_OPS and any(
+        value is not None and weight_source(value) is not None for value in node.inputs
+    )
 
 
 def _choose(
-    model: ir.Model, nodes: list[ir.Node], core: set[ir.Node], precision: Precision, wide: set[str], kinds: Mapping[str, int]
+    model: ir.Model,
+    nodes: list[ir.Node],
+    core: set[ir.Node],
+    precision: Precision,
+    wide: set[str],
+    kinds: Mapping[str, int],
 ) -> tuple[set[ir.Node], Counter[str]]:
     """The nodes that become narrow, and how many inner nodes did not, by reason."""
     after, before = _reach(model, core)
@@ -152,7 +163,11 @@ def _embed_time(model: ir.Model, core: set[ir.Node]) -> set[ir.Node]:
                 depth[node] = max(depth[node], depth[producer] + int(node in core))
             elif value is not None and value.is_graph_input():
                 seen[node].add(str(value.name))
-    return {node for node, inputs in seen.items() if "timestep" in inputs and inputs <= _TIME_INPUTS and depth[node] <= _TIME_LAYERS}
+    return {
+        node
+        for node, inputs in seen.items()
+        if "timestep" in inputs and inputs <= _TIME_INPUTS and depth[node] <= _TIME_LAYERS
+    }
 
 
 def _between_islands(narrow: set[ir.Node], core: set[ir.Node], kinds: Mapping[str, int]) -> set[ir.Node]:
@@ -167,9 +182,15 @@ def _between_islands(narrow: set[ir.Node], core: set[ir.Node], kinds: Mapping[st
 
 def _is_lonely(node: ir.Node, narrow: set[ir.Node], kinds: Mapping[str, int]) -> bool:
     feeds = [value.producer() for value in node.inputs if value is not None and _is_float_value(value, kinds)]
-    producers = [feed for feed, value in zip(feeds, node.inputs, strict=False) if feed is not None and value is not None]
+    producers = [
+        feed for feed, value in zip(feeds, node.inputs, strict=False) if feed is not None and value is not None
+    ]
     users = [user for value in node.outputs for user, _ in value.uses()]
-    return bool(producers) and not any(producer in narrow for producer in producers) and not any(user in narrow for user in users)
+    return (
+        bool(producers)
+        and not any(producer in narrow for producer in producers)
+        and not any(user in narrow for user in users)
+    )
 
 
 def _element_types(model: ir.Model) -> dict[str, int]:
@@ -179,8 +200,13 @@ def _element_types(model: ir.Model) -> dict[str, int]:
     for value in (*model.graph.inputs, *model.graph.initializers.values()):
         kinds[str(value.name)] = int(value.dtype or ir.DataType.UNDEFINED)
     for node in model.graph:
-        if any(attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attribute in node.attributes.values()):
-            raise PrecisionError(f"the graph has the control flow operator {node.op_type}", "a graph without", "export the bundle again")
+        if any(
+            attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+            for attribute in node.attributes.values()
+        ):
+            raise PrecisionError(
+                f"the graph has the control flow operator {node.op_type}", "a graph without", "export the bundle again"
+            )
         for value in node.outputs:
             if not kinds.get(str(value.name)) and node.inputs and node.inputs[0] is not None:
                 kinds[str(value.name)] = kinds.get(str(node.inputs[0].name), 0)

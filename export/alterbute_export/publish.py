@@ -16,7 +16,9 @@ from alterbute_export.errors import OutputError
 INVENTORY_FILE: Final = "inventory.json"
 
 
-def publish_bundle(path: str | Path, target: str | Path, *, recipes: Collection[str] | None = None, key: Path | None = None) -> Bundle:
+def publish_bundle(
+    path: str | Path, target: str | Path, *, recipes: Collection[str] | None = None, key: Path | None = None
+) -> Bundle:
     """Copy a bundle to a folder that can be shipped as it is. The folder appears complete or not at all.
 
     Args:
@@ -82,10 +84,7 @@ def _inventory(manifest: Manifest, files: Mapping[str, FileEntry]) -> dict[str, 
         "bundle": {"name": manifest.name, "family": manifest.family, "schema_version": manifest.schema_version},
         "checkpoint": dict(manifest.checkpoint),
         "producer": dict(manifest.producer),
-        "files": [
-            {"name": name, "sha256": entry.sha256, "size": entry.size}
-            for name, entry in sorted(files.items())
-        ],
+        "files": [{"name": name, "sha256": entry.sha256, "size": entry.size} for name, entry in sorted(files.items())],
         "engines": [
             {
                 "recipe": engine.recipe,

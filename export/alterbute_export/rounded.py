@@ -18,7 +18,9 @@ _TYPES: Final[dict[Precision, int]] = {"fp16": onnx.TensorProto.FLOAT16, "bf16":
 def round_values(model: onnx.ModelProto, names: Collection[str], precision: Precision) -> None:
     """Round values and weights of an fp32 graph to a narrow type and back, in place; one that is not computed there is left."""
     kind = _TYPES[precision]
-    weights = [item.name for item in model.graph.initializer if item.name in names and item.data_type == onnx.TensorProto.FLOAT]
+    weights = [
+        item.name for item in model.graph.initializer if item.name in names and item.data_type == onnx.TensorProto.FLOAT
+    ]
     renamed = {name: f"{name}_rounded" for name in weights}
     nodes = [node for name in weights for node in _pair(name, renamed[name], kind)]
     for node in model.graph.node:

@@ -73,9 +73,13 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except OSError as fault:
-        raise OutputError(f"the key {path} cannot be read ({fault.strerror})", "an Ed25519 private key in PEM", fix) from None
+        raise OutputError(
+            f"the key {path} cannot be read ({fault.strerror})", "an Ed25519 private key in PEM", fix
+        ) from None
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise OutputError(f"the key {path} is no plain PEM private key", "an Ed25519 private key without a password", fix) from None
+        raise OutputError(
+            f"the key {path} is no plain PEM private key", "an Ed25519 private key without a password", fix
+        ) from None
     if not isinstance(key, Ed25519PrivateKey):
         raise OutputError(f"the key {path} is {type(key).__name__}", "an Ed25519 private key", fix)
     return key
@@ -91,6 +95,10 @@ def _create(path: Path, data: bytes, mode: int) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except OSError as fault:
-        raise OutputError(f"{path} cannot be written ({fault.strerror})", "a new file in a folder that is writable", "choose another name") from None
+        raise OutputError(
+            f"{path} cannot be written ({fault.strerror})",
+            "a new file in a folder that is writable",
+            "choose another name",
+        ) from None
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)

@@ -1,8 +1,8 @@
 """Prints, as JSON, what an engine library's Python module really has: run in a process of its own.
 
-    python dump_bindings.py tensorrt FOLDER     the real bindings, over the stand-in libraries in FOLDER
-    python dump_bindings.py tensorrt_rtx        the real module
-    python dump_bindings.py cuda                cuda.bindings.runtime
+python dump_bindings.py tensorrt FOLDER     the real bindings, over the stand-in libraries in FOLDER
+python dump_bindings.py tensorrt_rtx        the real module
+python dump_bindings.py cuda                cuda.bindings.runtime
 """
 
 from __future__ import annotations

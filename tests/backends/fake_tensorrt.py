@@ -208,7 +208,9 @@ class FakeContext:
         shape = tuple(self.get_tensor_shape(name))
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         owner = next(
-            base for base, buffer in self._trt.cuda.memory.items() if base <= addresses[name] and addresses[name] + size <= base + len(buffer)
+            base
+            for base, buffer in self._trt.cuda.memory.items()
+            if base <= addresses[name] and addresses[name] + size <= base + len(buffer)
         )
         assert owner, f"{name} is outside device memory"
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(addresses[name])).view(dtype).reshape(shape)

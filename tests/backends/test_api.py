@@ -30,7 +30,11 @@ _SYMBOLS = {
         "getBuilderPluginRegistry",
         "getPluginRegistry",
     ),
-    "libnvonnxparser.so.11": ("createNvOnnxParser_INTERNAL", "createNvOnnxParserRefitter_INTERNAL", "getNvOnnxParserVersion"),
+    "libnvonnxparser.so.11": (
+        "createNvOnnxParser_INTERNAL",
+        "createNvOnnxParserRefitter_INTERNAL",
+        "getNvOnnxParserVersion",
+    ),
     "libnvinfer_plugin.so.11": ("initLibNvInferPlugins",),
 }
 # What only TensorRT-RTX has, and `RtxModule` is for.
@@ -106,7 +110,9 @@ def find_missing(protocols: dict[str, type], real: dict[str, Any], excused: set[
                 continue
             if member not in place:
                 missing.append(f"{name}.{member}")
-            elif inspect.isfunction(value) and not _accepts(str(place[member]), list(inspect.signature(value).parameters)[1:]):
+            elif inspect.isfunction(value) and not _accepts(
+                str(place[member]), list(inspect.signature(value).parameters)[1:]
+            ):
                 missing.append(f"{name}.{member}{inspect.signature(value)}")
     return missing
 
@@ -191,7 +197,9 @@ def test_a_wrong_name_is_found(tensorrt: dict[str, Any], members: dict[str, Any]
     assert len(find_missing({"IExecutionContext": wrong}, tensorrt)) == 1
 
 
-def test_bases_of_our_own_classes_have_the_methods_that_are_overridden(tensorrt: dict[str, Any], tensorrt_rtx: dict[str, Any]) -> None:
+def test_bases_of_our_own_classes_have_the_methods_that_are_overridden(
+    tensorrt: dict[str, Any], tensorrt_rtx: dict[str, Any]
+) -> None:
     for real in (tensorrt, tensorrt_rtx):
         assert {"phase_start", "step_complete", "phase_finish"} <= real["IProgressMonitor"].keys()
         recorder = {"report_error", "num_errors", "get_error_code", "get_error_desc", "has_overflowed", "clear"}

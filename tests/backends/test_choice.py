@@ -57,7 +57,9 @@ def test_auto_takes_tensorrt_where_its_engines_fit(rig: Rig, on_h200: list[str])
 def test_auto_without_a_gpu_ends_at_the_cpu_and_says_why_loudly_when_engines_were_shipped(
     engine_bundle: Bundle, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(choice, "probe_driver", lambda device: Driver(cuda="0.0", gpu=None, reason="there is no NVIDIA driver"))
+    monkeypatch.setattr(
+        choice, "probe_driver", lambda device: Driver(cuda="0.0", gpu=None, reason="there is no NVIDIA driver")
+    )
     chosen = choose_backend("auto", engine_bundle, threads=1, allow_unsigned=True)
     chosen.backend.close()
     assert chosen.name == "onnxruntime"
@@ -79,7 +81,9 @@ def test_the_editor_tells_what_it_took(tiny_bundle: Path) -> None:
         assert len(editor.choice.passed_over) >= 2
 
 
-def test_auto_goes_on_when_an_engine_does_not_load(rig: Rig, on_h200: list[str], caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_goes_on_when_an_engine_does_not_load(
+    rig: Rig, on_h200: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     rig.trt.broken.add("deserialize step")
     chosen = choose_backend("auto", rig.bundle, threads=1, allow_unsigned=True)
     chosen.backend.close()
@@ -111,10 +115,18 @@ def test_an_unknown_backend_is_named_with_the_known_ones(tiny_bundle: Path) -> N
     [
         ({"version": "11.3.0.99"}, {}, r"version is tensorrt 11.4.0.106.*expected tensorrt 11.3.0.99"),
         ({"platform": "windows_amd64"}, {}, "platform is linux_x86_64.*expected windows_amd64"),
-        ({"capabilities": ("8.9",), "gpu": "NVIDIA L4"}, {}, "H200 of compute capability 9.0.*expected NVIDIA L4 of compute capability 8.9"),
+        (
+            {"capabilities": ("8.9",), "gpu": "NVIDIA L4"},
+            {},
+            "H200 of compute capability 9.0.*expected NVIDIA L4 of compute capability 8.9",
+        ),
         ({"fit": "same_gpu", "gpu": "NVIDIA H100"}, {}, "this machine has NVIDIA H200.*expected NVIDIA H100"),
         ({"cuda": "13.2", "driver": "590.1"}, {}, "driver runs CUDA 13.0.*expected CUDA 13.2, from driver 590.1"),
-        ({"fit": "ampere_plus"}, {"driver": Driver(cuda="13.0", gpu=Gpu(name="T4", capability="7.5", memory=1), reason="")}, "T4"),
+        (
+            {"fit": "ampere_plus"},
+            {"driver": Driver(cuda="13.0", gpu=Gpu(name="T4", capability="7.5", memory=1), reason="")},
+            "T4",
+        ),
         ({}, {"driver": Driver(cuda="0.0", gpu=None, reason="there is no NVIDIA driver")}, "there is no NVIDIA driver"),
         ({"onnx": "0" * 64}, {}, "'prompt.onnx' has SHA-256.*expected 000000000000"),
         ({"weights": {"weights.bin": "1" * 64}}, {}, "'weights.bin' has SHA-256.*expected 111111111111"),
@@ -124,7 +136,9 @@ def test_a_foreign_or_stale_engine_is_refused_with_both_sides_and_the_rebuild_co
     tiny_bundle: Path, tmp_path: Path, changes: dict[str, Any], machine: dict[str, Any], words: str
 ) -> None:
     bundle = write_engines(tiny_bundle, tmp_path / "bundle", **changes)
-    here = Machine(**{"product": "tensorrt", "version": "11.4.0.106", "platform": "linux_x86_64", "driver": DRIVER, **machine})
+    here = Machine(
+        **{"product": "tensorrt", "version": "11.4.0.106", "platform": "linux_x86_64", "driver": DRIVER, **machine}
+    )
     with pytest.raises(EngineMismatchError, match=words) as caught:
         choose_engines(bundle, here, allow_unsigned=True)
     assert f"alterbute-export engine {bundle.path} --recipe engines/recipes/h200_fp16.toml" in str(caught.value)
@@ -142,7 +156,12 @@ def test_a_foreign_or_stale_engine_is_refused_with_both_sides_and_the_rebuild_co
 )
 def test_an_engine_is_taken_where_it_fits(tiny_bundle: Path, tmp_path: Path, changes: dict[str, Any], gpu: Gpu) -> None:
     bundle = write_engines(tiny_bundle, tmp_path / "bundle", **changes)
-    machine = Machine(product="tensorrt", version="11.4.0.106", platform="linux_x86_64", driver=Driver(cuda="13.1", gpu=gpu, reason=""))
+    machine = Machine(
+        product="tensorrt",
+        version="11.4.0.106",
+        platform="linux_x86_64",
+        driver=Driver(cuda="13.1", gpu=gpu, reason=""),
+    )
     for engine in bundle.manifest.engines:
         check_engine(bundle, engine, machine)
 
@@ -179,7 +198,9 @@ def test_the_driver_tells_gpu_capability_and_cuda() -> None:
     assert probe_driver(load=lambda name: _Libcuda()) == Driver(cuda="13.1", gpu=H200, reason="")
 
 
-@pytest.mark.parametrize("call", ["cuInit", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetAttribute", "cuDeviceTotalMem_v2"])
+@pytest.mark.parametrize(
+    "call", ["cuInit", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetAttribute", "cuDeviceTotalMem_v2"]
+)
 def test_a_driver_that_fails_is_a_reason_and_no_exception(call: str) -> None:
     found = probe_driver(load=lambda name: _Libcuda(call))
     assert found.gpu is None

@@ -53,7 +53,9 @@ def test_an_edit_over_bound_memory_gives_the_bytes_of_a_plain_edit(
 
 
 def test_each_shape_and_direction_has_its_own_graph_annotation(
-    tiny_bundle: Path, open_on: Callable[[Bundle], tuple[OnnxRuntimeCudaBackend, FakeCuda]], monkeypatch: pytest.MonkeyPatch
+    tiny_bundle: Path,
+    open_on: Callable[[Bundle], tuple[OnnxRuntimeCudaBackend, FakeCuda]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bundle = open_bundle(tiny_bundle)
     photo, mask = draw_photo_and_mask()
@@ -75,7 +77,10 @@ def test_each_shape_and_direction_has_its_own_graph_annotation(
 
 
 def test_the_half_precision_variant_is_taken_where_the_bundle_has_one(
-    tiny_bundle: Path, tmp_path: Path, reference: Backend, open_on: Callable[[Bundle], tuple[OnnxRuntimeCudaBackend, FakeCuda]]
+    tiny_bundle: Path,
+    tmp_path: Path,
+    reference: Backend,
+    open_on: Callable[[Bundle], tuple[OnnxRuntimeCudaBackend, FakeCuda]],
 ) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(tiny_bundle, folder)
@@ -93,7 +98,9 @@ def test_the_half_precision_variant_is_taken_where_the_bundle_has_one(
     assert 20 * np.log10(255 / np.sqrt(np.mean((half - full) ** 2))) >= 40
 
 
-def test_a_lost_device_is_fatal(tiny_bundle: Path, open_on: Callable[[Bundle], tuple[OnnxRuntimeCudaBackend, FakeCuda]]) -> None:
+def test_a_lost_device_is_fatal(
+    tiny_bundle: Path, open_on: Callable[[Bundle], tuple[OnnxRuntimeCudaBackend, FakeCuda]]
+) -> None:
     bundle = open_bundle(tiny_bundle)
     photo, mask = draw_photo_and_mask()
     backend, cuda = open_on(bundle)

@@ -39,13 +39,19 @@ def test_stochastic_and_multistep_solvers_keep_their_state_on_the_device(rig: Ri
     photo, mask = draw_photo_and_mask()
     (device,) = _edit(rig, solver=solver, eta=1.0 if solver == "ddim" else 0.0)
     with Editor(rig.bundle, backend=rig.reference) as editor:
-        host = editor.edit(photo, mask, "color: red", seed=3, steps=6, solver=solver, eta=1.0 if solver == "ddim" else 0.0)
+        host = editor.edit(
+            photo, mask, "color: red", seed=3, steps=6, solver=solver, eta=1.0 if solver == "ddim" else 0.0
+        )
     assert np.array_equal(np.asarray(device.image), np.asarray(host.image))
 
 
 def test_every_address_is_set_once_per_context(rig: Rig) -> None:
     _edit(rig)
-    seen = [(owner, arguments[0]) for owner, method, arguments in rig.trt.calls if method == "set_tensor_address" and owner.startswith("step")]
+    seen = [
+        (owner, arguments[0])
+        for owner, method, arguments in rig.trt.calls
+        if method == "set_tensor_address" and owner.startswith("step")
+    ]
     assert seen
     assert len(seen) == len(set(seen))
 
@@ -53,7 +59,11 @@ def test_every_address_is_set_once_per_context(rig: Rig) -> None:
 def test_the_step_is_captured_once_per_shape_and_direction_after_one_plain_run(rig: Rig) -> None:
     _edit(rig)
     # Six steps in one shape: each direction runs plain, is captured, and is replayed.
-    runs = [(owner, arguments[0]) for owner, method, arguments in rig.trt.calls if method == "execute_async_v3" and owner.startswith("step")]
+    runs = [
+        (owner, arguments[0])
+        for owner, method, arguments in rig.trt.calls
+        if method == "execute_async_v3" and owner.startswith("step")
+    ]
     contexts = dict.fromkeys(owner for owner, _ in runs)
     assert len(contexts) == 2
     for context in contexts:
@@ -71,7 +81,9 @@ def test_capture_is_thread_local(rig: Rig) -> None:
 def test_nothing_is_waited_for_between_the_first_step_and_the_last(rig: Rig) -> None:
     _edit(rig)
     names = [call[0] if call[0] != "cudaMemcpyAsync" else call[4] for call in rig.cuda.calls]
-    events = [name for name in names if name in ("cudaGraphLaunch", "cudaStreamSynchronize", "cudaEventSynchronize", D2H)]
+    events = [
+        name for name in names if name in ("cudaGraphLaunch", "cudaStreamSynchronize", "cudaEventSynchronize", D2H)
+    ]
     first, last = events.index("cudaGraphLaunch"), len(events) - 1 - events[::-1].index("cudaGraphLaunch")
     assert set(events[first : last + 1]) == {"cudaGraphLaunch"}
 
@@ -118,13 +130,20 @@ def test_a_step_that_cannot_be_captured_runs_uncaptured(rig: Rig, caplog: pytest
 
 def test_shapes_between_buckets_go_into_the_next_larger_one(rig: Rig) -> None:
     _edit(rig, ("color: red", "color: blue", "color: green"))
-    shapes = {arguments[1] for owner, method, arguments in rig.trt.calls if method == "set_input_shape" and arguments[0] == "guidance"}
+    shapes = {
+        arguments[1]
+        for owner, method, arguments in rig.trt.calls
+        if method == "set_input_shape" and arguments[0] == "guidance"
+    }
     assert shapes <= {(2, 2), (2, 4), (4, 8), (4, 12)}
 
 
 def test_a_launch_larger_than_every_bucket_is_refused_with_the_buckets(engine_bundle: Bundle, rig: Rig) -> None:
     photo, mask = draw_photo_and_mask()
-    with Editor(rig.bundle, backend=rig.open(), slots=8) as editor, pytest.raises(EngineError, match=r"\[4, 12\].*add a bucket to recipe h200_fp16"):
+    with (
+        Editor(rig.bundle, backend=rig.open(), slots=8) as editor,
+        pytest.raises(EngineError, match=r"\[4, 12\].*add a bucket to recipe h200_fp16"),
+    ):
         editor.prepare(photo, mask).edit_many(["color: red"] * 8, seed=1, steps=2)
 
 
@@ -215,7 +234,9 @@ def test_a_stripped_plan_gets_its_weights_from_verified_copies(
     assert not any(Path(source).exists() for source in sources)
 
 
-def test_a_stripped_plan_that_takes_no_weights_is_refused(tiny_bundle: Path, tmp_path: Path, make_rig: Callable[[Bundle], Rig]) -> None:
+def test_a_stripped_plan_that_takes_no_weights_is_refused(
+    tiny_bundle: Path, tmp_path: Path, make_rig: Callable[[Bundle], Rig]
+) -> None:
     rig = make_rig(write_engines(tiny_bundle, tmp_path / "bundle", refit="identical"))
     rig.trt.broken.add("refit")
     with pytest.raises(EngineError, match="does not take the weights"):
@@ -226,6 +247,8 @@ def test_numbers_that_are_not_finite_end_in_an_error_and_no_picture(rig: Rig) ->
     photo, mask = draw_photo_and_mask()
     with Editor(rig.bundle, backend=rig.open()) as editor:
         subject = editor.prepare(photo, mask)
-        broken = replace(subject, scene=replace(subject.scene, background=np.full_like(subject.scene.background, np.nan)))
+        broken = replace(
+            subject, scene=replace(subject.scene, background=np.full_like(subject.scene.background, np.nan))
+        )
         with pytest.raises(EngineError, match="not finite"):
             broken.edit("color: red", seed=3, steps=4)

@@ -121,7 +121,9 @@ def _replace_file(folder: Path, name: str, data: bytes) -> None:
         ("print(json.dumps({'error': ['a', 'b', 'c']}))", "a; expected b; c"),
     ],
 )
-def test_a_builder_that_fails_is_a_message_and_leaves_nothing(copy: Path, tmp_path: Path, body: str, words: str) -> None:
+def test_a_builder_that_fails_is_a_message_and_leaves_nothing(
+    copy: Path, tmp_path: Path, body: str, words: str
+) -> None:
     before = _files(copy)
     with pytest.raises(BuildError, match=words):
         build_engines(copy, _recipe(), report=_quiet, measure=False, graphs=("decode",), worker=_worker(tmp_path, body))
@@ -140,7 +142,15 @@ def test_ctrl_c_ends_a_real_build_and_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(default_bundle_path(), folder)
     before = _files(folder)
-    command = [sys.executable, "-m", "alterbute_export", "engine", str(folder), "--recipe", str(RECIPES / "rtx_fp16.toml")]
+    command = [
+        sys.executable,
+        "-m",
+        "alterbute_export",
+        "engine",
+        str(folder),
+        "--recipe",
+        str(RECIPES / "rtx_fp16.toml"),
+    ]
     command += ["--graph", "step", "--no-measure"]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert child.stderr is not None

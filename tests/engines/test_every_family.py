@@ -16,7 +16,17 @@ from alterbute_export.maker import make_checkpoint, sample_shape
 from tests.engines.conftest import RECIPES, need_rtx
 
 pytestmark = pytest.mark.slow
-KINDS = ("sd15", "sd15-inpaint", "sd15-adapter", "sd15-instruct", "sd15-grid", "sd21-adapter", "sdxl-adapter", "sdxl-instruct", "sdxl-grid")
+KINDS = (
+    "sd15",
+    "sd15-inpaint",
+    "sd15-adapter",
+    "sd15-instruct",
+    "sd15-grid",
+    "sd21-adapter",
+    "sdxl-adapter",
+    "sdxl-instruct",
+    "sdxl-grid",
+)
 
 
 def _quiet(task: str, step: int, steps: int) -> None:
@@ -40,7 +50,9 @@ def test_every_family_builds_in_every_precision(family_bundle: Path, tmp_path: P
     graphs = {name for name in verify_bundle(folder).manifest.graphs if name not in ("window", "paste")}
     assert set(outcome.built) == graphs
     limit = {"fp32": 0.0, "fp16": 1e-2, "bf16": 5e-2}[precision]
-    assert all(variant.relative_error is not None and variant.relative_error <= limit for variant in outcome.variants.values())
+    assert all(
+        variant.relative_error is not None and variant.relative_error <= limit for variant in outcome.variants.values()
+    )
 
 
 def test_sd15_at_published_size_builds_in_fp16(tmp_path: Path) -> None:

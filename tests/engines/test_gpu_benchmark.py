@@ -65,10 +65,23 @@ def test_parity_is_judged_before_times() -> None:
 
 
 def test_a_contender_that_failed_has_a_row_and_no_times(tmp_path: Path) -> None:
-    case = {"case": "20 steps, guided, batch 1", "edits_ms": summary([0.2, 0.3]), "step_gpu_ms": 9.0, "host_share": 0.01}
+    case = {
+        "case": "20 steps, guided, batch 1",
+        "edits_ms": summary([0.2, 0.3]),
+        "step_gpu_ms": 9.0,
+        "host_share": 0.01,
+    }
     results: list[dict[str, Any]] = [
-        {"model": "SD1.5", "contender": "torch-fp32", "cases": [{**case, "achieved_tflops": 178.0, "share_of_peak": 0.18}]},
-        {"model": "SD1.5", "contender": "tensorrt", "parity": {"latents_relative": 0.5, "psnr_db": 12.0, "passes": False}},
+        {
+            "model": "SD1.5",
+            "contender": "torch-fp32",
+            "cases": [{**case, "achieved_tflops": 178.0, "share_of_peak": 0.18}],
+        },
+        {
+            "model": "SD1.5",
+            "contender": "tensorrt",
+            "parity": {"latents_relative": 0.5, "psnr_db": 12.0, "passes": False},
+        },
         {"model": "SD1.5", "contender": "tensorrt_rtx", "error": "refused"},
     ]
     told = table(json.loads(json.dumps(results)))

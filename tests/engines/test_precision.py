@@ -80,7 +80,9 @@ def test_a_graph_that_ends_in_a_core_operator_still_gives_fp32() -> None:
     )
     type_graph(model, "fp16")
     assert _types(model)["y"] == FLOAT
-    (found,) = open_session(ir.to_proto(model).SerializeToString(), Path()).run(["y"], {"x": np.eye(2, dtype=np.float32)})
+    (found,) = open_session(ir.to_proto(model).SerializeToString(), Path()).run(
+        ["y"], {"x": np.eye(2, dtype=np.float32)}
+    )
     assert np.array_equal(found, [[1, 2], [3, 4]])
 
 
@@ -100,7 +102,9 @@ def test_a_mask_of_minus_infinity_becomes_the_lowest_fp16_and_not_an_infinity() 
     )
     model: ir.Model = ir.from_proto(onnx.parser.parse_model(text))
     type_graph(model, "fp16")
-    (found,) = open_session(ir.to_proto(model).SerializeToString(), Path()).run(["y"], {"x": np.eye(2, dtype=np.float32)})
+    (found,) = open_session(ir.to_proto(model).SerializeToString(), Path()).run(
+        ["y"], {"x": np.eye(2, dtype=np.float32)}
+    )
     assert np.isfinite(found).all()
 
 
@@ -118,7 +122,11 @@ def test_control_flow_is_refused() -> None:
 def test_ranges_are_those_of_the_values(tmp_path: Path) -> None:
     path = tmp_path / "small.onnx"
     onnx.save(onnx.parser.parse_model(SMALL), path)
-    inputs = {"x": np.full((1, 2, 4, 4), 200.0, np.float32), "timestep": np.ones(1, np.float32), "guidance": np.ones((1, 2), np.float32)}
+    inputs = {
+        "x": np.full((1, 2, 4, 4), 200.0, np.float32),
+        "timestep": np.ones(1, np.float32),
+        "guidance": np.ones((1, 2), np.float32),
+    }
     found = find_overflow(path, [Call(inputs=inputs, outputs={})])
     assert found.keys() == {"square", "mean", "safe"}
     assert found["square"] == 160000

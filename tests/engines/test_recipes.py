@@ -34,7 +34,16 @@ def test_every_choice_of_a_shipped_recipe_has_a_comment(name: str) -> None:
     lines = (RECIPES / f"{name}.toml").read_text().splitlines()
     for index, line in enumerate(lines):
         key = line.split(" =")[0]
-        if " = " not in line or key in ("schema_version", "name", "capabilities", "driver", "slots", "rows", "min_slots", "min_rows"):
+        if " = " not in line or key in (
+            "schema_version",
+            "name",
+            "capabilities",
+            "driver",
+            "slots",
+            "rows",
+            "min_slots",
+            "min_rows",
+        ):
             continue
         assert lines[index - 1].startswith("#"), f"{name}: {key}"
 
@@ -102,13 +111,17 @@ def test_a_wrong_choice_is_refused_by_its_key(tmp_path: Path, before: str, after
 
 
 def test_a_resolution_that_the_latent_grid_does_not_divide_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "odd.toml").write_text((RECIPES / "h200_fp16.toml").read_text().replace("images = 2", "images = 2\nresolutions = [33]"))
+    (tmp_path / "odd.toml").write_text(
+        (RECIPES / "h200_fp16.toml").read_text().replace("images = 2", "images = 2\nresolutions = [33]")
+    )
     with pytest.raises(BuildError, match="a multiple of 4"):
         make_profiles(open_bundle(tiny_bundle).manifest, "step", read_recipe(tmp_path / "odd.toml"))
 
 
 def test_rtx_recipes_may_not_ask_for_what_needs_a_gpu(tmp_path: Path) -> None:
-    (tmp_path / "rtx.toml").write_text((RECIPES / "rtx_fp16.toml").read_text().replace('refit = "none"', 'refit = "identical"'))
+    (tmp_path / "rtx.toml").write_text(
+        (RECIPES / "rtx_fp16.toml").read_text().replace('refit = "none"', 'refit = "identical"')
+    )
     with pytest.raises(BuildError, match="no GPU to ask"):
         read_recipe(tmp_path / "rtx.toml")
 

@@ -135,7 +135,9 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 @pytest.mark.parametrize("name", ["h200_fp16/step.plan", "h200_fp16/decode.plan"])
-def test_a_damaged_plan_is_refused(folder: Path, on_h200: list[str], keys: Path, name: str, damage: Callable[[Path], None]) -> None:
+def test_a_damaged_plan_is_refused(
+    folder: Path, on_h200: list[str], keys: Path, name: str, damage: Callable[[Path], None]
+) -> None:
     damage(folder / name)
     _refuse(folder, on_h200, "plan|plain files", trust_keys=[keys / "ours.pub"])
 
@@ -150,7 +152,9 @@ def test_the_same_damage_is_refused_when_unsigned_engines_are_allowed(
 
 @pytest.mark.parametrize("name", ["manifest.json", "weights.bin", "step.onnx", "tokenizer/tokenizer.json"])
 @pytest.mark.parametrize("damage", ["cut to a half", "empty", "gone", "twice"])
-def test_a_cut_or_missing_file_beside_the_plans_is_refused(folder: Path, on_h200: list[str], keys: Path, name: str, damage: str) -> None:
+def test_a_cut_or_missing_file_beside_the_plans_is_refused(
+    folder: Path, on_h200: list[str], keys: Path, name: str, damage: str
+) -> None:
     DAMAGES[damage](folder / name)
     _refuse(folder, on_h200, "bundle|manifest", trust_keys=[keys / "ours.pub"])
 
@@ -261,7 +265,9 @@ SIGNATURES: dict[str, tuple[Callable[[Path, Path], Any], str]] = {
 
 
 @pytest.mark.parametrize(("change", "words"), SIGNATURES.values(), ids=SIGNATURES.keys())
-def test_a_wrong_signature_is_refused(folder: Path, on_h200: list[str], keys: Path, change: Callable[[Path, Path], Any], words: str) -> None:
+def test_a_wrong_signature_is_refused(
+    folder: Path, on_h200: list[str], keys: Path, change: Callable[[Path, Path], Any], words: str
+) -> None:
     change(folder, keys)
     _refuse(folder, on_h200, words, trust_keys=[keys / "ours.pub"])
 

@@ -48,7 +48,9 @@ def test_signing_verifies_every_byte_first(copy: Path, key: Path) -> None:
     assert not (copy / SIGNATURE_FILE).exists()
 
 
-@pytest.mark.parametrize("text", [b"", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"], ids=["empty", "garbage"])
+@pytest.mark.parametrize(
+    "text", [b"", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"], ids=["empty", "garbage"]
+)
 def test_a_key_that_is_none_is_refused(copy: Path, tmp_path: Path, text: bytes) -> None:
     (tmp_path / "bad.pem").write_bytes(text)
     with pytest.raises(OutputError, match="private key"):

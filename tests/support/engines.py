@@ -26,7 +26,14 @@ def write_engines(source: Path, folder: Path, buckets: tuple[Bucket, ...] = BUCK
 def add_engines(folder: Path, buckets: tuple[Bucket, ...] = BUCKETS, **changes: Any) -> None:
     """List one plan for each graph in a bundle's folder."""
     bundle = open_bundle(folder)
-    recipe = Recipe(schema_version=1, name=changes.get("recipe", "h200_fp16"), product="tensorrt", precision="fp16", buckets=buckets, images=2)
+    recipe = Recipe(
+        schema_version=1,
+        name=changes.get("recipe", "h200_fp16"),
+        product="tensorrt",
+        precision="fp16",
+        buckets=buckets,
+        images=2,
+    )
     (folder / recipe.name).mkdir()
     engines = []
     for graph in TYPED_GRAPHS:

@@ -167,7 +167,9 @@ def _describe(folder: Path, job: Job, recipe: Recipe, built: Built) -> Engine:
     )
 
 
-def _finish(manifest: Manifest, folder: Path, recipe: Recipe, variants: dict[str, TypedVariant], engines: list[Engine]) -> Manifest:
+def _finish(
+    manifest: Manifest, folder: Path, recipe: Recipe, variants: dict[str, TypedVariant], engines: list[Engine]
+) -> Manifest:
     finished = replace(
         manifest,
         graphs=list_variants(manifest.graphs, recipe.precision, variants),
@@ -181,7 +183,11 @@ def _finish(manifest: Manifest, folder: Path, recipe: Recipe, variants: dict[str
 def _forget(bundle: Bundle, recipe: Recipe, folder: Path) -> None:
     """Take an earlier build out of the copy: the recipe's plans, files that are written anew, and the old signature."""
     shutil.rmtree(folder / recipe.name, ignore_errors=True)
-    stale = [*folder.glob(f"*.{recipe.precision}.onnx"), folder / f"weights_{recipe.precision}.bin", folder / "manifest.sig"]
+    stale = [
+        *folder.glob(f"*.{recipe.precision}.onnx"),
+        folder / f"weights_{recipe.precision}.bin",
+        folder / "manifest.sig",
+    ]
     for path in stale:
         path.unlink(missing_ok=True)
 

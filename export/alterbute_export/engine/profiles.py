@@ -30,7 +30,11 @@ def make_profiles(manifest: Manifest, graph: str, recipe: Recipe) -> tuple[dict[
 
 def _ranges(manifest: Manifest, graph: str, recipe: Recipe, side: int) -> list[tuple[Sizes, Sizes, Sizes]]:
     if side % manifest.latent_factor:
-        raise BuildError(f"the recipe's resolution is {side}", f"a multiple of {manifest.latent_factor}", "change the recipe's resolutions")
+        raise BuildError(
+            f"the recipe's resolution is {side}",
+            f"a multiple of {manifest.latent_factor}",
+            "change the recipe's resolutions",
+        )
     latent = side // manifest.latent_factor
     fixed = {"S": side, "h": latent, "w": latent, "T": manifest.text.tokens}
     if graph == "step":
@@ -54,5 +58,7 @@ def _shape_range(graph: str, tensor: TensorSpec, low: Sizes, best: Sizes, high: 
             f"one of {', '.join(sorted(best))}",
             "export the bundle again with this version",
         )
-    shapes = (tuple(sizes[size] if isinstance(size, str) else size for size in tensor.shape) for sizes in (low, best, high))
+    shapes = (
+        tuple(sizes[size] if isinstance(size, str) else size for size in tensor.shape) for sizes in (low, best, high)
+    )
     return ShapeRange(**dict(zip(("min", "opt", "max"), shapes, strict=True)))

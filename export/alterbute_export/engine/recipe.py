@@ -70,14 +70,18 @@ def read_recipe(path: str | Path) -> Recipe:
     try:
         document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as fault:
-        raise BuildError(f"the recipe {path} cannot be read ({fault.strerror})", "a TOML file", "see engines/recipes") from None
+        raise BuildError(
+            f"the recipe {path} cannot be read ({fault.strerror})", "a TOML file", "see engines/recipes"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         raise BuildError(f"the recipe {path} is not TOML ({fault})", "a TOML file", "see engines/recipes") from None
     try:
         recipe = typed_json.build(Recipe, document)
         _check(recipe)
     except typed_json.KeyFault as fault:
-        raise BuildError(f"{path} key `{fault.key}` is {fault.seen}", fault.expected, "mend the recipe; see engines/recipes") from None
+        raise BuildError(
+            f"{path} key `{fault.key}` is {fault.seen}", fault.expected, "mend the recipe; see engines/recipes"
+        ) from None
     return recipe
 
 
@@ -87,10 +91,14 @@ def _check(recipe: Recipe) -> None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", recipe.name):
         raise typed_json.KeyFault("name", repr(recipe.name), "lower case letters, digits and _")
     if any(side < 8 for side in recipe.resolutions) or recipe.images < 1:
-        raise typed_json.KeyFault("resolutions", str(list(recipe.resolutions)), "sides in pixels, and images of 1 or more")
+        raise typed_json.KeyFault(
+            "resolutions", str(list(recipe.resolutions)), "sides in pixels, and images of 1 or more"
+        )
     if recipe.product == "onnxruntime":
         if recipe.builder or recipe.buckets or recipe.fit:
-            raise typed_json.KeyFault("product", "'onnxruntime' with a builder", "no builder, buckets or fit: it builds no plans")
+            raise typed_json.KeyFault(
+                "product", "'onnxruntime' with a builder", "no builder, buckets or fit: it builds no plans"
+            )
         return
     _check_plan(recipe)
 
@@ -112,6 +120,12 @@ def _check_plan(recipe: Recipe) -> None:
     if not 0 <= builder.optimization_level <= 5:
         raise typed_json.KeyFault("builder.optimization_level", str(builder.optimization_level), "0 to 5")
     if builder.workspace_mib < 1 or builder.aux_streams < 0:
-        raise typed_json.KeyFault("builder", f"workspace {builder.workspace_mib} MiB, {builder.aux_streams} streams", "numbers of 1 and 0 or more")
+        raise typed_json.KeyFault(
+            "builder",
+            f"workspace {builder.workspace_mib} MiB, {builder.aux_streams} streams",
+            "numbers of 1 and 0 or more",
+        )
     if recipe.product == "tensorrt_rtx" and (builder.refit != "none" or builder.timing_cache):
-        raise typed_json.KeyFault("builder", "refit or a timing cache", "neither: the builder of tensorrt_rtx has no GPU to ask")
+        raise typed_json.KeyFault(
+            "builder", "refit or a timing cache", "neither: the builder of tensorrt_rtx has no GPU to ask"
+        )

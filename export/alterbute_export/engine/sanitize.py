@@ -31,7 +31,9 @@ def fold_constants(model: bytes, folder: Path) -> bytes:
         from polygraphy.logger import G_LOGGER
     except ImportError as fault:
         raise BuildError(
-            f"{fault.name} is not installed", "Polygraphy and ONNX GraphSurgeon, for `sanitize = true`", "run `pip install 'alterbute[export]'`"
+            f"{fault.name} is not installed",
+            "Polygraphy and ONNX GraphSurgeon, for `sanitize = true`",
+            "run `pip install 'alterbute[export]'`",
         ) from None
     with chdir(folder), G_LOGGER.verbosity(G_LOGGER.ERROR):
         folded: Any = fold(onnx.load_from_string(model), num_passes=2, size_threshold=_LARGEST_BYTES, error_ok=False)

@@ -72,7 +72,9 @@ def build_plan(trt: BuilderModule, job: Job, stop: Event) -> Built:
     if stop.is_set():
         raise BuildError("the build was cancelled", "a build that ends", "start it again")
     if plan is None:
-        raise BuildError(f"{job.product} built no plan of graph {job.graph!r}", "a plan", "see the builder's messages above")
+        raise BuildError(
+            f"{job.product} built no plan of graph {job.graph!r}", "a plan", "see the builder's messages above"
+        )
     Path(job.output).write_bytes(memoryview(plan))  # type: ignore[arg-type]
     if cache is not None and job.timing_cache is not None:
         _replace(Path(job.timing_cache), bytes(memoryview(cache.serialize())))  # type: ignore[arg-type]
@@ -154,8 +156,14 @@ def _inspect(trt: BuilderModule, logger: Any, job: Job) -> tuple[int | None, str
         return None, None
     engine = trt.Runtime(logger).deserialize_cuda_engine(Path(job.output).read_bytes())
     if engine is None:
-        raise BuildError(f"the plan of graph {job.graph!r} does not load where it was built", "a plan that loads", "see the messages above")
-    return engine.device_memory_size_v2, engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+        raise BuildError(
+            f"the plan of graph {job.graph!r} does not load where it was built",
+            "a plan that loads",
+            "see the messages above",
+        )
+    return engine.device_memory_size_v2, engine.create_engine_inspector().get_engine_information(
+        trt.LayerInformationFormat.JSON
+    )
 
 
 def _replace(path: Path, data: bytes) -> None:

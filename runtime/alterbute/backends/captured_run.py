@@ -61,5 +61,9 @@ class CapturedRun:
         except DeviceError as fault:
             if fault.is_fatal:
                 raise
-            _LOG.warning("the graph %s cannot be captured as a CUDA graph and is enqueued each time: %s", self._plan.entry.graph, fault)
+            _LOG.warning(
+                "the graph %s cannot be captured as a CUDA graph and is enqueued each time: %s",
+                self._plan.entry.graph,
+                fault,
+            )
             self._can_capture = False

@@ -40,12 +40,16 @@ class Choice:
     passed_over: tuple[tuple[str, str], ...]
 
 
-def open_backend(name: str, bundle: Bundle, *, threads: int | None = None, allow_unsigned: bool = False, device: int = 0) -> Backend:
+def open_backend(
+    name: str, bundle: Bundle, *, threads: int | None = None, allow_unsigned: bool = False, device: int = 0
+) -> Backend:
     """As `choose_backend`, for those who do not ask why."""
     return choose_backend(name, bundle, threads=threads, allow_unsigned=allow_unsigned, device=device).backend
 
 
-def choose_backend(name: str, bundle: Bundle, *, threads: int | None = None, allow_unsigned: bool = False, device: int = 0) -> Choice:
+def choose_backend(
+    name: str, bundle: Bundle, *, threads: int | None = None, allow_unsigned: bool = False, device: int = 0
+) -> Choice:
     """Open a bundle's graphs on a backend.
 
     Args:
@@ -62,7 +66,13 @@ def choose_backend(name: str, bundle: Bundle, *, threads: int | None = None, all
         DeviceError: the GPU was lost while engines were loaded.
     """
     if name not in BACKENDS:
-        raise InputError(f"the backend is {name!r}", f"one of {', '.join(BACKENDS)}", "choose one of those", "backend", "backend_unknown")
+        raise InputError(
+            f"the backend is {name!r}",
+            f"one of {', '.join(BACKENDS)}",
+            "choose one of those",
+            "backend",
+            "backend_unknown",
+        )
     opener = _Opener(bundle, threads, allow_unsigned, device)
     if name != "auto":
         return Choice(name=name, backend=opener.open(name), passed_over=())
@@ -116,7 +126,9 @@ def check_engine(bundle: Bundle, engine: Engine, machine: Machine) -> None:
     """
     gpu = machine.driver.gpu
     if gpu is None:
-        raise _mismatch(bundle, engine, machine.driver.reason, f"a GPU of compute capability {' or '.join(engine.capabilities)}")
+        raise _mismatch(
+            bundle, engine, machine.driver.reason, f"a GPU of compute capability {' or '.join(engine.capabilities)}"
+        )
     for kind, built, here in (
         ("version", f"{engine.product} {engine.version}", f"{machine.product} {machine.version}"),
         ("platform", engine.platform, machine.platform),
@@ -170,7 +182,13 @@ class _Opener:
         machine = Machine(product=product, version=trt.__version__, platform=this_platform(), driver=driver)
         engines = choose_engines(self._bundle, machine, allow_unsigned=self._allow_unsigned)
         return TensorRtBackend(
-            self._bundle, product, engines, trt=trt, cuda_api=load_cuda(), host=self._open_cpu(HOST_GRAPHS), device=self._device
+            self._bundle,
+            product,
+            engines,
+            trt=trt,
+            cuda_api=load_cuda(),
+            host=self._open_cpu(HOST_GRAPHS),
+            device=self._device,
         )
 
     def _open_cuda(self) -> Backend:
@@ -193,7 +211,11 @@ class _Opener:
         if self._known is None:
             self._known = probe_driver(self._device)
         if self._known.gpu is None:
-            raise EngineError(f"{name} needs an NVIDIA GPU, and {self._known.reason}", "a GPU with a working driver", "choose backend onnxruntime")
+            raise EngineError(
+                f"{name} needs an NVIDIA GPU, and {self._known.reason}",
+                "a GPU with a working driver",
+                "choose backend onnxruntime",
+            )
         return self._known
 
 
@@ -217,7 +239,12 @@ def _check_complete(bundle: Bundle, recipe: str, engines: dict[str, Engine]) -> 
 
     missing = sorted(set(bundle.manifest.graphs) - set(engines) - set(HOST_GRAPHS))
     if missing:
-        raise _mismatch(bundle, next(iter(engines.values())), f"recipe {recipe} has no engine of graph {missing[0]!r}", "one of each graph")
+        raise _mismatch(
+            bundle,
+            next(iter(engines.values())),
+            f"recipe {recipe} has no engine of graph {missing[0]!r}",
+            "one of each graph",
+        )
 
 
 def _fits(engine: Engine, gpu: str, capability: str) -> bool:
@@ -244,5 +271,7 @@ def _tell(bundle: Bundle, name: str, passed: list[tuple[str, str]]) -> None:
     """Loudly when prebuilt engines were shipped and cannot be used; quietly when there were none to expect."""
     products = {engine.product for engine in bundle.manifest.engines}
     for candidate, reason in passed:
-        _LOG.log(logging.WARNING if candidate in products else logging.DEBUG, "backend %s passed over: %s", candidate, reason)
+        _LOG.log(
+            logging.WARNING if candidate in products else logging.DEBUG, "backend %s passed over: %s", candidate, reason
+        )
     _LOG.info("backend %s runs %s", name, bundle.manifest.name)

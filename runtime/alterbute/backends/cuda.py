@@ -80,7 +80,9 @@ def load_cuda() -> CudaApi:
         EngineError: it is not installed.
     """
     if importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.bindings") is None:
-        raise EngineError("cuda-python is not installed", "the package cuda-bindings", "run `pip install 'alterbute[tensorrt]'`")
+        raise EngineError(
+            "cuda-python is not installed", "the package cuda-bindings", "run `pip install 'alterbute[tensorrt]'`"
+        )
     return cast(CudaApi, importlib.import_module(_MODULE))
 
 
@@ -165,7 +167,9 @@ class Cuda:
         Thread-local mode: another thread of the process may call CUDA meanwhile without spoiling the capture.
         """
         graphs: list[object] = []
-        self.call("cudaStreamBeginCapture", self.stream, self._api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
+        self.call(
+            "cudaStreamBeginCapture", self.stream, self._api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        )
         try:
             yield graphs
         except BaseException:
@@ -186,10 +190,15 @@ class Cuda:
         told = words[1] if len(words) > 1 else str(code)
         label = told.decode() if isinstance(told, bytes) else str(told)
         if code == _OUT_OF_MEMORY:
-            return DeviceError(f"{name} found no memory on the GPU ({label})", "free memory", "use fewer slots, or free the GPU")
+            return DeviceError(
+                f"{name} found no memory on the GPU ({label})", "free memory", "use fewer slots, or free the GPU"
+            )
         if code not in _FATAL:
             return DeviceError(f"{name} failed ({label})", "success", "see the log; if it stays, report it")
         self._fatal = DeviceError(
-            f"the GPU is lost to this process ({label} in {name})", "a healthy device", "restart the process", is_fatal=True
+            f"the GPU is lost to this process ({label} in {name})",
+            "a healthy device",
+            "restart the process",
+            is_fatal=True,
         )
         return self._fatal

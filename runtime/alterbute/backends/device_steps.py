@@ -79,7 +79,9 @@ class DeviceSteps:
         slots = max(state[0], *(profile["state"].max[0] for _, profile in self._profiles))
         state_bytes = math.prod(self._slot_shape) * 4
         self._states = [cuda.allocate(slots * state_bytes) for _ in range(2)]
-        largest = {name: max(self._bytes(name, profile[name].max) for _, profile in self._profiles) for name in self._names}
+        largest = {
+            name: max(self._bytes(name, profile[name].max) for _, profile in self._profiles) for name in self._names
+        }
         self._buffers = {name: cuda.allocate(size) for name, size in largest.items()}
         small = sum(size for size in largest.values() if size <= _SMALL_BYTES)
         self._small = UploadRing(cuda, size=small + 256 * len(largest), depth=_SMALL_DEPTH)
@@ -189,7 +191,9 @@ class DeviceSteps:
         return math.prod(shape) * _ITEM_BYTES[self._specs[name].dtype]
 
     def _no_bucket(self, slots: int, rows: int) -> EngineError:
-        shapes = (f"{list(profile['guidance'].max)} at {list(profile['state'].max[-2:])}" for profile in self._all_profiles)
+        shapes = (
+            f"{list(profile['guidance'].max)} at {list(profile['state'].max[-2:])}" for profile in self._all_profiles
+        )
         return EngineError(
             f"a launch has {slots} slots and {rows} rows at a latent of {list(self._slot_shape[-2:])}",
             f"one of the engine's buckets: {', '.join(shapes)}",

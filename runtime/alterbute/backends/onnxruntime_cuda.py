@@ -127,9 +127,13 @@ class OnnxRuntimeCudaBackend:
         options = self._ort.SessionOptions()
         options.log_severity_level = 3
         files = list(weights)
-        options.add_external_initializers_from_files_in_memory(files, [weights[name] for name in files], [len(weights[name]) for name in files])
+        options.add_external_initializers_from_files_in_memory(
+            files, [weights[name] for name in files], [len(weights[name]) for name in files]
+        )
         try:
-            return self._ort.InferenceSession(model, options, providers=[(self._provider, self._provider_options(graph))])
+            return self._ort.InferenceSession(
+                model, options, providers=[(self._provider, self._provider_options(graph))]
+            )
         except Exception as fault:
             raise EngineError(
                 f"ONNX Runtime cannot load the graph {graph!r} on the GPU ({_first_line(fault)})",
@@ -154,7 +158,9 @@ class OnnxRuntimeCudaBackend:
         graph = self._bundle.manifest.graphs["step"]
         binding = self._sessions["step"].io_binding()
         for edge in graph.inputs:
-            binding.bind_input(edge.name, self._kind, self._device, _NUMPY[edge.dtype], shapes[edge.name], addresses[edge.name])
+            binding.bind_input(
+                edge.name, self._kind, self._device, _NUMPY[edge.dtype], shapes[edge.name], addresses[edge.name]
+            )
         output = graph.outputs[0]
         binding.bind_output(output.name, self._kind, self._device, np.float32, shapes["state"], addresses[output.name])
         options = self._ort.RunOptions()
@@ -195,11 +201,20 @@ class _BoundLaunch:
 
 def _free_profile(bundle: Bundle, inputs: tuple[TensorSpec, ...], state: tuple[int, ...]) -> dict[str, ShapeRange]:
     """Any launch up to the lane's slots: sessions take every shape."""
-    largest = {"B": state[0], "N": state[0] * _ROWS_PER_SLOT, "h": state[-2], "w": state[-1], "T": bundle.manifest.text.tokens}
+    largest = {
+        "B": state[0],
+        "N": state[0] * _ROWS_PER_SLOT,
+        "h": state[-2],
+        "w": state[-1],
+        "T": bundle.manifest.text.tokens,
+    }
     smallest = {**largest, "B": 1, "N": 1}
     profile = {}
     for edge in inputs:
-        low, high = (tuple(sizes[axis] if isinstance(axis, str) else axis for axis in edge.shape) for sizes in (smallest, largest))
+        low, high = (
+            tuple(sizes[axis] if isinstance(axis, str) else axis for axis in edge.shape)
+            for sizes in (smallest, largest)
+        )
         profile[edge.name] = ShapeRange(min=low, opt=high, max=high)
     return profile
 

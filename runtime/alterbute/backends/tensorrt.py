@@ -118,7 +118,9 @@ class TensorRtBackend:
             plan.outputs[0],
             profiles=plan.entry.profiles,
             state=state,
-            make_launch=lambda profile, shapes, addresses: CapturedRun(plan, plan.make_context(profile, shapes, addresses)),
+            make_launch=lambda profile, shapes, addresses: CapturedRun(
+                plan, plan.make_context(profile, shapes, addresses)
+            ),
             lock=self._lock,
             fix=f"add a bucket to recipe {plan.entry.recipe} and rebuild it",
         )
@@ -133,7 +135,9 @@ class TensorRtBackend:
             rest = {name: array for name, array in inputs.items() if name != "state"}
             steps.launch(rest, rest.keys())
             steps.flip()
-            return {self._plans["step"].outputs[0]: np.stack([steps.last_launch(slot)[1] for slot in range(len(state))])}
+            return {
+                self._plans["step"].outputs[0]: np.stack([steps.last_launch(slot)[1] for slot in range(len(state))])
+            }
         finally:
             steps.close()
 
@@ -206,7 +210,11 @@ class _Runner:
             ranges = [item for profile in entry.profiles for item in profile.items()]
             wanted = "; ".join(f"{name} {list(shape.min)}..{list(shape.max)}" for name, shape in ranges)
             seen = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
-            raise EngineError(f"the graph {entry.graph!r} is given {seen}", wanted, f"rebuild it with other shapes: recipe {entry.recipe}")
+            raise EngineError(
+                f"the graph {entry.graph!r} is given {seen}",
+                wanted,
+                f"rebuild it with other shapes: recipe {entry.recipe}",
+            )
         context = self._plan.make_context(profile, shapes, self._buffers)
         results = {name: tuple(int(size) for size in context.get_tensor_shape(name)) for name in self._outputs}
         for name, shape in results.items():

@@ -82,7 +82,9 @@ class Plan:
         """The first profile that `sizes` accepts, or -1."""
         return next((index for index, profile in enumerate(self.entry.profiles) if sizes(profile)), -1)
 
-    def make_context(self, profile: int, shapes: Mapping[str, tuple[int, ...]], addresses: Mapping[str, int]) -> api.IExecutionContext:
+    def make_context(
+        self, profile: int, shapes: Mapping[str, tuple[int, ...]], addresses: Mapping[str, int]
+    ) -> api.IExecutionContext:
         """A context with its profile, shapes, scratch memory and addresses, none of which changes again.
 
         Raises:
@@ -115,7 +117,11 @@ class Plan:
             told = take_errors(self._recorder)
             # A lost device shows here first; its own error says more than TensorRT's.
             self.cuda.call("cudaMemGetInfo")
-            raise DeviceError(f"the engine of graph {self.entry.graph!r} failed ({told})", "a run", "see the log; if it stays, rebuild the engine")
+            raise DeviceError(
+                f"the engine of graph {self.entry.graph!r} failed ({told})",
+                "a run",
+                "see the log; if it stays, rebuild the engine",
+            )
 
     def _new_context(self) -> api.IExecutionContext:
         config = self._engine.create_runtime_config()
@@ -131,13 +137,19 @@ class Plan:
 
     def _list_edges(self, graph: Graph) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Names of inputs and outputs, checked with their types against the manifest."""
-        kinds = {self._trt.DataType.FLOAT: "float32", self._trt.DataType.INT64: "int64", self._trt.DataType.UINT8: "uint8"}
+        kinds = {
+            self._trt.DataType.FLOAT: "float32",
+            self._trt.DataType.INT64: "int64",
+            self._trt.DataType.UINT8: "uint8",
+        }
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         found = {name: kinds.get(self._engine.get_tensor_dtype(name), "another type") for name in names}
         wanted = {edge.name: edge.dtype for edge in (*graph.inputs, *graph.outputs)}
         if found != wanted:
             raise EngineError(
-                f"the engine {self.entry.file!r} has the edges {_list(found)}", _list(wanted), f"rebuild it: recipe {self.entry.recipe}"
+                f"the engine {self.entry.file!r} has the edges {_list(found)}",
+                _list(wanted),
+                f"rebuild it: recipe {self.entry.recipe}",
             )
         is_input = {name: self._engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT for name in names}
         return tuple(name for name in names if is_input[name]), tuple(name for name in names if not is_input[name])
@@ -149,7 +161,9 @@ class Plan:
     def _fault(self, what: str, expected: str) -> EngineError:
         told = take_errors(self._recorder)
         return EngineError(
-            f"the engine {self.entry.file!r} {what} ({told})", expected, f"rebuild it on this machine: recipe {self.entry.recipe}"
+            f"the engine {self.entry.file!r} {what} ({told})",
+            expected,
+            f"rebuild it on this machine: recipe {self.entry.recipe}",
         )
 
 
@@ -162,7 +176,11 @@ def open_runtime(trt: RuntimeModule, logger: Any, product: Product) -> api.Runti
     try:
         runtime = trt.Runtime(logger)
     except TypeError as fault:
-        raise EngineError(f"{product} makes no runtime ({fault})", "one, on a machine with a working driver", "update the NVIDIA driver") from fault
+        raise EngineError(
+            f"{product} makes no runtime ({fault})",
+            "one, on a machine with a working driver",
+            "update the NVIDIA driver",
+        ) from fault
     # Plans are built without host code; one that holds some is not ours.
     runtime.engine_host_code_allowed = False
     return runtime
@@ -178,7 +196,8 @@ def _refit(trt: RuntimeModule, loaded: api.ICudaEngine, logger: Any, bundle: Bun
         parser = trt.OnnxParserRefitter(refitter, logger)
         if not (parser.refit_from_file(str(Path(folder) / engine.source)) and refitter.refit_cuda_engine()):
             raise EngineError(
-                f"the engine {engine.file!r} does not take the weights of {engine.source!r}", "the graph that it was built from",
+                f"the engine {engine.file!r} does not take the weights of {engine.source!r}",
+                "the graph that it was built from",
                 f"rebuild it: recipe {engine.recipe}",
             )
 
