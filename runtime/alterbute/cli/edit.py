@@ -48,6 +48,15 @@ def edit(
         Path | None, typer.Option(help="Mask of what stands in front of the object: never painted.")
     ] = None,
     bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="Bundle folder; else the demo bundle.")] = None,
+    backend: Annotated[
+        str, typer.Option(help="auto, tensorrt, tensorrt_rtx, onnxruntime-cuda or onnxruntime; auto takes the fastest.")
+    ] = "auto",
+    trust_key: Annotated[
+        list[Path] | None, typer.Option(help="Public key; one of those given must have signed the bundle.")
+    ] = None,
+    allow_unsigned: Annotated[
+        bool, typer.Option("--allow-unsigned", help="Load engines that no trusted key signed. They are executable code.")
+    ] = False,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; else the bundle's default.")] = None,
     solver: Annotated[str | None, typer.Option(help="ddim, dpmpp_2m, ...; else the bundle's default.")] = None,
     strength: Annotated[
@@ -82,7 +91,7 @@ def edit(
 ) -> None:
     """Change an object's colour, material or texture; the background stays bit for bit."""
     from alterbute import Editor, EditRequest
-    from alterbute.bundle import default_bundle_path, open_bundle
+    from alterbute.bundle import default_bundle_path, open_bundle, read_trust_keys
     from alterbute.images import check_output, load_photo, load_reference, load_region, save
 
     # Pillow grumbles about odd metadata of pictures that it reads well.
@@ -109,7 +118,7 @@ def edit(
     outputs, sheet = _name_outputs(photo, output, sheet, count)
     for path in (*outputs, *([sheet] if sheet else [])):
         check_output(path)
-    opened = open_bundle(bundle or default_bundle_path())
+    opened = open_bundle(bundle or default_bundle_path(), trust_keys=read_trust_keys(trust_key or ()))
     photo_source: Path | bytes
     mask_source: Path | bytes | None
     if photo is None:
@@ -131,7 +140,8 @@ def edit(
             "there is a reference mask and no reference", "both", "give --reference", "reference", "reference_missing"
         )
 
-    subject = Editor.open(opened).prepare(picture, region, reference=identity[0], reference_mask=identity[1])
+    editor = Editor.open(opened, backend=backend, allow_unsigned=allow_unsigned)
+    subject = editor.prepare(picture, region, reference=identity[0], reference_mask=identity[1])
     with progress_bar(is_wanted=not quiet) as progress:
         results = subject.edit_many([prompt], progress=progress, **options)
 
