@@ -185,7 +185,7 @@ def test_rounding_is_that_of_the_narrow_type_and_is_not_optimised_away() -> None
 
 def test_fused_attention_is_narrow_with_all_that_it_reads() -> None:
     text = (
-        '<ir_version: 10, opset_import: ["" : 20, "com.microsoft" : 1]> g (float[1,4,8] x) => (float[1,4,8] y) <float[8,8] w> '
+        '<ir_version: 10, opset_import: ["" : 20, "com.microsoft" : 1]> g (float[1,4,2] x) => (float[1,4,2] y) <float[2,2] w = {1,0,0,1}> '
         "{ q = MatMul(x, w) a = com.microsoft.MultiHeadAttention<num_heads: int = 2>(q, q, q) y = MatMul(a, w) }"
     )
     model: ir.Model = ir.from_proto(onnx.parser.parse_model(text))
