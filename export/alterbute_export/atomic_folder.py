@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +56,7 @@ def _swap(temporary: Path, target: Path) -> None:
 def changed_bundle(folder: Path) -> Iterator[Path]:
     """A copy of a bundle to add files to, which takes the bundle's place when the block ends well.
 
-    Files are linked, not copied: write new ones, and never into one that is there. The copy has no manifest.
+    The copy has no manifest. Files are copied and not linked: readers of weights refuse a file with two names, for good reason.
     """
     with atomic_folder(folder.resolve()) as copy:
         for path in sorted(folder.rglob("*")):
@@ -65,16 +64,5 @@ def changed_bundle(folder: Path) -> Iterator[Path]:
             if path.is_dir():
                 target.mkdir()
             elif path.name != MANIFEST_FILE:
-                _link(path, target)
+                shutil.copyfile(path, target)
         yield copy
-
-
-def _link(path: Path, target: Path) -> None:
-    # A bundle refuses a hard-linked file that others can write.
-    if path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        shutil.copyfile(path, target)
-        return
-    try:
-        os.link(path, target)
-    except OSError:
-        shutil.copyfile(path, target)

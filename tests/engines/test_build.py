@@ -58,6 +58,25 @@ def test_the_five_graphs_build_in_fp16(which: str, tiny_bundle: Path, tmp_path: 
     assert len({task for task in told if task.startswith("step: ")}) >= 2
 
 
+def test_bf16_builds_from_weights_of_its_own(copy: Path) -> None:
+    need_rtx()
+    recipe = replace(read_recipe(RECIPES / "rtx_fp16.toml"), name="rtx_bf16", precision="bf16")
+    outcome = build_engines(copy, recipe, report=_quiet, measure=False, graphs=("scene",))
+    (engine,) = verify_bundle(copy).manifest.engines
+    assert engine.weights.keys() == {"weights.bin", "weights_bf16.bin"}
+    assert outcome.built["scene"].audit.work.keys() == {"bf16"}
+
+
+def test_a_bundle_whose_files_have_two_names_builds(copy: Path, tmp_path: Path) -> None:
+    """uv installs wheels so, and the demo bundle with them."""
+    (tmp_path / "names").mkdir()
+    for path in copy.glob("*"):
+        if path.is_file():
+            os.link(path, tmp_path / "names" / path.name)
+    build_engines(copy, replace(read_recipe(RECIPES / "cpu.toml"), precision="bf16"), report=_quiet, measure=False)
+    assert (copy / "weights_bf16.bin").is_file()
+
+
 def test_building_again_replaces_the_recipe_and_drops_the_signature(copy: Path, tmp_path: Path) -> None:
     need_rtx()
     from alterbute_export.sign import make_key, sign_bundle
