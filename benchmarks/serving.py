@@ -262,7 +262,7 @@ def main() -> None:
     parser.add_argument("--burst", type=int, default=60, help="requests at once that the capacity is measured with")
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--stretch", type=float, default=5.0)
+    parser.add_argument("--stretch", type=float, default=1.5)
     parser.add_argument("--deadline", type=float, default=6.0, help="in mean times of a request that is alone")
     parser.add_argument("--clock", choices=("wall", "cpu", "replay"), default="wall")
     parser.add_argument("--seed", type=int, default=0)

@@ -48,7 +48,7 @@ class Service:
         slots: int,
         max_queue: int,
         admission: Admission = "step",
-        stretch: float = 5.0,
+        stretch: float = 1.5,
         observer: Observer | None = None,
     ) -> None:
         self._pool, self._stretch = pool, stretch
