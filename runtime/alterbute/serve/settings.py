@@ -48,7 +48,7 @@ class Settings:
         60.0, "Deadline of a request that does not say; also the longest one.", low=0.1, high=3600
     )
     stretch: float = _setting(
-        5.0,
+        1.5,
         "How long shorter requests may pass a waiting one, in multiples of its own work.",
         low=0,
         high=1000,
