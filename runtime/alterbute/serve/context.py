@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from alterbute.bundle import MANIFEST_FILE, default_bundle_path, open_bundle
+from alterbute.backends import Choice, choose_backend
+from alterbute.bundle import MANIFEST_FILE, Bundle, default_bundle_path, open_bundle, read_trust_keys
 from alterbute.errors import DeadlineExceeded
 from alterbute.serve.auth import Keyring, open_keyring
 from alterbute.serve.faults import ApiError
@@ -42,6 +43,7 @@ class Context:
         decoders: Threads for decoding pictures; a hostile file can keep one busy, never one of `pool`.
         decoder_room: How many of `decoders` are free.
         model: The bundle's name.
+        backend: What runs it.
         bundle_sha256: Of its manifest, which holds those of all its files.
         precision: Of its step graph.
         started: Unix seconds.
@@ -60,6 +62,7 @@ class Context:
     decoders: ThreadPoolExecutor
     decoder_room: asyncio.Semaphore
     model: str
+    backend: str
     bundle_sha256: str
     precision: str
     started: int = field(default_factory=lambda: int(time.time()))
@@ -120,16 +123,20 @@ def make_context(settings: Settings, backends: Sequence[Backend] | None = None) 
     from alterbute.editor import Editor
 
     keyring = open_keyring(settings.api_key, settings.api_key_file)
-    opened = open_bundle(Path(settings.bundle) if settings.bundle else default_bundle_path())
+    trusted = read_trust_keys([Path(settings.trust_key)] if settings.trust_key else [])
+    opened = open_bundle(Path(settings.bundle) if settings.bundle else default_bundle_path(), trust_keys=trusted)
     manifest = opened.manifest
     sha256 = hashlib.sha256((opened.path / MANIFEST_FILE).read_bytes()).hexdigest()
     precision = next((edge.dtype for edge in manifest.graphs["step"].inputs if edge.name == "text"), "float32")
-    metrics = Metrics(model=manifest.name, sha256=sha256, backend=settings.backend, precision=precision)
     cpus = os.cpu_count() or 1
     num_decoders = settings.decoders or cpus
     pool = ThreadPoolExecutor(max(2, cpus), "alterbute-pool")
-    wanted: Sequence[str | Backend] = backends or [settings.backend] * settings.lanes
-    editors = [Editor(opened, backend=one, slots=settings.slots, threads=settings.threads) for one in wanted]
+    chosen = [] if backends else [_open_backend(settings, opened, device) for device in range(settings.lanes)]
+    editors = [
+        Editor(opened, backend=one, slots=settings.slots) for one in backends or [choice.backend for choice in chosen]
+    ]
+    backend = chosen[0].name if chosen else "given"
+    metrics = Metrics(model=manifest.name, sha256=sha256, backend=backend, precision=precision)
     service = Service(
         editors, pool, slots=settings.slots, max_queue=settings.max_queue, stretch=settings.stretch, observer=metrics
     )
@@ -148,6 +155,14 @@ def make_context(settings: Settings, backends: Sequence[Backend] | None = None) 
         decoders=ThreadPoolExecutor(num_decoders, "alterbute-decode"),
         decoder_room=asyncio.Semaphore(num_decoders),
         model=manifest.name,
+        backend=backend,
         bundle_sha256=sha256,
         precision=precision,
+    )
+
+
+def _open_backend(settings: Settings, bundle: Bundle, lane: int) -> Choice:
+    """A lane's own engines: on the GPU of its number; on a CPU there is only the one."""
+    return choose_backend(
+        settings.backend, bundle, threads=settings.threads, allow_unsigned=settings.allow_unsigned, device=lane
     )

@@ -69,7 +69,7 @@ async def model_metadata(request: Request) -> Response:
         {
             "name": context.model,
             "versions": [_VERSION],
-            "platform": f"alterbute_{context.settings.backend}",
+            "platform": f"alterbute_{context.backend}",
             "inputs": [{"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in _INPUTS],
             "outputs": [{"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in _OUTPUTS],
         }

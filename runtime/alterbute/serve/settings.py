@@ -27,7 +27,11 @@ class Settings:
     """How a server runs. `--max-queue`, `ALTERBUTE_SERVE_MAX_QUEUE` and the TOML key `max_queue` are one setting."""
 
     bundle: str | None = _setting(None, "Bundle folder; else the demo bundle.")
-    backend: str = _setting("onnxruntime", "Engine library.")
+    backend: str = _setting(
+        "auto", "auto (the fastest that fits), tensorrt, tensorrt_rtx, onnxruntime-cuda or onnxruntime."
+    )
+    trust_key: str | None = _setting(None, "Public key file; it must have signed the bundle.")
+    allow_unsigned: bool = _setting(False, "Load engines that no trusted key signed. They are executable code.")
     lanes: int = _setting(1, "Lanes, each with its own engines and thread: one per device.", low=1, high=64)
     slots: int = _setting(4, "Images that one lane denoises together at most.", low=1, high=64)
     threads: int | None = _setting(
