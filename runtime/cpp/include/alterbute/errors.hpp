@@ -1,0 +1,59 @@
+// The errors a caller can meet. Every one says what was seen, what was expected, and what to do.
+#pragma once
+
+#include <exception>
+#include <string>
+
+#include "alterbute/export.h"
+
+namespace alterbute {
+
+// Base of everything this library throws on purpose. `what()` is one printable line of UTF-8.
+class ALTERBUTE_API Error : public std::exception {
+ public:
+  Error(std::string seen, std::string expected, std::string fix);
+  ~Error() override;
+  const char* what() const noexcept override { return line_.c_str(); }
+  const std::string& seen() const noexcept { return seen_; }
+  const std::string& expected() const noexcept { return expected_; }
+  const std::string& fix() const noexcept { return fix_; }
+
+ private:
+  std::string seen_, expected_, fix_, line_;
+};
+
+// The request cannot be done as asked: photo, mask, prompt, steps, seed...
+class ALTERBUTE_API InputError : public Error {
+ public:
+  // `param` is the argument at fault (`mask`, `steps`), `code` a stable word for machines (`mask_empty`).
+  InputError(std::string seen, std::string expected, std::string fix, std::string param, std::string code);
+  ~InputError() override;
+  const std::string& param() const noexcept { return param_; }
+  const std::string& code() const noexcept { return code_; }
+
+ private:
+  std::string param_, code_;
+};
+
+// The bundle is missing, damaged, altered, or of a schema that this version does not read.
+class ALTERBUTE_API BundleError : public Error {
+ public:
+  using Error::Error;
+  ~BundleError() override;
+};
+
+// ONNX Runtime is not to be found, or cannot load or run a graph of the bundle.
+class ALTERBUTE_API EngineError : public Error {
+ public:
+  using Error::Error;
+  ~EngineError() override;
+};
+
+// The caller's `cancel` said stop; nothing was written.
+class ALTERBUTE_API Cancelled : public Error {
+ public:
+  using Error::Error;
+  ~Cancelled() override;
+};
+
+}  // namespace alterbute

@@ -1,0 +1,36 @@
+// JSON text to plain values, strictly: a key given twice and runaway nesting are refused. Keys keep their order.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace alterbute {
+
+struct JsonFault : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+struct Json {
+  enum class Kind { null, boolean, integer, real, string, array, object };
+
+  Kind kind = Kind::null;
+  bool flag = false;
+  double number = 0;    // of an integer or a real
+  std::string text;     // a string's bytes, or an integer's digits
+  std::vector<Json> items;
+  std::vector<std::pair<std::string, Json>> fields;
+
+  // The value of a key; null when this is no object or has no such key.
+  const Json* find(std::string_view name) const;
+};
+
+// Throws JsonFault, which says why the text is no JSON.
+Json parse_json(std::string_view text);
+
+// As Python's `json.dumps`: one line, everything beyond ASCII escaped.
+std::string dump_json(const Json& value);
+
+}  // namespace alterbute

@@ -1,0 +1,9 @@
+// Tables of what characters are; see scripts/make_unicode_tables.py.
+#pragma once
+
+namespace alterbute::unicode {
+
+bool is_printable(char32_t point);
+bool is_python_space(char32_t point);
+
+}  // namespace alterbute::unicode
