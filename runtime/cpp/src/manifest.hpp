@@ -1,0 +1,105 @@
+// What `manifest.json` says: the contract between the exporter, which fills it, and every runtime.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace alterbute {
+
+constexpr int kSchemaVersion = 1;
+constexpr const char* kManifestFile = "manifest.json";
+// The one external data file that all graphs share.
+constexpr const char* kWeightsFile = "weights.bin";
+constexpr const char* kExportAgain = "export the bundle again with `alterbute-export bundle`";
+
+// One input or output of a graph: its sizes, -1 where a dimension is free.
+struct TensorSpec {
+  std::string name, dtype;
+  std::vector<std::int64_t> shape;
+};
+
+struct Variant {
+  std::string backend, file;
+};
+
+struct Graph {
+  std::vector<Variant> variants;
+  std::vector<TensorSpec> inputs, outputs;
+
+  bool has_input(std::string_view name) const;
+};
+
+struct FileEntry {
+  std::string sha256;
+  std::int64_t size = 0;
+};
+
+struct MaskRules {
+  std::int64_t dilate = 1, feather = 1;
+  double margin = 1;
+};
+
+struct GuidanceRules {
+  std::vector<std::string> forms;
+  double scale = 1, identity = 1, rescale = 0;
+  std::vector<double> interval;
+};
+
+struct Defaults {
+  std::int64_t steps = 1;
+  std::string solver, spacing;
+  double strength = 1;
+};
+
+struct TextRules {
+  std::int64_t tokens = 0, dim = 0, pooled = 0;
+  std::string tokenizer;
+  std::int64_t start_id = 0, end_id = 0, pad_id = 0;
+};
+
+struct IdentityRules {
+  std::string kind;
+  std::vector<std::int64_t> shape;
+  std::int64_t size = 0;
+};
+
+template <typename Value>
+using Named = std::vector<std::pair<std::string, Value>>;  // in the order of the file
+
+template <typename Value>
+const Value* find(const Named<Value>& entries, std::string_view name) {
+  for (const auto& [key, value] : entries) {
+    if (key == name) return &value;
+  }
+  return nullptr;
+}
+
+// Everything a runtime knows of a bundle before it opens a graph; see the Python `Manifest` for the meaning of each field.
+struct Manifest {
+  std::string name, family;
+  std::int64_t resolution = 0, latent_channels = 0, latent_factor = 0, scene_channels = 0, state_rows = 0;
+  std::vector<std::string> scene;
+  bool reinject = false;
+  MaskRules mask;
+  GuidanceRules guidance;
+  Defaults defaults;
+  TextRules text;
+  std::optional<std::vector<double>> time_ids;
+  std::optional<IdentityRules> identity;
+  std::optional<Named<std::vector<std::string>>> attributes;
+  Named<Graph> graphs;
+  Named<FileEntry> files;
+
+  const Graph& graph(std::string_view graph_name) const;
+  std::int64_t latent_side() const { return resolution / latent_factor; }
+};
+
+// JSON text to a checked Manifest. Throws BundleError: not JSON, a newer schema, or a key that is missing, unknown or wrong;
+// the key is named.
+Manifest parse_manifest(std::string_view text);
+
+}  // namespace alterbute
