@@ -101,7 +101,7 @@ std::string dump_text(std::string_view bytes) {
   std::string shown = "\"";
   std::array<char, 8> escape{};
   const auto append_unit = [&](unsigned unit) {
-    std::snprintf(escape.data(), escape.size(), "\\u%04x", unit);
+    std::snprintf(escape.data(), escape.size(), "\\u%04x", unit & 0xFFFFU);
     shown += escape.data();
   };
   for (const char32_t point : text::decode(bytes).value_or(U"?")) {

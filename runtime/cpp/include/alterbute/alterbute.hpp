@@ -1,0 +1,164 @@
+// Alterbute from C++: change what an object is made of, and nothing around it.
+//
+//     alterbute::Editor editor("engines/demo");
+//     alterbute::Result result = editor.edit(photo, mask, {"color: red"});
+//
+// One Editor serves any number of threads at once; a Subject, too. Nothing here keeps a pointer into the caller's memory
+// after a call returns. Every call may throw an alterbute::Error (errors.hpp), or std::bad_alloc.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "alterbute/errors.hpp"
+#include "alterbute/export.h"
+
+namespace alterbute {
+
+// A picture in the caller's memory: rows of pixels of 1 (grey), 3 (RGB) or 4 (RGBA) bytes.
+struct ImageView {
+  const std::uint8_t* pixels = nullptr;
+  int width = 0, height = 0, channels = 0;
+  std::size_t stride = 0;  // bytes from row to row; 0: rows follow each other without a gap
+};
+
+// A picture of its own, without gaps.
+struct Image {
+  std::vector<std::uint8_t> pixels;
+  int width = 0, height = 0, channels = 0;
+
+  ImageView view() const { return {pixels.data(), width, height, channels, 0}; }
+};
+
+// Which of a mask's pixels it marks: its transparent, its light or its dark ones; `automatic` is `alpha` for a picture with any
+// transparency, else `white`. A grey mask of 0 and 1 counts as one of 0 and 255.
+enum class Polarity { automatic, alpha, white, black };
+
+// `precise`: the mask is the object. `box`: the box around it may change, for edits of shape. `soft`: its grey levels say
+// how much of the edit each pixel gets, and nothing is dilated or feathered.
+enum class MaskKind { precise, box, soft };
+
+// How masks are meant, and what goes with them.
+struct MaskOptions {
+  Polarity polarity = Polarity::automatic;
+  MaskKind kind = MaskKind::precise;
+  std::optional<ImageView> protect;  // what stands in front of the object: never painted, and cut out of the object
+  std::optional<int> dilate;         // side of the square by which the object grows, in window pixels, odd; else the bundle's
+};
+
+// The picture whose object gives the identity, and its mask; without a mask its opaque part, or all of it.
+struct Reference {
+  ImageView picture;
+  std::optional<ImageView> mask;
+};
+
+// One prompt for one subject. What is not set takes the bundle's default.
+struct Request {
+  std::string prompt;           // UTF-8, such as "color: red; material: metal"
+  std::string negative_prompt;  // what text guidance pushes away from
+  std::optional<std::int64_t> seed;  // 0..2^63-1, the same seed gives the same bytes; else one is drawn, which the result reports
+  std::optional<int> steps;
+  std::optional<std::string> solver;
+  std::optional<double> strength;           // above 0 to 1: 1 starts from noise alone, less from the photo (SDEdit)
+  std::optional<double> guidance;           // scale of text guidance; 1 turns it off and saves a UNet row
+  std::optional<double> identity_guidance;  // scale of identity guidance, for bundles that were trained for it
+  std::optional<double> guidance_rescale;   // 0..1: how far guidance is pulled back to the contrast of the prompt alone
+  std::optional<std::pair<double, double>> guidance_interval;  // shares of the steps between which guidance is on
+  double identity_scale = 1;                                   // how strongly the reference speaks, 0..10
+  std::optional<bool> reinject;  // whether the photo's latent is put back outside the mask after every step
+  int count = 1;                 // images to make; they differ in their noise only
+};
+
+// One UNet step of one image is done: image 0..images-1 of the call, step 1..steps of that image.
+struct Progress {
+  int image, images, step, steps;
+};
+
+// Called on the thread of the call. What they throw ends the call and reaches the caller.
+struct Callbacks {
+  std::function<void(const Progress&)> progress;  // after every step
+  std::function<bool()> cancel;                   // before every step; true ends the call with Cancelled
+};
+
+// Seconds by stage. What was cached costs nothing; images that shared launches each count the whole time that they were in
+// the lane. `engine` is the share of the call's stages that was spent inside ONNX Runtime.
+struct Timings {
+  double window = 0, encode = 0, steps = 0, decode = 0, paste = 0, engine = 0;
+};
+
+struct Result {
+  Image image;         // the photo at its own size, RGB or RGBA; where `alpha` is 0 it is the photo's, bit for bit
+  Image alpha;         // one channel: how much of the edit each pixel got, 0 = untouched
+  std::int64_t seed = 0;  // with `index` it makes the same bytes again
+  int index = 0;          // which image of its request this is
+  Timings timings;
+  std::vector<std::string> warnings;  // lines for the user, such as words that the bundle does not know
+};
+
+struct EditorOptions {
+  // Path of the ONNX Runtime library; empty: $ALTERBUTE_ONNXRUNTIME, else libonnxruntime.so.1 as the system finds it.
+  std::string onnxruntime;
+  // "cpu", or "cuda" for ONNX Runtime's CUDA provider; the image graphs run on the CPU in either case.
+  std::string device = "cpu";
+  int slots = 4;    // images of one call that are denoised together; it changes speed and memory, never a result
+  int threads = 0;  // CPU threads of the large graphs; 0: as many as keep a result's bits free of who shares its launch
+};
+
+class Subject;
+
+// A bundle, ready to edit photos. Cheap to copy: copies share engines and caches.
+class ALTERBUTE_API Editor {
+ public:
+  // Opens a bundle folder: manifest and file list are checked now; graphs load in the background, each from bytes that were
+  // hashed after they were read. Throws BundleError, EngineError (no ONNX Runtime) or InputError (a bad option).
+  explicit Editor(const std::string& bundle, const EditorOptions& options = {});
+
+  // Waits until every graph is loaded, and throws what went wrong; for a server that wants to know before its first request.
+  void load() const;
+
+  // Looks at a photo and encodes it, once for all its edits. The mask has the photo's size.
+  Subject prepare(const ImageView& photo, const ImageView& mask, const std::optional<Reference>& reference = std::nullopt,
+                  const MaskOptions& options = {}) const;
+
+  // Prepares a subject and edits it once; request.count must be 1.
+  Result edit(const ImageView& photo, const ImageView& mask, const Request& request, const Callbacks& callbacks = {},
+              const std::optional<Reference>& reference = std::nullopt, const MaskOptions& options = {}) const;
+
+  // The bundle's name, and the solvers that it has.
+  std::string name() const;
+  std::vector<std::string> solvers() const;
+
+ private:
+  friend class Subject;
+  struct State;
+  std::shared_ptr<const State> state_;
+};
+
+// A photo and its object, encoded. Its edits run only steps, decode and paste. Cheap to copy.
+class ALTERBUTE_API Subject {
+ public:
+  // One edit; request.count must be 1.
+  Result edit(const Request& request, const Callbacks& callbacks = {}) const;
+
+  // Several edits, denoised together; each gives the bytes that it would give alone. Results are in the order of the
+  // requests, each request's `count` images in a row.
+  std::vector<Result> edit_many(const std::vector<Request>& requests, const Callbacks& callbacks = {}) const;
+
+ private:
+  friend class Editor;
+  struct State;
+  explicit Subject(std::shared_ptr<const State> state);
+  std::shared_ptr<const State> state_;
+};
+
+// Checks a bundle folder and hashes every file of it, in constant memory. Throws BundleError.
+ALTERBUTE_API void verify_bundle(const std::string& bundle);
+
+}  // namespace alterbute

@@ -1,0 +1,179 @@
+// The public face. Data walks one way: photo -> window -> encodings -> plan -> lane -> decode -> paste.
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <random>
+
+#include "alterbute/alterbute.hpp"
+#include "bundle.hpp"
+#include "encode.hpp"
+#include "engines.hpp"
+#include "lane.hpp"
+#include "picture.hpp"
+#include "plan.hpp"
+#include "solver_table.hpp"
+#include "tokenizer.hpp"
+
+namespace alterbute {
+namespace {
+
+constexpr const char* kSolverTable = "solvers.safetensors";
+
+void check_positive(const std::string& param, int value, int least) {
+  if (value < least) throw InputError(param + " is " + std::to_string(value), std::to_string(least) + " or more", "choose another " + param, param, param + "_out_of_range");
+}
+
+SolverTable read_table(const Bundle& bundle) {
+  if (!bundle.has(kSolverTable)) {
+    throw BundleError("the bundle has no solver table", std::string("a file ") + kSolverTable + ": C++ has no solver code", kExportAgain);
+  }
+  const Bytes data = bundle.read(kSolverTable);
+  return SolverTable(std::string_view(data.data(), data.size()));
+}
+
+// A seed of the system's choice, 0..2^63-1.
+std::uint64_t draw_seed() {
+  std::random_device source;
+  return (std::uint64_t{source()} << 32U | source()) & 0x7FFFFFFFFFFFFFFFU;
+}
+
+// Seconds since the last call.
+class Stopwatch {
+ public:
+  double lap() {
+    const auto now = std::chrono::steady_clock::now();
+    const double seconds = std::chrono::duration<double>(now - last_).count();
+    last_ = now;
+    return seconds;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+Result only_one(std::vector<Result> results) {
+  if (results.size() != 1) {
+    throw InputError("count is " + std::to_string(results.size()), "1 for `edit`", "use `edit_many`, which returns a list", "count", "count_needs_edit_many");
+  }
+  return std::move(results[0]);
+}
+
+}  // namespace
+
+struct Editor::State {
+  State(const std::string& path, const EditorOptions& options)
+      : bundle(std::make_shared<const Bundle>(Bundle::open(path))), table(read_table(*bundle)), slots(options.slots), engines(bundle, options), encoder(bundle, engines) {}
+
+  // Refuses what this bundle cannot do, before anything is encoded for it.
+  void check(const Request& request) const {
+    check_request(request);
+    for (const std::string& prompt : {request.prompt, request.negative_prompt}) encoder.tokenize(prompt);
+    make_plan(request, bundle->manifest(), table, 0, 0);
+  }
+
+  std::shared_ptr<const Bundle> bundle;
+  SolverTable table;
+  int slots;
+  Engines engines;
+  Encoder encoder;
+};
+
+struct Subject::State {
+  std::shared_ptr<const Editor::State> editor;
+  Picture photo;
+  Box box;
+  Array pixels;  // the photo's own pixels in the box
+  Window window;
+  std::shared_ptr<const Scene> scene;
+  double window_s = 0, encode_s = 0, engine_s = 0;
+};
+
+Editor::Editor(const std::string& bundle, const EditorOptions& options) {
+  check_positive("slots", options.slots, 1);
+  check_positive("threads", options.threads, 0);
+  state_ = std::make_shared<const State>(bundle, options);
+}
+
+void Editor::load() const { state_->engines.wait(); }
+
+std::string Editor::name() const { return state_->bundle->manifest().name; }
+
+std::vector<std::string> Editor::solvers() const { return state_->table.solvers(); }
+
+Subject Editor::prepare(const ImageView& photo, const ImageView& mask, const std::optional<Reference>& reference, const MaskOptions& options) const {
+  const Encoder& encoder = state_->encoder;
+  const Manifest& manifest = state_->bundle->manifest();
+  auto subject = std::make_shared<Subject::State>();
+  subject->editor = state_;
+  subject->photo = load_picture(photo, "photo");
+  const Region region = load_region(mask, subject->photo, options);
+  std::optional<ReferencePicture> given;
+  if (reference) given = load_reference(*reference, options.polarity);
+  const double engine_before = engine_seconds();
+  Stopwatch watch;
+  subject->box = photo_box(region.edit, manifest.mask.margin);
+  subject->window = encoder.view(subject->photo.pixels, region, subject->box, manifest.resolution);
+  subject->pixels = cut(subject->photo.pixels, subject->box);
+  subject->window_s = watch.lap();
+  subject->scene = std::make_shared<const Scene>(encoder.encode_subject(subject->photo, region, subject->box, subject->window, given));
+  subject->encode_s = watch.lap();
+  subject->engine_s = engine_seconds() - engine_before;
+  return Subject(std::move(subject));
+}
+
+Result Editor::edit(const ImageView& photo, const ImageView& mask, const Request& request, const Callbacks& callbacks, const std::optional<Reference>& reference,
+                    const MaskOptions& options) const {
+  state_->check(request);
+  return prepare(photo, mask, reference, options).edit(request, callbacks);
+}
+
+Subject::Subject(std::shared_ptr<const State> state) : state_(std::move(state)) {}
+
+Result Subject::edit(const Request& request, const Callbacks& callbacks) const { return only_one(edit_many({request}, callbacks)); }
+
+std::vector<Result> Subject::edit_many(const std::vector<Request>& requests, const Callbacks& callbacks) const {
+  const Editor::State& editor = *state_->editor;
+  const Manifest& manifest = editor.bundle->manifest();
+  for (const Request& request : requests) editor.check(request);
+  const double engine_before = engine_seconds();
+  std::deque<Job> jobs;
+  std::vector<Result> results;
+  for (const Request& request : requests) {
+    Stopwatch watch;
+    const auto prompt = std::make_shared<const EncodedPrompt>(editor.encoder.encode_prompt(request.prompt));
+    const auto negative = std::make_shared<const EncodedPrompt>(editor.encoder.encode_prompt(request.negative_prompt));
+    Result result;
+    result.timings.window = state_->window_s;
+    result.timings.encode = state_->encode_s + watch.lap();
+    result.seed = static_cast<std::int64_t>(request.seed ? static_cast<std::uint64_t>(*request.seed) : draw_seed());
+    if (std::string warning = vocabulary_warning(request.prompt, manifest.attributes); !warning.empty()) result.warnings.push_back(std::move(warning));
+    for (result.index = 0; result.index < request.count; ++result.index) {
+      const auto seed = static_cast<std::uint64_t>(result.seed);
+      jobs.push_back({make_plan(request, manifest, editor.table, seed, static_cast<std::uint32_t>(result.index)), state_->scene, prompt, negative,
+                      static_cast<int>(results.size())});
+      results.push_back(result);
+    }
+  }
+  if (jobs.empty()) return results;
+  Lane lane(editor.engines, manifest, std::min<std::int64_t>(editor.slots, static_cast<std::int64_t>(jobs.size())));
+  lane.run(std::move(jobs), callbacks, [&](const Finished& finished) {
+    Result& result = results[static_cast<std::size_t>(finished.index)];
+    Stopwatch watch;
+    Arrays out = editor.engines.run("decode", {{"latent", finished.latent.view()}});
+    check_finite("decode", "mean", take(out, "decode", "mean"));
+    const Array edited = first_of(out, "decode", "image");
+    result.timings.decode = watch.lap();
+    const Array& alpha = state_->window.alpha;
+    Arrays pasted = editor.engines.run("paste", {{"edited", edited.view()}, {"photo", state_->pixels.view()}, {"alpha", alpha.view()}});
+    result.image = paste_back(state_->photo, state_->box, take(pasted, "paste", "image"), alpha, result.alpha);
+    result.timings.paste = watch.lap();
+    result.timings.steps = finished.seconds;
+  });
+  const double engine = state_->engine_s + (engine_seconds() - engine_before);
+  for (Result& result : results) result.timings.engine = engine;
+  return results;
+}
+
+void verify_bundle(const std::string& bundle) { Bundle::open(bundle).verify(); }
+
+}  // namespace alterbute

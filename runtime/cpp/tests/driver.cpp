@@ -1,0 +1,296 @@
+// Answers requests on stdin, so that a test pays the start of a process once. A request is a line of JSON, {"do": ..., "bytes": [n, ...]},
+// then the bytes of each n; an answer is a line of JSON with the same "bytes", or with "error", then the bytes.
+#include <charconv>
+#include <cstdio>
+#include <functional>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "alterbute/alterbute.hpp"
+#include "bundle.hpp"
+#include "json.hpp"
+#include "noise.hpp"
+#include "solver_table.hpp"
+#include "tokenizer.hpp"
+
+namespace {
+
+using alterbute::Json;
+using Blobs = std::vector<std::string>;
+
+Json make(std::string text) {
+  Json value;
+  value.kind = Json::Kind::string;
+  value.text = std::move(text);
+  return value;
+}
+Json make(double number) {
+  Json value;
+  value.kind = Json::Kind::real;
+  value.number = number;
+  return value;
+}
+Json make(std::int64_t number) {
+  Json value;
+  value.kind = Json::Kind::integer;
+  value.text = std::to_string(number);
+  return value;
+}
+template <typename Item>
+Json make(const std::vector<Item>& items) {
+  Json value;
+  value.kind = Json::Kind::array;
+  for (const Item& item : items) value.items.push_back(make(item));
+  return value;
+}
+
+std::int64_t whole(const Json& value) {
+  std::int64_t number = 0;
+  std::from_chars(value.text.data(), value.text.data() + value.text.size(), number);
+  return number;
+}
+
+struct Answer {
+  Json line;
+  Blobs blobs;
+
+  Answer() { line.kind = Json::Kind::object; }
+  template <typename Value>
+  void add(const char* name, Value value) {
+    line.fields.emplace_back(name, make(std::move(value)));
+  }
+};
+
+class Request {
+ public:
+  Request(Json line, Blobs blobs) : line_(std::move(line)), blobs_(std::move(blobs)) {}
+
+  const Json* find(const char* name) const {
+    const Json* value = line_.find(name);
+    return value == nullptr || value->kind == Json::Kind::null ? nullptr : value;
+  }
+  std::string text(const char* name) const {
+    const Json* value = find(name);
+    return value == nullptr ? "" : value->text;
+  }
+  std::int64_t integer(const char* name) const { return find(name) == nullptr ? 0 : whole(*find(name)); }
+  std::optional<double> number(const char* name) const {
+    const Json* value = find(name);
+    return value == nullptr ? std::nullopt : std::optional<double>(value->number);
+  }
+  const std::string& blob(std::size_t at) const { return blobs_.at(at); }
+  // A picture, [blob, width, height, channels].
+  std::optional<alterbute::ImageView> image(const char* name) const {
+    const Json* value = find(name);
+    if (value == nullptr) return std::nullopt;
+    const auto& items = value->items;
+    return alterbute::ImageView{reinterpret_cast<const std::uint8_t*>(blob(static_cast<std::size_t>(whole(items[0]))).data()), static_cast<int>(whole(items[1])),
+                                static_cast<int>(whole(items[2])), static_cast<int>(whole(items[3])), 0};
+  }
+
+ private:
+  Json line_;
+  Blobs blobs_;
+};
+
+std::string floats(const std::vector<float>& values) { return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)}; }
+std::string bytes(const std::vector<std::uint8_t>& values) { return {values.begin(), values.end()}; }
+
+class Driver {
+ public:
+  Answer answer(const Request& request) {
+    static const std::map<std::string, void (Driver::*)(const Request&, Answer&)> kVerbs = {
+        {"noise", &Driver::noise},   {"tokenizer", &Driver::tokenizer}, {"tokens", &Driver::tokens}, {"manifest", &Driver::manifest}, {"bundle", &Driver::bundle},
+        {"solver", &Driver::solver}, {"warnings", &Driver::warnings},   {"open", &Driver::open},     {"edit", &Driver::edit}};
+    Answer answer;
+    try {
+      (this->*kVerbs.at(request.text("do")))(request, answer);
+    } catch (const alterbute::Error& fault) {
+      answer = refusal(fault);
+    }
+    return answer;
+  }
+
+ private:
+  static Answer refusal(const alterbute::Error& fault) {
+    Answer answer;
+    const auto* input = dynamic_cast<const alterbute::InputError*>(&fault);
+    answer.add("error", std::string(input != nullptr                                              ? "InputError"
+                                    : dynamic_cast<const alterbute::BundleError*>(&fault) != nullptr ? "BundleError"
+                                    : dynamic_cast<const alterbute::EngineError*>(&fault) != nullptr ? "EngineError"
+                                                                                                     : "Cancelled"));
+    answer.add("message", std::string(fault.what()));
+    answer.add("param", input == nullptr ? std::string() : input->param());
+    answer.add("code", input == nullptr ? std::string() : input->code());
+    return answer;
+  }
+
+  void noise(const Request& request, Answer& answer) {
+    std::vector<float> values(static_cast<std::size_t>(request.integer("size")));
+    alterbute::draw_noise(static_cast<std::uint64_t>(request.integer("seed")), static_cast<std::uint32_t>(request.integer("image")),
+                          static_cast<std::uint32_t>(request.integer("step")), values.data(), values.size());
+    answer.blobs.push_back(floats(values));
+  }
+
+  void tokenizer(const Request& request, Answer&) {
+    alterbute::TextRules rules;
+    rules.tokens = request.integer("tokens");
+    rules.start_id = request.integer("start_id");
+    rules.end_id = request.integer("end_id");
+    rules.pad_id = request.integer("pad_id");
+    tokenizer_ = std::make_unique<alterbute::Tokenizer>(request.blob(0), rules);
+  }
+
+  // Prompts are blobs; the answer holds ids by prompt, or its refusal.
+  void tokens(const Request& request, Answer& answer) {
+    Json all;
+    all.kind = Json::Kind::array;
+    for (std::int64_t k = 0; k < request.integer("count"); ++k) {
+      try {
+        all.items.push_back(make(tokenizer_->encode(request.blob(static_cast<std::size_t>(k)))));
+      } catch (const alterbute::Error& fault) {
+        all.items.push_back(make(std::string(fault.what())));
+      }
+    }
+    answer.line.fields.emplace_back("ids", std::move(all));
+  }
+
+  void manifest(const Request& request, Answer& answer) { answer.add("name", alterbute::parse_manifest(request.blob(0)).name); }
+
+  void bundle(const Request& request, Answer& answer) {
+    const alterbute::Bundle bundle = alterbute::Bundle::open(request.text("path"));
+    if (request.text("how") == "verify") bundle.verify();
+    if (request.text("how") == "read") {
+      const alterbute::Bytes data = bundle.read(request.text("name"));
+      answer.blobs.emplace_back(data.begin(), data.end());
+    }
+  }
+
+  void solver(const Request& request, Answer& answer) {
+    if (request.text("table") != table_path_) {
+      table_ = std::make_unique<alterbute::SolverTable>(request.blob(0));
+      table_path_ = request.text("table");
+    }
+    const alterbute::SolverSteps steps = table_->steps(request.text("solver"), request.integer("steps"), request.number("strength").value_or(1));
+    std::vector<float> matrix, level;
+    for (const auto& one : steps.matrix) matrix.insert(matrix.end(), one.begin(), one.end());
+    for (const auto& one : steps.level) level.insert(level.end(), one.begin(), one.end());
+    answer.blobs = {floats(steps.timestep), floats(matrix), floats(level), floats({steps.start.begin(), steps.start.end()})};
+  }
+
+  void warnings(const Request& request, Answer& answer) {
+    const alterbute::Manifest manifest = alterbute::parse_manifest(request.blob(0));
+    std::vector<std::string> lines;
+    for (std::int64_t k = 0; k < request.integer("count"); ++k) lines.push_back(alterbute::vocabulary_warning(request.blob(static_cast<std::size_t>(k + 1)), manifest.attributes));
+    answer.add("lines", lines);
+  }
+
+  void open(const Request& request, Answer& answer) {
+    alterbute::EditorOptions options;
+    if (request.find("slots") != nullptr) options.slots = static_cast<int>(request.integer("slots"));
+    if (request.find("device") != nullptr) options.device = request.text("device");
+    options.onnxruntime = request.text("onnxruntime");
+    options.threads = static_cast<int>(request.integer("threads"));
+    editor_.reset();
+    editor_ = std::make_unique<alterbute::Editor>(request.text("path"), options);
+    if (request.find("load") != nullptr) editor_->load();
+    answer.add("solvers", editor_->solvers());
+  }
+
+  static alterbute::Request edit_request(const Request& from) {
+    alterbute::Request request;
+    request.prompt = from.text("prompt");
+    request.negative_prompt = from.text("negative_prompt");
+    if (from.find("seed") != nullptr) request.seed = from.integer("seed");
+    if (from.find("steps") != nullptr) request.steps = static_cast<int>(from.integer("steps"));
+    if (from.find("solver") != nullptr) request.solver = from.text("solver");
+    if (from.find("reinject") != nullptr) request.reinject = from.find("reinject")->flag;
+    if (from.find("count") != nullptr) request.count = static_cast<int>(from.integer("count"));
+    request.strength = from.number("strength");
+    request.guidance = from.number("guidance");
+    request.identity_guidance = from.number("identity_guidance");
+    request.guidance_rescale = from.number("guidance_rescale");
+    request.identity_scale = from.number("identity_scale").value_or(1);
+    if (const Json* interval = from.find("guidance_interval")) request.guidance_interval = {interval->items[0].number, interval->items[1].number};
+    return request;
+  }
+
+  static alterbute::MaskOptions mask_options(const Request& from) {
+    static const std::map<std::string, alterbute::Polarity> kPolarities = {{"", alterbute::Polarity::automatic},
+                                                                           {"auto", alterbute::Polarity::automatic},
+                                                                           {"alpha", alterbute::Polarity::alpha},
+                                                                           {"white", alterbute::Polarity::white},
+                                                                           {"black", alterbute::Polarity::black}};
+    static const std::map<std::string, alterbute::MaskKind> kKinds = {
+        {"", alterbute::MaskKind::precise}, {"precise", alterbute::MaskKind::precise}, {"box", alterbute::MaskKind::box}, {"soft", alterbute::MaskKind::soft}};
+    alterbute::MaskOptions options;
+    options.polarity = kPolarities.at(from.text("mask_polarity"));
+    options.kind = kKinds.at(from.text("mask_kind"));
+    options.protect = from.image("protect");
+    if (from.find("dilate") != nullptr) options.dilate = static_cast<int>(from.integer("dilate"));
+    return options;
+  }
+
+  void edit(const Request& from, Answer& answer) {
+    std::optional<alterbute::Reference> reference;
+    if (const auto picture = from.image("reference")) reference = alterbute::Reference{*picture, from.image("reference_mask")};
+    std::vector<std::int64_t> told;
+    alterbute::Callbacks callbacks;
+    callbacks.progress = [&](const alterbute::Progress& done) {
+      for (const int number : {done.image, done.images, done.step, done.steps}) told.push_back(number);
+    };
+    std::int64_t asked = 0;
+    if (from.find("cancel_at") != nullptr) callbacks.cancel = [&] { return asked++ == from.integer("cancel_at"); };
+    const alterbute::Request request = edit_request(from);
+    const alterbute::ImageView mask = from.image("mask").value_or(alterbute::ImageView{});
+    std::vector<alterbute::Result> results;
+    if (request.count == 1) {
+      results.push_back(editor_->edit(*from.image("photo"), mask, request, callbacks, reference, mask_options(from)));
+    } else {
+      results = editor_->prepare(*from.image("photo"), mask, reference, mask_options(from)).edit_many({request}, callbacks);
+    }
+    for (const alterbute::Result& result : results) {
+      answer.blobs.push_back(bytes(result.image.pixels));
+      answer.blobs.push_back(bytes(result.alpha.pixels));
+    }
+    const alterbute::Timings& spent = results[0].timings;
+    answer.add("seed", results[0].seed);
+    answer.add("channels", std::int64_t{results[0].image.channels});
+    answer.add("warnings", results[0].warnings);
+    answer.add("progress", told);
+    answer.add("timings", std::vector<double>{spent.window, spent.encode, spent.steps, spent.decode, spent.paste, spent.engine});
+  }
+
+  std::unique_ptr<alterbute::Tokenizer> tokenizer_;
+  std::unique_ptr<alterbute::SolverTable> table_;
+  std::string table_path_ = "none";
+  std::unique_ptr<alterbute::Editor> editor_;
+};
+
+}  // namespace
+
+int main() {
+  std::ios::sync_with_stdio(false);
+  Driver driver;
+  for (std::string line; std::getline(std::cin, line);) {
+    Json request = alterbute::parse_json(line);
+    Blobs blobs;
+    if (const Json* sizes = request.find("bytes")) {
+      for (const Json& size : sizes->items) {
+        blobs.emplace_back(static_cast<std::size_t>(whole(size)), '\0');
+        std::cin.read(blobs.back().data(), static_cast<std::streamsize>(blobs.back().size()));
+      }
+    }
+    Answer answer = driver.answer(Request(std::move(request), std::move(blobs)));
+    std::vector<std::int64_t> sizes;
+    for (const std::string& blob : answer.blobs) sizes.push_back(static_cast<std::int64_t>(blob.size()));
+    answer.add("bytes", sizes);
+    std::cout << alterbute::dump_json(answer.line) << '\n';
+    for (const std::string& blob : answer.blobs) std::cout.write(blob.data(), static_cast<std::streamsize>(blob.size()));
+    std::cout.flush();
+  }
+  return 0;
+}
