@@ -10,6 +10,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "alterbute/errors.hpp"
 #include "sha256.hpp"
@@ -149,7 +150,7 @@ std::map<std::string, std::int64_t> walk(const std::string& folder) {
   return found;
 }
 
-Manifest read_manifest(const std::string& folder) {
+std::string read_manifest_text(const std::string& folder) {
   struct stat status {};
   const bool exists = ::stat(folder.c_str(), &status) == 0;
   if (!exists || !S_ISDIR(status.st_mode)) {
@@ -162,17 +163,30 @@ Manifest read_manifest(const std::string& folder) {
     throw BundleError(std::string(kManifestFile) + " is over " + std::to_string(kManifestLimitBytes) + " bytes", "a small JSON file",
                       "export the bundle again");
   }
-  return parse_manifest(text);
+  return text;
+}
+
+// The signature file, at most 4 KiB of it and never through a link; nothing where there is none.
+std::optional<std::string> read_signature(const std::string& folder) {
+  struct stat status {};
+  if (::lstat((folder + "/" + kSignatureFile).c_str(), &status) != 0) return std::nullopt;
+  const File file(folder, kSignatureFile);
+  std::string text(kSignatureLimitBytes, '\0');
+  text.resize(file.read(text.data(), text.size()));
+  return text;
 }
 
 }  // namespace
 
-Bundle Bundle::open(const std::string& path) {
+Bundle Bundle::open(const std::string& path, const std::vector<TrustKey>& trust_keys) {
   const std::string folder = tidy(path);
-  Manifest manifest = read_manifest(folder);
+  const std::string text = read_manifest_text(folder);
+  // Before anything is parsed: who is not trusted gets no say.
+  if (!trust_keys.empty()) check_signature(text, read_signature(folder), trust_keys);
+  Manifest manifest = parse_manifest(text);
   const std::map<std::string, std::int64_t> files = walk(folder);
   for (const auto& [name, size] : files) {
-    if (name != kManifestFile && find(manifest.files, name) == nullptr) {
+    if (name != kManifestFile && name != kSignatureFile && find(manifest.files, name) == nullptr) {
       throw BundleError("the bundle holds " + text::python_repr(name) + ", which its manifest does not list", "only files of the manifest",
                         "remove that file, or export the bundle again");
     }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "manifest.hpp"
+#include "signature.hpp"
 
 namespace alterbute {
 
@@ -14,8 +15,8 @@ using Bytes = std::vector<char>;
 class Bundle {
  public:
   // Checks the manifest and the file list, without hashing. Throws BundleError: no such folder, a bad manifest, or a file
-  // that is missing, unknown, a link or missized.
-  static Bundle open(const std::string& folder);
+  // that is missing, unknown, a link or missized; or, if keys are given, none of them signed the manifest.
+  static Bundle open(const std::string& folder, const std::vector<TrustKey>& trust_keys = {});
 
   // The bytes of one file, hashed after they were read: what is returned is what was verified. Throws BundleError.
   Bytes read(const std::string& name) const;

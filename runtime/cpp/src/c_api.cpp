@@ -91,6 +91,8 @@ Struct complete(const Struct* given, void (*init)(Struct*)) {
 
 std::string text_of(const char* text) { return text == nullptr ? "" : text; }
 
+std::vector<std::string> keys_of(const alterbute_options& options) { return {options.trust_keys, options.trust_keys + options.num_trust_keys}; }
+
 ImageView view_of(const alterbute_image* image) {
   return image == nullptr ? ImageView{} : ImageView{image->pixels, image->width, image->height, image->channels, image->stride};
 }
@@ -143,7 +145,7 @@ const char* alterbute_error_param(const alterbute_error* error) { return error->
 const char* alterbute_error_code(const alterbute_error* error) { return error->code.c_str(); }
 void alterbute_error_free(alterbute_error* error) { delete error; }
 
-void alterbute_options_init(alterbute_options* options) { *options = {sizeof *options, nullptr, nullptr, 4, 0}; }
+void alterbute_options_init(alterbute_options* options) { *options = {sizeof *options, nullptr, nullptr, 4, 0, nullptr, 0}; }
 
 void alterbute_subject_options_init(alterbute_subject_options* options) {
   *options = {sizeof *options, nullptr, nullptr, nullptr, ALTERBUTE_POLARITY_AUTO, ALTERBUTE_MASK_PRECISE, 0};
@@ -162,6 +164,7 @@ alterbute_editor* alterbute_open(const char* bundle, const alterbute_options* op
     if (given.device != nullptr) chosen.device = given.device;
     chosen.slots = given.slots;
     chosen.threads = given.threads;
+    chosen.trust_keys = keys_of(given);
     return new alterbute_editor{alterbute::Editor(text_of(bundle), chosen)};
   });
 }
@@ -175,9 +178,9 @@ int alterbute_load(const alterbute_editor* editor, alterbute_error** error) {
   });
 }
 
-int alterbute_verify(const char* bundle, alterbute_error** error) {
+int alterbute_verify(const char* bundle, const alterbute_options* options, alterbute_error** error) {
   return guarded(error, [&] {
-    alterbute::verify_bundle(text_of(bundle));
+    alterbute::verify_bundle(text_of(bundle), keys_of(complete(options, alterbute_options_init)));
     return 1;
   });
 }

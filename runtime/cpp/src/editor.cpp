@@ -62,12 +62,13 @@ Result only_one(std::vector<Result> results) {
 
 struct Editor::State {
   State(const std::string& path, const EditorOptions& options)
-      : bundle(std::make_shared<const Bundle>(Bundle::open(path))), table(read_table(*bundle)), slots(options.slots), engines(bundle, options), encoder(bundle, engines) {}
+      : bundle(std::make_shared<const Bundle>(Bundle::open(path, read_trust_keys(options.trust_keys)))), table(read_table(*bundle)), slots(options.slots), engines(bundle, options), encoder(bundle, engines) {}
 
   // Refuses what this bundle cannot do, before anything is encoded for it.
   void check(const Request& request) const {
     check_request(request);
     for (const std::string& prompt : {request.prompt, request.negative_prompt}) encoder.tokenize(prompt);
+    check_attributes(request.prompt, bundle->manifest().attributes);
     make_plan(request, bundle->manifest(), table, 0, 0);
   }
 
@@ -174,6 +175,6 @@ std::vector<Result> Subject::edit_many(const std::vector<Request>& requests, con
   return results;
 }
 
-void verify_bundle(const std::string& bundle) { Bundle::open(bundle).verify(); }
+void verify_bundle(const std::string& bundle, const std::vector<std::string>& trust_keys) { Bundle::open(bundle, read_trust_keys(trust_keys)).verify(); }
 
 }  // namespace alterbute

@@ -174,7 +174,7 @@ void Lane::launch() {
 void Lane::check_finite(const Slot& slot) const {
   const float* state = state_.as<float>() + static_cast<std::size_t>(slot.index) * kStateRows * latent_count_;
   if (std::all_of(state, state + kStateRows * latent_count_, [](float value) { return std::isfinite(value); })) return;
-  throw EngineError("the step graph gave numbers that are not finite at step " + std::to_string(slot.step) + " of " + std::to_string(slot.job.plan.steps()),
+  throw EngineError("the step graph gave numbers that are not finite by step " + std::to_string(slot.step) + " of " + std::to_string(slot.job.plan.steps()),
                     "finite latents", "try other guidance or another seed; if it stays, export the bundle again");
 }
 

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "alterbute/errors.hpp"
+#include "engine_entries.hpp"
 #include "text.hpp"
 #include "typed_json.hpp"
 
@@ -28,8 +29,11 @@ TensorSpec read_tensor(const Json& value, const std::string& key) {
 }
 
 Variant read_variant(const Json& value, const std::string& key) {
-  const Record record(value, key, {"backend", "file"});
-  return {typed::string(record.at("backend"), record.path("backend")), typed::string(record.at("file"), record.path("file"))};
+  const Record record(value, key, {"backend", "file"}, {"precision", "relative_error"});
+  Variant variant{typed::string(record.at("backend"), record.path("backend")), typed::string(record.at("file"), record.path("file"))};
+  if (const Json* precision = record.find("precision")) typed::choice(*precision, record.path("precision"), {"fp32", "fp16", "bf16"});
+  if (const Json* error = record.find("relative_error"); error != nullptr && error->kind != Json::Kind::null) typed::number(*error, record.path("relative_error"));
+  return variant;
 }
 
 void check_parity(const Json& value, const std::string& key) {
@@ -106,11 +110,12 @@ std::vector<std::string> read_words(const Json& value, const std::string& key) {
 // Any JSON is allowed under a scheduler's key: no field of it is read here.
 bool skip(const Json&, const std::string&) { return true; }
 
-Manifest build(const Json& document) {
+Manifest build(const Json& document, std::vector<EngineEntry>& engines) {
   const Record record(document, "",
                       {"schema_version", "name", "family", "resolution", "latent_channels", "latent_factor", "scene_channels", "state_rows",
                        "latent_mask", "residual", "scene", "reinject", "mask", "scheduler", "guidance", "defaults", "text", "time_ids", "identity",
-                       "attributes", "graphs", "files", "producer", "checkpoint"});
+                       "attributes", "graphs", "files", "producer", "checkpoint"},
+                      {"engines"});
   Manifest manifest;
   typed::integer(record.at("schema_version"), "schema_version");
   manifest.name = typed::string(record.at("name"), "name");
@@ -138,6 +143,7 @@ Manifest build(const Json& document) {
   manifest.files = typed::map(record.at("files"), "files", read_file);
   typed::map(record.at("producer"), "producer", typed::string);
   typed::map(record.at("checkpoint"), "checkpoint", typed::string);
+  if (const Json* entries = record.find("engines")) engines = read_engines(*entries, "engines");
   return manifest;
 }
 
@@ -153,10 +159,6 @@ bool is_plain_part(std::string_view name) {
 bool is_plain_name(std::string_view name) {
   const std::size_t slash = name.find('/');
   return slash == std::string_view::npos ? is_plain_part(name) : is_plain_part(name.substr(0, slash)) && is_plain_part(name.substr(slash + 1));
-}
-
-bool is_sha256(std::string_view digits) {
-  return digits.size() == 64 && digits.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
 std::string show(std::int64_t value) { return std::to_string(value); }
@@ -214,7 +216,7 @@ void check_conditions(const Manifest& manifest) {
 
 void check_files(const Manifest& manifest) {
   for (const auto& [name, entry] : manifest.files) {
-    if (name == kManifestFile || !is_plain_name(name)) {
+    if (name == kManifestFile || name == kSignatureFile || !is_plain_name(name)) {
       throw KeyFault{"files", "the name " + text::python_repr(name), "plain names, at most one folder deep"};
     }
     if (!is_sha256(entry.sha256)) throw KeyFault{"files." + name + ".sha256", text::python_repr(entry.sha256), "64 hexadecimal digits"};
@@ -244,7 +246,7 @@ void check_graphs(const Manifest& manifest) {
 }
 
 // What types alone cannot say.
-void check(const Manifest& manifest) {
+void check(const Manifest& manifest, const std::vector<EngineEntry>& engines) {
   check_numbers(manifest);
   for (const auto& [key, kernel] : {std::pair{"mask.dilate", manifest.mask.dilate}, std::pair{"mask.feather", manifest.mask.feather}}) {
     if (kernel % 2 == 0) throw KeyFault{key, show(kernel), "an odd kernel size"};
@@ -255,6 +257,7 @@ void check(const Manifest& manifest) {
   check_conditions(manifest);
   check_files(manifest);
   check_graphs(manifest);
+  check_engines(engines, manifest);
   if (find(manifest.files, manifest.text.tokenizer) == nullptr) {
     throw KeyFault{"text.tokenizer", text::python_repr(manifest.text.tokenizer), "a name listed in `files`"};
   }
@@ -286,8 +289,9 @@ Manifest parse_manifest(std::string_view text) {
                       "install a newer alterbute, or export the bundle again with this one");
   }
   try {
-    Manifest manifest = build(document);
-    check(manifest);
+    std::vector<EngineEntry> engines;
+    Manifest manifest = build(document, engines);
+    check(manifest, engines);
     return manifest;
   } catch (const KeyFault& fault) {
     const std::string key = fault.key.empty() ? "(top)" : fault.key;

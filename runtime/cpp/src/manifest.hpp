@@ -12,6 +12,7 @@ namespace alterbute {
 
 constexpr int kSchemaVersion = 1;
 constexpr const char* kManifestFile = "manifest.json";
+constexpr const char* kSignatureFile = "manifest.sig";
 // The one external data file that all graphs share.
 constexpr const char* kWeightsFile = "weights.bin";
 constexpr const char* kExportAgain = "export the bundle again with `alterbute-export bundle`";

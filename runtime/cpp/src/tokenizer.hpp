@@ -52,6 +52,9 @@ class Tokenizer {
 // Refuses what is not text, or is so long that tokenizing it would be an attack. Throws InputError; returns the code points.
 std::u32string check_text(std::string_view prompt);
 
+// Refuses a prompt that names an attribute which the bundle cannot change at all. Throws InputError.
+void check_attributes(std::string_view prompt, const std::optional<Named<std::vector<std::string>>>& attributes);
+
 // One line that names the words a bundle does not know and those it does; empty when all are known.
 std::string vocabulary_warning(std::string_view prompt, const std::optional<Named<std::vector<std::string>>>& attributes);
 

@@ -19,15 +19,17 @@ void type_fault(const Json& value, const std::string& key, const char* expected)
 
 std::string join(const std::string& key, const std::string& name) { return key.empty() ? name : key + "." + name; }
 
-Record::Record(const Json& value, std::string key, std::initializer_list<const char*> names) : value_(value), key_(std::move(key)) {
+Record::Record(const Json& value, std::string key, std::initializer_list<const char*> names, std::initializer_list<const char*> optional)
+    : value_(value), key_(std::move(key)) {
   expect_object(value, key_);
   for (const char* name : names) {
     if (value.find(name) == nullptr) throw KeyFault{path(name), "missing", "it to be there"};
   }
+  std::vector<std::string> known(names.begin(), names.end());
+  known.insert(known.end(), optional.begin(), optional.end());
+  std::sort(known.begin(), known.end());
   for (const auto& [name, item] : value.fields) {
-    if (std::find(names.begin(), names.end(), name) == names.end()) {
-      std::vector<std::string> known(names.begin(), names.end());
-      std::sort(known.begin(), known.end());
+    if (!std::binary_search(known.begin(), known.end(), name)) {
       throw KeyFault{join(key_, name), "an unknown key", "only " + text::join(known, ", ")};
     }
   }

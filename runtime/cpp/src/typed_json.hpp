@@ -18,11 +18,13 @@ struct KeyFault {
 
 std::string join(const std::string& key, const std::string& name);
 
-// A JSON object whose keys must be exactly `names`.
+// A JSON object that has all of `names`, may have those of `optional`, and nothing else.
 class Record {
  public:
-  Record(const Json& value, std::string key, std::initializer_list<const char*> names);
+  Record(const Json& value, std::string key, std::initializer_list<const char*> names, std::initializer_list<const char*> optional = {});
   const Json& at(const char* name) const;
+  // Null when an optional key is missing.
+  const Json* find(const char* name) const { return value_.find(name); }
   std::string path(const char* name) const { return join(key_, name); }
 
  private:

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "alterbute/errors.hpp"
 #include "text.hpp"
 #include "tokenizer.hpp"
 
@@ -9,6 +10,12 @@ namespace alterbute {
 namespace {
 
 using Attributes = Named<std::vector<std::string>>;
+
+// One part of a prompt: its name, or nothing, and its value.
+struct Part {
+  std::string name;
+  std::u32string value;
+};
 
 std::u32string_view next_part(std::u32string_view& rest, char32_t separator) {
   const std::size_t end = std::min(rest.find(separator), rest.size());
@@ -36,17 +43,25 @@ void add_unknown_words(std::u32string_view value, const Attributes& attributes, 
   }
 }
 
-// The prompt's attribute names and values that the bundle was not trained on, in the prompt's order.
-std::vector<std::string> unknown_words(std::u32string_view prompt, const Attributes& attributes) {
-  std::vector<std::string> unknown;
-  const std::u32string lower = text::python_lower(prompt);
+// `color: red; material: metal` as (color, red), (material, metal).
+std::vector<Part> parse_attributes(std::string_view prompt) {
+  std::vector<Part> parts;
+  const std::u32string lower = text::python_lower(text::decode(prompt).value_or(U""));
   for (std::u32string_view rest = lower; !rest.empty();) {
     const std::u32string_view part = next_part(rest, U';');
     if (text::python_strip(part).empty()) continue;
     const std::size_t colon = part.rfind(U':');
     const bool has_name = colon != std::u32string_view::npos;
-    const std::string name = has_name ? text::encode(text::python_strip(part.substr(0, colon))) : "";
-    const std::u32string_view value = text::python_strip(has_name ? part.substr(colon + 1) : part);
+    parts.push_back({has_name ? text::encode(text::python_strip(part.substr(0, colon))) : "",
+                     std::u32string(text::python_strip(has_name ? part.substr(colon + 1) : part))});
+  }
+  return parts;
+}
+
+// The prompt's attribute names and values that the bundle was not trained on, in the prompt's order.
+std::vector<std::string> unknown_words(std::string_view prompt, const Attributes& attributes) {
+  std::vector<std::string> unknown;
+  for (const auto& [name, value] : parse_attributes(prompt)) {
     const std::vector<std::string>* values = find(attributes, name);
     if (name.empty()) {
       add_unknown_words(value, attributes, unknown);
@@ -63,15 +78,35 @@ std::vector<std::string> unknown_words(std::u32string_view prompt, const Attribu
   return once;
 }
 
+std::string show(const std::vector<std::string>& words) {
+  std::vector<std::string> shown;
+  for (const std::string& word : words) shown.push_back(text::python_repr(word));
+  return text::join(shown, ", ");
+}
+
+std::string show_known(const Attributes& attributes) {
+  std::vector<std::string> known;
+  for (const auto& [name, values] : attributes) known.push_back(name + ": " + text::join(values, ", "));
+  return text::join(known, "; ");
+}
+
 }  // namespace
 
 std::string vocabulary_warning(std::string_view prompt, const std::optional<Attributes>& attributes) {
   if (!attributes) return "";
-  std::vector<std::string> unknown, known;
-  for (const std::string& word : unknown_words(text::decode(prompt).value_or(U""), *attributes)) unknown.push_back(text::python_repr(word));
-  if (unknown.empty()) return "";
-  for (const auto& [name, values] : *attributes) known.push_back(name + ": " + text::join(values, ", "));
-  return "this bundle was not trained on " + text::join(unknown, ", ") + "; it knows " + text::join(known, "; ");
+  const std::vector<std::string> unknown = unknown_words(prompt, *attributes);
+  return unknown.empty() ? "" : "this bundle was not trained on " + show(unknown) + "; it knows " + show_known(*attributes);
+}
+
+void check_attributes(std::string_view prompt, const std::optional<Attributes>& attributes) {
+  if (!attributes) return;
+  std::vector<std::string> foreign;
+  for (const auto& [name, value] : parse_attributes(prompt)) {
+    if (!name.empty() && find(*attributes, name) == nullptr) foreign.push_back(name);
+  }
+  if (foreign.empty()) return;
+  throw InputError("the prompt asks for " + show(foreign), "what this bundle was trained on (" + show_known(*attributes) + ")",
+                   "leave it out, or use a bundle that knows it", "prompt", "prompt_attribute_unknown");
 }
 
 }  // namespace alterbute

@@ -75,7 +75,7 @@ int main(void) {
     return 1;
   }
   expect(alterbute_load(editor, &error) == 1 && error == NULL, "a sound bundle loads");
-  expect(alterbute_verify(bundle, &error) == 1 && error == NULL, "a sound bundle verifies");
+  expect(alterbute_verify(bundle, NULL, &error) == 1 && error == NULL, "a sound bundle verifies");
 
   alterbute_image photo = {&photo_pixels[0][0][0], WIDTH, HEIGHT, 3, 0}, mask = {&mask_pixels[0][0], WIDTH, HEIGHT, 1, 0};
   alterbute_image small = {&mask_pixels[0][0], WIDTH, HEIGHT - 10, 1, 0};

@@ -161,7 +161,8 @@ class Driver {
   void manifest(const Request& request, Answer& answer) { answer.add("name", alterbute::parse_manifest(request.blob(0)).name); }
 
   void bundle(const Request& request, Answer& answer) {
-    const alterbute::Bundle bundle = alterbute::Bundle::open(request.text("path"));
+    const std::string key = request.text("trust_key");
+    const alterbute::Bundle bundle = alterbute::Bundle::open(request.text("path"), alterbute::read_trust_keys(key.empty() ? std::vector<std::string>() : std::vector{key}));
     if (request.text("how") == "verify") bundle.verify();
     if (request.text("how") == "read") {
       const alterbute::Bytes data = bundle.read(request.text("name"));

@@ -54,6 +54,8 @@ typedef struct {
   const char *device;      /* "cpu" or "cuda"; NULL: "cpu" */
   int32_t slots;           /* images of one call that are denoised together */
   int32_t threads;         /* CPU threads of the large graphs; 0: chosen */
+  const char *const *trust_keys; /* files with an Ed25519 public key in base64; when there are any, one must have signed the bundle */
+  size_t num_trust_keys;
 } alterbute_options;
 ALTERBUTE_API void alterbute_options_init(alterbute_options *options);
 
@@ -92,8 +94,8 @@ ALTERBUTE_API alterbute_editor *alterbute_open(const char *bundle, const alterbu
 ALTERBUTE_API void alterbute_editor_free(alterbute_editor *editor);
 /* Waits until every graph is loaded; 1, or 0 and an error. */
 ALTERBUTE_API int alterbute_load(const alterbute_editor *editor, alterbute_error **error);
-/* Hashes every file of a bundle folder; 1, or 0 and an error. */
-ALTERBUTE_API int alterbute_verify(const char *bundle, alterbute_error **error);
+/* Hashes every file of a bundle folder; of the options only the keys count. 1, or 0 and an error. */
+ALTERBUTE_API int alterbute_verify(const char *bundle, const alterbute_options *options, alterbute_error **error);
 
 ALTERBUTE_API alterbute_subject *alterbute_prepare(const alterbute_editor *editor, const alterbute_image *photo, const alterbute_image *mask,
                                                    const alterbute_subject_options *options, alterbute_error **error);

@@ -107,6 +107,8 @@ struct EditorOptions {
   std::string onnxruntime;
   // "cpu", or "cuda" for ONNX Runtime's CUDA provider; the image graphs run on the CPU in either case.
   std::string device = "cpu";
+  // Files with an Ed25519 public key in base64; when there are any, one of them must have signed the bundle.
+  std::vector<std::string> trust_keys;
   int slots = 4;    // images of one call that are denoised together; it changes speed and memory, never a result
   int threads = 0;  // CPU threads of the large graphs; 0: as many as keep a result's bits free of who shares its launch
 };
@@ -158,7 +160,7 @@ class ALTERBUTE_API Subject {
   std::shared_ptr<const State> state_;
 };
 
-// Checks a bundle folder and hashes every file of it, in constant memory. Throws BundleError.
-ALTERBUTE_API void verify_bundle(const std::string& bundle);
+// Checks a bundle folder and hashes every file of it, in constant memory; trust_keys as in EditorOptions. Throws BundleError.
+ALTERBUTE_API void verify_bundle(const std::string& bundle, const std::vector<std::string>& trust_keys = {});
 
 }  // namespace alterbute
