@@ -38,6 +38,8 @@ def main() -> None:
         ranges("kSpaces", matching(r"\s")),
         ranges("kPythonSpaces", [point for point in POINTS if chr(point).isspace()]),
         ranges("kPythonWord", [point for point in POINTS if re.match(r"\w", chr(point))]),
+        ranges("kPythonCased", (cased := [point for point in POINTS if ends_word(f"1{chr(point)}")])),
+        ranges("kPythonCaseIgnorable", sorted({point for point in POINTS if ends_word(f"a{chr(point)}")} - set(cased))),
         ranges("kUnprintable", [point for point in POINTS if not chr(point).isprintable()]),
         rows("LowerRun", "kLower", lower_runs({p: ord(t) for p, t in lowered.items() if len(t) == 1 and ord(t) != p})),
         mappings("kLowerLong", {point: text for point, text in lowered.items() if len(text) > 1}),
@@ -46,6 +48,11 @@ def main() -> None:
         rows("Combining", "kCombining", combining(nfd.normalize_str)),
     ]
     OUT.write_text("\n".join(parts), encoding="utf-8", newline="\n")
+
+
+def ends_word(text: str) -> bool:
+    """Whether Python takes a sigma after this text for a final one: a cased character is before it, ignorable ones aside."""
+    return (text + "\u03a3").lower().endswith("\u03c2")
 
 
 def matching(pattern: str) -> list[int]:

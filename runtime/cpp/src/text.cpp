@@ -46,6 +46,14 @@ void append(std::string& bytes, char32_t point) {
   }
 }
 
+// Whether the sigma there ends a word: a cased character before it and none after it, ignorable ones aside.
+bool is_final(std::u32string_view points, std::size_t at) {
+  std::size_t before = at, after = at + 1;
+  while (before > 0 && unicode::is_python_case_ignorable(points[before - 1])) --before;
+  while (after < points.size() && unicode::is_python_case_ignorable(points[after])) ++after;
+  return before > 0 && unicode::is_python_cased(points[before - 1]) && !(after < points.size() && unicode::is_python_cased(points[after]));
+}
+
 }  // namespace
 
 std::optional<std::u32string> decode(std::string_view bytes) {
@@ -74,9 +82,8 @@ std::u32string_view python_strip(std::u32string_view points) {
 std::u32string python_lower(std::u32string_view points) {
   std::u32string lower;
   for (std::size_t at = 0; at < points.size(); ++at) {
-    const bool is_word_end = at > 0 && is_letter(points[at - 1]) && (at + 1 == points.size() || !is_letter(points[at + 1]));
-    if (points[at] == U'\u03A3' && is_word_end) {
-      lower += U'\u03C2';  // a final sigma
+    if (points[at] == U'\u03A3' && is_final(points, at)) {
+      lower += U'\u03C2';
     } else {
       lower += to_lower(points.substr(at, 1));
     }

@@ -44,8 +44,9 @@ void expect_object(const Json& value, const std::string& key) {
 std::int64_t integer(const Json& value, const std::string& key) {
   if (value.kind != Json::Kind::integer) type_fault(value, key, "an integer");
   std::int64_t number = 0;
-  const char* end = value.text.data() + value.text.size();
-  if (std::from_chars(value.text.data(), end, number).ptr != end) type_fault(value, key, "an integer");
+  const auto parsed = std::from_chars(value.text.data(), value.text.data() + value.text.size(), number);
+  // Beyond 64 bits nothing here is a size: Python's reader would take it, and stumble later.
+  if (parsed.ec != std::errc()) type_fault(value, key, "an integer");
   return number;
 }
 

@@ -108,6 +108,8 @@ namespace unicode {
 
 bool is_printable(char32_t point) { return entry_around(kUnprintable, point) == nullptr; }
 bool is_python_space(char32_t point) { return entry_around(kPythonSpaces, point) != nullptr; }
+bool is_python_cased(char32_t point) { return entry_around(kPythonCased, point) != nullptr; }
+bool is_python_case_ignorable(char32_t point) { return entry_around(kPythonCaseIgnorable, point) != nullptr; }
 
 }  // namespace unicode
 

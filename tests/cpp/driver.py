@@ -1,0 +1,91 @@
+"""The C++ side of a comparison: a process that answers requests, so that its start is paid once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from alterbute.images.photo import Bytes
+from numpy.typing import NDArray
+
+from tests.cpp.build import library
+
+
+class Refused(Exception):
+    """An `alterbute::Error`: `kind` is its class, the rest as in `alterbute.errors`."""
+
+    def __init__(self, kind: str, message: str, param: str, code: str) -> None:
+        super().__init__(message)
+        self.kind, self.param, self.code = kind, param, code
+
+
+class Driver:
+    """Talks to `driver` (runtime/cpp/tests/driver.cpp)."""
+
+    def __init__(self, program: Path, env: dict[str, str] | None = None) -> None:
+        self._process = subprocess.Popen(
+            [program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "ALTERBUTE_ONNXRUNTIME": str(library()), **(env or {})},
+        )
+
+    def ask(self, verb: str, blobs: Sequence[bytes] = (), **fields: object) -> tuple[dict[str, Any], list[bytes]]:
+        """One request.
+
+        Raises:
+            Refused: the library refused it.
+        """
+        assert self._process.stdin is not None and self._process.stdout is not None
+        line = {"do": verb, "bytes": [len(blob) for blob in blobs], **fields}
+        self._process.stdin.write(json.dumps(line).encode() + b"\n" + b"".join(blobs))
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, f"the driver died at {json.dumps(line)[:300]} (exit code {self._process.wait()})"
+        told: dict[str, Any] = json.loads(answer)
+        parts = [self._process.stdout.read(size) for size in told["bytes"]]
+        if "error" in told:
+            raise Refused(told["error"], told["message"], told["param"], told["code"])
+        return told, parts
+
+    def edit(self, photo: Bytes, mask: Bytes | None, **options: Any) -> tuple[list[Bytes], list[Bytes], dict[str, Any]]:
+        """Images, alphas, and the rest of the answer; pictures among the options are sent as such."""
+        blobs: list[bytes] = []
+        fields = {}
+        for name, value in {"photo": photo, "mask": mask, **options}.items():
+            if isinstance(value, np.ndarray):
+                channels = value.shape[2] if value.ndim == 3 else 1
+                fields[name] = [len(blobs), value.shape[1], value.shape[0], channels]
+                blobs.append(np.ascontiguousarray(value).tobytes())
+            else:
+                fields[name] = value
+        told, parts = self.ask("edit", blobs, **fields)
+        height, width = photo.shape[:2]
+        images = [np.frombuffer(part, np.uint8).reshape(height, width, told["channels"]) for part in parts[::2]]
+        alphas = [np.frombuffer(part, np.uint8).reshape(height, width) for part in parts[1::2]]
+        return images, alphas, told
+
+    def noise(self, seed: int, image: int, step: int, size: int) -> NDArray[np.float32]:
+        """What `draw_noise` draws."""
+        _, parts = self.ask("noise", seed=seed, image=image, step=step, size=size)
+        return np.frombuffer(parts[0], np.float32)
+
+    def close(self) -> int:
+        """The process's exit code."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        code = self._process.wait(timeout=60)
+        self._process.stdout.close()
+        return code
+
+    def __enter__(self) -> Driver:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
