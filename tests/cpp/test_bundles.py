@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -98,7 +99,12 @@ def compare_manifest(driver: Driver, text: bytes) -> None:
     if expected and expected[1].startswith("manifest.json is not JSON ("):
         assert found is not None and found[0] == "BundleError" and found[1].startswith("manifest.json is not JSON ("), found
     else:
-        assert found == expected, text[:500]
+        assert any_missing(found) == any_missing(expected), text[:500]
+
+
+def any_missing(refusal: tuple[str, str] | None) -> tuple[str, str] | None:
+    """The refusal without the name of a missing key: of several, Python names one that its sets happen to give first."""
+    return refusal and (refusal[0], re.sub(r"\w+` is missing", "...` is missing", refusal[1]))
 
 
 @pytest.mark.parametrize(("path", "value", "words"), cases_of(python_suite.test_a_wrong_key_is_named), ids=str)
@@ -150,14 +156,15 @@ def places_in(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...
             yield from places_in(value[index], (*path, index))
 
 
-def test_thousands_of_wrong_manifests_are_refused_in_pythons_words(driver: Driver, bundle: Bundle) -> None:
+@pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_manifest_with_anything_wrong_anywhere_is_refused_in_pythons_words(driver: Driver, bundle: Bundle, every: int) -> None:
     document: Any = json.loads((bundle.path / "manifest.json").read_text())
     document["engines"] = [ENGINE]
     sound = json.dumps(document)
     compare_manifest(driver, sound.encode())
     assert refusal_of(lambda: parse_manifest(sound.encode())) is None
-    for path in list(places_in(document)):
-        for value in ("missing", "unknown", *WRONG):
+    for number, path in enumerate(places_in(document)):
+        for value in ("missing", "unknown", *WRONG)[number % every :: every]:
             changed = json.loads(sound)
             place = changed
             for name in path[:-1]:
