@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +20,9 @@ SOLVER_TABLE = "solvers.safetensors"
 
 @pytest.fixture(scope="session")
 def built() -> Path:
-    """The build folder of the library, its examples and its test programs."""
+    """The build folder of the library, its examples and its test programs; $ALTERBUTE_CPP_BUILD names one that is there."""
+    if given := os.environ.get("ALTERBUTE_CPP_BUILD"):
+        return Path(given)
     require_tools()
     return build("fast", *FAST, "-DALTERBUTE_TESTS=ON")
 

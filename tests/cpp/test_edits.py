@@ -239,7 +239,9 @@ def test_a_seed_is_drawn_and_told_when_none_is_given(cpp_editor: Driver) -> None
     assert not np.array_equal(first[0], again[0])
 
 
-@pytest.mark.parametrize(("options", "words"), [({"slots": 0}, "slots is 0"), ({"device": "abacus"}, "the device is 'abacus'"), ({"threads": -1}, "threads is -1")])
+@pytest.mark.parametrize(
+    ("options", "words"), [({"slots": 0}, "slots is 0"), ({"device": "abacus"}, "the device is 'abacus'"), ({"threads": -1}, "threads is -1")]
+)
 def test_bad_editor_options_are_refused(driver: Driver, cpp_editor: Driver, demo: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(Refused, match=words):
         driver.ask("open", path=str(demo), **options)
@@ -247,7 +249,7 @@ def test_bad_editor_options_are_refused(driver: Driver, cpp_editor: Driver, demo
 
 
 def test_without_onnx_runtime_the_error_says_how_to_find_it(driver: Driver, cpp_editor: Driver, demo: Any) -> None:
-    with pytest.raises(Refused, match="ONNX Runtime is not found.*ALTERBUTE_ONNXRUNTIME") as refused:
+    with pytest.raises(Refused, match=r"ONNX Runtime is not found.*ALTERBUTE_ONNXRUNTIME") as refused:
         driver.ask("open", path=str(demo), onnxruntime="/no/such/libonnxruntime.so")
     assert refused.value.kind == "EngineError"
     driver.ask("open", path=str(demo))

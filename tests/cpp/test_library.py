@@ -1,0 +1,235 @@
+"""Promises of the library as it is installed: found by CMake and pkg-config, small, and with few dependencies."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from alterbute import Editor
+from PIL import Image
+
+from tests.cpp.build import BUILD, ROOT, SOURCE, build, library, run
+from tests.cpp.test_edits import draw_mask, draw_photo, python_edit
+from tests.support.pictures import to_bytes
+
+CONSUMER = Path(__file__).parent / "consumer"
+ALLOWED = {"libcrypto", "libstdc++", "libgcc_s", "libm", "libc", "libdl", "libpthread", "ld-linux-x86-64", "ld-linux-aarch64", "linux-vdso"}
+
+
+@pytest.fixture(scope="module")
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    prefix = tmp_path_factory.mktemp("prefix")
+    run(["cmake", "--install", built, "--prefix", prefix])
+    return prefix
+
+
+def shared_library(prefix: Path) -> Path:
+    return next(path for path in prefix.rglob("libalterbute.so.*") if not path.is_symlink())
+
+
+def test_ctest_passes(built: Path, demo: Path) -> None:
+    env = {"ALTERBUTE_TEST_BUNDLE": str(demo), "ALTERBUTE_ONNXRUNTIME": str(library())}
+    done = run(["ctest", "--test-dir", built, "--output-on-failure"], env=env)
+    assert "100% tests passed" in done.stdout and "Skipped" not in done.stdout, done.stdout
+
+
+def test_find_package_and_the_installed_headers_are_enough(installed: Path, demo: Path, tmp_path: Path) -> None:
+    shutil.copytree(CONSUMER, tmp_path / "consumer")
+    run(["cmake", "-S", tmp_path / "consumer", "-B", tmp_path / "build", f"-DCMAKE_PREFIX_PATH={installed}"])
+    run(["cmake", "--build", tmp_path / "build"])
+    done = run([tmp_path / "build" / "consumer", demo], env={"ALTERBUTE_ONNXRUNTIME": str(library())})
+    assert done.stdout == "alterbute-demo\n"
+    refused = run([tmp_path / "build" / "consumer", tmp_path / "nothing"], check=False)
+    assert refused.returncode == 3 and "does not exist" in refused.stdout
+
+
+def test_pkg_config_knows_the_library(installed: Path, tmp_path: Path) -> None:
+    if shutil.which("pkg-config") is None:
+        pytest.skip("no pkg-config on this machine")
+    config = next(installed.rglob("alterbute.pc")).parent
+    flags = run(["pkg-config", "--cflags", "--libs", "alterbute"], env={"PKG_CONFIG_PATH": str(config)}).stdout.split()
+    run(["c++", "-std=c++17", CONSUMER / "main.cpp", "-o", tmp_path / "consumer", *flags, f"-Wl,-rpath,{shared_library(installed).parent}"])
+    assert run([tmp_path / "consumer", tmp_path / "nothing"], check=False).returncode == 3
+
+
+def test_the_library_is_small_and_needs_little(installed: Path) -> None:
+    found = shared_library(installed)
+    assert found.stat().st_size <= 2 << 20
+    needed = re.findall(r"^\s*(\S+?)\.so", run(["ldd", found]).stdout, re.MULTILINE)
+    assert {Path(name).name for name in needed} <= ALLOWED
+
+
+def test_the_library_shows_its_own_names_only(installed: Path) -> None:
+    lines = run(["nm", "-D", "--defined-only", "-C", shared_library(installed)]).stdout.splitlines()
+    names = [line.split(maxsplit=2)[2] for line in lines]
+    assert any(name.startswith("alterbute_open") for name in names)
+    assert not [name for name in names if not re.match(r"(vtable for |typeinfo (name )?for )?alterbute(::|_)", name)]
+
+
+def test_the_public_headers_stand_alone_in_c_and_in_cpp(tmp_path: Path) -> None:
+    if shutil.which("cc") is None or shutil.which("c++") is None:
+        pytest.skip("no compiler on this machine")
+    (tmp_path / "one.c").write_text("#include <alterbute/alterbute.h>\n")
+    strict = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", f"-I{SOURCE / 'include'}", "-fsyntax-only"]
+    run(["cc", "-std=c99", *strict, tmp_path / "one.c"])
+    for header in sorted((SOURCE / "include" / "alterbute").glob("*.hpp")):
+        (tmp_path / "one.cpp").write_text(f"#include <alterbute/{header.name}>\n")
+        run(["c++", "-std=c++17", *strict, tmp_path / "one.cpp"])
+
+
+def example(built: Path, name: str) -> Path:
+    if not (built / name).exists():
+        pytest.skip("the examples are not built: no libpng headers on this machine (`apt-get install libpng-dev`)")
+    return built / name
+
+
+def test_the_example_edits_a_png_as_python_does(built: Path, demo: Path, tmp_path: Path, python_editor: Editor) -> None:
+    photo, mask = draw_photo(96, 80), draw_mask(96, 80, 0)
+    (tmp_path / "photo.png").write_bytes(to_bytes(photo))
+    (tmp_path / "mask.png").write_bytes(to_bytes(mask))
+    command = [example(built, "edit_png"), demo, tmp_path / "photo.png", tmp_path / "mask.png", "color: red", tmp_path / "out.png"]
+    env = {"ALTERBUTE_ONNXRUNTIME": str(library())}
+    done = run([*command, "--seed", "5", "--steps", "4"], env=env)
+    assert "seed 5" in done.stdout
+    ours, _, _ = python_edit(python_editor, photo, mask, {"prompt": "color: red", "seed": 5, "steps": 4})
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), ours[0])
+    for wrong in (["--steps", "many"], ["--steps", "0"], ["--solver", "magic"], ["--colour", "red"]):
+        refused = run([*command, *wrong], env=env, check=False)
+        assert refused.returncode in (1, 2) and ("error: " in refused.stdout or "unknown option" in refused.stdout)
+    (tmp_path / "photo.png").write_bytes(to_bytes(photo)[:-200])
+    assert "the photo is damaged" in run(command, env=env, check=False).stdout
+    (tmp_path / "photo.png").write_bytes(to_bytes(Image.fromarray(np.zeros((64, 64), np.uint16))))
+    assert "16 bits per channel" in run(command, env=env, check=False).stdout
+
+
+@pytest.fixture
+def server(built: Path, demo: Path) -> Iterator[str]:
+    env = {**os.environ, "ALTERBUTE_ONNXRUNTIME": str(library())}
+    with subprocess.Popen([example(built, "http_server"), demo, "0"], stdout=subprocess.PIPE, text=True, env=env) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        yield f"http://{line.split()[-1]}"
+        process.terminate()
+
+
+def form(fields: dict[str, bytes]) -> tuple[bytes, str]:
+    mark = b"--x7d9f3"
+    parts = []
+    for name, data in fields.items():
+        parts += [mark, f'Content-Disposition: form-data; name="{name}"'.encode(), b"", data]
+    return b"\r\n".join([*parts, mark + b"--", b""]), "multipart/form-data; boundary=x7d9f3"
+
+
+def post(url: str, body: bytes, content_type: str) -> tuple[int, bytes]:
+    request = urllib.request.Request(f"{url}/edit", body, {"Content-Type": content_type})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return int(answer.status), answer.read()
+    except urllib.error.HTTPError as fault:
+        return fault.code, fault.read()
+
+
+def test_the_http_example_answers_with_the_edit_or_with_what_is_wrong(server: str, python_editor: Editor) -> None:
+    photo, mask = draw_photo(64, 64), draw_mask(64, 64, 0)
+    fields = {"photo": to_bytes(photo), "mask": to_bytes(mask), "prompt": b"color: red", "seed": b"9", "steps": b"2"}
+    status, body = post(server, *form(fields))
+    ours, _, _ = python_edit(python_editor, photo, mask, {"prompt": "color: red", "seed": 9, "steps": 2})
+    assert status == 200
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(body))), ours[0])
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"steps": b"x"}, "steps"),
+        ({"steps": b"2000"}, "steps"),
+        ({"mask": to_bytes(mask[:40])}, "mask"),
+        ({"photo": b"GIF89a"}, "photo"),
+        ({"prompt": b"\xff"}, "prompt"),
+    ]
+    for changes, param in wrong:
+        status, body = post(server, *form({**fields, **changes}))
+        assert (status, json.loads(body)["error"]["param"]) == (400, param)
+    del fields["mask"]
+    status, body = post(server, *form(fields))
+    assert (status, json.loads(body)["error"]["code"]) == (400, "mask_missing")
+    for junk, kind in [(b"", "text/plain"), (b"--x\r\n", "multipart/form-data; boundary=x"), (b"junk", "multipart/form-data; boundary=")]:
+        status, body = post(server, junk, kind)
+        assert (status, json.loads(body)["error"]["param"]) == (400, "body")
+    with urllib.request.urlopen(f"{server}/health", timeout=10) as answer:
+        assert answer.read() == b"ok\n"
+
+
+SUPPRESSIONS = SOURCE / "tests"
+SANITIZERS = {
+    "address,undefined": {
+        "ASAN_OPTIONS": "detect_leaks=1",
+        "LSAN_OPTIONS": f"suppressions={SUPPRESSIONS / 'lsan.supp'}:print_suppressions=0",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    },
+    "thread": {"TSAN_OPTIONS": f"suppressions={SUPPRESSIONS / 'tsan.supp'} halt_on_error=1"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
+def test_sanitizers_find_nothing(built: Path, demo: Path, sanitizer: str) -> None:
+    """ctest under either; under the first also the comparisons of this folder, whose driver has to end without a finding."""
+    settings = ("-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -g1", "-DALTERBUTE_TESTS=ON")
+    folder = build(sanitizer.replace(",", "-"), *settings, f"-DALTERBUTE_SANITIZE={sanitizer}")
+    env = {**SANITIZERS[sanitizer], "ALTERBUTE_TEST_BUNDLE": str(demo), "ALTERBUTE_ONNXRUNTIME": str(library())}
+    done = run(["ctest", "--test-dir", folder, "--output-on-failure"], env=env, timeout_s=3000)
+    assert "100% tests passed" in done.stdout and "Skipped" not in done.stdout, done.stdout
+    if sanitizer == "thread":
+        return
+    suite = [Path(__file__).parent / name for name in ("test_numbers.py", "test_bundles.py", "test_edits.py")]
+    run([sys.executable, "-m", "pytest", "-m", "not slow", *suite], env={**env, "ALTERBUTE_CPP_BUILD": str(folder)}, timeout_s=3000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["manifest", "tokenizer", "safetensors"])
+def test_fuzzing_the_readers_finds_nothing(built: Path, demo: Path, tmp_path: Path, target: str) -> None:
+    """$ALTERBUTE_FUZZ_S seconds for each reader: 200 make ten minutes of all three."""
+    clang = shutil.which("clang++") or shutil.which("clang++-14")
+    if clang is None:
+        pytest.skip("no clang on this machine: `apt-get install clang` brings libFuzzer")
+    compilers = (f"-DCMAKE_CXX_COMPILER={clang}", f"-DCMAKE_C_COMPILER={clang.replace('++', '')}")
+    folder = build("fuzz", *compilers, "-DALTERBUTE_FUZZERS=ON", "-DALTERBUTE_EXAMPLES=OFF", targets=(f"fuzz_{target}",))
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for number, seed in enumerate(fuzz_seeds(demo)[target]):
+        (corpus / f"seed{number}").write_bytes(seed)
+    limits = [f"-max_total_time={os.environ.get('ALTERBUTE_FUZZ_S', '20')}", "-max_len=65536", "-timeout=20", "-rss_limit_mb=4096"]
+    run([folder / "tests" / "fuzz" / f"fuzz_{target}", *limits, corpus], timeout_s=3000)
+
+
+def fuzz_seeds(demo: Path) -> dict[str, list[bytes]]:
+    """Sound inputs of each reader, small enough to be changed everywhere."""
+    tokenizer = (demo / "tokenizer" / "tokenizer.json").read_bytes()
+    shapes = {"ddim.timestep": (1,), "ddim.matrix": (1, 1, 3), "ddim.level": (1, 2), "ddim.start": (1, 2)}
+    about = {"version": "1", "state_rows": "4", "max_steps": "1", "spacing": "trailing", "solvers": "ddim"}
+    header: dict[str, Any] = {"__metadata__": about}
+    body = np.array([0, 1], np.int64).tobytes()
+    header["ddim.offset"] = {"dtype": "I64", "shape": [2], "data_offsets": [0, 16]}
+    for name, shape in shapes.items():
+        data = np.ones(shape, np.float32).tobytes()
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [len(body), len(body) + len(data)]}
+        body += data
+    text = json.dumps(header).encode()
+    return {
+        "manifest": [(demo / "manifest.json").read_bytes(), b"{}"],
+        "tokenizer": [b"color: red\0" + tokenizer, "Größe 😀 <|endoftext|>\0".encode() + tokenizer, b"it's"],
+        "safetensors": [len(text).to_bytes(8, "little") + text + body],
+    }
+
+
+def test_the_build_folder_is_not_part_of_the_repository() -> None:
+    assert BUILD.relative_to(ROOT).parts[0] in (ROOT / ".gitignore").read_text().replace("/", " ").split()
