@@ -37,14 +37,14 @@ def driver(built: Path) -> Iterator[Driver]:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo bundle, with a solver table where it was exported without one."""
     found = open_bundle(default_bundle_path())
-    if found.has(SOLVER_TABLE):
+    if found.manifest.solver_table:
         return found.path
     from alterbute_export.solver_table import write_solver_table
 
     folder = tmp_path_factory.mktemp("bundles") / "demo"
     shutil.copytree(found.path, folder)
-    write_solver_table(folder, found.manifest.scheduler, found.manifest.defaults.spacing)
-    write_manifest(folder, replace(found.manifest, files=describe_files(folder)))
+    table = write_solver_table(folder, found.manifest.scheduler, found.manifest.defaults.spacing)
+    write_manifest(folder, replace(found.manifest, files=describe_files(folder), solver_table=table))
     return folder
 
 

@@ -138,6 +138,9 @@ ENGINE: dict[str, Any] = {
     "timing_cache": None,
     "refit": "none",
 }
+GRID = {"blank": "zeros", "null_identity": "encoded", "photo_fill": 0.0, "reference_fill": -1.0, "mask": "object"}
+MERGED = {"kind": "lora", "file": "style.safetensors", "sha256": "0" * 64, "weight": 0.8, "token": None}
+TABLE = {"file": WEIGHTS_FILE, "max_steps": 50, "spacing": "trailing", "solvers": ["ddim"]}
 HUGE = 10**30
 NUMBERS: tuple[Any, ...] = (True, 0, -1, 3, 7.5, -0.0, 1e16, 1.5e-7, 4.0, HUGE)
 WRONG = (*NUMBERS, None, "", "x'\"", "é\n\u200b", "0" * 64, "../x", "9.0", [], [1, "a"], {}, {"k": [None]})
@@ -159,7 +162,7 @@ def places_in(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...
 @pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_manifest_with_anything_wrong_anywhere_is_refused_in_pythons_words(driver: Driver, bundle: Bundle, every: int) -> None:
     document: Any = json.loads((bundle.path / "manifest.json").read_text())
-    document["engines"] = [ENGINE]
+    document |= {"engines": [ENGINE], "grid": GRID, "family": "grid", "merged": [MERGED], "solver_table": TABLE}
     sound = json.dumps(document)
     compare_manifest(driver, sound.encode())
     assert refusal_of(lambda: parse_manifest(sound.encode())) is None

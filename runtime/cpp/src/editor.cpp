@@ -17,17 +17,14 @@
 namespace alterbute {
 namespace {
 
-constexpr const char* kSolverTable = "solvers.safetensors";
-
 void check_positive(const std::string& param, int value, int least) {
   if (value < least) throw InputError(param + " is " + std::to_string(value), std::to_string(least) + " or more", "choose another " + param, param, param + "_out_of_range");
 }
 
 SolverTable read_table(const Bundle& bundle) {
-  if (!bundle.has(kSolverTable)) {
-    throw BundleError("the bundle has no solver table", std::string("a file ") + kSolverTable + ": C++ has no solver code", kExportAgain);
-  }
-  const Bytes data = bundle.read(kSolverTable);
+  const auto& entry = bundle.manifest().solver_table;
+  if (!entry) throw BundleError("the bundle has no solver table", "`solver_table` in its manifest: there is no solver code here", kExportAgain);
+  const Bytes data = bundle.read(entry->file);
   return SolverTable(std::string_view(data.data(), data.size()));
 }
 

@@ -105,6 +105,36 @@ IdentityRules read_identity(const Json& value, const std::string& key) {
   return rules;
 }
 
+SolverTableEntry read_solver_table(const Json& value, const std::string& key) {
+  const Record record(value, key, {"file", "max_steps", "spacing", "solvers"});
+  SolverTableEntry entry{typed::string(record.at("file"), record.path("file"))};
+  typed::integer(record.at("max_steps"), record.path("max_steps"));
+  typed::string(record.at("spacing"), record.path("spacing"));
+  typed::list(record.at("solvers"), record.path("solvers"), typed::string);
+  return entry;
+}
+
+// What family `grid` had to decide is in its graphs.
+void check_grid(const Json& value, const std::string& key) {
+  const Record record(value, key, {"blank", "null_identity", "photo_fill", "reference_fill", "mask"});
+  typed::choice(record.at("blank"), record.path("blank"), {"zeros"});
+  typed::choice(record.at("null_identity"), record.path("null_identity"), {"zeros", "encoded"});
+  typed::number(record.at("photo_fill"), record.path("photo_fill"));
+  typed::number(record.at("reference_fill"), record.path("reference_fill"));
+  typed::choice(record.at("mask"), record.path("mask"), {"object", "background"});
+}
+
+// A file that was merged into the weights at export.
+bool check_merged(const Json& value, const std::string& key) {
+  const Record record(value, key, {"kind", "file", "sha256", "weight", "token"});
+  typed::choice(record.at("kind"), record.path("kind"), {"lora", "embedding"});
+  typed::string(record.at("file"), record.path("file"));
+  typed::string(record.at("sha256"), record.path("sha256"));
+  typed::number(record.at("weight"), record.path("weight"));
+  if (record.at("token").kind != Json::Kind::null) typed::string(record.at("token"), record.path("token"));
+  return true;
+}
+
 std::vector<std::string> read_words(const Json& value, const std::string& key) { return typed::list(value, key, typed::string); }
 
 // Any JSON is allowed under a scheduler's key: no field of it is read here.
@@ -115,7 +145,11 @@ Manifest build(const Json& document, std::vector<EngineEntry>& engines) {
                       {"schema_version", "name", "family", "resolution", "latent_channels", "latent_factor", "scene_channels", "state_rows",
                        "latent_mask", "residual", "scene", "reinject", "mask", "scheduler", "guidance", "defaults", "text", "time_ids", "identity",
                        "attributes", "graphs", "files", "producer", "checkpoint"},
-                      {"engines"});
+                      {"grid", "merged", "engines", "solver_table"});
+  const auto given = [&](const char* name) {
+    const Json* value = record.find(name);
+    return value != nullptr && value->kind != Json::Kind::null ? value : nullptr;
+  };
   Manifest manifest;
   typed::integer(record.at("schema_version"), "schema_version");
   manifest.name = typed::string(record.at("name"), "name");
@@ -138,12 +172,18 @@ Manifest build(const Json& document, std::vector<EngineEntry>& engines) {
   manifest.text = read_text(record.at("text"), "text");
   if (record.at("time_ids").kind != Json::Kind::null) manifest.time_ids = typed::list(record.at("time_ids"), "time_ids", typed::number);
   if (record.at("identity").kind != Json::Kind::null) manifest.identity = read_identity(record.at("identity"), "identity");
+  if (const Json* grid = given("grid")) {
+    check_grid(*grid, "grid");
+    manifest.has_grid = true;
+  }
   if (record.at("attributes").kind != Json::Kind::null) manifest.attributes = typed::map(record.at("attributes"), "attributes", read_words);
+  if (const Json* merged = record.find("merged")) typed::list(*merged, "merged", check_merged);
   manifest.graphs = typed::map(record.at("graphs"), "graphs", read_graph);
   manifest.files = typed::map(record.at("files"), "files", read_file);
   typed::map(record.at("producer"), "producer", typed::string);
   typed::map(record.at("checkpoint"), "checkpoint", typed::string);
   if (const Json* entries = record.find("engines")) engines = read_engines(*entries, "engines");
+  if (const Json* table = given("solver_table")) manifest.solver_table = read_solver_table(*table, "solver_table");
   return manifest;
 }
 
@@ -204,6 +244,9 @@ void check_conditions(const Manifest& manifest) {
   if (manifest.identity && manifest.identity->shape.size() != (manifest.identity->kind == "tokens" ? 2U : 3U)) {
     throw KeyFault{"identity.shape", show(manifest.identity->shape), "[Ti, D] for tokens, [C, h, w] for a latent"};
   }
+  if (manifest.has_grid != (manifest.family == "grid")) {
+    throw KeyFault{"grid", manifest.has_grid ? "given" : "missing", "rules exactly for family grid"};
+  }
   const auto& interval = manifest.guidance.interval;
   if (interval.size() != 2 || !(0 <= interval[0] && interval[0] <= interval[1] && interval[1] <= 1)) {
     throw KeyFault{"guidance.interval", show(interval), "two shares of the steps, rising, in [0, 1]"};
@@ -257,6 +300,9 @@ void check(const Manifest& manifest, const std::vector<EngineEntry>& engines) {
   check_conditions(manifest);
   check_files(manifest);
   check_graphs(manifest);
+  if (manifest.solver_table && find(manifest.files, manifest.solver_table->file) == nullptr) {
+    throw KeyFault{"solver_table.file", text::python_repr(manifest.solver_table->file), "a name listed in `files`"};
+  }
   check_engines(engines, manifest);
   if (find(manifest.files, manifest.text.tokenizer) == nullptr) {
     throw KeyFault{"text.tokenizer", text::python_repr(manifest.text.tokenizer), "a name listed in `files`"};

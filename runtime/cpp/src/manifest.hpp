@@ -68,6 +68,11 @@ struct IdentityRules {
   std::int64_t size = 0;
 };
 
+// The solvers as numbers, at 1..`max_steps` steps.
+struct SolverTableEntry {
+  std::string file;
+};
+
 template <typename Value>
 using Named = std::vector<std::pair<std::string, Value>>;  // in the order of the file
 
@@ -84,7 +89,7 @@ struct Manifest {
   std::string name, family;
   std::int64_t resolution = 0, latent_channels = 0, latent_factor = 0, scene_channels = 0, state_rows = 0;
   std::vector<std::string> scene;
-  bool reinject = false;
+  bool reinject = false, has_grid = false;
   MaskRules mask;
   GuidanceRules guidance;
   Defaults defaults;
@@ -94,6 +99,7 @@ struct Manifest {
   std::optional<Named<std::vector<std::string>>> attributes;
   Named<Graph> graphs;
   Named<FileEntry> files;
+  std::optional<SolverTableEntry> solver_table;
 
   const Graph& graph(std::string_view graph_name) const;
   std::int64_t latent_side() const { return resolution / latent_factor; }

@@ -13,6 +13,7 @@ namespace alterbute {
 namespace {
 
 constexpr const char* kVersion = "1";
+constexpr std::size_t kMaxDigits = 6;
 constexpr std::array<const char*, 5> kParts = {"timestep", "matrix", "level", "start", "offset"};
 
 [[noreturn]] void refuse(const std::string& seen, const std::string& expected) {
@@ -86,10 +87,10 @@ SolverTable::SolverTable(std::string_view data) {
   std::sort(wanted.begin(), wanted.end());
   wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
   for (const auto& [name, tensor] : file.tensors) found.push_back(name);
+  if (names_.empty() || found != wanted) refuse("has the tensors " + show(found).substr(0, 200), show(wanted).substr(0, 200) + ", of its solvers");
   const std::string limit = about(file, "max_steps");
-  const bool is_limit = !limit.empty() && limit.size() <= 6 && limit.find_first_not_of("0123456789") == std::string::npos;
-  if (names_.empty() || found != wanted || !is_limit) {
-    refuse("has max_steps " + repr(limit) + " and tensors " + show(found).substr(0, 200), show(wanted));
+  if (limit.empty() || limit.size() > kMaxDigits || limit.find_first_not_of("0123456789") != std::string::npos) {
+    refuse("has max_steps " + text::python_repr(limit).substr(0, 20), "a number of steps");
   }
   std::from_chars(limit.data(), limit.data() + limit.size(), max_steps_);
   for (const std::string& name : names_) {
@@ -126,7 +127,7 @@ SolverSteps SolverTable::steps(const std::string& name, std::int64_t steps, doub
   const Solver& solver = found->second;
   const auto index = static_cast<std::size_t>(steps);
   if (steps < 1 || steps > max_steps_ || solver.offset[index - 1] == solver.offset[index]) {
-    throw InputError("steps is " + std::to_string(steps), "a count that the table has for " + name, "choose another number of steps", "steps",
+    throw InputError("steps is " + std::to_string(steps), "a count that the table has for " + name, "choose another steps", "steps",
                      "steps_out_of_range");
   }
   const auto first = static_cast<std::size_t>(solver.offset[index - 1]), end = static_cast<std::size_t>(solver.offset[index]);
