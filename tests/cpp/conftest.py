@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from alterbute import Editor
-from alterbute.bundle import default_bundle_path, describe_files, open_bundle, write_manifest
+from alterbute.bundle import default_bundle_path
 
 from tests.cpp.build import FAST, build, require_tools
 from tests.cpp.driver import Driver
@@ -34,18 +32,8 @@ def driver(built: Path) -> Iterator[Driver]:
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo bundle, with a solver table where it was exported without one."""
-    found = open_bundle(default_bundle_path())
-    if found.manifest.solver_table:
-        return found.path
-    from alterbute_export.solver_table import write_solver_table
-
-    folder = tmp_path_factory.mktemp("bundles") / "demo"
-    shutil.copytree(found.path, folder)
-    table = write_solver_table(folder, found.manifest.scheduler, found.manifest.defaults.spacing)
-    write_manifest(folder, replace(found.manifest, files=describe_files(folder), solver_table=table))
-    return folder
+def demo() -> Path:
+    return default_bundle_path()
 
 
 @pytest.fixture(scope="session")
