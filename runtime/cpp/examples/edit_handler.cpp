@@ -14,7 +14,8 @@ namespace {
 using Form = std::map<std::string, std::string, std::less<>>;
 
 alterbute::InputError form_error(const std::string& seen) {
-  return {seen, "multipart/form-data with photo, mask and prompt", "send a form, as `curl -F photo=@photo.png -F mask=@mask.png -F 'prompt=color: red'` does", "body",
+  return {seen, "multipart/form-data with photo, mask and prompt",
+          "send a form, as `curl -F photo=@photo.png -F mask=@mask.png -F 'prompt=color: red'` does", "body",
           "form_malformed"};
 }
 
@@ -30,7 +31,8 @@ std::optional<std::string_view> between(std::string_view text, std::string_view 
 
 Form parse_form(std::string_view content_type, std::string_view body) {
   auto boundary = between(content_type, "boundary=", "");
-  if (content_type.substr(0, 19) != "multipart/form-data" || !boundary) throw form_error("the request's body is no form");
+  if (content_type.substr(0, 19) != "multipart/form-data" || !boundary)
+    throw form_error("the request's body is no form");
   if (const std::size_t end = boundary->find(';'); end != std::string_view::npos) boundary = boundary->substr(0, end);
   if (boundary->size() >= 2 && boundary->front() == '"') boundary = boundary->substr(1, boundary->size() - 2);
   const std::string mark = "--" + std::string(*boundary);
@@ -53,7 +55,9 @@ Form parse_form(std::string_view content_type, std::string_view body) {
 
 const std::string& field(const Form& form, const std::string& name) {
   const auto found = form.find(name);
-  if (found == form.end()) throw alterbute::InputError("the form has no " + name, "photo, mask and prompt", "send it", name, name + "_missing");
+  if (found == form.end())
+    throw alterbute::InputError("the form has no " + name, "photo, mask and prompt", "send it", name,
+                                name + "_missing");
   return found->second;
 }
 
@@ -63,8 +67,10 @@ std::optional<Number> number(const Form& form, const char* name) {
   if (found == form.end()) return std::nullopt;
   Number value{};
   const char* end = found->second.data() + found->second.size();
-  if (const auto parsed = std::from_chars(found->second.data(), end, value); parsed.ec != std::errc() || parsed.ptr != end || found->second.empty()) {
-    throw alterbute::InputError(std::string(name) + " is no number", "a number", "pass a number", name, std::string(name) + "_type");
+  if (const auto parsed = std::from_chars(found->second.data(), end, value);
+      parsed.ec != std::errc() || parsed.ptr != end || found->second.empty()) {
+    throw alterbute::InputError(std::string(name) + " is no number", "a number", "pass a number", name,
+                                std::string(name) + "_type");
   }
   return value;
 }
@@ -84,8 +90,11 @@ std::string quoted(const std::string& text) {
   return json + "\"";
 }
 
-Response error_response(int status, const std::string& message, const std::string& param = "", const std::string& code = "") {
-  return {status, "application/json", "{\"error\": {\"message\": " + quoted(message) + ", \"param\": " + quoted(param) + ", \"code\": " + quoted(code) + "}}\n"};
+Response error_response(int status, const std::string& message, const std::string& param = "",
+                        const std::string& code = "") {
+  return {status, "application/json",
+          "{\"error\": {\"message\": " + quoted(message) + ", \"param\": " + quoted(param) +
+              ", \"code\": " + quoted(code) + "}}\n"};
 }
 
 Response edit(const alterbute::Editor& editor, const Form& form) {
@@ -96,7 +105,8 @@ Response edit(const alterbute::Editor& editor, const Form& form) {
   request.guidance = number<double>(form, "guidance");
   if (form.count("solver") != 0) request.solver = field(form, "solver");
   if (form.count("negative_prompt") != 0) request.negative_prompt = field(form, "negative_prompt");
-  const alterbute::Image photo = decode_png(field(form, "photo"), "photo"), mask = decode_png(field(form, "mask"), "mask");
+  const alterbute::Image photo = decode_png(field(form, "photo"), "photo"),
+                         mask = decode_png(field(form, "mask"), "mask");
   std::optional<alterbute::Reference> reference;
   alterbute::Image picture;
   if (form.count("reference") != 0) {

@@ -1,4 +1,5 @@
-// Edits a PNG:  edit_png BUNDLE PHOTO.png MASK.png "color: red" OUT.png [--seed N] [--steps N] [--solver NAME] [--guidance G] [--reference R.png]
+// Edits a PNG:  edit_png BUNDLE PHOTO.png MASK.png "color: red" OUT.png [--seed N] [--steps N] [--solver NAME]
+// [--guidance G] [--reference R.png]
 #include <alterbute/alterbute.hpp>
 #include <cstdio>
 #include <cstdlib>
@@ -9,7 +10,8 @@
 namespace {
 
 constexpr const char* kUsage =
-    "usage: edit_png BUNDLE PHOTO.png MASK.png PROMPT OUT.png [--seed N] [--steps N] [--solver NAME] [--guidance G] [--reference R.png]\n"
+    "usage: edit_png BUNDLE PHOTO.png MASK.png PROMPT OUT.png [--seed N] [--steps N] [--solver NAME] [--guidance G] "
+    "[--reference R.png]\n"
     "ONNX Runtime is taken from $ALTERBUTE_ONNXRUNTIME, or as the system finds it.\n";
 
 template <typename Number, typename Parse>
@@ -17,7 +19,8 @@ Number parse(const std::string& option, const char* text, Parse parse_text) {
   char* end = nullptr;
   const auto value = parse_text(text, &end);
   if (end == text || *end != '\0') {
-    throw alterbute::InputError(option + " is '" + text + "'", "a number", "give a number after " + option, option.substr(2), option.substr(2) + "_type");
+    throw alterbute::InputError(option + " is '" + text + "'", "a number", "give a number after " + option,
+                                option.substr(2), option.substr(2) + "_type");
   }
   return static_cast<Number>(value);
 }
@@ -49,15 +52,18 @@ int edit(int argc, char** argv) {
   const alterbute::Image photo = example::decode_png(example::read_file(argv[2], "photo"), "photo");
   const alterbute::Image mask = example::decode_png(example::read_file(argv[3], "mask"), "mask");
   alterbute::Callbacks callbacks;
-  callbacks.progress = [](const alterbute::Progress& done) { std::fprintf(stderr, "\rstep %d of %d%s", done.step, done.steps, done.step == done.steps ? "\n" : ""); };
+  callbacks.progress = [](const alterbute::Progress& done) {
+    std::fprintf(stderr, "\rstep %d of %d%s", done.step, done.steps, done.step == done.steps ? "\n" : "");
+  };
   std::optional<alterbute::Reference> given;
   if (!reference.pixels.empty()) given = alterbute::Reference{reference.view(), std::nullopt};
   const alterbute::Result result = editor.edit(photo.view(), mask.view(), request, callbacks, given);
   for (const std::string& warning : result.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
   example::write_file(argv[5], example::encode_png(result.image));
   const alterbute::Timings& spent = result.timings;
-  std::printf("%s: seed %lld, window %.0f ms, encode %.0f ms, steps %.0f ms, decode %.0f ms, paste %.0f ms\n", argv[5], static_cast<long long>(result.seed), spent.window * 1e3,
-              spent.encode * 1e3, spent.steps * 1e3, spent.decode * 1e3, spent.paste * 1e3);
+  std::printf("%s: seed %lld, window %.0f ms, encode %.0f ms, steps %.0f ms, decode %.0f ms, paste %.0f ms\n", argv[5],
+              static_cast<long long>(result.seed), spent.window * 1e3, spent.encode * 1e3, spent.steps * 1e3,
+              spent.decode * 1e3, spent.paste * 1e3);
   return 0;
 }
 

@@ -1,8 +1,10 @@
-// The smallest server around edit_handler.hpp:  http_server BUNDLE [PORT]   (127.0.0.1 only; port 0 takes a free one and prints it)
+// The smallest server around edit_handler.hpp:  http_server BUNDLE [PORT]   (127.0.0.1 only; port 0 takes a free one
+// and prints it)
 //
 //     curl -F photo=@photo.png -F mask=@mask.png -F 'prompt=color: red' http://127.0.0.1:8080/edit -o edited.png
 //
-// It shows the handler, not how to serve: put a real server with TLS, timeouts and limits of its own in front of strangers.
+// It shows the handler, not how to serve: put a real server with TLS, timeouts and limits of its own in front of
+// strangers.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -58,7 +60,9 @@ bool read_until(int socket, std::string& bytes, std::size_t size) {
 }
 
 example::Response answer(const alterbute::Editor& editor, int socket) {
-  const auto plain = [](int status, const char* line) { return example::Response{status, "text/plain", std::string(line) + "\n"}; };
+  const auto plain = [](int status, const char* line) {
+    return example::Response{status, "text/plain", std::string(line) + "\n"};
+  };
   std::string bytes;
   std::size_t head_end = std::string::npos;
   while ((head_end = bytes.find("\r\n\r\n")) == std::string::npos) {
@@ -69,10 +73,12 @@ example::Response answer(const alterbute::Editor& editor, int socket) {
   if (head.compare(0, 14, "GET /health HT") == 0) return plain(200, "ok");
   if (head.compare(0, 12, "POST /edit H") != 0) return plain(404, "POST /edit or GET /health");
   const std::string length = header(head, "content-length");
-  if (length.empty() || length.size() > 9 || length.find_first_not_of("0123456789") != std::string::npos) return plain(411, "a Content-Length is needed");
+  if (length.empty() || length.size() > 9 || length.find_first_not_of("0123456789") != std::string::npos)
+    return plain(411, "a Content-Length is needed");
   const std::size_t size = std::strtoul(length.c_str(), nullptr, 10), start = head_end + 4;
   if (size > kMaxBodyBytes) return plain(413, "the body is too large");
-  if (header(head, "expect") == "100-continue" && !send_all(socket, "HTTP/1.1 100 Continue\r\n\r\n")) return plain(408, "the peer left");
+  if (header(head, "expect") == "100-continue" && !send_all(socket, "HTTP/1.1 100 Continue\r\n\r\n"))
+    return plain(408, "the peer left");
   if (!read_until(socket, bytes, start + size)) return plain(408, "the body is incomplete");
   return example::handle_edit(editor, header(head, "content-type"), std::string_view(bytes).substr(start, size));
 }
@@ -83,7 +89,8 @@ void serve(const alterbute::Editor& editor, int socket, std::atomic<int>& connec
   ::setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
   try {
     const example::Response response = answer(editor, socket);
-    send_all(socket, "HTTP/1.1 " + std::to_string(response.status) + " -\r\nContent-Type: " + response.content_type + "\r\nContent-Length: " + std::to_string(response.body.size()) +
+    send_all(socket, "HTTP/1.1 " + std::to_string(response.status) + " -\r\nContent-Type: " + response.content_type +
+                         "\r\nContent-Length: " + std::to_string(response.body.size()) +
                          "\r\nConnection: close\r\n\r\n" + response.body);
   } catch (const std::exception& fault) {
     std::fprintf(stderr, "connection dropped: %s\n", fault.what());
@@ -101,9 +108,12 @@ int listen_on(unsigned short port) {
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   socklen_t size = sizeof address;
   const bool is_listening = listener >= 0 && ::setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0 &&
-                            ::bind(listener, reinterpret_cast<sockaddr*>(&address), size) == 0 && ::listen(listener, 64) == 0 &&
+                            ::bind(listener, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
+                            ::listen(listener, 64) == 0 &&
                             ::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) == 0;
-  if (!is_listening) throw alterbute::InputError("port " + std::to_string(port) + " cannot be listened on", "a free port", "choose another, or 0", "port", "port_taken");
+  if (!is_listening)
+    throw alterbute::InputError("port " + std::to_string(port) + " cannot be listened on", "a free port",
+                                "choose another, or 0", "port", "port_taken");
   std::printf("listening on 127.0.0.1:%d\n", ntohs(address.sin_port));
   std::fflush(stdout);
   return listener;

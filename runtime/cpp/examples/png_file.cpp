@@ -20,8 +20,8 @@ struct Source {
   std::size_t at;
 };
 
-// libpng's own way out is longjmp, which would step over destructors: an exception through C frames built for it is no better
-// everywhere, so faults are kept in a buffer and the jump ends in a function without any object.
+// libpng's own way out is longjmp, which would step over destructors: an exception through C frames built for it is no
+// better everywhere, so faults are kept in a buffer and the jump ends in a function without any object.
 struct Fault {
   char line[200];
 };
@@ -38,7 +38,9 @@ void read_bytes(png_structp png, png_bytep to, png_size_t size) {
   std::memcpy(to, source->bytes->data() + source->at, size);
   source->at += size;
 }
-void write_bytes(png_structp png, png_bytep from, png_size_t size) { static_cast<std::string*>(png_get_io_ptr(png))->append(reinterpret_cast<const char*>(from), size); }
+void write_bytes(png_structp png, png_bytep from, png_size_t size) {
+  static_cast<std::string*>(png_get_io_ptr(png))->append(reinterpret_cast<const char*>(from), size);
+}
 void flush_bytes(png_structp) {}
 
 struct Header {
@@ -69,25 +71,30 @@ bool read_rows(png_structp png, png_infop info, png_bytep* rows) {
 bool write_picture(png_structp png, png_infop info, const alterbute::Image* image, std::string* bytes) {
   if (setjmp(png_jmpbuf(png))) return false;
   png_set_write_fn(png, bytes, write_bytes, flush_bytes);
-  const int colour = image->channels == 1 ? PNG_COLOR_TYPE_GRAY : image->channels == 3 ? PNG_COLOR_TYPE_RGB : PNG_COLOR_TYPE_RGBA;
-  png_set_IHDR(png, info, static_cast<png_uint_32>(image->width), static_cast<png_uint_32>(image->height), 8, colour, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
-               PNG_FILTER_TYPE_DEFAULT);
+  const int colour = image->channels == 1   ? PNG_COLOR_TYPE_GRAY
+                     : image->channels == 3 ? PNG_COLOR_TYPE_RGB
+                                            : PNG_COLOR_TYPE_RGBA;
+  png_set_IHDR(png, info, static_cast<png_uint_32>(image->width), static_cast<png_uint_32>(image->height), 8, colour,
+               PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
   png_write_info(png, info);
   const std::size_t stride = static_cast<std::size_t>(image->width) * static_cast<std::size_t>(image->channels);
-  for (int y = 0; y < image->height; ++y) png_write_row(png, image->pixels.data() + static_cast<std::size_t>(y) * stride);
+  for (int y = 0; y < image->height; ++y)
+    png_write_row(png, image->pixels.data() + static_cast<std::size_t>(y) * stride);
   png_write_end(png, info);
   return true;
 }
 
 alterbute::InputError damage(const std::string& param, const std::string& why) {
-  return {"the " + param + " is damaged (" + why + ")", "a complete PNG file", "copy or save the file again", param, param + "_undecodable"};
+  return {"the " + param + " is damaged (" + why + ")", "a complete PNG file", "copy or save the file again", param,
+          param + "_undecodable"};
 }
 
 }  // namespace
 
 alterbute::Image decode_png(const std::string& bytes, const std::string& param) {
   if (bytes.size() < 8 || png_sig_cmp(reinterpret_cast<png_const_bytep>(bytes.data()), 0, 8) != 0) {
-    throw alterbute::InputError("the " + param + " is no PNG", "a PNG file", "save it as an 8-bit RGB PNG", param, param + "_not_an_image");
+    throw alterbute::InputError("the " + param + " is no PNG", "a PNG file", "save it as an 8-bit RGB PNG", param,
+                                param + "_not_an_image");
   }
   Fault fault{};
   Source source{&bytes, 0};
@@ -102,12 +109,13 @@ alterbute::Image decode_png(const std::string& bytes, const std::string& param) 
   Header header{};
   if (!read_header(reader.png, reader.info, &header)) throw damage(param, fault.line);
   if (header.bits > 8) {
-    throw alterbute::InputError("the " + param + " has " + std::to_string(header.bits) + " bits per channel", "8 bits per channel", "save it as an 8-bit RGB PNG", param,
-                                param + "_bit_depth");
+    throw alterbute::InputError("the " + param + " has " + std::to_string(header.bits) + " bits per channel",
+                                "8 bits per channel", "save it as an 8-bit RGB PNG", param, param + "_bit_depth");
   }
   if (std::uint64_t{header.width} * header.height > kMaxPixels) throw damage(param, "over 24 megapixels");
   const std::size_t stride = std::size_t{header.width} * static_cast<std::size_t>(header.channels);
-  alterbute::Image image{std::vector<std::uint8_t>(stride * header.height), static_cast<int>(header.width), static_cast<int>(header.height), header.channels};
+  alterbute::Image image{std::vector<std::uint8_t>(stride * header.height), static_cast<int>(header.width),
+                         static_cast<int>(header.height), header.channels};
   std::vector<png_bytep> rows(header.height);
   for (std::size_t y = 0; y < rows.size(); ++y) rows[y] = image.pixels.data() + y * stride;
   if (!read_rows(reader.png, reader.info, rows.data())) throw damage(param, fault.line);
@@ -131,8 +139,9 @@ std::string read_file(const std::string& path, const std::string& param) {
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   const std::streamoff size = file ? static_cast<std::streamoff>(file.tellg()) : -1;
   if (size < 0 || size > kMaxFileBytes) {
-    throw alterbute::InputError("the " + param + " '" + path + "' cannot be read (" + (size < 0 ? std::strerror(errno) : "over 100 MiB") + ")", "a PNG file",
-                                "check the path", param, param + "_unreadable");
+    throw alterbute::InputError(
+        "the " + param + " '" + path + "' cannot be read (" + (size < 0 ? std::strerror(errno) : "over 100 MiB") + ")",
+        "a PNG file", "check the path", param, param + "_unreadable");
   }
   std::string bytes(static_cast<std::size_t>(size), '\0');
   file.seekg(0);
@@ -145,7 +154,8 @@ void write_file(const std::string& path, const std::string& bytes) {
   file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   file.close();
   if (!file) {
-    throw alterbute::InputError("the output '" + path + "' cannot be written: " + std::strerror(errno), "a file path in a writable folder", "choose another path", "output",
+    throw alterbute::InputError("the output '" + path + "' cannot be written: " + std::strerror(errno),
+                                "a file path in a writable folder", "choose another path", "output",
                                 "output_unwritable");
   }
 }

@@ -39,7 +39,8 @@ struct ArrayView {
 class Array {
  public:
   Array() = default;
-  Array(DType dtype, Shape shape) : dtype_(dtype), shape_(std::move(shape)), bytes_(count_of(shape_) * size_of(dtype_)) {}
+  Array(DType dtype, Shape shape)
+      : dtype_(dtype), shape_(std::move(shape)), bytes_(count_of(shape_) * size_of(dtype_)) {}
 
   DType dtype() const { return dtype_; }
   const Shape& shape() const { return shape_; }

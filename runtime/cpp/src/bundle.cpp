@@ -56,13 +56,14 @@ class File {
 
 void check_kind(const std::string& name, const struct stat& status) {
   if (!S_ISREG(status.st_mode)) {
-    throw BundleError("the bundle's " + text::python_repr(name) + " is a link, a deeper folder or a device", "plain files, at most one folder deep",
-                      "copy the bundle with plain files (cp -rL)");
+    throw BundleError("the bundle's " + text::python_repr(name) + " is a link, a deeper folder or a device",
+                      "plain files, at most one folder deep", "copy the bundle with plain files (cp -rL)");
   }
   // A second name by which others can write is a way to swap bytes under a server.
   if (status.st_nlink > 1 && (status.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
     throw BundleError("the bundle's " + text::python_repr(name) + " is hard-linked and writable by others",
-                      "a file with one name, or one that only its owner can write", "copy the bundle afresh, or run `chmod go-w` on it");
+                      "a file with one name, or one that only its owner can write",
+                      "copy the bundle afresh, or run `chmod go-w` on it");
   }
 }
 
@@ -102,13 +103,15 @@ std::size_t File::read(char* to, std::size_t size) const {
 
 void check_size(const std::string& name, std::int64_t size, const FileEntry& entry) {
   if (size != entry.size) {
-    throw BundleError("the bundle's " + text::python_repr(name) + " has " + std::to_string(size) + " bytes", std::to_string(entry.size), kCopyAgain);
+    throw BundleError("the bundle's " + text::python_repr(name) + " has " + std::to_string(size) + " bytes",
+                      std::to_string(entry.size), kCopyAgain);
   }
 }
 
 void check_hash(const std::string& name, const std::string& digest, const FileEntry& entry) {
   if (digest != entry.sha256) {
-    throw BundleError("the bundle's " + text::python_repr(name) + " has SHA-256 " + digest.substr(0, 12) + "...", entry.sha256.substr(0, 12) + "...",
+    throw BundleError("the bundle's " + text::python_repr(name) + " has SHA-256 " + digest.substr(0, 12) + "...",
+                      entry.sha256.substr(0, 12) + "...",
                       "the file was damaged or altered: get the bundle again from where you trust it");
   }
 }
@@ -154,14 +157,15 @@ std::string read_manifest_text(const std::string& folder) {
   struct stat status {};
   const bool exists = ::stat(folder.c_str(), &status) == 0;
   if (!exists || !S_ISDIR(status.st_mode)) {
-    throw BundleError("the bundle " + folder + (exists ? " is not a folder" : " does not exist"), "a folder with manifest.json", "give the bundle's folder");
+    throw BundleError("the bundle " + folder + (exists ? " is not a folder" : " does not exist"),
+                      "a folder with manifest.json", "give the bundle's folder");
   }
   const File file(folder, kManifestFile);
   std::string text(kManifestLimitBytes + 1, '\0');
   text.resize(file.read(text.data(), text.size()));
   if (text.size() > kManifestLimitBytes) {
-    throw BundleError(std::string(kManifestFile) + " is over " + std::to_string(kManifestLimitBytes) + " bytes", "a small JSON file",
-                      "export the bundle again");
+    throw BundleError(std::string(kManifestFile) + " is over " + std::to_string(kManifestLimitBytes) + " bytes",
+                      "a small JSON file", "export the bundle again");
   }
   return text;
 }
@@ -187,14 +191,15 @@ Bundle Bundle::open(const std::string& path, const std::vector<TrustKey>& trust_
   const std::map<std::string, std::int64_t> files = walk(folder);
   for (const auto& [name, size] : files) {
     if (name != kManifestFile && name != kSignatureFile && find(manifest.files, name) == nullptr) {
-      throw BundleError("the bundle holds " + text::python_repr(name) + ", which its manifest does not list", "only files of the manifest",
-                        "remove that file, or export the bundle again");
+      throw BundleError("the bundle holds " + text::python_repr(name) + ", which its manifest does not list",
+                        "only files of the manifest", "remove that file, or export the bundle again");
     }
   }
   for (const auto& [name, entry] : manifest.files) {
     const auto file = files.find(name);
     if (file == files.end()) {
-      throw BundleError("the bundle's file " + text::python_repr(name) + " is missing", std::to_string(entry.size) + " bytes", kCopyAgain);
+      throw BundleError("the bundle's file " + text::python_repr(name) + " is missing",
+                        std::to_string(entry.size) + " bytes", kCopyAgain);
     }
     check_size(name, file->second, entry);
   }
@@ -204,7 +209,8 @@ Bundle Bundle::open(const std::string& path, const std::vector<TrustKey>& trust_
 Bytes Bundle::read(const std::string& name) const {
   const FileEntry* entry = find(manifest_.files, name);
   if (entry == nullptr) {
-    throw BundleError("the bundle " + path_ + " lists no file " + text::python_repr(name), "a file of its manifest", "export the bundle again");
+    throw BundleError("the bundle " + path_ + " lists no file " + text::python_repr(name), "a file of its manifest",
+                      "export the bundle again");
   }
   const File file(path_, name);
   check_size(name, file.size(), *entry);

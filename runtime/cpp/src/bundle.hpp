@@ -14,8 +14,8 @@ using Bytes = std::vector<char>;
 // A bundle folder whose manifest is checked; its bytes are checked each time they are read.
 class Bundle {
  public:
-  // Checks the manifest and the file list, without hashing. Throws BundleError: no such folder, a bad manifest, or a file
-  // that is missing, unknown, a link or missized; or, if keys are given, none of them signed the manifest.
+  // Checks the manifest and the file list, without hashing. Throws BundleError: no such folder, a bad manifest, or a
+  // file that is missing, unknown, a link or missized; or, if keys are given, none of them signed the manifest.
   static Bundle open(const std::string& folder, const std::vector<TrustKey>& trust_keys = {});
 
   // The bytes of one file, hashed after they were read: what is returned is what was verified. Throws BundleError.

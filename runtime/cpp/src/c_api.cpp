@@ -39,7 +39,8 @@ void describe(alterbute_error& error, alterbute_error_kind kind, const alterbute
   error.fix = fault.fix();
 }
 
-// What is being thrown, as an error object. Without memory for one there is none, and NULL alone says that the call failed.
+// What is being thrown, as an error object. Without memory for one there is none, and NULL alone says that the call
+// failed.
 void report(alterbute_error** error) noexcept {
   if (error == nullptr) return;
   *error = new (std::nothrow) alterbute_error;
@@ -91,15 +92,22 @@ Struct complete(const Struct* given, void (*init)(Struct*)) {
 
 std::string text_of(const char* text) { return text == nullptr ? "" : text; }
 
-std::vector<std::string> keys_of(const alterbute_options& options) { return {options.trust_keys, options.trust_keys + options.num_trust_keys}; }
-
-ImageView view_of(const alterbute_image* image) {
-  return image == nullptr ? ImageView{} : ImageView{image->pixels, image->width, image->height, image->channels, image->stride};
+std::vector<std::string> keys_of(const alterbute_options& options) {
+  return {options.trust_keys, options.trust_keys + options.num_trust_keys};
 }
 
-alterbute_image image_of(const alterbute::Image& image) { return {image.pixels.data(), image.width, image.height, image.channels, 0}; }
+ImageView view_of(const alterbute_image* image) {
+  return image == nullptr ? ImageView{}
+                          : ImageView{image->pixels, image->width, image->height, image->channels, image->stride};
+}
 
-std::optional<double> number_of(double value) { return std::isnan(value) ? std::nullopt : std::optional<double>(value); }
+alterbute_image image_of(const alterbute::Image& image) {
+  return {image.pixels.data(), image.width, image.height, image.channels, 0};
+}
+
+std::optional<double> number_of(double value) {
+  return std::isnan(value) ? std::nullopt : std::optional<double>(value);
+}
 
 alterbute::Request request_of(const alterbute_request& from) {
   alterbute::Request request;
@@ -115,7 +123,8 @@ alterbute::Request request_of(const alterbute_request& from) {
   request.identity_guidance = number_of(from.identity_guidance);
   request.guidance_rescale = number_of(from.guidance_rescale);
   if (!std::isnan(from.guidance_start) || !std::isnan(from.guidance_stop)) {
-    request.guidance_interval = {std::isnan(from.guidance_start) ? 0 : from.guidance_start, std::isnan(from.guidance_stop) ? 1 : from.guidance_stop};
+    request.guidance_interval = {std::isnan(from.guidance_start) ? 0 : from.guidance_start,
+                                 std::isnan(from.guidance_stop) ? 1 : from.guidance_stop};
   }
   if (!std::isnan(from.identity_scale)) request.identity_scale = from.identity_scale;
   return request;
@@ -126,7 +135,9 @@ alterbute::Callbacks callbacks_of(const alterbute_callbacks* from) {
   if (from == nullptr) return callbacks;
   const alterbute_callbacks held = *from;
   if (held.progress != nullptr) {
-    callbacks.progress = [held](const alterbute::Progress& done) { held.progress(held.user, done.image, done.images, done.step, done.steps); };
+    callbacks.progress = [held](const alterbute::Progress& done) {
+      held.progress(held.user, done.image, done.images, done.step, done.steps);
+    };
   }
   if (held.cancel != nullptr) callbacks.cancel = [held] { return held.cancel(held.user) != 0; };
   return callbacks;
@@ -145,7 +156,9 @@ const char* alterbute_error_param(const alterbute_error* error) { return error->
 const char* alterbute_error_code(const alterbute_error* error) { return error->code.c_str(); }
 void alterbute_error_free(alterbute_error* error) { delete error; }
 
-void alterbute_options_init(alterbute_options* options) { *options = {sizeof *options, nullptr, nullptr, 4, 0, nullptr, 0}; }
+void alterbute_options_init(alterbute_options* options) {
+  *options = {sizeof *options, nullptr, nullptr, 4, 0, nullptr, 0};
+}
 
 void alterbute_subject_options_init(alterbute_subject_options* options) {
   *options = {sizeof *options, nullptr, nullptr, nullptr, ALTERBUTE_POLARITY_AUTO, ALTERBUTE_MASK_PRECISE, 0};
@@ -153,7 +166,8 @@ void alterbute_subject_options_init(alterbute_subject_options* options) {
 
 void alterbute_request_init(alterbute_request* request) {
   constexpr double kDefault = std::numeric_limits<double>::quiet_NaN();
-  *request = {sizeof *request, nullptr, nullptr, nullptr, -1, 0, 1, -1, kDefault, kDefault, kDefault, kDefault, kDefault, kDefault, kDefault};
+  *request = {sizeof *request, nullptr,  nullptr,  nullptr,  -1,       0,        1,       -1,
+              kDefault,        kDefault, kDefault, kDefault, kDefault, kDefault, kDefault};
 }
 
 alterbute_editor* alterbute_open(const char* bundle, const alterbute_options* options, alterbute_error** error) {
@@ -185,7 +199,8 @@ int alterbute_verify(const char* bundle, const alterbute_options* options, alter
   });
 }
 
-alterbute_subject* alterbute_prepare(const alterbute_editor* editor, const alterbute_image* photo, const alterbute_image* mask, const alterbute_subject_options* options,
+alterbute_subject* alterbute_prepare(const alterbute_editor* editor, const alterbute_image* photo,
+                                     const alterbute_image* mask, const alterbute_subject_options* options,
                                      alterbute_error** error) {
   return guarded(error, [&] {
     const alterbute_subject_options given = complete(options, alterbute_subject_options_init);
@@ -195,7 +210,8 @@ alterbute_subject* alterbute_prepare(const alterbute_editor* editor, const alter
     if (given.protect != nullptr) how.protect = view_of(given.protect);
     if (given.dilate != 0) how.dilate = given.dilate;
     if (given.reference == nullptr && given.reference_mask != nullptr) {
-      throw alterbute::InputError("there is a reference mask and no reference", "both", "give the reference", "reference", "reference_missing");
+      throw alterbute::InputError("there is a reference mask and no reference", "both", "give the reference",
+                                  "reference", "reference_missing");
     }
     std::optional<alterbute::Reference> reference;
     if (given.reference != nullptr) reference = alterbute::Reference{view_of(given.reference), std::nullopt};
@@ -206,8 +222,8 @@ alterbute_subject* alterbute_prepare(const alterbute_editor* editor, const alter
 
 void alterbute_subject_free(alterbute_subject* subject) { delete subject; }
 
-alterbute_results* alterbute_edit(const alterbute_subject* subject, const alterbute_request* requests, size_t num_requests, const alterbute_callbacks* callbacks,
-                                  alterbute_error** error) {
+alterbute_results* alterbute_edit(const alterbute_subject* subject, const alterbute_request* requests,
+                                  size_t num_requests, const alterbute_callbacks* callbacks, alterbute_error** error) {
   return guarded(error, [&] {
     std::vector<alterbute::Request> wanted;
     // The structures lie as far apart as the caller's version is long.
@@ -229,9 +245,15 @@ alterbute_results* alterbute_edit(const alterbute_subject* subject, const alterb
 
 void alterbute_results_free(alterbute_results* results) { delete results; }
 size_t alterbute_results_count(const alterbute_results* results) { return results->results.size(); }
-alterbute_image alterbute_result_image(const alterbute_results* results, size_t at) { return image_of(results->results[at].image); }
-alterbute_image alterbute_result_alpha(const alterbute_results* results, size_t at) { return image_of(results->results[at].alpha); }
+alterbute_image alterbute_result_image(const alterbute_results* results, size_t at) {
+  return image_of(results->results[at].image);
+}
+alterbute_image alterbute_result_alpha(const alterbute_results* results, size_t at) {
+  return image_of(results->results[at].alpha);
+}
 int64_t alterbute_result_seed(const alterbute_results* results, size_t at) { return results->results[at].seed; }
-const char* alterbute_result_warnings(const alterbute_results* results, size_t at) { return results->warnings[at].c_str(); }
+const char* alterbute_result_warnings(const alterbute_results* results, size_t at) {
+  return results->warnings[at].c_str();
+}
 
 }  // extern "C"

@@ -18,12 +18,16 @@ namespace alterbute {
 namespace {
 
 void check_positive(const std::string& param, int value, int least) {
-  if (value < least) throw InputError(param + " is " + std::to_string(value), std::to_string(least) + " or more", "choose another " + param, param, param + "_out_of_range");
+  if (value < least)
+    throw InputError(param + " is " + std::to_string(value), std::to_string(least) + " or more",
+                     "choose another " + param, param, param + "_out_of_range");
 }
 
 SolverTable read_table(const Bundle& bundle) {
   const auto& entry = bundle.manifest().solver_table;
-  if (!entry) throw BundleError("the bundle has no solver table", "`solver_table` in its manifest: there is no solver code here", kExportAgain);
+  if (!entry)
+    throw BundleError("the bundle has no solver table", "`solver_table` in its manifest: there is no solver code here",
+                      kExportAgain);
   const Bytes data = bundle.read(entry->file);
   return SolverTable(std::string_view(data.data(), data.size()));
 }
@@ -50,7 +54,8 @@ class Stopwatch {
 
 Result only_one(std::vector<Result> results) {
   if (results.size() != 1) {
-    throw InputError("count is " + std::to_string(results.size()), "1 for `edit`", "use `edit_many`, which returns a list", "count", "count_needs_edit_many");
+    throw InputError("count is " + std::to_string(results.size()), "1 for `edit`",
+                     "use `edit_many`, which returns a list", "count", "count_needs_edit_many");
   }
   return std::move(results[0]);
 }
@@ -59,7 +64,11 @@ Result only_one(std::vector<Result> results) {
 
 struct Editor::State {
   State(const std::string& path, const EditorOptions& options)
-      : bundle(std::make_shared<const Bundle>(Bundle::open(path, read_trust_keys(options.trust_keys)))), table(read_table(*bundle)), slots(options.slots), engines(bundle, options), encoder(bundle, engines) {}
+      : bundle(std::make_shared<const Bundle>(Bundle::open(path, read_trust_keys(options.trust_keys)))),
+        table(read_table(*bundle)),
+        slots(options.slots),
+        engines(bundle, options),
+        encoder(bundle, engines) {}
 
   // Refuses what this bundle cannot do, before anything is encoded for it.
   void check(const Request& request) const {
@@ -98,7 +107,8 @@ std::string Editor::name() const { return state_->bundle->manifest().name; }
 
 std::vector<std::string> Editor::solvers() const { return state_->table.solvers(); }
 
-Subject Editor::prepare(const ImageView& photo, const ImageView& mask, const std::optional<Reference>& reference, const MaskOptions& options) const {
+Subject Editor::prepare(const ImageView& photo, const ImageView& mask, const std::optional<Reference>& reference,
+                        const MaskOptions& options) const {
   const Encoder& encoder = state_->encoder;
   const Manifest& manifest = state_->bundle->manifest();
   auto subject = std::make_shared<Subject::State>();
@@ -113,21 +123,24 @@ Subject Editor::prepare(const ImageView& photo, const ImageView& mask, const std
   subject->window = encoder.view(subject->photo.pixels, region, subject->box, manifest.resolution);
   subject->pixels = cut(subject->photo.pixels, subject->box);
   subject->window_s = watch.lap();
-  subject->scene = std::make_shared<const Scene>(encoder.encode_subject(subject->photo, region, subject->box, subject->window, given));
+  subject->scene = std::make_shared<const Scene>(
+      encoder.encode_subject(subject->photo, region, subject->box, subject->window, given));
   subject->encode_s = watch.lap();
   subject->engine_s = engine_seconds() - engine_before;
   return Subject(std::move(subject));
 }
 
-Result Editor::edit(const ImageView& photo, const ImageView& mask, const Request& request, const Callbacks& callbacks, const std::optional<Reference>& reference,
-                    const MaskOptions& options) const {
+Result Editor::edit(const ImageView& photo, const ImageView& mask, const Request& request, const Callbacks& callbacks,
+                    const std::optional<Reference>& reference, const MaskOptions& options) const {
   state_->check(request);
   return prepare(photo, mask, reference, options).edit(request, callbacks);
 }
 
 Subject::Subject(std::shared_ptr<const State> state) : state_(std::move(state)) {}
 
-Result Subject::edit(const Request& request, const Callbacks& callbacks) const { return only_one(edit_many({request}, callbacks)); }
+Result Subject::edit(const Request& request, const Callbacks& callbacks) const {
+  return only_one(edit_many({request}, callbacks));
+}
 
 std::vector<Result> Subject::edit_many(const std::vector<Request>& requests, const Callbacks& callbacks) const {
   const Editor::State& editor = *state_->editor;
@@ -144,11 +157,12 @@ std::vector<Result> Subject::edit_many(const std::vector<Request>& requests, con
     result.timings.window = state_->window_s;
     result.timings.encode = state_->encode_s + watch.lap();
     result.seed = static_cast<std::int64_t>(request.seed ? static_cast<std::uint64_t>(*request.seed) : draw_seed());
-    if (std::string warning = vocabulary_warning(request.prompt, manifest.attributes); !warning.empty()) result.warnings.push_back(std::move(warning));
+    if (std::string warning = vocabulary_warning(request.prompt, manifest.attributes); !warning.empty())
+      result.warnings.push_back(std::move(warning));
     for (result.index = 0; result.index < request.count; ++result.index) {
       const auto seed = static_cast<std::uint64_t>(result.seed);
-      jobs.push_back({make_plan(request, manifest, editor.table, seed, static_cast<std::uint32_t>(result.index)), state_->scene, prompt, negative,
-                      static_cast<int>(results.size())});
+      jobs.push_back({make_plan(request, manifest, editor.table, seed, static_cast<std::uint32_t>(result.index)),
+                      state_->scene, prompt, negative, static_cast<int>(results.size())});
       results.push_back(result);
     }
   }
@@ -162,7 +176,8 @@ std::vector<Result> Subject::edit_many(const std::vector<Request>& requests, con
     const Array edited = first_of(out, "decode", "image");
     result.timings.decode = watch.lap();
     const Array& alpha = state_->window.alpha;
-    Arrays pasted = editor.engines.run("paste", {{"edited", edited.view()}, {"photo", state_->pixels.view()}, {"alpha", alpha.view()}});
+    Arrays pasted = editor.engines.run(
+        "paste", {{"edited", edited.view()}, {"photo", state_->pixels.view()}, {"alpha", alpha.view()}});
     result.image = paste_back(state_->photo, state_->box, take(pasted, "paste", "image"), alpha, result.alpha);
     result.timings.paste = watch.lap();
     result.timings.steps = finished.seconds;
@@ -172,6 +187,8 @@ std::vector<Result> Subject::edit_many(const std::vector<Request>& requests, con
   return results;
 }
 
-void verify_bundle(const std::string& bundle, const std::vector<std::string>& trust_keys) { Bundle::open(bundle, read_trust_keys(trust_keys)).verify(); }
+void verify_bundle(const std::string& bundle, const std::vector<std::string>& trust_keys) {
+  Bundle::open(bundle, read_trust_keys(trust_keys)).verify();
+}
 
 }  // namespace alterbute

@@ -79,7 +79,8 @@ Window Encoder::view(const Array& pixels, const Region& region, const Box& box, 
                                        {"box", place.view()},
                                        {"size", sides.view()},
                                        {"rules", rules.view()}});
-  return {take(out, "window", "window"), take(out, "window", "object_mask"), take(out, "window", "window_mask"), take(out, "window", "alpha")};
+  return {take(out, "window", "window"), take(out, "window", "object_mask"), take(out, "window", "window_mask"),
+          take(out, "window", "alpha")};
 }
 
 Scene Encoder::encode_subject(const Picture& photo, const Region& region, const Box& box, const Window& window,
@@ -88,10 +89,12 @@ Scene Encoder::encode_subject(const Picture& photo, const Region& region, const 
   const Array& pixels = reference ? reference->pixels : photo.pixels;
   const Array& shown = reference ? reference->mask : region.object;
   ArrayViews inputs = {{"photo", batch_of_one(window.pixels)}, {"mask", batch_of_one(window.edit_mask)}};
-  const bool needs_reference = std::find(manifest.scene.begin(), manifest.scene.end(), "reference") != manifest.scene.end();
+  const bool needs_reference =
+      std::find(manifest.scene.begin(), manifest.scene.end(), "reference") != manifest.scene.end();
   std::optional<Window> seen;
   if (needs_reference) {
-    if (reference) seen = view(pixels, whole_region(shown), reference_box(shown, region.object, box), manifest.resolution);
+    if (reference)
+      seen = view(pixels, whole_region(shown), reference_box(shown, region.object, box), manifest.resolution);
     inputs["reference"] = batch_of_one(seen ? seen->pixels : window.pixels);
     inputs["reference_mask"] = batch_of_one(seen ? seen->object_mask : window.object_mask);
   }
@@ -99,10 +102,12 @@ Scene Encoder::encode_subject(const Picture& photo, const Region& region, const 
   Scene scene;
   scene.background = first_of(*out, "scene", "background");
   scene.keep = first_of(*out, "scene", "keep");
-  scene.scene = out->count("scene") != 0 ? first_of(*out, "scene", "scene") : make_array<float>({0, manifest.latent_side(), manifest.latent_side()});
+  scene.scene = out->count("scene") != 0 ? first_of(*out, "scene", "scene")
+                                         : make_array<float>({0, manifest.latent_side(), manifest.latent_side()});
   if (manifest.identity) {
     const Window close = view(pixels, whole_region(shown), identity_box(shown), manifest.identity->size);
-    const auto found = encode("identity", {{"reference", batch_of_one(close.pixels)}, {"reference_mask", batch_of_one(close.object_mask)}});
+    const auto found = encode(
+        "identity", {{"reference", batch_of_one(close.pixels)}, {"reference_mask", batch_of_one(close.object_mask)}});
     scene.identity = first_of(*found, "identity", "identity");
     scene.null_identity = first_of(*found, "identity", "null_identity");
   }
@@ -146,14 +151,17 @@ std::shared_ptr<const Arrays> Encoder::encode(const std::string& graph, const Ar
 
 Array take(Arrays& outputs, const std::string& graph, const std::string& name) {
   const auto found = outputs.find(name);
-  if (found == outputs.end()) throw EngineError("the graph " + text::python_repr(graph) + " gives no " + name, "an output of that name", "export the bundle again");
+  if (found == outputs.end())
+    throw EngineError("the graph " + text::python_repr(graph) + " gives no " + name, "an output of that name",
+                      "export the bundle again");
   return std::move(found->second);
 }
 
 Array first_of(const Arrays& outputs, const std::string& graph, const std::string& name) {
   const auto found = outputs.find(name);
   if (found == outputs.end() || found->second.shape().empty() || found->second.shape()[0] < 1) {
-    throw EngineError("the graph " + text::python_repr(graph) + " gives no " + name, "an output of that name", "export the bundle again");
+    throw EngineError("the graph " + text::python_repr(graph) + " gives no " + name, "an output of that name",
+                      "export the bundle again");
   }
   const Array& whole = found->second;
   Array part(whole.dtype(), {whole.shape().begin() + 1, whole.shape().end()});
@@ -165,8 +173,9 @@ void check_finite(const std::string& graph, const std::string& name, const Array
   if (array.dtype() != DType::float32) return;
   const float* values = array.as<float>();
   if (std::all_of(values, values + array.count(), [](float value) { return std::isfinite(value); })) return;
-  throw EngineError("the graph " + text::python_repr(graph) + " gave numbers that are not finite in " + text::python_repr(name), "finite numbers",
-                    "export the bundle in a wider precision, and check its weights");
+  throw EngineError(
+      "the graph " + text::python_repr(graph) + " gave numbers that are not finite in " + text::python_repr(name),
+      "finite numbers", "export the bundle in a wider precision, and check its weights");
 }
 
 }  // namespace alterbute

@@ -16,7 +16,8 @@
 
 namespace alterbute {
 
-// The part of a picture that the model sees, at the model's resolution, and how much of the edit each pixel of the box gets.
+// The part of a picture that the model sees, at the model's resolution, and how much of the edit each pixel of the box
+// gets.
 struct Window {
   Array pixels, object_mask, edit_mask, alpha;
 };
@@ -43,11 +44,13 @@ class ContentCache {
 // The graphs before the lane. Every picture and prompt is encoded alone, so that its bits depend on nothing else.
 class Encoder {
  public:
-  Encoder(std::shared_ptr<const Bundle> bundle, const Engines& engines) : bundle_(std::move(bundle)), engines_(engines) {}
+  Encoder(std::shared_ptr<const Bundle> bundle, const Engines& engines)
+      : bundle_(std::move(bundle)), engines_(engines) {}
 
   // The window of a picture and its masks, resized to `size` x `size`.
   Window view(const Array& pixels, const Region& region, const Box& box, std::int64_t size) const;
-  Scene encode_subject(const Picture& photo, const Region& region, const Box& box, const Window& window, const std::optional<ReferencePicture>& reference) const;
+  Scene encode_subject(const Picture& photo, const Region& region, const Box& box, const Window& window,
+                       const std::optional<ReferencePicture>& reference) const;
   // Throws InputError: not text, or longer than the window.
   EncodedPrompt encode_prompt(const std::string& prompt) const;
   std::vector<std::int64_t> tokenize(const std::string& prompt) const;

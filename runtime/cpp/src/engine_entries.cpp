@@ -19,9 +19,10 @@ ShapeRange read_range(const Json& value, const std::string& key) {
 }
 
 EngineEntry read_engine(const Json& value, const std::string& key) {
-  const Record record(value, key,
-                      {"graph", "file", "recipe", "product", "version", "platform", "fit", "capabilities", "gpu", "cuda", "driver", "precision", "profiles",
-                       "builder", "source", "onnx", "weights", "timing_cache", "refit"});
+  const Record record(
+      value, key,
+      {"graph", "file", "recipe", "product", "version", "platform", "fit", "capabilities", "gpu", "cuda", "driver",
+       "precision", "profiles", "builder", "source", "onnx", "weights", "timing_cache", "refit"});
   const auto text = [&](const char* name) { return typed::string(record.at(name), record.path(name)); };
   EngineEntry engine;
   engine.graph = text("graph");
@@ -30,13 +31,16 @@ EngineEntry read_engine(const Json& value, const std::string& key) {
   typed::choice(record.at("product"), record.path("product"), {"tensorrt", "tensorrt_rtx"});
   engine.version = text("version");
   text("platform");
-  typed::choice(record.at("fit"), record.path("fit"), {"same_gpu", "same_compute_capability", "ampere_plus", "portable"});
+  typed::choice(record.at("fit"), record.path("fit"),
+                {"same_gpu", "same_compute_capability", "ampere_plus", "portable"});
   engine.capabilities = typed::list(record.at("capabilities"), record.path("capabilities"), typed::string);
   text("gpu");
   engine.cuda = text("cuda");
   engine.driver = text("driver");
   typed::choice(record.at("precision"), record.path("precision"), {"fp32", "fp16", "bf16"});
-  engine.profiles = typed::list(record.at("profiles"), record.path("profiles"), [](const Json& profile, const std::string& place) { return typed::map(profile, place, read_range); });
+  engine.profiles =
+      typed::list(record.at("profiles"), record.path("profiles"),
+                  [](const Json& profile, const std::string& place) { return typed::map(profile, place, read_range); });
   typed::expect_object(record.at("builder"), record.path("builder"));
   engine.source = text("source");
   engine.onnx = text("onnx");
@@ -46,7 +50,9 @@ EngineEntry read_engine(const Json& value, const std::string& key) {
   return engine;
 }
 
-bool is_digits(std::string_view text) { return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos; }
+bool is_digits(std::string_view text) {
+  return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+}
 
 // Up to five numbers with dots between them.
 bool is_version(std::string_view text) {
@@ -61,13 +67,8 @@ bool is_version(std::string_view text) {
 // A compute capability such as 9.0.
 bool is_capability(std::string_view text) {
   const std::size_t dot = text.find('.');
-  return (dot == 1 || dot == 2) && text.size() == dot + 2 && is_digits(text.substr(0, dot)) && is_digits(text.substr(dot + 1));
-}
-
-std::string show(const std::vector<std::int64_t>& sizes) {
-  std::vector<std::string> shown;
-  for (const std::int64_t size : sizes) shown.push_back(std::to_string(size));
-  return "[" + text::join(shown, ", ") + "]";
+  return (dot == 1 || dot == 2) && text.size() == dot + 2 && is_digits(text.substr(0, dot)) &&
+         is_digits(text.substr(dot + 1));
 }
 
 void check_digest(const std::string& key, const std::string& digest) {
@@ -83,18 +84,22 @@ void check_digests(const EngineEntry& engine, const std::string& key) {
 void check_numbers(const EngineEntry& engine, const std::string& key) {
   if (engine.capabilities.empty()) throw KeyFault{key + ".capabilities", "empty", "at least one, such as 9.0"};
   for (const std::string& capability : engine.capabilities) {
-    if (!is_capability(capability)) throw KeyFault{key + ".capabilities", text::python_repr(capability), "a compute capability such as 9.0"};
+    if (!is_capability(capability))
+      throw KeyFault{key + ".capabilities", text::python_repr(capability), "a compute capability such as 9.0"};
   }
-  for (const auto& [name, number] : {std::pair{".version", engine.version}, std::pair{".cuda", engine.cuda}, std::pair{".driver", engine.driver}}) {
+  for (const auto& [name, number] :
+       {std::pair{".version", engine.version}, std::pair{".cuda", engine.cuda}, std::pair{".driver", engine.driver}}) {
     if (!is_version(number)) throw KeyFault{key + name, text::python_repr(number), "numbers and dots"};
   }
   if (engine.profiles.empty()) throw KeyFault{key + ".profiles", "empty", "at least one bucket"};
   for (std::size_t number = 0; number < engine.profiles.size(); ++number) {
     for (const auto& [name, range] : engine.profiles[number]) {
       bool fits = range.min.size() == range.opt.size() && range.opt.size() == range.max.size();
-      for (std::size_t axis = 0; fits && axis < range.min.size(); ++axis) fits = 0 <= range.min[axis] && range.min[axis] <= range.opt[axis] && range.opt[axis] <= range.max[axis];
+      for (std::size_t axis = 0; fits && axis < range.min.size(); ++axis)
+        fits = 0 <= range.min[axis] && range.min[axis] <= range.opt[axis] && range.opt[axis] <= range.max[axis];
       if (!fits) {
-        throw KeyFault{key + ".profiles[" + std::to_string(number) + "]." + name, show(range.min) + ", " + show(range.opt) + ", " + show(range.max),
+        throw KeyFault{key + ".profiles[" + std::to_string(number) + "]." + name,
+                       text::python_repr(range.min) + ", " + text::python_repr(range.opt) + ", " + text::python_repr(range.max),
                        "min <= opt <= max, of one rank"};
       }
     }
@@ -103,9 +108,13 @@ void check_numbers(const EngineEntry& engine, const std::string& key) {
 
 }  // namespace
 
-bool is_sha256(std::string_view digits) { return digits.size() == 64 && digits.find_first_not_of("0123456789abcdef") == std::string_view::npos; }
+bool is_sha256(std::string_view digits) {
+  return digits.size() == 64 && digits.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
 
-std::vector<EngineEntry> read_engines(const Json& value, const std::string& key) { return typed::list(value, key, read_engine); }
+std::vector<EngineEntry> read_engines(const Json& value, const std::string& key) {
+  return typed::list(value, key, read_engine);
+}
 
 void check_engines(const std::vector<EngineEntry>& engines, const Manifest& manifest) {
   std::set<std::pair<std::string, std::string>> taken;
@@ -124,7 +133,8 @@ void check_engines(const std::vector<EngineEntry>& engines, const Manifest& mani
     expect_file(key + ".file", engine.file);
     expect_file(key + ".source", engine.source);
     for (const auto& [name, digest] : engine.weights) expect_file(key + ".weights", name);
-    if (!taken.insert({engine.recipe, engine.graph}).second) throw KeyFault{key, "a second " + engine.graph + " of recipe " + engine.recipe, "one"};
+    if (!taken.insert({engine.recipe, engine.graph}).second)
+      throw KeyFault{key, "a second " + engine.graph + " of recipe " + engine.recipe, "one"};
     check_digests(engine, key);
     check_numbers(engine, key);
   }

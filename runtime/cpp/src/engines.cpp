@@ -36,16 +36,19 @@ const std::string& variant_file(const Bundle& bundle, const std::string& graph) 
     if (variant.backend == kBackend) return variant.file;
     backends.push_back(variant.backend);
   }
-  throw BundleError("the bundle's graph " + text::python_repr(graph) + " is for " + text::join(backends, ", "), std::string("a variant for ") + kBackend,
-                    "export the bundle again");
+  throw BundleError("the bundle's graph " + text::python_repr(graph) + " is for " + text::join(backends, ", "),
+                    std::string("a variant for ") + kBackend, "export the bundle again");
 }
 
 }  // namespace
 
 Engines::Engines(std::shared_ptr<const Bundle> bundle, const EditorOptions& options)
-    : bundle_(std::move(bundle)), threads_(options.threads > 0 ? options.threads : std::min(usable_cpus(), kExactThreads)), uses_cuda_(options.device == "cuda") {
+    : bundle_(std::move(bundle)),
+      threads_(options.threads > 0 ? options.threads : std::min(usable_cpus(), kExactThreads)),
+      uses_cuda_(options.device == "cuda") {
   if (options.device != "cpu" && !uses_cuda_) {
-    throw InputError("the device is " + text::python_repr(options.device), "one of cpu, cuda", "choose one of those", "device", "device_unknown");
+    throw InputError("the device is " + text::python_repr(options.device), "one of cpu, cuda", "choose one of those",
+                     "device", "device_unknown");
   }
   runtime_ = OnnxRuntime::load(options.onnxruntime);
   struct Task {
@@ -53,8 +56,9 @@ Engines::Engines(std::shared_ptr<const Bundle> bundle, const EditorOptions& opti
     std::packaged_task<Loaded()> make;
   };
   const auto tasks = std::make_shared<std::vector<Task>>();
-  auto read_weights = std::make_shared<std::packaged_task<std::shared_ptr<const Bytes>()>>(
-      [this] { return std::make_shared<const Bytes>(bundle_->has(kWeightsFile) ? bundle_->read(kWeightsFile) : Bytes()); });
+  auto read_weights = std::make_shared<std::packaged_task<std::shared_ptr<const Bytes>()>>([this] {
+    return std::make_shared<const Bytes>(bundle_->has(kWeightsFile) ? bundle_->read(kWeightsFile) : Bytes());
+  });
   weights_ = read_weights->get_future().share();
   for (const char* graph : kLoadOrder) {
     if (find(bundle_->manifest().graphs, graph) == nullptr) continue;

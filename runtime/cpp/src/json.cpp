@@ -26,10 +26,15 @@ class Builder final : public nlohmann::json_sax<nlohmann::json> {
     value.flag = flag;
     return put(std::move(value));
   }
-  bool number_integer(number_integer_t number) override { return put_integer(std::to_string(number), static_cast<double>(number)); }
-  bool number_unsigned(number_unsigned_t number) override { return put_integer(std::to_string(number), static_cast<double>(number)); }
+  bool number_integer(number_integer_t number) override {
+    return put_integer(std::to_string(number), static_cast<double>(number));
+  }
+  bool number_unsigned(number_unsigned_t number) override {
+    return put_integer(std::to_string(number), static_cast<double>(number));
+  }
   bool number_float(number_float_t number, const string_t& digits) override {
-    if (digits.find_first_of(".eE") == std::string::npos) return put_integer(digits, number);  // an integer beyond 64 bits
+    if (digits.find_first_of(".eE") == std::string::npos)
+      return put_integer(digits, number);  // an integer beyond 64 bits
     Json value;
     value.kind = Json::Kind::real;
     value.number = number;

@@ -18,8 +18,8 @@ struct Json {
 
   Kind kind = Kind::null;
   bool flag = false;
-  double number = 0;    // of an integer or a real
-  std::string text;     // a string's bytes, or an integer's digits
+  double number = 0;  // of an integer or a real
+  std::string text;   // a string's bytes, or an integer's digits
   std::vector<Json> items;
   std::vector<std::pair<std::string, Json>> fields;
 

@@ -22,13 +22,16 @@ Shape with_first(std::int64_t first, const Shape& rest) {
 }
 
 void keep_known(Arrays& arrays, const Graph& graph) {
-  for (auto entry = arrays.begin(); entry != arrays.end();) entry = graph.has_input(entry->first) ? std::next(entry) : arrays.erase(entry);
+  for (auto entry = arrays.begin(); entry != arrays.end();)
+    entry = graph.has_input(entry->first) ? std::next(entry) : arrays.erase(entry);
 }
 
 }  // namespace
 
-Lane::Lane(const Engines& engines, const Manifest& manifest, std::int64_t slots) : engines_(engines), manifest_(manifest), capacity_(slots) {
-  const std::int64_t side = manifest.latent_side(), places = std::max(slots, kMinSlots), rows = std::max(slots * kMaxRowsPerSlot, kMinRows);
+Lane::Lane(const Engines& engines, const Manifest& manifest, std::int64_t slots)
+    : engines_(engines), manifest_(manifest), capacity_(slots) {
+  const std::int64_t side = manifest.latent_side(), places = std::max(slots, kMinSlots),
+                     rows = std::max(slots * kMaxRowsPerSlot, kMinRows);
   const Shape latent = {manifest.latent_channels, side, side};
   latent_count_ = count_of(latent);
   const auto floats = [](Shape shape) { return make_array<float>(std::move(shape)); };
@@ -51,7 +54,9 @@ Lane::Lane(const Engines& engines, const Manifest& manifest, std::int64_t slots)
   if (manifest.time_ids) {
     per_row_["time_ids"] = floats({rows, static_cast<std::int64_t>(manifest.time_ids->size())});
     float* to = per_row_["time_ids"].as<float>();
-    for (std::int64_t row = 0; row < rows; ++row) to = std::transform(manifest.time_ids->begin(), manifest.time_ids->end(), to, [](double id) { return static_cast<float>(id); });
+    for (std::int64_t row = 0; row < rows; ++row)
+      to = std::transform(manifest.time_ids->begin(), manifest.time_ids->end(), to,
+                          [](double id) { return static_cast<float>(id); });
   }
   keep_known(per_slot_, manifest.graph("step"));
   keep_known(per_row_, manifest.graph("step"));
@@ -63,7 +68,8 @@ Lane::Lane(const Engines& engines, const Manifest& manifest, std::int64_t slots)
 void Lane::run(std::deque<Job> waiting, const Callbacks& callbacks, const std::function<void(Finished)>& on_finished) {
   const int images = static_cast<int>(waiting.size());
   while (!waiting.empty() || !slots_.empty()) {
-    if (callbacks.cancel && callbacks.cancel()) throw Cancelled("the edit was cancelled", "no cancellation", "ask for it again");
+    if (callbacks.cancel && callbacks.cancel())
+      throw Cancelled("the edit was cancelled", "no cancellation", "ask for it again");
     while (!waiting.empty() && static_cast<std::int64_t>(slots_.size()) < capacity_) {
       admit(std::move(waiting.front()));
       waiting.pop_front();
@@ -74,7 +80,9 @@ void Lane::run(std::deque<Job> waiting, const Callbacks& callbacks, const std::f
     for (auto& [index, slot] : slots_) {
       ++slot.step;
       check_finite(slot);
-      if (callbacks.progress) callbacks.progress({slot.job.index, images, static_cast<int>(slot.step), static_cast<int>(slot.job.plan.steps())});
+      if (callbacks.progress)
+        callbacks.progress(
+            {slot.job.index, images, static_cast<int>(slot.step), static_cast<int>(slot.job.plan.steps())});
     }
     for (auto entry = slots_.begin(); entry != slots_.end();) {
       const Slot& slot = entry->second;
@@ -96,14 +104,16 @@ void Lane::admit(Job job) {
   const Plan& plan = slot.job.plan;
   const Scene& seen = *slot.job.scene;
   if (seen.background.bytes() != latent_count_ * sizeof(float)) {
-    throw EngineError("the scene graph gives a background of " + std::to_string(seen.background.bytes()) + " bytes", std::to_string(latent_count_ * sizeof(float)), "export the bundle again");
+    throw EngineError("the scene graph gives a background of " + std::to_string(seen.background.bytes()) + " bytes",
+                      std::to_string(latent_count_ * sizeof(float)), "export the bundle again");
   }
   std::vector<float> noise(latent_count_);
   draw_noise(plan.seed, plan.image, 0, noise.data(), noise.size());
   float* state = state_.as<float>() + static_cast<std::size_t>(index) * kStateRows * latent_count_;
   std::fill(state, state + kStateRows * latent_count_, 0.0F);
   const float* background = seen.background.as<float>();
-  for (std::size_t k = 0; k < latent_count_; ++k) state[k] = plan.solver.start[0] * background[k] + plan.solver.start[1] * noise[k];
+  for (std::size_t k = 0; k < latent_count_; ++k)
+    state[k] = plan.solver.start[0] * background[k] + plan.solver.start[1] * noise[k];
   put("background", index, seen.background);
   put("background_noise", index, noise.data(), noise.size() * sizeof(float));
   if (plan.reinject) {
@@ -124,7 +134,8 @@ void Lane::load(const Slot& slot) {
   put("reinject", slot.index, plan.solver.level[k].data(), sizeof plan.solver.level[k]);
   const auto noise = per_slot_.find("noise");
   if (plan.is_noisy[k] && noise != per_slot_.end()) {
-    draw_noise(plan.seed, plan.image, static_cast<std::uint32_t>(k + 1), noise->second.as<float>() + static_cast<std::size_t>(slot.index) * latent_count_, latent_count_);
+    draw_noise(plan.seed, plan.image, static_cast<std::uint32_t>(k + 1),
+               noise->second.as<float>() + static_cast<std::size_t>(slot.index) * latent_count_, latent_count_);
   }
 }
 
@@ -139,11 +150,13 @@ void Lane::pack() {
   }
   if (layout == layout_) return;
   layout_ = std::move(layout);
-  const std::int64_t places = std::max(placed.back().slot + 1, kMinSlots), rows = std::max(static_cast<std::int64_t>(placed.size()), kMinRows);
+  const std::int64_t places = std::max(placed.back().slot + 1, kMinSlots),
+                     rows = std::max(static_cast<std::int64_t>(placed.size()), kMinRows);
   guidance_ = make_array<float>({places, rows});
   for (std::size_t n = 0; n < placed.size(); ++n) {
     place_row(n, placed[n]);
-    guidance_.as<float>()[placed[n].slot * rows + static_cast<std::int64_t>(n)] = static_cast<float>(placed[n].row->weight);
+    guidance_.as<float>()[placed[n].slot * rows + static_cast<std::int64_t>(n)] =
+        static_cast<float>(placed[n].row->weight);
     if (!placed[n].row->is_negative) put_number("rescale_row", placed[n].slot, static_cast<std::int64_t>(n));
   }
   // Places to spare repeat the first row at weight 0.
@@ -174,19 +187,22 @@ void Lane::launch() {
 void Lane::check_finite(const Slot& slot) const {
   const float* state = state_.as<float>() + static_cast<std::size_t>(slot.index) * kStateRows * latent_count_;
   if (std::all_of(state, state + kStateRows * latent_count_, [](float value) { return std::isfinite(value); })) return;
-  throw EngineError("the step graph gave numbers that are not finite by step " + std::to_string(slot.step) + " of " + std::to_string(slot.job.plan.steps()),
+  throw EngineError("the step graph gave numbers that are not finite by step " + std::to_string(slot.step) + " of " +
+                        std::to_string(slot.job.plan.steps()),
                     "finite latents", "try other guidance or another seed; if it stays, export the bundle again");
 }
 
 Array Lane::take_latent(const Slot& slot) const {
   Array latent = make_array<float>({1, manifest_.latent_channels, manifest_.latent_side(), manifest_.latent_side()});
-  std::memcpy(latent.as<float>(), state_.as<float>() + static_cast<std::size_t>(slot.index) * kStateRows * latent_count_, latent.bytes());
+  std::memcpy(latent.as<float>(),
+              state_.as<float>() + static_cast<std::size_t>(slot.index) * kStateRows * latent_count_, latent.bytes());
   return latent;
 }
 
 // Makes a slot idle: it owns no row and its solver is 0, so what is left in it stays finite and unseen.
 void Lane::clear(std::int64_t slot) {
-  for (const char* name : {"noise", "solver", "reinject", "keep", "guidance_rescale", "rescale_row"}) fill_zero(name, slot);
+  for (const char* name : {"noise", "solver", "reinject", "keep", "guidance_rescale", "rescale_row"})
+    fill_zero(name, slot);
   // The next image in this slot may have rows that look the same and see something else.
   layout_.clear();
 }
@@ -203,7 +219,8 @@ void Lane::put(const char* name, std::int64_t place, const void* values, std::si
   if (array == nullptr) return;
   const std::size_t part = array->bytes() / static_cast<std::size_t>(array->shape()[0]);
   if (part != bytes) {
-    throw EngineError("the bundle's graphs give " + std::to_string(bytes) + " bytes for " + name, std::to_string(part) + ", as the manifest says", "export the bundle again");
+    throw EngineError("the bundle's graphs give " + std::to_string(bytes) + " bytes for " + name,
+                      std::to_string(part) + ", as the manifest says", "export the bundle again");
   }
   std::memcpy(array->as<unsigned char>() + static_cast<std::size_t>(place) * part, values, bytes);
 }

@@ -46,8 +46,8 @@ class Lane {
  public:
   Lane(const Engines& engines, const Manifest& manifest, std::int64_t slots);
 
-  // Denoises the jobs; `on_finished` is told of each as it ends. Throws Cancelled, or EngineError: the step graph failed, or an
-  // image's numbers stopped being finite.
+  // Denoises the jobs; `on_finished` is told of each as it ends. Throws Cancelled, or EngineError: the step graph
+  // failed, or an image's numbers stopped being finite.
   void run(std::deque<Job> jobs, const Callbacks& callbacks, const std::function<void(Finished)>& on_finished);
 
  private:
@@ -75,7 +75,9 @@ class Lane {
   Array* input(const char* name);
   // Writes one slot's or row's part of an input, if the graph has that input.
   void put(const char* name, std::int64_t place, const void* values, std::size_t bytes);
-  void put(const char* name, std::int64_t place, const Array& values) { put(name, place, values.as<unsigned char>(), values.bytes()); }
+  void put(const char* name, std::int64_t place, const Array& values) {
+    put(name, place, values.as<unsigned char>(), values.bytes());
+  }
   template <typename Number>
   void put_number(const char* name, std::int64_t place, Number value) {
     put(name, place, &value, sizeof value);

@@ -30,9 +30,12 @@ TensorSpec read_tensor(const Json& value, const std::string& key) {
 
 Variant read_variant(const Json& value, const std::string& key) {
   const Record record(value, key, {"backend", "file"}, {"precision", "relative_error"});
-  Variant variant{typed::string(record.at("backend"), record.path("backend")), typed::string(record.at("file"), record.path("file"))};
-  if (const Json* precision = record.find("precision")) typed::choice(*precision, record.path("precision"), {"fp32", "fp16", "bf16"});
-  if (const Json* error = record.find("relative_error"); error != nullptr && error->kind != Json::Kind::null) typed::number(*error, record.path("relative_error"));
+  Variant variant{typed::string(record.at("backend"), record.path("backend")),
+                  typed::string(record.at("file"), record.path("file"))};
+  if (const Json* precision = record.find("precision"))
+    typed::choice(*precision, record.path("precision"), {"fp32", "fp16", "bf16"});
+  if (const Json* error = record.find("relative_error"); error != nullptr && error->kind != Json::Kind::null)
+    typed::number(*error, record.path("relative_error"));
   return variant;
 }
 
@@ -55,12 +58,14 @@ Graph read_graph(const Json& value, const std::string& key) {
 
 FileEntry read_file(const Json& value, const std::string& key) {
   const Record record(value, key, {"sha256", "size"});
-  return {typed::string(record.at("sha256"), record.path("sha256")), typed::integer(record.at("size"), record.path("size"))};
+  return {typed::string(record.at("sha256"), record.path("sha256")),
+          typed::integer(record.at("size"), record.path("size"))};
 }
 
 MaskRules read_mask(const Json& value, const std::string& key) {
   const Record record(value, key, {"dilate", "feather", "margin"});
-  return {typed::integer(record.at("dilate"), record.path("dilate")), typed::integer(record.at("feather"), record.path("feather")),
+  return {typed::integer(record.at("dilate"), record.path("dilate")),
+          typed::integer(record.at("feather"), record.path("feather")),
           typed::number(record.at("margin"), record.path("margin"))};
 }
 
@@ -79,8 +84,10 @@ GuidanceRules read_guidance(const Json& value, const std::string& key) {
 
 Defaults read_defaults(const Json& value, const std::string& key) {
   const Record record(value, key, {"steps", "solver", "spacing", "strength"});
-  return {typed::integer(record.at("steps"), record.path("steps")), typed::string(record.at("solver"), record.path("solver")),
-          typed::string(record.at("spacing"), record.path("spacing")), typed::number(record.at("strength"), record.path("strength"))};
+  return {typed::integer(record.at("steps"), record.path("steps")),
+          typed::string(record.at("solver"), record.path("solver")),
+          typed::string(record.at("spacing"), record.path("spacing")),
+          typed::number(record.at("strength"), record.path("strength"))};
 }
 
 TextRules read_text(const Json& value, const std::string& key) {
@@ -135,16 +142,19 @@ bool check_merged(const Json& value, const std::string& key) {
   return true;
 }
 
-std::vector<std::string> read_words(const Json& value, const std::string& key) { return typed::list(value, key, typed::string); }
+std::vector<std::string> read_words(const Json& value, const std::string& key) {
+  return typed::list(value, key, typed::string);
+}
 
 // Any JSON is allowed under a scheduler's key: no field of it is read here.
 bool skip(const Json&, const std::string&) { return true; }
 
 Manifest build(const Json& document, std::vector<EngineEntry>& engines) {
-  const Record record(document, "",
-                      {"schema_version", "name", "family", "resolution", "latent_channels", "latent_factor", "scene_channels", "state_rows",
-                       "latent_mask", "residual", "scene", "reinject", "mask", "scheduler", "guidance", "defaults", "text", "time_ids", "identity",
-                       "attributes", "graphs", "files", "producer", "checkpoint"},
+  const Record record(document, "", {"schema_version", "name",           "family",     "resolution",  "latent_channels",
+                                     "latent_factor",  "scene_channels", "state_rows", "latent_mask", "residual",
+                                     "scene",          "reinject",       "mask",       "scheduler",   "guidance",
+                                     "defaults",       "text",           "time_ids",   "identity",    "attributes",
+                                     "graphs",         "files",          "producer",   "checkpoint"},
                       {"grid", "merged", "engines", "solver_table"});
   const auto given = [&](const char* name) {
     const Json* value = record.find(name);
@@ -170,13 +180,16 @@ Manifest build(const Json& document, std::vector<EngineEntry>& engines) {
   manifest.guidance = read_guidance(record.at("guidance"), "guidance");
   manifest.defaults = read_defaults(record.at("defaults"), "defaults");
   manifest.text = read_text(record.at("text"), "text");
-  if (record.at("time_ids").kind != Json::Kind::null) manifest.time_ids = typed::list(record.at("time_ids"), "time_ids", typed::number);
-  if (record.at("identity").kind != Json::Kind::null) manifest.identity = read_identity(record.at("identity"), "identity");
+  if (record.at("time_ids").kind != Json::Kind::null)
+    manifest.time_ids = typed::list(record.at("time_ids"), "time_ids", typed::number);
+  if (record.at("identity").kind != Json::Kind::null)
+    manifest.identity = read_identity(record.at("identity"), "identity");
   if (const Json* grid = given("grid")) {
     check_grid(*grid, "grid");
     manifest.has_grid = true;
   }
-  if (record.at("attributes").kind != Json::Kind::null) manifest.attributes = typed::map(record.at("attributes"), "attributes", read_words);
+  if (record.at("attributes").kind != Json::Kind::null)
+    manifest.attributes = typed::map(record.at("attributes"), "attributes", read_words);
   if (const Json* merged = record.find("merged")) typed::list(*merged, "merged", check_merged);
   manifest.graphs = typed::map(record.at("graphs"), "graphs", read_graph);
   manifest.files = typed::map(record.at("files"), "files", read_file);
@@ -188,32 +201,26 @@ Manifest build(const Json& document, std::vector<EngineEntry>& engines) {
 }
 
 bool is_word(char letter) {
-  return (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') || (letter >= '0' && letter <= '9') || letter == '_';
+  return (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') || (letter >= '0' && letter <= '9') ||
+         letter == '_';
 }
 
 bool is_plain_part(std::string_view name) {
-  return !name.empty() && is_word(name[0]) && std::all_of(name.begin(), name.end(), [](char c) { return is_word(c) || c == '.' || c == '-'; });
+  return !name.empty() && is_word(name[0]) &&
+         std::all_of(name.begin(), name.end(), [](char c) { return is_word(c) || c == '.' || c == '-'; });
 }
 
 // A file name, at most one folder deep.
 bool is_plain_name(std::string_view name) {
   const std::size_t slash = name.find('/');
-  return slash == std::string_view::npos ? is_plain_part(name) : is_plain_part(name.substr(0, slash)) && is_plain_part(name.substr(slash + 1));
-}
-
-std::string show(std::int64_t value) { return std::to_string(value); }
-std::string show(double value) { return text::python_repr(value); }
-
-template <typename Value>
-std::string show(const std::vector<Value>& values) {
-  std::vector<std::string> shown;
-  for (const Value value : values) shown.push_back(show(value));
-  return "[" + text::join(shown, ", ") + "]";
+  return slash == std::string_view::npos
+             ? is_plain_part(name)
+             : is_plain_part(name.substr(0, slash)) && is_plain_part(name.substr(slash + 1));
 }
 
 template <typename Value>
 void check_positive(const std::string& key, Value value) {
-  if (value <= 0) throw KeyFault{key, show(value), "a number above 0"};
+  if (value <= 0) throw KeyFault{key, text::python_repr(value), "a number above 0"};
 }
 
 void check_numbers(const Manifest& manifest) {
@@ -230,7 +237,8 @@ void check_numbers(const Manifest& manifest) {
   check_positive("text.dim", manifest.text.dim);
   if (manifest.identity) {
     const auto& shape = manifest.identity->shape;
-    for (std::size_t axis = 0; axis < shape.size(); ++axis) check_positive("identity.shape[" + std::to_string(axis) + "]", shape[axis]);
+    for (std::size_t axis = 0; axis < shape.size(); ++axis)
+      check_positive("identity.shape[" + std::to_string(axis) + "]", shape[axis]);
     check_positive("identity.size", manifest.identity->size);
   }
 }
@@ -238,23 +246,24 @@ void check_numbers(const Manifest& manifest) {
 // What the UNet is told: scene, identity, guidance and strength.
 void check_conditions(const Manifest& manifest) {
   if (manifest.scene_channels < 0 || (manifest.scene_channels != 0) != !manifest.scene.empty()) {
-    throw KeyFault{"scene_channels", show(manifest.scene_channels), "0 exactly when `scene` is empty"};
+    throw KeyFault{"scene_channels", text::python_repr(manifest.scene_channels), "0 exactly when `scene` is empty"};
   }
-  if (manifest.text.pooled < 0) throw KeyFault{"text.pooled", show(manifest.text.pooled), "a width, or 0 for none"};
+  if (manifest.text.pooled < 0) throw KeyFault{"text.pooled", text::python_repr(manifest.text.pooled), "a width, or 0 for none"};
   if (manifest.identity && manifest.identity->shape.size() != (manifest.identity->kind == "tokens" ? 2U : 3U)) {
-    throw KeyFault{"identity.shape", show(manifest.identity->shape), "[Ti, D] for tokens, [C, h, w] for a latent"};
+    throw KeyFault{"identity.shape", text::python_repr(manifest.identity->shape), "[Ti, D] for tokens, [C, h, w] for a latent"};
   }
   if (manifest.has_grid != (manifest.family == "grid")) {
     throw KeyFault{"grid", manifest.has_grid ? "given" : "missing", "rules exactly for family grid"};
   }
   const auto& interval = manifest.guidance.interval;
   if (interval.size() != 2 || !(0 <= interval[0] && interval[0] <= interval[1] && interval[1] <= 1)) {
-    throw KeyFault{"guidance.interval", show(interval), "two shares of the steps, rising, in [0, 1]"};
+    throw KeyFault{"guidance.interval", text::python_repr(interval), "two shares of the steps, rising, in [0, 1]"};
   }
   if (!(0 <= manifest.guidance.rescale && manifest.guidance.rescale <= 1)) {
-    throw KeyFault{"guidance.rescale", show(manifest.guidance.rescale), "a number in [0, 1]"};
+    throw KeyFault{"guidance.rescale", text::python_repr(manifest.guidance.rescale), "a number in [0, 1]"};
   }
-  if (manifest.defaults.strength > 1) throw KeyFault{"defaults.strength", show(manifest.defaults.strength), "at most 1"};
+  if (manifest.defaults.strength > 1)
+    throw KeyFault{"defaults.strength", text::python_repr(manifest.defaults.strength), "at most 1"};
 }
 
 void check_files(const Manifest& manifest) {
@@ -262,15 +271,17 @@ void check_files(const Manifest& manifest) {
     if (name == kManifestFile || name == kSignatureFile || !is_plain_name(name)) {
       throw KeyFault{"files", "the name " + text::python_repr(name), "plain names, at most one folder deep"};
     }
-    if (!is_sha256(entry.sha256)) throw KeyFault{"files." + name + ".sha256", text::python_repr(entry.sha256), "64 hexadecimal digits"};
-    if (entry.size < 0) throw KeyFault{"files." + name + ".size", show(entry.size), "a size in bytes"};
+    if (!is_sha256(entry.sha256))
+      throw KeyFault{"files." + name + ".sha256", text::python_repr(entry.sha256), "64 hexadecimal digits"};
+    if (entry.size < 0) throw KeyFault{"files." + name + ".size", text::python_repr(entry.size), "a size in bytes"};
   }
 }
 
 void check_graphs(const Manifest& manifest) {
   for (const auto& [name, graph] : manifest.graphs) {
     if (std::find(kGraphs.begin(), kGraphs.end(), name) == kGraphs.end()) {
-      throw KeyFault{"graphs." + name, "an unknown graph", "only " + text::join({kGraphs.begin(), kGraphs.end()}, ", ")};
+      throw KeyFault{"graphs." + name, "an unknown graph",
+                     "only " + text::join({kGraphs.begin(), kGraphs.end()}, ", ")};
     }
     if (graph.variants.empty()) throw KeyFault{"graphs." + name + ".variants", "empty", "at least one"};
     for (const Variant& variant : graph.variants) {
@@ -291,11 +302,13 @@ void check_graphs(const Manifest& manifest) {
 // What types alone cannot say.
 void check(const Manifest& manifest, const std::vector<EngineEntry>& engines) {
   check_numbers(manifest);
-  for (const auto& [key, kernel] : {std::pair{"mask.dilate", manifest.mask.dilate}, std::pair{"mask.feather", manifest.mask.feather}}) {
-    if (kernel % 2 == 0) throw KeyFault{key, show(kernel), "an odd kernel size"};
+  for (const auto& [key, kernel] :
+       {std::pair{"mask.dilate", manifest.mask.dilate}, std::pair{"mask.feather", manifest.mask.feather}}) {
+    if (kernel % 2 == 0) throw KeyFault{key, text::python_repr(kernel), "an odd kernel size"};
   }
   if (manifest.resolution % manifest.latent_factor != 0) {
-    throw KeyFault{"resolution", show(manifest.resolution), "a multiple of latent_factor " + show(manifest.latent_factor)};
+    throw KeyFault{"resolution", text::python_repr(manifest.resolution),
+                   "a multiple of latent_factor " + text::python_repr(manifest.latent_factor)};
   }
   check_conditions(manifest);
   check_files(manifest);
@@ -313,7 +326,8 @@ Json parse_document(std::string_view text) {
   try {
     return parse_json(text);
   } catch (const JsonFault& fault) {
-    throw BundleError(std::string(kManifestFile) + " is not JSON (" + fault.what() + ")", "a JSON object", kExportAgain);
+    throw BundleError(std::string(kManifestFile) + " is not JSON (" + fault.what() + ")", "a JSON object",
+                      kExportAgain);
   }
 }
 

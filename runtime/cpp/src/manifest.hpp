@@ -84,7 +84,8 @@ const Value* find(const Named<Value>& entries, std::string_view name) {
   return nullptr;
 }
 
-// Everything a runtime knows of a bundle before it opens a graph; see the Python `Manifest` for the meaning of each field.
+// Everything a runtime knows of a bundle before it opens a graph; see the Python `Manifest` for the meaning of each
+// field.
 struct Manifest {
   std::string name, family;
   std::int64_t resolution = 0, latent_channels = 0, latent_factor = 0, scene_channels = 0, state_rows = 0;
@@ -105,8 +106,8 @@ struct Manifest {
   std::int64_t latent_side() const { return resolution / latent_factor; }
 };
 
-// JSON text to a checked Manifest. Throws BundleError: not JSON, a newer schema, or a key that is missing, unknown or wrong;
-// the key is named.
+// JSON text to a checked Manifest. Throws BundleError: not JSON, a newer schema, or a key that is missing, unknown or
+// wrong; the key is named.
 Manifest parse_manifest(std::string_view text);
 
 }  // namespace alterbute

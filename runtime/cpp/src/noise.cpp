@@ -28,10 +28,12 @@ double to_uniform(std::uint32_t word) { return (word + 0.5) / 4294967296.0; }
 
 void draw_noise(std::uint64_t seed, std::uint32_t image, std::uint32_t step, float* noise, std::size_t size) {
   for (std::size_t block = 0; block * 4 < size; ++block) {
-    const Words words = philox4x32({static_cast<std::uint32_t>(block), step, image, 0}, static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32U));
+    const Words words = philox4x32({static_cast<std::uint32_t>(block), step, image, 0},
+                                   static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32U));
     for (std::size_t pair = 0; pair < 4; pair += 2) {
       const std::size_t at = block * 4 + pair;
-      const double radius = std::sqrt(-2.0 * std::log(to_uniform(words[pair]))), angle = kTwoPi * to_uniform(words[pair + 1]);
+      const double radius = std::sqrt(-2.0 * std::log(to_uniform(words[pair]))),
+                   angle = kTwoPi * to_uniform(words[pair + 1]);
       if (at < size) noise[at] = static_cast<float>(radius * std::cos(angle));
       if (at + 1 < size) noise[at + 1] = static_cast<float>(radius * std::sin(angle));
     }

@@ -8,7 +8,8 @@
 namespace alterbute {
 
 // Fills `noise` with `size` standard normal numbers.
-//   image: index of the image within its request; step: 0 for the first latent, k + 1 for the fresh noise of solver step k.
+//   image: index of the image within its request; step: 0 for the first latent, k + 1 for the fresh noise of solver
+//   step k.
 void draw_noise(std::uint64_t seed, std::uint32_t image, std::uint32_t step, float* noise, std::size_t size);
 
 }  // namespace alterbute

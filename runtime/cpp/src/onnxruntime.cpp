@@ -26,8 +26,12 @@ struct Fault {
 };
 
 std::string code_name(OrtErrorCode code) {
-  constexpr std::array<const char*, 12> kCodes = {"SUCCESS", "FAIL", "INVALID_ARGUMENT", "NO_SUCHFILE", "NO_MODEL", "ENGINE_ERROR", "RUNTIME_EXCEPTION", "INVALID_PROTOBUF",
-                                                  "MODEL_LOADED", "NOT_IMPLEMENTED", "INVALID_GRAPH", "EP_FAIL"};
+  constexpr std::array<const char*, 12> kCodes = {"SUCCESS",           "FAIL",
+                                                  "INVALID_ARGUMENT",  "NO_SUCHFILE",
+                                                  "NO_MODEL",          "ENGINE_ERROR",
+                                                  "RUNTIME_EXCEPTION", "INVALID_PROTOBUF",
+                                                  "MODEL_LOADED",      "NOT_IMPLEMENTED",
+                                                  "INVALID_GRAPH",     "EP_FAIL"};
   return static_cast<std::size_t>(code) < kCodes.size() ? kCodes[code] : "FAIL";
 }
 
@@ -61,7 +65,9 @@ class Owned {
 };
 
 ONNXTensorElementDataType element_type(DType dtype) {
-  return dtype == DType::uint8 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 : dtype == DType::int64 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+  return dtype == DType::uint8   ? ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8
+         : dtype == DType::int64 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64
+                                 : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
 }
 
 std::vector<std::string> edge_names(const OrtApi& api, const OrtSession* session, bool is_input) {
@@ -72,7 +78,8 @@ std::vector<std::string> edge_names(const OrtApi& api, const OrtSession* session
   std::vector<std::string> names;
   for (std::size_t k = 0; k < count; ++k) {
     char* name = nullptr;
-    check(api, is_input ? api.SessionGetInputName(session, k, allocator, &name) : api.SessionGetOutputName(session, k, allocator, &name));
+    check(api, is_input ? api.SessionGetInputName(session, k, allocator, &name)
+                        : api.SessionGetOutputName(session, k, allocator, &name));
     names.emplace_back(name);
     check(api, api.AllocatorFree(allocator, name));
   }
@@ -82,7 +89,8 @@ std::vector<std::string> edge_names(const OrtApi& api, const OrtSession* session
 // The value's memory is the view's.
 OrtValue* wrap(const OrtApi& api, const OrtMemoryInfo* memory, const ArrayView& view) {
   OrtValue* value = nullptr;
-  check(api, api.CreateTensorWithDataAsOrtValue(memory, view.data, view.bytes(), view.shape.data(), view.shape.size(), element_type(view.dtype), &value));
+  check(api, api.CreateTensorWithDataAsOrtValue(memory, view.data, view.bytes(), view.shape.data(), view.shape.size(),
+                                                element_type(view.dtype), &value));
   return value;
 }
 
@@ -95,9 +103,13 @@ Array copy_out(const OrtApi& api, OrtValue* value) {
   check(api, api.GetDimensionsCount(info.get(), &rank));
   Shape shape(rank);
   check(api, api.GetDimensions(info.get(), shape.data(), rank));
-  const bool is_known = type == ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 || type == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 || type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+  const bool is_known = type == ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 || type == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 ||
+                        type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
   if (!is_known) throw Fault{"an output is of ONNX type " + std::to_string(type)};
-  Array array(type == ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 ? DType::uint8 : type == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 ? DType::int64 : DType::float32, std::move(shape));
+  Array array(type == ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8   ? DType::uint8
+              : type == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 ? DType::int64
+                                                            : DType::float32,
+              std::move(shape));
   void* data = nullptr;
   check(api, api.GetTensorMutableData(value, &data));
   if (array.bytes() > 0) std::memcpy(array.as<unsigned char>(), data, array.bytes());
@@ -142,21 +154,24 @@ std::shared_ptr<const OnnxRuntime> OnnxRuntime::load(const std::string& path) {
   const OrtApiBase* base = get_base == nullptr ? nullptr : get_base();
   const OrtApi* api = base == nullptr ? nullptr : base->GetApi(kApiVersion);
   if (api == nullptr) {
-    throw EngineError(std::string("the ONNX Runtime library is of version ") + (base == nullptr ? "unknown" : base->GetVersionString()), "1.18 or newer",
-                      "set ALTERBUTE_ONNXRUNTIME to a newer one");
+    throw EngineError(std::string("the ONNX Runtime library is of version ") +
+                          (base == nullptr ? "unknown" : base->GetVersionString()),
+                      "1.18 or newer", "set ALTERBUTE_ONNXRUNTIME to a newer one");
   }
   OrtEnv* env = nullptr;
   try {
     check(*api, api->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "alterbute", &env));
   } catch (const Fault& reason) {
-    throw EngineError("ONNX Runtime cannot start (" + reason.line + ")", "a working library", "install ONNX Runtime again");
+    throw EngineError("ONNX Runtime cannot start (" + reason.line + ")", "a working library",
+                      "install ONNX Runtime again");
   }
   return std::make_shared<OnnxRuntime>(api, env);
 }
 
 OnnxRuntime::~OnnxRuntime() { api_->ReleaseEnv(env_); }
 
-Session::Session(std::shared_ptr<const OnnxRuntime> runtime, std::string graph, const Bytes& model, const Bytes& weights, const SessionOptions& settings)
+Session::Session(std::shared_ptr<const OnnxRuntime> runtime, std::string graph, const Bytes& model,
+                 const Bytes& weights, const SessionOptions& settings)
     : runtime_(std::move(runtime)), graph_(std::move(graph)) {
   const OrtApi& api = runtime_->api();
   try {
@@ -178,7 +193,8 @@ Session::Session(std::shared_ptr<const OnnxRuntime> runtime, std::string graph, 
     outputs_ = edge_names(api, session.get(), false);
     session_ = session.take();
   } catch (const Fault& fault) {
-    throw EngineError("ONNX Runtime cannot load the graph '" + graph_ + "' (" + fault.line + ")", "a graph that this version of ONNX Runtime knows",
+    throw EngineError("ONNX Runtime cannot load the graph '" + graph_ + "' (" + fault.line + ")",
+                      "a graph that this version of ONNX Runtime knows",
                       "upgrade onnxruntime, or export the bundle again");
   }
 }
@@ -217,12 +233,14 @@ Arrays Session::run(const ArrayViews& inputs, const ArrayViews& into) const {
       output_names.push_back(name.c_str());
       made.all.push_back(place == into.end() ? nullptr : wrap(api, memory.get(), place->second));
     }
-    check(api, api.Run(session_, nullptr, input_names.data(), given.all.data(), given.all.size(), output_names.data(), output_names.size(), made.all.data()));
+    check(api, api.Run(session_, nullptr, input_names.data(), given.all.data(), given.all.size(), output_names.data(),
+                       output_names.size(), made.all.data()));
     for (std::size_t k = 0; k < outputs_.size(); ++k) {
       if (into.find(outputs_[k]) == into.end()) results.emplace(outputs_[k], copy_out(api, made.all[k]));
     }
   } catch (const Fault& fault) {
-    throw EngineError("the graph '" + graph_ + "' failed in ONNX Runtime (" + fault.line + ")", "a run with the manifest's shapes",
+    throw EngineError("the graph '" + graph_ + "' failed in ONNX Runtime (" + fault.line + ")",
+                      "a run with the manifest's shapes",
                       "verify the bundle with `alterbute verify`, or export it again");
   }
   engine_seconds_of_thread += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -42,13 +42,14 @@ struct SessionOptions {
 class Session {
  public:
   // `weights` may go once this returns. Throws EngineError.
-  Session(std::shared_ptr<const OnnxRuntime> runtime, std::string graph, const Bytes& model, const Bytes& weights, const SessionOptions& options);
+  Session(std::shared_ptr<const OnnxRuntime> runtime, std::string graph, const Bytes& model, const Bytes& weights,
+          const SessionOptions& options);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  // Inputs that the graph does not have are not fed. Outputs named in `into` are written there; the others are returned.
-  // Throws EngineError.
+  // Inputs that the graph does not have are not fed. Outputs named in `into` are written there; the others are
+  // returned. Throws EngineError.
   Arrays run(const ArrayViews& inputs, const ArrayViews& into = {}) const;
 
  private:

@@ -14,16 +14,19 @@ constexpr int kMaxDilate = 63;
 std::string by(std::int64_t width, std::int64_t height) { return std::to_string(width) + "x" + std::to_string(height); }
 
 void check_size(std::int64_t width, std::int64_t height, const std::string& param) {
-  if (std::min(width, height) >= kMinSide && std::max(width, height) <= kMaxSide && width * height <= kMaxPixels) return;
+  if (std::min(width, height) >= kMinSide && std::max(width, height) <= kMaxSide && width * height <= kMaxPixels)
+    return;
   throw InputError("the " + param + " is " + by(width, height) + " pixels",
-                   "sides of " + std::to_string(kMinSide) + " to " + std::to_string(kMaxSide) + " and at most " + std::to_string(kMaxPixels / 1'000'000) + " megapixels",
+                   "sides of " + std::to_string(kMinSide) + " to " + std::to_string(kMaxSide) + " and at most " +
+                       std::to_string(kMaxPixels / 1'000'000) + " megapixels",
                    "crop or resize it", param, param + "_size_out_of_limits");
 }
 
 template <typename Change>
 Array map_bytes(const Array& bytes, Change change) {
   Array changed(DType::uint8, bytes.shape());
-  std::transform(bytes.as<std::uint8_t>(), bytes.as<std::uint8_t>() + bytes.count(), changed.as<std::uint8_t>(), change);
+  std::transform(bytes.as<std::uint8_t>(), bytes.as<std::uint8_t>() + bytes.count(), changed.as<std::uint8_t>(),
+                 change);
   return changed;
 }
 
@@ -33,14 +36,17 @@ Array as_mask(const Array& bytes, Test test) {
 }
 
 bool any(const Array& mask) {
-  return std::any_of(mask.as<std::uint8_t>(), mask.as<std::uint8_t>() + mask.count(), [](std::uint8_t byte) { return byte != 0; });
+  return std::any_of(mask.as<std::uint8_t>(), mask.as<std::uint8_t>() + mask.count(),
+                     [](std::uint8_t byte) { return byte != 0; });
 }
 bool all(const Array& mask) {
-  return std::all_of(mask.as<std::uint8_t>(), mask.as<std::uint8_t>() + mask.count(), [](std::uint8_t byte) { return byte != 0; });
+  return std::all_of(mask.as<std::uint8_t>(), mask.as<std::uint8_t>() + mask.count(),
+                     [](std::uint8_t byte) { return byte != 0; });
 }
 
 InputError size_error(const std::string& param, const Array& mask, const std::string& expected) {
-  return {"the " + param + " is " + by(mask.shape()[1], mask.shape()[0]) + " pixels", expected, "draw it on that picture", param, param + "_size"};
+  return {"the " + param + " is " + by(mask.shape()[1], mask.shape()[0]) + " pixels", expected,
+          "draw it on that picture", param, param + "_size"};
 }
 
 InputError empty_error(const std::string& param) {
@@ -49,7 +55,8 @@ InputError empty_error(const std::string& param) {
 }
 
 void check_shape(const std::string& param, const Array& mask, const Picture& photo) {
-  if (mask.shape() != Shape{photo.height(), photo.width()}) throw size_error(param, mask, "the photo's " + by(photo.width(), photo.height()));
+  if (mask.shape() != Shape{photo.height(), photo.width()})
+    throw size_error(param, mask, "the photo's " + by(photo.width(), photo.height()));
 }
 
 void check_mask(const Array& mask, const Picture& photo) {
@@ -57,7 +64,8 @@ void check_mask(const Array& mask, const Picture& photo) {
   if (!any(mask)) throw empty_error("mask");
   if (all(mask)) {
     throw InputError("the mask is full: it marks every pixel to edit", "some pixels to keep",
-                     "mark only the object; if it marks the background, invert it with --mask-polarity", "mask", "mask_full");
+                     "mark only the object; if it marks the background, invert it with --mask-polarity", "mask",
+                     "mask_full");
   }
 }
 
@@ -66,7 +74,8 @@ Array luminance(const Picture& picture) {
   Array levels(DType::uint8, {picture.height(), picture.width()});
   const std::uint8_t* rgb = picture.pixels.as<std::uint8_t>();
   for (std::size_t k = 0; k < levels.count(); ++k, rgb += 3) {
-    levels.as<std::uint8_t>()[k] = static_cast<std::uint8_t>((rgb[0] * 19595U + rgb[1] * 38470U + rgb[2] * 7471U + 0x8000U) >> 16U);
+    levels.as<std::uint8_t>()[k] =
+        static_cast<std::uint8_t>((rgb[0] * 19595U + rgb[1] * 38470U + rgb[2] * 7471U + 0x8000U) >> 16U);
   }
   return levels;
 }
@@ -76,13 +85,16 @@ std::pair<Array, int> read_levels(const ImageView& source, const std::string& pa
   Picture picture = load_picture(source, param);
   if (source.channels == 1) {
     const std::uint8_t* pixels = picture.pixels.as<std::uint8_t>();
-    if (*std::max_element(pixels, pixels + picture.pixels.count()) == 1) picture.pixels = as_mask(picture.pixels, [](std::uint8_t byte) { return byte == 1; });
+    if (*std::max_element(pixels, pixels + picture.pixels.count()) == 1)
+      picture.pixels = as_mask(picture.pixels, [](std::uint8_t byte) { return byte == 1; });
   }
-  const bool is_opaque = !picture.alpha || std::all_of(picture.alpha->as<std::uint8_t>(), picture.alpha->as<std::uint8_t>() + picture.alpha->count(),
+  const bool is_opaque = !picture.alpha || std::all_of(picture.alpha->as<std::uint8_t>(),
+                                                       picture.alpha->as<std::uint8_t>() + picture.alpha->count(),
                                                        [](std::uint8_t byte) { return byte == 255; });
   if (polarity == Polarity::alpha || (polarity == Polarity::automatic && !is_opaque)) {
     if (!picture.alpha) {
-      throw InputError("the " + param + " has no transparency, and polarity `alpha` edits what is transparent", "a PNG whose object is transparent",
+      throw InputError("the " + param + " has no transparency, and polarity `alpha` edits what is transparent",
+                       "a PNG whose object is transparent",
                        "erase the object in the mask, or use --mask-polarity white", param, param + "_without_alpha");
     }
     return {map_bytes(*picture.alpha, [](std::uint8_t byte) { return static_cast<std::uint8_t>(255 - byte); }), 255};
@@ -112,10 +124,12 @@ Array shrink(const Array& pixels, std::int64_t channels, std::int64_t factor) {
       for (std::int64_t channel = 0; channel < channels; ++channel) {
         std::uint32_t sum = 0;
         for (std::int64_t y = row * factor; y < (row + 1) * factor; ++y) {
-          for (std::int64_t x = column * factor; x < (column + 1) * factor; ++x) sum += pixels.as<std::uint8_t>()[(y * width + x) * channels + channel];
+          for (std::int64_t x = column * factor; x < (column + 1) * factor; ++x)
+            sum += pixels.as<std::uint8_t>()[(y * width + x) * channels + channel];
         }
         const auto area = static_cast<std::uint32_t>(factor * factor);
-        shrunk.as<std::uint8_t>()[(row * columns + column) * channels + channel] = static_cast<std::uint8_t>((2 * sum + area) / (2 * area));
+        shrunk.as<std::uint8_t>()[(row * columns + column) * channels + channel] =
+            static_cast<std::uint8_t>((2 * sum + area) / (2 * area));
       }
     }
   }
@@ -126,10 +140,16 @@ Array shrink(const Array& pixels, std::int64_t channels, std::int64_t factor) {
 
 Picture load_picture(const ImageView& image, const std::string& param) {
   const bool has_shape = image.channels == 1 || image.channels == 3 || image.channels == 4;
-  const std::size_t row_bytes = has_shape && image.width > 0 ? static_cast<std::size_t>(image.width) * static_cast<std::size_t>(image.channels) : 0;
+  const std::size_t row_bytes = has_shape && image.width > 0
+                                    ? static_cast<std::size_t>(image.width) * static_cast<std::size_t>(image.channels)
+                                    : 0;
   if (image.pixels == nullptr || !has_shape || (image.stride != 0 && image.stride < row_bytes)) {
-    throw InputError("the " + param + (image.pixels == nullptr ? " has no pixels" : " has " + std::to_string(image.channels) + " channels and rows " + std::to_string(image.stride) + " bytes apart"),
-                     "uint8 in [0,255] of 1, 3 or 4 channels, in rows that hold them", "give the pixels, their size, channels and stride", param, param + "_bad_array");
+    throw InputError("the " + param +
+                         (image.pixels == nullptr ? " has no pixels"
+                                                  : " has " + std::to_string(image.channels) + " channels and rows " +
+                                                        std::to_string(image.stride) + " bytes apart"),
+                     "uint8 in [0,255] of 1, 3 or 4 channels, in rows that hold them",
+                     "give the pixels, their size, channels and stride", param, param + "_bad_array");
   }
   check_size(image.width, image.height, param);
   Picture picture{Array(DType::uint8, {image.height, image.width, 3}), std::nullopt};
@@ -153,12 +173,13 @@ Picture load_picture(const ImageView& image, const std::string& param) {
 
 Region load_region(const ImageView& mask, const Picture& photo, const MaskOptions& options) {
   if (options.dilate && !(*options.dilate >= 1 && *options.dilate <= kMaxDilate && *options.dilate % 2 == 1)) {
-    throw InputError("dilate is " + std::to_string(*options.dilate), "an odd number of pixels from 1 to " + std::to_string(kMaxDilate), "choose 1 for none", "dilate",
+    throw InputError("dilate is " + std::to_string(*options.dilate),
+                     "an odd number of pixels from 1 to " + std::to_string(kMaxDilate), "choose 1 for none", "dilate",
                      "dilate_out_of_range");
   }
   if (mask.pixels == nullptr) {
-    throw InputError("there is no mask", "a picture of the photo's size with the object in white", "give one with --mask, or as the `mask` argument", "mask",
-                     "mask_missing");
+    throw InputError("there is no mask", "a picture of the photo's size with the object in white",
+                     "give one with --mask, or as the `mask` argument", "mask", "mask_missing");
   }
   Region region;
   region.dilate = options.dilate;
@@ -187,11 +208,12 @@ Region load_region(const ImageView& mask, const Picture& photo, const MaskOption
     }
   }
   for (std::size_t k = 0; k < region.protect.count(); ++k) {
-    if (region.protect.as<std::uint8_t>()[k] != 0) region.object.as<std::uint8_t>()[k] = region.edit.as<std::uint8_t>()[k] = 0;
+    if (region.protect.as<std::uint8_t>()[k] != 0)
+      region.object.as<std::uint8_t>()[k] = region.edit.as<std::uint8_t>()[k] = 0;
   }
   if (!any(region.object)) {
-    throw InputError("the protected area covers the whole object", "some of the object to edit", "protect only what stands in front of it", "protect",
-                     "protect_covers_mask");
+    throw InputError("the protected area covers the whole object", "some of the object to edit",
+                     "protect only what stands in front of it", "protect", "protect_covers_mask");
   }
   return region;
 }

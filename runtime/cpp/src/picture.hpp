@@ -56,7 +56,8 @@ Box reference_box(const Array& reference_mask, const Array& photo_mask, const Bo
 
 // The box's pixels [h,w,3]; where it reaches beyond the picture, the nearest pixel is repeated.
 Array cut(const Array& pixels, const Box& box);
-// Puts the edited window into a copy of the photo; a pixel with alpha 0 is never written. `touched` is alpha over the whole photo.
+// Puts the edited window into a copy of the photo; a pixel with alpha 0 is never written. `touched` is alpha over the
+// whole photo.
 Image paste_back(const Picture& photo, const Box& box, const Array& pasted, const Array& alpha, Image& touched);
 
 }  // namespace alterbute

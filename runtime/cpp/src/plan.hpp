@@ -20,7 +20,8 @@ struct Row {
   float source_on = 1;
 
   bool operator==(const Row& other) const {
-    return weight == other.weight && is_negative == other.is_negative && is_null == other.is_null && source_on == other.source_on;
+    return weight == other.weight && is_negative == other.is_negative && is_null == other.is_null &&
+           source_on == other.source_on;
   }
 };
 
@@ -45,7 +46,9 @@ struct Plan {
 // Refuses a value that is out of its range. Throws InputError.
 void check_request(const Request& request);
 
-// Throws InputError: a solver, steps or guidance that this bundle cannot do; BundleError: its solver state is not supported.
-Plan make_plan(const Request& request, const Manifest& manifest, const SolverTable& table, std::uint64_t seed, std::uint32_t image);
+// Throws InputError: a solver, steps or guidance that this bundle cannot do; BundleError: its solver state is not
+// supported.
+Plan make_plan(const Request& request, const Manifest& manifest, const SolverTable& table, std::uint64_t seed,
+               std::uint32_t image);
 
 }  // namespace alterbute

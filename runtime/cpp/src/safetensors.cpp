@@ -9,7 +9,8 @@ constexpr std::size_t kSizeBytes = 8;
 
 std::uint64_t little_endian(std::string_view bytes) {
   std::uint64_t value = 0;
-  for (std::size_t k = 0; k < bytes.size(); ++k) value |= std::uint64_t{static_cast<unsigned char>(bytes[k])} << (8 * k);
+  for (std::size_t k = 0; k < bytes.size(); ++k)
+    value |= std::uint64_t{static_cast<unsigned char>(bytes[k])} << (8 * k);
   return value;
 }
 
@@ -21,20 +22,16 @@ bool read_whole(const Json& value, std::int64_t& number) {
   return true;
 }
 
-std::string show(const std::vector<std::int64_t>& numbers) {
-  std::vector<std::string> shown;
-  for (const std::int64_t number : numbers) shown.push_back(std::to_string(number));
-  return "[" + text::join(shown, ", ") + "]";
-}
-
 // One tensor, which has to start where the last one ended.
 SafetensorsTensor read_tensor(const std::string& name, const Json& entry, std::string_view body, std::size_t begin) {
   const Json* dtype = entry.find("dtype");
   const Json* shape = entry.find("shape");
   const Json* span = entry.find("data_offsets");
-  const bool is_entry = entry.fields.size() == 3 && dtype != nullptr && shape != nullptr && span != nullptr && shape->kind == Json::Kind::array;
+  const bool is_entry = entry.fields.size() == 3 && dtype != nullptr && shape != nullptr && span != nullptr &&
+                        shape->kind == Json::Kind::array;
   if (!is_entry || (dtype->text != "F32" && dtype->text != "I64")) {
-    throw SafetensorsFault{"has " + name + " = " + dump_json(entry).substr(0, 80), "dtype (F32 or I64), shape and data_offsets"};
+    throw SafetensorsFault{"has " + name + " = " + dump_json(entry).substr(0, 80),
+                           "dtype (F32 or I64), shape and data_offsets"};
   }
   SafetensorsTensor tensor;
   tensor.dtype = dtype->text;
@@ -42,7 +39,8 @@ SafetensorsTensor read_tensor(const std::string& name, const Json& entry, std::s
   bool fits = true;
   for (const Json& axis : shape->items) {
     std::int64_t length = 0;
-    if (!read_whole(axis, length)) throw SafetensorsFault{"has " + name + " of shape " + dump_json(*shape), "whole numbers"};
+    if (!read_whole(axis, length))
+      throw SafetensorsFault{"has " + name + " of shape " + dump_json(*shape), "whole numbers"};
     tensor.shape.push_back(length);
     // Once over the file's size the product stays there, so that it cannot wrap round; a zero makes it small again.
     fits = length == 0 || (fits && size <= body.size() / static_cast<std::size_t>(length));
@@ -52,7 +50,9 @@ SafetensorsTensor read_tensor(const std::string& name, const Json& entry, std::s
   const bool is_span = span->items.size() == 2 && read_whole(span->items[0], first) && read_whole(span->items[1], last);
   fits = fits && size <= body.size() - begin;
   if (!is_span || !fits || static_cast<std::size_t>(first) != begin || static_cast<std::size_t>(last) != begin + size) {
-    throw SafetensorsFault{"has " + name + " at " + dump_json(*span), "bytes " + std::to_string(begin) + " on, for shape " + show(tensor.shape) + " of " + std::to_string(body.size())};
+    throw SafetensorsFault{"has " + name + " at " + dump_json(*span), "bytes " + std::to_string(begin) +
+                                                                          " on, for shape " + text::python_repr(tensor.shape) +
+                                                                          " of " + std::to_string(body.size())};
   }
   tensor.bytes = body.substr(begin, size);
   return tensor;
@@ -63,7 +63,8 @@ SafetensorsTensor read_tensor(const std::string& name, const Json& entry, std::s
 Safetensors read_safetensors(std::string_view data) {
   const std::uint64_t size = little_endian(data.substr(0, kSizeBytes));
   if (data.size() < kSizeBytes || size > data.size() - kSizeBytes) {
-    throw SafetensorsFault{"has a header of " + std::to_string(size) + " bytes in " + std::to_string(data.size()), "a header within the file"};
+    throw SafetensorsFault{"has a header of " + std::to_string(size) + " bytes in " + std::to_string(data.size()),
+                           "a header within the file"};
   }
   Json header;
   try {
@@ -73,7 +74,8 @@ Safetensors read_safetensors(std::string_view data) {
   }
   Safetensors file;
   const Json* about = header.find("__metadata__");
-  if (about == nullptr || about->kind != Json::Kind::object) throw SafetensorsFault{"has no __metadata__", "a JSON object with it"};
+  if (about == nullptr || about->kind != Json::Kind::object)
+    throw SafetensorsFault{"has no __metadata__", "a JSON object with it"};
   file.about = *about;
   const std::string_view body = data.substr(kSizeBytes + size);
   std::size_t end = 0;
@@ -83,7 +85,9 @@ Safetensors read_safetensors(std::string_view data) {
     end += tensor.bytes.size();
     file.tensors.emplace(name, tensor);
   }
-  if (end != body.size()) throw SafetensorsFault{"has " + std::to_string(body.size()) + " bytes of tensors", std::to_string(end) + ", as its header says"};
+  if (end != body.size())
+    throw SafetensorsFault{"has " + std::to_string(body.size()) + " bytes of tensors",
+                           std::to_string(end) + ", as its header says"};
   return file;
 }
 

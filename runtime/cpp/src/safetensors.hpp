@@ -1,4 +1,5 @@
-// A safetensors file of F32 and I64 tensors: the size of a JSON header as 8 little-endian bytes, the header, the tensors.
+// A safetensors file of F32 and I64 tensors: the size of a JSON header as 8 little-endian bytes, the header, the
+// tensors.
 #pragma once
 
 #include <cstdint>

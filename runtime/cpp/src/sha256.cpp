@@ -11,7 +11,9 @@ namespace alterbute {
 namespace {
 
 void check(int result) {
-  if (result != 1) throw EngineError("libcrypto cannot compute SHA-256", "an OpenSSL that offers it", "check the OpenSSL installation and its configuration");
+  if (result != 1)
+    throw EngineError("libcrypto cannot compute SHA-256", "an OpenSSL that offers it",
+                      "check the OpenSSL installation and its configuration");
 }
 
 }  // namespace

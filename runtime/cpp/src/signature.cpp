@@ -26,7 +26,9 @@ constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 std::optional<std::string> decode_base64(std::string_view text) {
   const std::size_t end = text.find('=') == std::string_view::npos ? text.size() : text.find('=');
   const std::size_t padding = text.size() - end;
-  if (padding > 2 || text.find_first_not_of('=', end) != std::string_view::npos || end % 4 == 1 || (end % 4 != 0 && end % 4 + padding < 4)) return std::nullopt;
+  if (padding > 2 || text.find_first_not_of('=', end) != std::string_view::npos || end % 4 == 1 ||
+      (end % 4 != 0 && end % 4 + padding < 4))
+    return std::nullopt;
   std::string data;
   std::uint32_t bits = 0;
   for (std::size_t at = 0; at < end; ++at) {
@@ -39,7 +41,8 @@ std::optional<std::string> decode_base64(std::string_view text) {
 }
 
 [[noreturn]] void refuse_key(const std::string& seen) {
-  throw InputError(seen, "an Ed25519 public key of 32 bytes", "give the .pub file of `alterbute-export sign`", "trust_keys", "key_unusable");
+  throw InputError(seen, "an Ed25519 public key of 32 bytes", "give the .pub file of `alterbute-export sign`",
+                   "trust_keys", "key_unusable");
 }
 
 TrustKey read_key(const std::string& path) {
@@ -76,9 +79,13 @@ Signature read_signature(const std::string& text) {
 
 bool is_signed_by(const TrustKey& key, const std::string& signature, std::string_view manifest) {
   const std::unique_ptr<EVP_PKEY, void (*)(EVP_PKEY*)> public_key(
-      EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, nullptr, reinterpret_cast<const unsigned char*>(key.data.data()), key.data.size()), EVP_PKEY_free);
+      EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, nullptr, reinterpret_cast<const unsigned char*>(key.data.data()),
+                                  key.data.size()),
+      EVP_PKEY_free);
   const std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
-  if (public_key == nullptr || context == nullptr || EVP_DigestVerifyInit(context.get(), nullptr, nullptr, nullptr, public_key.get()) != 1) return false;
+  if (public_key == nullptr || context == nullptr ||
+      EVP_DigestVerifyInit(context.get(), nullptr, nullptr, nullptr, public_key.get()) != 1)
+    return false;
   const std::string text = std::string(kDomain) + std::string(manifest);
   return EVP_DigestVerify(context.get(), reinterpret_cast<const unsigned char*>(signature.data()), signature.size(),
                           reinterpret_cast<const unsigned char*>(text.data()), text.size()) == 1;
@@ -97,23 +104,29 @@ std::vector<TrustKey> read_trust_keys(const std::vector<std::string>& files) {
   return keys;
 }
 
-void check_signature(std::string_view manifest, const std::optional<std::string>& text, const std::vector<TrustKey>& keys) {
+void check_signature(std::string_view manifest, const std::optional<std::string>& text,
+                     const std::vector<TrustKey>& keys) {
   std::vector<std::string> names;
   for (const TrustKey& key : keys) names.push_back(key.name);
   const std::string trusted = text::join(names, ", ");
-  if (!text) throw BundleError("the bundle is not signed", std::string(kSignatureFile) + " by one of the keys " + trusted, kMend);
+  if (!text)
+    throw BundleError("the bundle is not signed", std::string(kSignatureFile) + " by one of the keys " + trusted,
+                      kMend);
   const Signature signature = read_signature(*text);
   for (const TrustKey& key : keys) {
     if (key.name != signature.key) continue;
     const auto data = decode_base64(signature.data);
-    if (!data || data->size() != kSignatureBytes) throw BundleError(std::string(kSignatureFile) + " is malformed", "64 bytes in base64", kMend);
+    if (!data || data->size() != kSignatureBytes)
+      throw BundleError(std::string(kSignatureFile) + " is malformed", "64 bytes in base64", kMend);
     if (!is_signed_by(key, *data, manifest)) {
-      throw BundleError("the signature of key " + key.name + " does not fit manifest.json", "the manifest that was signed",
-                        "the bundle was altered after it was signed: get it again, or sign it again if the change was yours");
+      throw BundleError(
+          "the signature of key " + key.name + " does not fit manifest.json", "the manifest that was signed",
+          "the bundle was altered after it was signed: get it again, or sign it again if the change was yours");
     }
     return;
   }
-  throw BundleError("the bundle is signed by key " + text::python_repr(first_points(signature.key, 32)), "one of " + trusted, kMend);
+  throw BundleError("the bundle is signed by key " + text::python_repr(first_points(signature.key, 32)),
+                    "one of " + trusted, kMend);
 }
 
 }  // namespace alterbute

@@ -20,6 +20,7 @@ struct TrustKey {
 std::vector<TrustKey> read_trust_keys(const std::vector<std::string>& files);
 
 // Throws BundleError unless one of the keys signed these manifest bytes; `text` is `manifest.sig`, if there is one.
-void check_signature(std::string_view manifest, const std::optional<std::string>& text, const std::vector<TrustKey>& keys);
+void check_signature(std::string_view manifest, const std::optional<std::string>& text,
+                     const std::vector<TrustKey>& keys);
 
 }  // namespace alterbute

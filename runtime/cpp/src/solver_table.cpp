@@ -29,18 +29,6 @@ std::string about(const Safetensors& file, const char* name) {
 
 std::string repr(const std::string& value) { return value == "None" ? value : text::python_repr(value); }
 
-std::string show(const std::vector<std::string>& names) {
-  std::vector<std::string> shown;
-  for (const std::string& name : names) shown.push_back(text::python_repr(name));
-  return "[" + text::join(shown, ", ") + "]";
-}
-
-std::string show(const std::vector<std::int64_t>& numbers) {
-  std::vector<std::string> shown;
-  for (const std::int64_t number : numbers) shown.push_back(std::to_string(number));
-  return "[" + text::join(shown, ", ") + "]";
-}
-
 // Python's split(): at any run of ASCII white space.
 std::vector<std::string> split(const std::string& words) {
   std::vector<std::string> parts;
@@ -87,32 +75,43 @@ SolverTable::SolverTable(std::string_view data) {
   std::sort(wanted.begin(), wanted.end());
   wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
   for (const auto& [name, tensor] : file.tensors) found.push_back(name);
-  if (names_.empty() || found != wanted) refuse("has the tensors " + show(found).substr(0, 200), show(wanted).substr(0, 200) + ", of its solvers");
+  if (names_.empty() || found != wanted)
+    refuse("has the tensors " + text::python_repr(found).substr(0, 200), text::python_repr(wanted).substr(0, 200) + ", of its solvers");
   const std::string limit = about(file, "max_steps");
   if (limit.empty() || limit.size() > kMaxDigits || limit.find_first_not_of("0123456789") != std::string::npos) {
     refuse("has max_steps " + text::python_repr(limit).substr(0, 20), "a number of steps");
   }
   std::from_chars(limit.data(), limit.data() + limit.size(), max_steps_);
   for (const std::string& name : names_) {
-    const auto tensor = [&](const char* part) -> const SafetensorsTensor& { return file.tensors.at(name + "." + part); };
+    const auto tensor = [&](const char* part) -> const SafetensorsTensor& {
+      return file.tensors.at(name + "." + part);
+    };
     const auto& shape = tensor("matrix").shape;
-    const std::int64_t calls = tensor("timestep").shape.empty() ? 0 : tensor("timestep").shape[0], used = shape.size() == 3 ? shape[1] : 0;
-    const std::array<std::vector<std::int64_t>, 5> shapes = {{{calls}, {calls, used, used + 2}, {calls, 2}, {max_steps_, 2}, {max_steps_ + 1}}};
+    const std::int64_t calls = tensor("timestep").shape.empty() ? 0 : tensor("timestep").shape[0],
+                       used = shape.size() == 3 ? shape[1] : 0;
+    const std::array<std::vector<std::int64_t>, 5> shapes = {
+        {{calls}, {calls, used, used + 2}, {calls, 2}, {max_steps_, 2}, {max_steps_ + 1}}};
     for (std::size_t k = 0; k < kParts.size(); ++k) {
       const SafetensorsTensor& part = tensor(kParts[k]);
       const bool is_whole = kParts[k] == std::string("offset");
       if (part.shape != shapes[k] || part.dtype != (is_whole ? "I64" : "F32")) {
-        refuse("has " + name + "." + kParts[k] + " " + (part.dtype == "I64" ? "int64" : "float32") + show(part.shape), "shape " + show(shapes[k]));
+        refuse("has " + name + "." + kParts[k] + " " + (part.dtype == "I64" ? "int64" : "float32") + text::python_repr(part.shape),
+               "shape " + text::python_repr(shapes[k]));
       }
     }
-    Solver solver{static_cast<std::size_t>(used), numbers<float>(tensor("timestep")), numbers<float>(tensor("matrix")), numbers<float>(tensor("level")),
-                  numbers<float>(tensor("start")), numbers<std::int64_t>(tensor("offset"))};
-    const bool is_finite = all_finite(solver.timestep) && all_finite(solver.matrix) && all_finite(solver.level) && all_finite(solver.start);
+    Solver solver{static_cast<std::size_t>(used),   numbers<float>(tensor("timestep")),
+                  numbers<float>(tensor("matrix")), numbers<float>(tensor("level")),
+                  numbers<float>(tensor("start")),  numbers<std::int64_t>(tensor("offset"))};
+    const bool is_finite = all_finite(solver.timestep) && all_finite(solver.matrix) && all_finite(solver.level) &&
+                           all_finite(solver.start);
     if (used < 1 || used > static_cast<std::int64_t>(kStateRows) || !is_finite) {
-      refuse("has " + std::to_string(used) + " state rows or an infinite number in " + name, "1 to " + rows + ", all finite");
+      refuse("has " + std::to_string(used) + " state rows or an infinite number in " + name,
+             "1 to " + rows + ", all finite");
     }
-    if (solver.offset.front() != 0 || solver.offset.back() != calls || !std::is_sorted(solver.offset.begin(), solver.offset.end())) {
-      refuse("has " + name + ".offset " + std::to_string(solver.offset.front()) + " to " + std::to_string(solver.offset.back()),
+    if (solver.offset.front() != 0 || solver.offset.back() != calls ||
+        !std::is_sorted(solver.offset.begin(), solver.offset.end())) {
+      refuse("has " + name + ".offset " + std::to_string(solver.offset.front()) + " to " +
+                 std::to_string(solver.offset.back()),
              "a rise from 0 to " + std::to_string(calls));
     }
     solvers_[name] = std::move(solver);
@@ -122,15 +121,17 @@ SolverTable::SolverTable(std::string_view data) {
 SolverSteps SolverTable::steps(const std::string& name, std::int64_t steps, double strength) const {
   const auto found = solvers_.find(name);
   if (found == solvers_.end()) {
-    throw InputError("solver is " + text::python_repr(name), "one of " + text::join(names_, ", "), "choose another solver", "solver", "solver_unknown");
+    throw InputError("solver is " + text::python_repr(name), "one of " + text::join(names_, ", "),
+                     "choose another solver", "solver", "solver_unknown");
   }
   const Solver& solver = found->second;
   const auto index = static_cast<std::size_t>(steps);
   if (steps < 1 || steps > max_steps_ || solver.offset[index - 1] == solver.offset[index]) {
-    throw InputError("steps is " + std::to_string(steps), "a count that the table has for " + name, "choose another steps", "steps",
-                     "steps_out_of_range");
+    throw InputError("steps is " + std::to_string(steps), "a count that the table has for " + name,
+                     "choose another steps", "steps", "steps_out_of_range");
   }
-  const auto first = static_cast<std::size_t>(solver.offset[index - 1]), end = static_cast<std::size_t>(solver.offset[index]);
+  const auto first = static_cast<std::size_t>(solver.offset[index - 1]),
+             end = static_cast<std::size_t>(solver.offset[index]);
   SolverSteps made;
   for (std::size_t call = first; call < end; ++call) {
     made.timestep.push_back(solver.timestep[call]);
@@ -147,15 +148,21 @@ SolverSteps SolverTable::steps(const std::string& name, std::int64_t steps, doub
   }
   made.start = {solver.start[2 * (index - 1)], solver.start[2 * (index - 1) + 1]};
   if (strength == 1) return made;
-  // A solver that remembers nothing can start anywhere in its trajectory; the others begin in another way than they go on.
-  const auto skipped = static_cast<std::size_t>(steps) - static_cast<std::size_t>(static_cast<double>(steps) * strength);
+  // A solver that remembers nothing can start anywhere in its trajectory; the others begin in another way than they go
+  // on.
+  const auto skipped =
+      static_cast<std::size_t>(steps) - static_cast<std::size_t>(static_cast<double>(steps) * strength);
   if (solver.rows != 1 || made.timestep.size() != index) {
-    throw InputError("strength is " + text::python_repr(strength) + " with " + name, "1, or a solver with one state row: ddim, euler, euler_a or lcm",
-                     "choose another solver: the bundle's table has the whole trajectories of this one only", "strength", "strength_unsupported");
+    throw InputError("strength is " + text::python_repr(strength) + " with " + name,
+                     "1, or a solver with one state row: ddim, euler, euler_a or lcm",
+                     "choose another solver: the bundle's table has the whole trajectories of this one only",
+                     "strength", "strength_unsupported");
   }
   if (skipped == index) {
-    throw InputError("strength is " + text::python_repr(strength), "at least " + text::general(1.0 / static_cast<double>(steps)) + " with " + std::to_string(steps) + " steps",
-                     "choose another strength", "strength", "strength_out_of_range");
+    throw InputError(
+        "strength is " + text::python_repr(strength),
+        "at least " + text::general(1.0 / static_cast<double>(steps)) + " with " + std::to_string(steps) + " steps",
+        "choose another strength", "strength", "strength_out_of_range");
   }
   if (skipped > 0) made.start = made.level[skipped - 1];
   const auto cut = static_cast<std::ptrdiff_t>(skipped);

@@ -13,7 +13,11 @@ namespace {
 // One character at `at`, which moves past it; nothing when the bytes there are no UTF-8.
 std::optional<char32_t> next_point(std::string_view bytes, std::size_t& at) {
   const auto lead = static_cast<unsigned char>(bytes[at]);
-  const std::size_t length = lead < 0x80 ? 1 : lead >= 0xC2 && lead < 0xE0 ? 2 : lead >= 0xE0 && lead < 0xF0 ? 3 : lead >= 0xF0 && lead < 0xF5 ? 4 : 0;
+  const std::size_t length = lead < 0x80                   ? 1
+                             : lead >= 0xC2 && lead < 0xE0 ? 2
+                             : lead >= 0xE0 && lead < 0xF0 ? 3
+                             : lead >= 0xF0 && lead < 0xF5 ? 4
+                                                           : 0;
   if (length == 0 || bytes.size() - at < length) return std::nullopt;
   char32_t point = length == 1 ? lead : lead & (0x7FU >> length);
   for (std::size_t k = 1; k < length; ++k) {
@@ -46,12 +50,20 @@ void append(std::string& bytes, char32_t point) {
   }
 }
 
+template <typename Value>
+std::string list_repr(const std::vector<Value>& values) {
+  std::vector<std::string> shown;
+  for (const Value& value : values) shown.push_back(python_repr(value));
+  return "[" + join(shown, ", ") + "]";
+}
+
 // Whether the sigma there ends a word: a cased character before it and none after it, ignorable ones aside.
 bool is_final(std::u32string_view points, std::size_t at) {
   std::size_t before = at, after = at + 1;
   while (before > 0 && unicode::is_python_case_ignorable(points[before - 1])) --before;
   while (after < points.size() && unicode::is_python_case_ignorable(points[after])) ++after;
-  return before > 0 && unicode::is_python_cased(points[before - 1]) && !(after < points.size() && unicode::is_python_cased(points[after]));
+  return before > 0 && unicode::is_python_cased(points[before - 1]) &&
+         !(after < points.size() && unicode::is_python_cased(points[after]));
 }
 
 }  // namespace
@@ -92,7 +104,8 @@ std::u32string python_lower(std::u32string_view points) {
 }
 
 std::string python_repr(std::string_view bytes) {
-  const bool has_single = bytes.find('\'') != std::string_view::npos, has_double = bytes.find('"') != std::string_view::npos;
+  const bool has_single = bytes.find('\'') != std::string_view::npos,
+             has_double = bytes.find('"') != std::string_view::npos;
   const char quote = has_single && !has_double ? '"' : '\'';
   std::string shown(1, quote);
   std::array<char, 12> escape{};
@@ -130,6 +143,11 @@ std::string python_repr(double value) {
   if (is_plain && shown.find('.') == std::string::npos) shown += ".0";
   return shown;
 }
+
+std::string python_repr(std::int64_t value) { return std::to_string(value); }
+std::string python_repr(const std::vector<std::string>& values) { return list_repr(values); }
+std::string python_repr(const std::vector<std::int64_t>& values) { return list_repr(values); }
+std::string python_repr(const std::vector<double>& values) { return list_repr(values); }
 
 std::string printable_line(std::string_view bytes) {
   std::string line;

@@ -1,6 +1,8 @@
-// Text as Python and the tokenizers library see it: UTF-8, character classes, normal forms, and Python's way of showing values.
+// Text as Python and the tokenizers library see it: UTF-8, character classes, normal forms, and Python's way of showing
+// values.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -27,6 +29,10 @@ std::u32string_view python_strip(std::u32string_view points);
 std::u32string python_lower(std::u32string_view points);
 std::string python_repr(std::string_view bytes);
 std::string python_repr(double value);
+std::string python_repr(std::int64_t value);
+std::string python_repr(const std::vector<std::string>& values);
+std::string python_repr(const std::vector<std::int64_t>& values);
+std::string python_repr(const std::vector<double>& values);
 
 // The line with every character that does not print replaced by a space.
 std::string printable_line(std::string_view bytes);

@@ -17,7 +17,8 @@ constexpr std::array<std::u32string_view, 7> kContractions = {U"'s", U"'t", U"'r
 constexpr std::int64_t kNone = -1;
 
 [[noreturn]] void refuse(const std::string& why) {
-  throw BundleError("the bundle's tokenizer cannot be read (" + why + ")", "a tokenizer.json of the tokenizers library", kExportAgain);
+  throw BundleError("the bundle's tokenizer cannot be read (" + why + ")", "a tokenizer.json of the tokenizers library",
+                    kExportAgain);
 }
 
 const Json& member(const Json& value, const char* name) {
@@ -26,18 +27,22 @@ const Json& member(const Json& value, const char* name) {
   return found == nullptr ? kNull : *found;
 }
 
-bool is_text(const Json& value, std::string_view text) { return value.kind == Json::Kind::string && value.text == text; }
+bool is_text(const Json& value, std::string_view text) {
+  return value.kind == Json::Kind::string && value.text == text;
+}
 bool is_true(const Json& value) { return value.kind == Json::Kind::boolean && value.flag; }
 
 // Absent, null, false or "": the setting changes nothing.
 void expect_off(const Json& value, const char* name) {
   const Json& setting = member(value, name);
-  const bool is_off = setting.kind == Json::Kind::null || (setting.kind == Json::Kind::boolean && !setting.flag) || is_text(setting, "");
+  const bool is_off = setting.kind == Json::Kind::null || (setting.kind == Json::Kind::boolean && !setting.flag) ||
+                      is_text(setting, "");
   if (!is_off) refuse(std::string(name) + " is " + dump_json(setting) + ", which no CLIP tokenizer has");
 }
 
 std::uint32_t read_id(const Json& value, const std::string& name) {
-  if (value.kind != Json::Kind::integer || !(value.number >= 0 && value.number < 4294967295.0)) refuse("the id of " + name + " is no id");
+  if (value.kind != Json::Kind::integer || !(value.number >= 0 && value.number < 4294967295.0))
+    refuse("the id of " + name + " is no id");
   return static_cast<std::uint32_t>(value.number);
 }
 
@@ -48,8 +53,9 @@ std::u32string read_text(const Json& value, const char* what) {
 
 void check_normalizer(const Json& normalizer) {
   const auto& steps = member(normalizer, "normalizers").items;
-  const bool is_clip = is_text(member(normalizer, "type"), "Sequence") && steps.size() == 3 && is_text(member(steps[0], "type"), "NFC") &&
-                       is_text(member(steps[1], "type"), "Replace") && is_text(member(member(steps[1], "pattern"), "Regex"), "\\s+") &&
+  const bool is_clip = is_text(member(normalizer, "type"), "Sequence") && steps.size() == 3 &&
+                       is_text(member(steps[0], "type"), "NFC") && is_text(member(steps[1], "type"), "Replace") &&
+                       is_text(member(member(steps[1], "pattern"), "Regex"), "\\s+") &&
                        is_text(member(steps[1], "content"), " ") && is_text(member(steps[2], "type"), "Lowercase");
   if (!is_clip) refuse("the normalizer is not CLIP's: NFC, white space to one space, lower case");
 }
@@ -79,7 +85,9 @@ std::u32string collapse_spaces(std::u32string_view points) {
   return collapsed;
 }
 
-bool starts_with(std::u32string_view points, std::u32string_view start) { return points.substr(0, start.size()) == start; }
+bool starts_with(std::u32string_view points, std::u32string_view start) {
+  return points.substr(0, start.size()) == start;
+}
 
 template <typename Matches>
 std::size_t run_length(std::u32string_view points, Matches matches) {
@@ -164,9 +172,11 @@ Tokenizer::Tokenizer(std::string_view tokenizer_json, const TextRules& rules) : 
 void Tokenizer::read_pre_tokenizer(const Json& document) {
   const Json& sequence = member(document, "pre_tokenizer");
   const auto& steps = member(sequence, "pretokenizers").items;
-  const bool is_sequence = is_text(member(sequence, "type"), "Sequence") && steps.size() == 2 && is_text(member(steps[0], "type"), "Split") &&
+  const bool is_sequence = is_text(member(sequence, "type"), "Sequence") && steps.size() == 2 &&
+                           is_text(member(steps[0], "type"), "Split") &&
                            is_text(member(steps[0], "behavior"), "Removed") && is_true(member(steps[0], "invert")) &&
-                           is_text(member(steps[1], "type"), "ByteLevel") && !is_true(member(steps[1], "add_prefix_space"));
+                           is_text(member(steps[1], "type"), "ByteLevel") &&
+                           !is_true(member(steps[1], "add_prefix_space"));
   if (!is_sequence) refuse("the pre-tokenizer is not CLIP's: Split, then ByteLevel");
   const Json& use_regex = member(steps[1], "use_regex");
   splits_literals_ = use_regex.kind == Json::Kind::null || is_true(use_regex);
@@ -182,10 +192,12 @@ void Tokenizer::read_model(const Json& document) {
   const Json& model = member(document, "model");
   const Json& vocabulary = member(model, "vocab");
   const Json& merges = member(model, "merges");
-  if (!is_text(member(model, "type"), "BPE") || vocabulary.kind != Json::Kind::object || merges.kind != Json::Kind::array) {
+  if (!is_text(member(model, "type"), "BPE") || vocabulary.kind != Json::Kind::object ||
+      merges.kind != Json::Kind::array) {
     refuse("the model is no BPE with vocab and merges");
   }
-  for (const char* name : {"dropout", "continuing_subword_prefix", "fuse_unk", "byte_fallback", "ignore_merges"}) expect_off(model, name);
+  for (const char* name : {"dropout", "continuing_subword_prefix", "fuse_unk", "byte_fallback", "ignore_merges"})
+    expect_off(model, name);
   std::unordered_map<std::string_view, std::uint32_t> ids;
   ids.reserve(vocabulary.fields.size());
   for (const auto& [name, id] : vocabulary.fields) ids[name] = read_id(id, name);
@@ -242,7 +254,8 @@ std::vector<std::int64_t> Tokenizer::encode(std::string_view prompt) const {
   encode_text(points, ids);
   const auto count = static_cast<std::int64_t>(ids.size()) - 1;
   if (count + 2 > rules_.tokens) {
-    throw InputError("the prompt is " + std::to_string(count) + " tokens long", "at most " + std::to_string(rules_.tokens - 2) + ", this bundle's window",
+    throw InputError("the prompt is " + std::to_string(count) + " tokens long",
+                     "at most " + std::to_string(rules_.tokens - 2) + ", this bundle's window",
                      "shorten it; it is never cut in silence", "prompt", "prompt_too_long");
   }
   ids.push_back(rules_.end_id);
@@ -257,7 +270,9 @@ static void split_at(std::u32string_view points, const Tokens& tokens, std::vect
   for (std::size_t at = 0; at < points.size() && !tokens.empty();) {
     const typename Tokens::value_type* best = nullptr;
     for (const auto& token : tokens) {
-      if (starts_with(points.substr(at), token.content) && (best == nullptr || token.content.size() > best->content.size())) best = &token;
+      if (starts_with(points.substr(at), token.content) &&
+          (best == nullptr || token.content.size() > best->content.size()))
+        best = &token;
     }
     if (best == nullptr) {
       ++at;
@@ -328,11 +343,12 @@ std::u32string check_text(std::string_view prompt) {
   // Length first: it bounds the work on what follows.
   auto points = prompt.size() > kMaxPromptBytes ? std::optional<std::u32string>(std::in_place) : text::decode(prompt);
   if (!points) {
-    throw InputError("the prompt holds bytes that are no UTF-8", "valid Unicode", "type it again", "prompt", "prompt_unicode");
+    throw InputError("the prompt holds bytes that are no UTF-8", "valid Unicode", "type it again", "prompt",
+                     "prompt_unicode");
   }
   if (prompt.size() > kMaxPromptBytes) {
-    throw InputError("the prompt is " + std::to_string(prompt.size()) + " bytes long", "at most " + std::to_string(kMaxPromptBytes), "shorten it", "prompt",
-                     "prompt_too_long");
+    throw InputError("the prompt is " + std::to_string(prompt.size()) + " bytes long",
+                     "at most " + std::to_string(kMaxPromptBytes), "shorten it", "prompt", "prompt_too_long");
   }
   return *points;
 }

@@ -18,8 +18,8 @@ class Tokenizer {
   // Reads a `tokenizer.json` of CLIP's kind. Throws BundleError: it is none, or of another kind; the part is named.
   Tokenizer(std::string_view tokenizer_json, const TextRules& rules);
 
-  // Start id, the prompt, end id, pad ids: as many as the window holds. Throws InputError: not UTF-8, or longer than the window;
-  // a prompt is never shortened to fit.
+  // Start id, the prompt, end id, pad ids: as many as the window holds. Throws InputError: not UTF-8, or longer than
+  // the window; a prompt is never shortened to fit.
   std::vector<std::int64_t> encode(std::string_view prompt) const;
 
  private:
@@ -49,13 +49,15 @@ class Tokenizer {
   std::unordered_map<std::uint64_t, Merge> merges_;
 };
 
-// Refuses what is not text, or is so long that tokenizing it would be an attack. Throws InputError; returns the code points.
+// Refuses what is not text, or is so long that tokenizing it would be an attack. Throws InputError; returns the code
+// points.
 std::u32string check_text(std::string_view prompt);
 
 // Refuses a prompt that names an attribute which the bundle cannot change at all. Throws InputError.
 void check_attributes(std::string_view prompt, const std::optional<Named<std::vector<std::string>>>& attributes);
 
 // One line that names the words a bundle does not know and those it does; empty when all are known.
-std::string vocabulary_warning(std::string_view prompt, const std::optional<Named<std::vector<std::string>>>& attributes);
+std::string vocabulary_warning(std::string_view prompt,
+                               const std::optional<Named<std::vector<std::string>>>& attributes);
 
 }  // namespace alterbute

@@ -15,11 +15,14 @@ std::string show(const Json& value) {
 
 }  // namespace
 
-void type_fault(const Json& value, const std::string& key, const char* expected) { throw KeyFault{key, show(value), expected}; }
+void type_fault(const Json& value, const std::string& key, const char* expected) {
+  throw KeyFault{key, show(value), expected};
+}
 
 std::string join(const std::string& key, const std::string& name) { return key.empty() ? name : key + "." + name; }
 
-Record::Record(const Json& value, std::string key, std::initializer_list<const char*> names, std::initializer_list<const char*> optional)
+Record::Record(const Json& value, std::string key, std::initializer_list<const char*> names,
+               std::initializer_list<const char*> optional)
     : value_(value), key_(std::move(key)) {
   expect_object(value, key_);
   for (const char* name : names) {
@@ -66,7 +69,8 @@ std::string string(const Json& value, const std::string& key) {
 }
 
 std::string choice(const Json& value, const std::string& key, std::initializer_list<const char*> choices) {
-  if (value.kind == Json::Kind::string && std::find(choices.begin(), choices.end(), value.text) != choices.end()) return value.text;
+  if (value.kind == Json::Kind::string && std::find(choices.begin(), choices.end(), value.text) != choices.end())
+    return value.text;
   std::vector<std::string> shown;
   for (const char* name : choices) shown.push_back(text::python_repr(name));
   throw KeyFault{key, show(value), text::join(shown, " or ")};

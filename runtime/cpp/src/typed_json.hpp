@@ -1,4 +1,5 @@
-// JSON values to C++ ones, strictly: a wrong, missing or unknown key is named in the fault, in the words of Python's reader.
+// JSON values to C++ ones, strictly: a wrong, missing or unknown key is named in the fault, in the words of Python's
+// reader.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,8 @@ std::string join(const std::string& key, const std::string& name);
 // A JSON object that has all of `names`, may have those of `optional`, and nothing else.
 class Record {
  public:
-  Record(const Json& value, std::string key, std::initializer_list<const char*> names, std::initializer_list<const char*> optional = {});
+  Record(const Json& value, std::string key, std::initializer_list<const char*> names,
+         std::initializer_list<const char*> optional = {});
   const Json& at(const char* name) const;
   // Null when an optional key is missing.
   const Json* find(const char* name) const { return value_.find(name); }
@@ -47,7 +49,8 @@ auto list(const Json& value, const std::string& key, Read read) {
   using Item = decltype(read(value, key));
   std::vector<Item> items;
   if (value.kind != Json::Kind::array) type_fault(value, key, "a list");
-  for (std::size_t k = 0; k < value.items.size(); ++k) items.push_back(read(value.items[k], key + "[" + std::to_string(k) + "]"));
+  for (std::size_t k = 0; k < value.items.size(); ++k)
+    items.push_back(read(value.items[k], key + "[" + std::to_string(k) + "]"));
   return items;
 }
 

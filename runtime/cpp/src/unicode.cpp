@@ -33,7 +33,8 @@ struct Combining {
 // The last entry that starts at or before the point; null when there is none.
 template <typename Entry, std::size_t n>
 const Entry* entry_before(const Entry (&table)[n], char32_t point) {
-  const Entry* after = std::upper_bound(table, table + n, point, [](char32_t value, const Entry& entry) { return value < entry.first; });
+  const Entry* after =
+      std::upper_bound(table, table + n, point, [](char32_t value, const Entry& entry) { return value < entry.first; });
   return after == table ? nullptr : after - 1;
 }
 
@@ -82,12 +83,13 @@ char32_t composed(char32_t first, char32_t second) {
   if (first >= kLead && first < kLead + kNumLead && second >= kVowel && second < kVowel + kNumVowel) {
     return kSyllables + ((first - kLead) * kNumVowel + (second - kVowel)) * kNumTail;
   }
-  const bool is_open_syllable = first >= kSyllables && first < kSyllables + kNumSyllables && (first - kSyllables) % kNumTail == 0;
+  const bool is_open_syllable =
+      first >= kSyllables && first < kSyllables + kNumSyllables && (first - kSyllables) % kNumTail == 0;
   if (is_open_syllable && second > kTail && second < kTail + kNumTail) return first + (second - kTail);
   const Pair* end = std::end(kComposed);
-  const Pair* pair = std::lower_bound(std::begin(kComposed), end, Pair{first, second, 0}, [](const Pair& a, const Pair& b) {
-    return a.first != b.first ? a.first < b.first : a.second < b.second;
-  });
+  const Pair* pair = std::lower_bound(
+      std::begin(kComposed), end, Pair{first, second, 0},
+      [](const Pair& a, const Pair& b) { return a.first != b.first ? a.first < b.first : a.second < b.second; });
   return pair != end && pair->first == first && pair->second == second ? pair->whole : 0;
 }
 
@@ -96,7 +98,8 @@ void order_marks(std::u32string& points) {
   for (std::size_t at = 0; at < points.size();) {
     std::size_t end = at;
     while (end < points.size() && combining_class(points[end]) != 0) ++end;
-    std::stable_sort(points.begin() + static_cast<std::ptrdiff_t>(at), points.begin() + static_cast<std::ptrdiff_t>(end),
+    std::stable_sort(points.begin() + static_cast<std::ptrdiff_t>(at),
+                     points.begin() + static_cast<std::ptrdiff_t>(end),
                      [](char32_t a, char32_t b) { return combining_class(a) < combining_class(b); });
     at = end + 1;
   }

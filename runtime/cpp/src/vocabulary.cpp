@@ -24,10 +24,13 @@ std::u32string_view next_part(std::u32string_view& rest, char32_t separator) {
   return part;
 }
 
-bool has(const std::vector<std::string>& words, const std::string& word) { return std::find(words.begin(), words.end(), word) != words.end(); }
+bool has(const std::vector<std::string>& words, const std::string& word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
 
 bool is_known(const Attributes& attributes, const std::string& word) {
-  return std::any_of(attributes.begin(), attributes.end(), [&](const auto& attribute) { return attribute.first == word || has(attribute.second, word); });
+  return std::any_of(attributes.begin(), attributes.end(),
+                     [&](const auto& attribute) { return attribute.first == word || has(attribute.second, word); });
 }
 
 // A part without a name: every word of it on its own.
@@ -95,7 +98,8 @@ std::string show_known(const Attributes& attributes) {
 std::string vocabulary_warning(std::string_view prompt, const std::optional<Attributes>& attributes) {
   if (!attributes) return "";
   const std::vector<std::string> unknown = unknown_words(prompt, *attributes);
-  return unknown.empty() ? "" : "this bundle was not trained on " + show(unknown) + "; it knows " + show_known(*attributes);
+  return unknown.empty() ? ""
+                         : "this bundle was not trained on " + show(unknown) + "; it knows " + show_known(*attributes);
 }
 
 void check_attributes(std::string_view prompt, const std::optional<Attributes>& attributes) {
@@ -105,7 +109,8 @@ void check_attributes(std::string_view prompt, const std::optional<Attributes>& 
     if (!name.empty() && find(*attributes, name) == nullptr) foreign.push_back(name);
   }
   if (foreign.empty()) return;
-  throw InputError("the prompt asks for " + show(foreign), "what this bundle was trained on (" + show_known(*attributes) + ")",
+  throw InputError("the prompt asks for " + show(foreign),
+                   "what this bundle was trained on (" + show_known(*attributes) + ")",
                    "leave it out, or use a bundle that knows it", "prompt", "prompt_attribute_unknown");
 }
 

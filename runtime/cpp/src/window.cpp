@@ -9,7 +9,7 @@
 namespace alterbute {
 namespace {
 
-constexpr std::int64_t kMinSide = 32;         // the smallest window: a one-pixel mask still gets some photo around it
+constexpr std::int64_t kMinSide = 32;  // the smallest window: a one-pixel mask still gets some photo around it
 constexpr std::int64_t kMaxReferenceZoomOut = 3;  // the largest reference window, in longer sides of its object
 
 std::int64_t ceil_of(double value) { return static_cast<std::int64_t>(std::ceil(value)); }
@@ -18,7 +18,8 @@ std::int64_t floor_of(double value) { return static_cast<std::int64_t>(std::floo
 std::int64_t floor_half(std::int64_t value) { return value >= 0 ? value / 2 : -((1 - value) / 2); }
 
 Box square(const Box& around, std::int64_t side) {
-  const std::int64_t top = floor_half(around.top + around.bottom - side), left = floor_half(around.left + around.right - side);
+  const std::int64_t top = floor_half(around.top + around.bottom - side),
+                     left = floor_half(around.left + around.right - side);
   return {top, left, top + side, left + side};
 }
 
@@ -40,7 +41,8 @@ Box object_box(const Array& mask) {
     if (first == row + width) continue;
     const std::uint8_t* last = row + width - 1;
     while (*last == 0) --last;
-    box = {std::min(box.top, y), std::min(box.left, static_cast<std::int64_t>(first - row)), y + 1, std::max(box.right, static_cast<std::int64_t>(last - row) + 1)};
+    box = {std::min(box.top, y), std::min(box.left, static_cast<std::int64_t>(first - row)), y + 1,
+           std::max(box.right, static_cast<std::int64_t>(last - row) + 1)};
   }
   return box;
 }
@@ -64,12 +66,15 @@ Box identity_box(const Array& mask) {
 Box reference_box(const Array& reference_mask, const Array& photo_mask, const Box& box) {
   const Box there = object_box(reference_mask), here = object_box(photo_mask);
   const auto ratio = [](std::int64_t a, std::int64_t b) { return static_cast<double>(a) / static_cast<double>(b); };
-  const double fit = std::max(ratio(there.height(), here.height()), ratio(there.width(), here.width())) * static_cast<double>(box.height());
+  const double fit = std::max(ratio(there.height(), here.height()), ratio(there.width(), here.width())) *
+                     static_cast<double>(box.height());
   const auto most = static_cast<double>(kMaxReferenceZoomOut * std::max(there.height(), there.width()));
   const std::int64_t side = ceil_of(std::min(fit, most));
   const double scale = ratio(side, box.height());
-  const auto start = [&](std::int64_t there_first, std::int64_t there_last, std::int64_t here_first, std::int64_t here_last, std::int64_t from) {
-    return floor_of(ratio(there_first + there_last + 1, 2) - scale * (ratio(here_first + here_last, 2) - static_cast<double>(from)));
+  const auto start = [&](std::int64_t there_first, std::int64_t there_last, std::int64_t here_first,
+                         std::int64_t here_last, std::int64_t from) {
+    return floor_of(ratio(there_first + there_last + 1, 2) -
+                    scale * (ratio(here_first + here_last, 2) - static_cast<double>(from)));
   };
   const std::int64_t top = start(there.top, there.bottom, here.top, here.bottom, box.top);
   const std::int64_t left = start(there.left, there.right, here.left, here.right, box.left);
@@ -82,18 +87,22 @@ Array cut(const Array& pixels, const Box& box) {
   std::uint8_t* to = window.as<std::uint8_t>();
   for (std::int64_t y = box.top; y < box.bottom; ++y) {
     const std::uint8_t* row = pixels.as<std::uint8_t>() + std::clamp(y, std::int64_t{0}, height - 1) * width * 3;
-    for (std::int64_t x = box.left; x < box.right; ++x) to = std::copy_n(row + std::clamp(x, std::int64_t{0}, width - 1) * 3, 3, to);
+    for (std::int64_t x = box.left; x < box.right; ++x)
+      to = std::copy_n(row + std::clamp(x, std::int64_t{0}, width - 1) * 3, 3, to);
   }
   return window;
 }
 
 Image paste_back(const Picture& photo, const Box& box, const Array& pasted, const Array& alpha, Image& touched) {
   const std::int64_t height = photo.height(), width = photo.width(), channels = photo.alpha ? 4 : 3;
-  const bool fits = pasted.dtype() == DType::uint8 && pasted.shape() == Shape{box.height(), box.width(), 3} && alpha.dtype() == DType::uint8 &&
-                    alpha.shape() == Shape{box.height(), box.width()};
-  if (!fits) throw EngineError("the image graphs give a window of another size or type", "bytes of the box's size", "export the bundle again");
+  const bool fits = pasted.dtype() == DType::uint8 && pasted.shape() == Shape{box.height(), box.width(), 3} &&
+                    alpha.dtype() == DType::uint8 && alpha.shape() == Shape{box.height(), box.width()};
+  if (!fits)
+    throw EngineError("the image graphs give a window of another size or type", "bytes of the box's size",
+                      "export the bundle again");
   const auto whole = [](std::int64_t size) { return static_cast<int>(size); };
-  Image image{std::vector<std::uint8_t>(count_of({height, width, channels})), whole(width), whole(height), whole(channels)};
+  Image image{std::vector<std::uint8_t>(count_of({height, width, channels})), whole(width), whole(height),
+              whole(channels)};
   touched = {std::vector<std::uint8_t>(count_of({height, width})), whole(width), whole(height), 1};
   const std::uint8_t* from = photo.pixels.as<std::uint8_t>();
   std::uint8_t* to = image.pixels.data();

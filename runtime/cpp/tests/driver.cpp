@@ -1,5 +1,6 @@
-// Answers requests on stdin, so that a test pays the start of a process once. A request is a line of JSON, {"do": ..., "bytes": [n, ...]},
-// then the bytes of each n; an answer is a line of JSON with the same "bytes", or with "error", then the bytes.
+// Answers requests on stdin, so that a test pays the start of a process once. A request is a line of JSON, {"do": ...,
+// "bytes": [n, ...]}, then the bytes of each n; an answer is a line of JSON with the same "bytes", or with "error",
+// then the bytes.
 #include <charconv>
 #include <cstdio>
 #include <functional>
@@ -87,8 +88,9 @@ class Request {
     const Json* value = find(name);
     if (value == nullptr) return std::nullopt;
     const auto& items = value->items;
-    return alterbute::ImageView{reinterpret_cast<const std::uint8_t*>(blob(static_cast<std::size_t>(whole(items[0]))).data()), static_cast<int>(whole(items[1])),
-                                static_cast<int>(whole(items[2])), static_cast<int>(whole(items[3])), 0};
+    return alterbute::ImageView{
+        reinterpret_cast<const std::uint8_t*>(blob(static_cast<std::size_t>(whole(items[0]))).data()),
+        static_cast<int>(whole(items[1])), static_cast<int>(whole(items[2])), static_cast<int>(whole(items[3])), 0};
   }
 
  private:
@@ -96,15 +98,18 @@ class Request {
   Blobs blobs_;
 };
 
-std::string floats(const std::vector<float>& values) { return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)}; }
+std::string floats(const std::vector<float>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)};
+}
 std::string bytes(const std::vector<std::uint8_t>& values) { return {values.begin(), values.end()}; }
 
 class Driver {
  public:
   Answer answer(const Request& request) {
     static const std::map<std::string, void (Driver::*)(const Request&, Answer&)> kVerbs = {
-        {"noise", &Driver::noise},   {"tokenizer", &Driver::tokenizer}, {"tokens", &Driver::tokens}, {"manifest", &Driver::manifest}, {"bundle", &Driver::bundle},
-        {"solver", &Driver::solver}, {"warnings", &Driver::warnings},   {"open", &Driver::open},     {"edit", &Driver::edit}};
+        {"noise", &Driver::noise},       {"tokenizer", &Driver::tokenizer}, {"tokens", &Driver::tokens},
+        {"manifest", &Driver::manifest}, {"bundle", &Driver::bundle},       {"solver", &Driver::solver},
+        {"warnings", &Driver::warnings}, {"open", &Driver::open},           {"edit", &Driver::edit}};
     Answer answer;
     try {
       (this->*kVerbs.at(request.text("do")))(request, answer);
@@ -118,7 +123,7 @@ class Driver {
   static Answer refusal(const alterbute::Error& fault) {
     Answer answer;
     const auto* input = dynamic_cast<const alterbute::InputError*>(&fault);
-    answer.add("error", std::string(input != nullptr                                              ? "InputError"
+    answer.add("error", std::string(input != nullptr                                                 ? "InputError"
                                     : dynamic_cast<const alterbute::BundleError*>(&fault) != nullptr ? "BundleError"
                                     : dynamic_cast<const alterbute::EngineError*>(&fault) != nullptr ? "EngineError"
                                                                                                      : "Cancelled"));
@@ -130,7 +135,8 @@ class Driver {
 
   void noise(const Request& request, Answer& answer) {
     std::vector<float> values(static_cast<std::size_t>(request.integer("size")));
-    alterbute::draw_noise(static_cast<std::uint64_t>(request.integer("seed")), static_cast<std::uint32_t>(request.integer("image")),
+    alterbute::draw_noise(static_cast<std::uint64_t>(request.integer("seed")),
+                          static_cast<std::uint32_t>(request.integer("image")),
                           static_cast<std::uint32_t>(request.integer("step")), values.data(), values.size());
     answer.blobs.push_back(floats(values));
   }
@@ -158,11 +164,14 @@ class Driver {
     answer.line.fields.emplace_back("ids", std::move(all));
   }
 
-  void manifest(const Request& request, Answer& answer) { answer.add("name", alterbute::parse_manifest(request.blob(0)).name); }
+  void manifest(const Request& request, Answer& answer) {
+    answer.add("name", alterbute::parse_manifest(request.blob(0)).name);
+  }
 
   void bundle(const Request& request, Answer& answer) {
     const std::string key = request.text("trust_key");
-    const alterbute::Bundle bundle = alterbute::Bundle::open(request.text("path"), alterbute::read_trust_keys(key.empty() ? std::vector<std::string>() : std::vector{key}));
+    const alterbute::Bundle bundle = alterbute::Bundle::open(
+        request.text("path"), alterbute::read_trust_keys(key.empty() ? std::vector<std::string>() : std::vector{key}));
     if (request.text("how") == "verify") bundle.verify();
     if (request.text("how") == "read") {
       const alterbute::Bytes data = bundle.read(request.text("name"));
@@ -175,17 +184,21 @@ class Driver {
       table_ = std::make_unique<alterbute::SolverTable>(request.blob(0));
       table_path_ = request.text("table");
     }
-    const alterbute::SolverSteps steps = table_->steps(request.text("solver"), request.integer("steps"), request.number("strength").value_or(1));
+    const alterbute::SolverSteps steps =
+        table_->steps(request.text("solver"), request.integer("steps"), request.number("strength").value_or(1));
     std::vector<float> matrix, level;
     for (const auto& one : steps.matrix) matrix.insert(matrix.end(), one.begin(), one.end());
     for (const auto& one : steps.level) level.insert(level.end(), one.begin(), one.end());
-    answer.blobs = {floats(steps.timestep), floats(matrix), floats(level), floats({steps.start.begin(), steps.start.end()})};
+    answer.blobs = {floats(steps.timestep), floats(matrix), floats(level),
+                    floats({steps.start.begin(), steps.start.end()})};
   }
 
   void warnings(const Request& request, Answer& answer) {
     const alterbute::Manifest manifest = alterbute::parse_manifest(request.blob(0));
     std::vector<std::string> lines;
-    for (std::int64_t k = 0; k < request.integer("count"); ++k) lines.push_back(alterbute::vocabulary_warning(request.blob(static_cast<std::size_t>(k + 1)), manifest.attributes));
+    for (std::int64_t k = 0; k < request.integer("count"); ++k)
+      lines.push_back(
+          alterbute::vocabulary_warning(request.blob(static_cast<std::size_t>(k + 1)), manifest.attributes));
     answer.add("lines", lines);
   }
 
@@ -215,7 +228,8 @@ class Driver {
     request.identity_guidance = from.number("identity_guidance");
     request.guidance_rescale = from.number("guidance_rescale");
     request.identity_scale = from.number("identity_scale").value_or(1);
-    if (const Json* interval = from.find("guidance_interval")) request.guidance_interval = {interval->items[0].number, interval->items[1].number};
+    if (const Json* interval = from.find("guidance_interval"))
+      request.guidance_interval = {interval->items[0].number, interval->items[1].number};
     return request;
   }
 
@@ -225,8 +239,10 @@ class Driver {
                                                                            {"alpha", alterbute::Polarity::alpha},
                                                                            {"white", alterbute::Polarity::white},
                                                                            {"black", alterbute::Polarity::black}};
-    static const std::map<std::string, alterbute::MaskKind> kKinds = {
-        {"", alterbute::MaskKind::precise}, {"precise", alterbute::MaskKind::precise}, {"box", alterbute::MaskKind::box}, {"soft", alterbute::MaskKind::soft}};
+    static const std::map<std::string, alterbute::MaskKind> kKinds = {{"", alterbute::MaskKind::precise},
+                                                                      {"precise", alterbute::MaskKind::precise},
+                                                                      {"box", alterbute::MaskKind::box},
+                                                                      {"soft", alterbute::MaskKind::soft}};
     alterbute::MaskOptions options;
     options.polarity = kPolarities.at(from.text("mask_polarity"));
     options.kind = kKinds.at(from.text("mask_kind"));
@@ -237,7 +253,8 @@ class Driver {
 
   void edit(const Request& from, Answer& answer) {
     std::optional<alterbute::Reference> reference;
-    if (const auto picture = from.image("reference")) reference = alterbute::Reference{*picture, from.image("reference_mask")};
+    if (const auto picture = from.image("reference"))
+      reference = alterbute::Reference{*picture, from.image("reference_mask")};
     std::vector<std::int64_t> told;
     alterbute::Callbacks callbacks;
     callbacks.progress = [&](const alterbute::Progress& done) {
@@ -251,7 +268,8 @@ class Driver {
     if (request.count == 1) {
       results.push_back(editor_->edit(*from.image("photo"), mask, request, callbacks, reference, mask_options(from)));
     } else {
-      results = editor_->prepare(*from.image("photo"), mask, reference, mask_options(from)).edit_many({request}, callbacks);
+      results =
+          editor_->prepare(*from.image("photo"), mask, reference, mask_options(from)).edit_many({request}, callbacks);
     }
     for (const alterbute::Result& result : results) {
       answer.blobs.push_back(bytes(result.image.pixels));
@@ -262,7 +280,8 @@ class Driver {
     answer.add("channels", std::int64_t{results[0].image.channels});
     answer.add("warnings", results[0].warnings);
     answer.add("progress", told);
-    answer.add("timings", std::vector<double>{spent.window, spent.encode, spent.steps, spent.decode, spent.paste, spent.engine});
+    answer.add("timings",
+               std::vector<double>{spent.window, spent.encode, spent.steps, spent.decode, spent.paste, spent.engine});
   }
 
   std::unique_ptr<alterbute::Tokenizer> tokenizer_;
@@ -290,7 +309,8 @@ int main() {
     for (const std::string& blob : answer.blobs) sizes.push_back(static_cast<std::int64_t>(blob.size()));
     answer.add("bytes", sizes);
     std::cout << alterbute::dump_json(answer.line) << '\n';
-    for (const std::string& blob : answer.blobs) std::cout.write(blob.data(), static_cast<std::streamsize>(blob.size()));
+    for (const std::string& blob : answer.blobs)
+      std::cout.write(blob.data(), static_cast<std::streamsize>(blob.size()));
     std::cout.flush();
   }
   return 0;

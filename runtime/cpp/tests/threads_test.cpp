@@ -1,4 +1,5 @@
-// One editor under several threads: every thread's results are those that it would get alone, and errors stay in their thread.
+// One editor under several threads: every thread's results are those that it would get alone, and errors stay in their
+// thread.
 #include <alterbute/alterbute.hpp>
 #include <atomic>
 #include <cstdio>
@@ -20,7 +21,9 @@ Pictures draw(int number) {
   for (int y = 0; y < height; ++y) {
     for (int x = 0; x < width; ++x) {
       const auto at = static_cast<std::size_t>(y * width + x);
-      for (int channel = 0; channel < 3; ++channel) drawn.photo.pixels[3 * at + static_cast<std::size_t>(channel)] = static_cast<std::uint8_t>(x * (channel + 1) + y * (number + 2));
+      for (int channel = 0; channel < 3; ++channel)
+        drawn.photo.pixels[3 * at + static_cast<std::size_t>(channel)] =
+            static_cast<std::uint8_t>(x * (channel + 1) + y * (number + 2));
       drawn.mask.pixels[at] = (x - 30) * (x - 30) + (y - 35) * (y - 35) < 400 ? 255 : 0;
     }
   }
@@ -43,7 +46,8 @@ std::vector<alterbute::Result> edit(const alterbute::Editor& editor, int number)
 
 bool are_equal(const std::vector<alterbute::Result>& a, const std::vector<alterbute::Result>& b) {
   bool equal = a.size() == b.size();
-  for (std::size_t k = 0; equal && k < a.size(); ++k) equal = a[k].image.pixels == b[k].image.pixels && a[k].alpha.pixels == b[k].alpha.pixels;
+  for (std::size_t k = 0; equal && k < a.size(); ++k)
+    equal = a[k].image.pixels == b[k].image.pixels && a[k].alpha.pixels == b[k].alpha.pixels;
   return equal;
 }
 
@@ -73,7 +77,8 @@ int main() {
       const alterbute::Editor mine = editor;
       for (int turn = 0; turn < kTurns; ++turn) {
         const int which = (number + turn) % kThreads;
-        if (!are_equal(edit(mine, which), alone[static_cast<std::size_t>(which)])) fail("results are those of a single thread", number);
+        if (!are_equal(edit(mine, which), alone[static_cast<std::size_t>(which)]))
+          fail("results are those of a single thread", number);
         alterbute::Request wrong = request_of(number);
         wrong.solver = "guess";
         try {

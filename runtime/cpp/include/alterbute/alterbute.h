@@ -1,6 +1,6 @@
 /* Alterbute's C ABI, for bindings of other languages. It has what alterbute.hpp has, in C's terms:
  *
- *   - every function that can fail takes an `alterbute_error **`, and sets it when it returns NULL; it may be NULL itself;
+ *   - every function that can fail takes an `alterbute_error **` and sets it when it returns NULL or 0; NULL will do;
  *   - every object that a function returns is freed by its own `_free`; freeing NULL does nothing;
  *   - text is UTF-8 and ends with a 0 byte; what an accessor returns lives as long as its object;
  *   - structures that are passed in start with their size: call the `_init` function, then set what you need;
@@ -32,34 +32,40 @@ typedef enum {
 } alterbute_error_kind;
 
 /* One printable line, and its parts. `param` and `code` are empty but for input errors. */
-ALTERBUTE_API alterbute_error_kind alterbute_error_get_kind(const alterbute_error *error);
-ALTERBUTE_API const char *alterbute_error_message(const alterbute_error *error);
-ALTERBUTE_API const char *alterbute_error_seen(const alterbute_error *error);
-ALTERBUTE_API const char *alterbute_error_expected(const alterbute_error *error);
-ALTERBUTE_API const char *alterbute_error_fix(const alterbute_error *error);
-ALTERBUTE_API const char *alterbute_error_param(const alterbute_error *error);
-ALTERBUTE_API const char *alterbute_error_code(const alterbute_error *error);
-ALTERBUTE_API void alterbute_error_free(alterbute_error *error);
+ALTERBUTE_API alterbute_error_kind alterbute_error_get_kind(const alterbute_error* error);
+ALTERBUTE_API const char* alterbute_error_message(const alterbute_error* error);
+ALTERBUTE_API const char* alterbute_error_seen(const alterbute_error* error);
+ALTERBUTE_API const char* alterbute_error_expected(const alterbute_error* error);
+ALTERBUTE_API const char* alterbute_error_fix(const alterbute_error* error);
+ALTERBUTE_API const char* alterbute_error_param(const alterbute_error* error);
+ALTERBUTE_API const char* alterbute_error_code(const alterbute_error* error);
+ALTERBUTE_API void alterbute_error_free(alterbute_error* error);
 
 /* Rows of pixels of 1 (grey), 3 (RGB) or 4 (RGBA) bytes, `stride` bytes apart; stride 0: without gaps. */
 typedef struct {
-  const uint8_t *pixels;
+  const uint8_t* pixels;
   int32_t width, height, channels;
   size_t stride;
 } alterbute_image;
 
 typedef struct {
   size_t size;
-  const char *onnxruntime; /* path of the library; NULL: $ALTERBUTE_ONNXRUNTIME, else as the system finds it */
-  const char *device;      /* "cpu" or "cuda"; NULL: "cpu" */
+  const char* onnxruntime; /* path of the library; NULL: $ALTERBUTE_ONNXRUNTIME, else as the system finds it */
+  const char* device;      /* "cpu" or "cuda"; NULL: "cpu" */
   int32_t slots;           /* images of one call that are denoised together */
   int32_t threads;         /* CPU threads of the large graphs; 0: chosen */
-  const char *const *trust_keys; /* files with an Ed25519 public key in base64; when there are any, one must have signed the bundle */
+  /* Files with an Ed25519 public key in base64; when there are any, one of them must have signed the bundle. */
+  const char* const* trust_keys;
   size_t num_trust_keys;
 } alterbute_options;
-ALTERBUTE_API void alterbute_options_init(alterbute_options *options);
+ALTERBUTE_API void alterbute_options_init(alterbute_options* options);
 
-typedef enum { ALTERBUTE_POLARITY_AUTO, ALTERBUTE_POLARITY_ALPHA, ALTERBUTE_POLARITY_WHITE, ALTERBUTE_POLARITY_BLACK } alterbute_polarity;
+typedef enum {
+  ALTERBUTE_POLARITY_AUTO,
+  ALTERBUTE_POLARITY_ALPHA,
+  ALTERBUTE_POLARITY_WHITE,
+  ALTERBUTE_POLARITY_BLACK
+} alterbute_polarity;
 typedef enum { ALTERBUTE_MASK_PRECISE, ALTERBUTE_MASK_BOX, ALTERBUTE_MASK_SOFT } alterbute_mask_kind;
 
 /* What goes with photo and mask; all of it may be left out. */
@@ -70,9 +76,9 @@ typedef struct {
   alterbute_mask_kind kind;
   int32_t dilate; /* odd window pixels; 0: the bundle's */
 } alterbute_subject_options;
-ALTERBUTE_API void alterbute_subject_options_init(alterbute_subject_options *options);
+ALTERBUTE_API void alterbute_subject_options_init(alterbute_subject_options* options);
 
-/* `_init` sets every number to "the bundle's default": -1 for seed (one is drawn) and reinject, 0 for steps, NaN for the rest. */
+/* `_init` sets every number to "the bundle's default": -1 for seed (one is drawn) and reinject, 0 for steps, NaN else. */
 typedef struct {
   size_t size;
   const char *prompt, *negative_prompt, *solver;
@@ -80,38 +86,41 @@ typedef struct {
   int32_t steps, count, reinject;
   double strength, guidance, identity_guidance, guidance_rescale, guidance_start, guidance_stop, identity_scale;
 } alterbute_request;
-ALTERBUTE_API void alterbute_request_init(alterbute_request *request);
+ALTERBUTE_API void alterbute_request_init(alterbute_request* request);
 
 /* Called on the thread of the call; `cancel` returns non-zero to stop. Either may be NULL. */
 typedef struct {
-  void (*progress)(void *user, int32_t image, int32_t images, int32_t step, int32_t steps);
-  int (*cancel)(void *user);
-  void *user;
+  void (*progress)(void* user, int32_t image, int32_t images, int32_t step, int32_t steps);
+  int (*cancel)(void* user);
+  void* user;
 } alterbute_callbacks;
 
 /* `options` and `callbacks` may be NULL. */
-ALTERBUTE_API alterbute_editor *alterbute_open(const char *bundle, const alterbute_options *options, alterbute_error **error);
-ALTERBUTE_API void alterbute_editor_free(alterbute_editor *editor);
+ALTERBUTE_API alterbute_editor* alterbute_open(const char* bundle, const alterbute_options* options,
+                                               alterbute_error** error);
+ALTERBUTE_API void alterbute_editor_free(alterbute_editor* editor);
 /* Waits until every graph is loaded; 1, or 0 and an error. */
-ALTERBUTE_API int alterbute_load(const alterbute_editor *editor, alterbute_error **error);
+ALTERBUTE_API int alterbute_load(const alterbute_editor* editor, alterbute_error** error);
 /* Hashes every file of a bundle folder; of the options only the keys count. 1, or 0 and an error. */
-ALTERBUTE_API int alterbute_verify(const char *bundle, const alterbute_options *options, alterbute_error **error);
+ALTERBUTE_API int alterbute_verify(const char* bundle, const alterbute_options* options, alterbute_error** error);
 
-ALTERBUTE_API alterbute_subject *alterbute_prepare(const alterbute_editor *editor, const alterbute_image *photo, const alterbute_image *mask,
-                                                   const alterbute_subject_options *options, alterbute_error **error);
-ALTERBUTE_API void alterbute_subject_free(alterbute_subject *subject);
+ALTERBUTE_API alterbute_subject* alterbute_prepare(const alterbute_editor* editor, const alterbute_image* photo,
+                                                   const alterbute_image* mask,
+                                                   const alterbute_subject_options* options, alterbute_error** error);
+ALTERBUTE_API void alterbute_subject_free(alterbute_subject* subject);
 
 /* `requests` edits of one subject, denoised together: each request's `count` results in a row. */
-ALTERBUTE_API alterbute_results *alterbute_edit(const alterbute_subject *subject, const alterbute_request *requests, size_t num_requests,
-                                                const alterbute_callbacks *callbacks, alterbute_error **error);
-ALTERBUTE_API void alterbute_results_free(alterbute_results *results);
-ALTERBUTE_API size_t alterbute_results_count(const alterbute_results *results);
+ALTERBUTE_API alterbute_results* alterbute_edit(const alterbute_subject* subject, const alterbute_request* requests,
+                                                size_t num_requests, const alterbute_callbacks* callbacks,
+                                                alterbute_error** error);
+ALTERBUTE_API void alterbute_results_free(alterbute_results* results);
+ALTERBUTE_API size_t alterbute_results_count(const alterbute_results* results);
 /* The edited photo, and how much of the edit each of its pixels got. */
-ALTERBUTE_API alterbute_image alterbute_result_image(const alterbute_results *results, size_t at);
-ALTERBUTE_API alterbute_image alterbute_result_alpha(const alterbute_results *results, size_t at);
-ALTERBUTE_API int64_t alterbute_result_seed(const alterbute_results *results, size_t at);
+ALTERBUTE_API alterbute_image alterbute_result_image(const alterbute_results* results, size_t at);
+ALTERBUTE_API alterbute_image alterbute_result_alpha(const alterbute_results* results, size_t at);
+ALTERBUTE_API int64_t alterbute_result_seed(const alterbute_results* results, size_t at);
 /* Lines for the user, each ending with a line feed; "" when there are none. */
-ALTERBUTE_API const char *alterbute_result_warnings(const alterbute_results *results, size_t at);
+ALTERBUTE_API const char* alterbute_result_warnings(const alterbute_results* results, size_t at);
 
 #ifdef __cplusplus
 }

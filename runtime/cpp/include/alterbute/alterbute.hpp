@@ -3,8 +3,8 @@
 //     alterbute::Editor editor("engines/demo");
 //     alterbute::Result result = editor.edit(photo, mask, {"color: red"});
 //
-// One Editor serves any number of threads at once; a Subject, too. Nothing here keeps a pointer into the caller's memory
-// after a call returns. Every call may throw an alterbute::Error (errors.hpp), or std::bad_alloc.
+// One Editor serves any number of threads at once; a Subject, too. Nothing here keeps a pointer into the caller's
+// memory after a call returns. Every call may throw an alterbute::Error (errors.hpp), or std::bad_alloc.
 #pragma once
 
 #include <cstddef>
@@ -37,12 +37,12 @@ struct Image {
   ImageView view() const { return {pixels.data(), width, height, channels, 0}; }
 };
 
-// Which of a mask's pixels it marks: its transparent, its light or its dark ones; `automatic` is `alpha` for a picture with any
-// transparency, else `white`. A grey mask of 0 and 1 counts as one of 0 and 255.
+// Which of a mask's pixels it marks: its transparent, its light or its dark ones; `automatic` is `alpha` for a picture
+// with any transparency, else `white`. A grey mask of 0 and 1 counts as one of 0 and 255.
 enum class Polarity { automatic, alpha, white, black };
 
-// `precise`: the mask is the object. `box`: the box around it may change, for edits of shape. `soft`: its grey levels say
-// how much of the edit each pixel gets, and nothing is dilated or feathered.
+// `precise`: the mask is the object. `box`: the box around it may change, for edits of shape. `soft`: its grey levels
+// say how much of the edit each pixel gets, and nothing is dilated or feathered.
 enum class MaskKind { precise, box, soft };
 
 // How masks are meant, and what goes with them.
@@ -50,7 +50,7 @@ struct MaskOptions {
   Polarity polarity = Polarity::automatic;
   MaskKind kind = MaskKind::precise;
   std::optional<ImageView> protect;  // what stands in front of the object: never painted, and cut out of the object
-  std::optional<int> dilate;         // side of the square by which the object grows, in window pixels, odd; else the bundle's
+  std::optional<int> dilate;  // side of the square by which the object grows, in window pixels, odd; else the bundle's
 };
 
 // The picture whose object gives the identity, and its mask; without a mask its opaque part, or all of it.
@@ -63,7 +63,8 @@ struct Reference {
 struct Request {
   std::string prompt;           // UTF-8, such as "color: red; material: metal"
   std::string negative_prompt;  // what text guidance pushes away from
-  std::optional<std::int64_t> seed;  // 0..2^63-1, the same seed gives the same bytes; else one is drawn, which the result reports
+  std::optional<std::int64_t>
+      seed;  // 0..2^63-1, the same seed gives the same bytes; else one is drawn, which the result reports
   std::optional<int> steps;
   std::optional<std::string> solver;
   std::optional<double> strength;           // above 0 to 1: 1 starts from noise alone, less from the photo (SDEdit)
@@ -87,15 +88,15 @@ struct Callbacks {
   std::function<bool()> cancel;                   // before every step; true ends the call with Cancelled
 };
 
-// Seconds by stage. What was cached costs nothing; images that shared launches each count the whole time that they were in
-// the lane. `engine` is the share of the call's stages that was spent inside ONNX Runtime.
+// Seconds by stage. What was cached costs nothing; images that shared launches each count the whole time that they were
+// in the lane. `engine` is the share of the call's stages that was spent inside ONNX Runtime.
 struct Timings {
   double window = 0, encode = 0, steps = 0, decode = 0, paste = 0, engine = 0;
 };
 
 struct Result {
-  Image image;         // the photo at its own size, RGB or RGBA; where `alpha` is 0 it is the photo's, bit for bit
-  Image alpha;         // one channel: how much of the edit each pixel got, 0 = untouched
+  Image image;            // the photo at its own size, RGB or RGBA; where `alpha` is 0 it is the photo's, bit for bit
+  Image alpha;            // one channel: how much of the edit each pixel got, 0 = untouched
   std::int64_t seed = 0;  // with `index` it makes the same bytes again
   int index = 0;          // which image of its request this is
   Timings timings;
@@ -118,16 +119,17 @@ class Subject;
 // A bundle, ready to edit photos. Cheap to copy: copies share engines and caches.
 class ALTERBUTE_API Editor {
  public:
-  // Opens a bundle folder: manifest and file list are checked now; graphs load in the background, each from bytes that were
-  // hashed after they were read. Throws BundleError, EngineError (no ONNX Runtime) or InputError (a bad option).
+  // Opens a bundle folder: manifest and file list are checked now; graphs load in the background, each from bytes that
+  // were hashed after they were read. Throws BundleError, EngineError (no ONNX Runtime) or InputError (a bad option).
   explicit Editor(const std::string& bundle, const EditorOptions& options = {});
 
-  // Waits until every graph is loaded, and throws what went wrong; for a server that wants to know before its first request.
+  // Waits until every graph is loaded, and throws what went wrong; for a server that wants to know before its first
+  // request.
   void load() const;
 
   // Looks at a photo and encodes it, once for all its edits. The mask has the photo's size.
-  Subject prepare(const ImageView& photo, const ImageView& mask, const std::optional<Reference>& reference = std::nullopt,
-                  const MaskOptions& options = {}) const;
+  Subject prepare(const ImageView& photo, const ImageView& mask,
+                  const std::optional<Reference>& reference = std::nullopt, const MaskOptions& options = {}) const;
 
   // Prepares a subject and edits it once; request.count must be 1.
   Result edit(const ImageView& photo, const ImageView& mask, const Request& request, const Callbacks& callbacks = {},
@@ -160,7 +162,8 @@ class ALTERBUTE_API Subject {
   std::shared_ptr<const State> state_;
 };
 
-// Checks a bundle folder and hashes every file of it, in constant memory; trust_keys as in EditorOptions. Throws BundleError.
+// Checks a bundle folder and hashes every file of it, in constant memory; trust_keys as in EditorOptions. Throws
+// BundleError.
 ALTERBUTE_API void verify_bundle(const std::string& bundle, const std::vector<std::string>& trust_keys = {});
 
 }  // namespace alterbute

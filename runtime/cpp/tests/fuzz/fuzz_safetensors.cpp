@@ -14,7 +14,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         for (const double strength : {1.0, 0.4}) {
           try {
             const alterbute::SolverSteps made = table.steps(solver, steps, strength);
-            if (made.matrix.size() != made.timestep.size() || made.level.size() != made.timestep.size() || made.matrix.empty()) __builtin_trap();
+            if (made.matrix.size() != made.timestep.size() || made.level.size() != made.timestep.size() ||
+                made.matrix.empty())
+              __builtin_trap();
           } catch (const alterbute::InputError&) {
           }
         }
