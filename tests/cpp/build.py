@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "runtime" / "cpp"
@@ -23,9 +24,10 @@ def require_tools() -> None:
     for tool in ("cmake", "c++"):
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool} on this machine: `apt-get install cmake g++` brings both")
-    if shutil.which("openssl") is None and not Path("/usr/include/openssl/evp.h").exists():
+    if run(["c++", "-E", "-x", "c++", "-include", "openssl/evp.h", "/dev/null"], check=False).returncode != 0:
         pytest.skip("no OpenSSL headers on this machine: `apt-get install libssl-dev` brings them")
-    fetched = run([SOURCE / "scripts" / "fetch_headers.sh", HEADERS], check=False)
+    with locked("headers"):
+        fetched = run([SOURCE / "scripts" / "fetch_headers.sh", HEADERS], check=False)
     if fetched.returncode != 0:
         pytest.skip(f"headers of ONNX Runtime or nlohmann-json cannot be had: {fetched.stdout.strip()[-300:]}")
 
@@ -41,10 +43,18 @@ def build(name: str, *settings: str, source: Path = SOURCE, targets: tuple[str, 
     """Configure and build into `build/cpp/NAME`, which is kept: a second run compiles only what changed."""
     folder = BUILD / name
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-    run(["cmake", *generator, "-S", source, "-B", folder, f"-DALTERBUTE_HEADERS={HEADERS}", *settings])
-    # `-j` without a number would be unlimited under make.
-    run(["cmake", "--build", folder, "-j", str(os.cpu_count() or 1), *(part for target in targets for part in ("--target", target))])
+    with locked(name):
+        run(["cmake", *generator, "-S", source, "-B", folder, f"-DALTERBUTE_HEADERS={HEADERS}", *settings])
+        # `-j` without a number would be unlimited under make.
+        wanted = [part for target in targets for part in ("--target", target)]
+        run(["cmake", "--build", folder, "-j", str(os.cpu_count() or 1), *wanted])
     return folder
+
+
+def locked(name: str) -> FileLock:
+    """One process at a time: tests may run in several."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    return FileLock(BUILD / f"{name}.lock")
 
 
 def run(

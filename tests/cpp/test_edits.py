@@ -186,7 +186,6 @@ GREY = np.full((64, 64), 200, np.uint8)
         {"solver": "magic"},
         {"guidance": 100.5},
         {"guidance": -1.0},
-        {"identity_guidance": 2.0},
         {"guidance_rescale": 1.5},
         {"guidance_interval": [0.5, 0.25]},
         {"guidance_interval": [0.0, 1.25]},
@@ -222,6 +221,19 @@ def test_what_cannot_be_done_is_refused_in_pythons_words(python_editor: Editor, 
         cpp_editor.edit(photo, mask, **options)
     assert (str(theirs.value), theirs.value.param, theirs.value.code) == (str(ours.value), ours.value.param, ours.value.code)
     assert theirs.value.kind == "InputError"
+
+
+def test_identity_guidance_is_given_or_refused_as_in_python(python_editor: Editor, cpp_editor: Driver) -> None:
+    photo, mask = draw_photo(64, 64), draw_mask(64, 64, 0)
+    options = {"prompt": "color: red", "seed": 1, "steps": 3, "guidance": 1.5, "identity_guidance": 2.0}
+    if "identity" in python_editor.manifest.guidance.forms:
+        assert_same_edit(python_editor, cpp_editor, photo, mask, options)
+        return
+    with pytest.raises(InputError) as ours:
+        python_edit(python_editor, photo, mask, options)
+    with pytest.raises(Refused) as theirs:
+        cpp_editor.edit(photo, mask, **options)
+    assert str(theirs.value) == str(ours.value)
 
 
 def test_steps_beyond_the_table_are_refused_and_the_table_is_named(cpp_editor: Driver) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from alterbute import Editor
+from alterbute.bundle import read_manifest
 from PIL import Image
 
 from tests.cpp.build import BUILD, ROOT, SOURCE, build, library, run
@@ -50,7 +51,7 @@ def test_find_package_and_the_installed_headers_are_enough(installed: Path, demo
     run(["cmake", "-S", tmp_path / "consumer", "-B", tmp_path / "build", f"-DCMAKE_PREFIX_PATH={installed}"])
     run(["cmake", "--build", tmp_path / "build"])
     done = run([tmp_path / "build" / "consumer", demo], env={"ALTERBUTE_ONNXRUNTIME": str(library())})
-    assert done.stdout == "alterbute-demo\n"
+    assert done.stdout == f"{read_manifest(demo).name}\n"
     refused = run([tmp_path / "build" / "consumer", tmp_path / "nothing"], check=False)
     assert refused.returncode == 3 and "does not exist" in refused.stdout
 

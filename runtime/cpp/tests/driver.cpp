@@ -208,9 +208,10 @@ class Driver {
     if (request.find("device") != nullptr) options.device = request.text("device");
     options.onnxruntime = request.text("onnxruntime");
     options.threads = static_cast<int>(request.integer("threads"));
-    editor_.reset();
-    editor_ = std::make_unique<alterbute::Editor>(request.text("path"), options);
-    if (request.find("load") != nullptr) editor_->load();
+    // What cannot be opened leaves the editor that is open.
+    auto opened = std::make_unique<alterbute::Editor>(request.text("path"), options);
+    if (request.find("load") != nullptr) opened->load();
+    editor_ = std::move(opened);
     answer.add("solvers", editor_->solvers());
   }
 
