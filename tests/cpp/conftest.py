@@ -40,7 +40,7 @@ def demo() -> Path:
 
 @pytest.fixture(scope="session")
 def python_editor(demo: Path) -> Iterator[Editor]:
-    with Editor.open(demo) as editor:
+    with Editor.open(demo, backend="onnxruntime") as editor:
         yield editor
 
 
