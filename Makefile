@@ -5,17 +5,18 @@ RUN_VENV := $(VENV)/run
 TEST_VENV := $(VENV)/test
 CHECKPOINT ?= build/demo
 MINUTES ?= 240
+JOBS ?= 2
 
-.PHONY: edit test test-all lint bundle demo-checkpoint quality clean
+.PHONY: edit test test-all lint bundle demo-checkpoint quality solver-parity clean
 
 edit: $(RUN_VENV)/.ready ## edit the sample photo with the demo bundle (no torch)
 	$(RUN_VENV)/bin/alterbute edit
 
 test: $(TEST_VENV)/.ready ## the fast tests: minutes, no network, no GPU
-	$(TEST_VENV)/bin/python -m pytest -m "not slow and not gpu"
+	$(TEST_VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu"
 
 test-all: $(TEST_VENV)/.ready ## everything, long tests too
-	$(TEST_VENV)/bin/python -m pytest
+	$(TEST_VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(TEST_VENV)/.ready
 	$(TEST_VENV)/bin/ruff check .
@@ -29,6 +30,9 @@ demo-checkpoint: $(TEST_VENV)/.ready ## render, train and write the demo checkpo
 
 quality: $(TEST_VENV)/.ready ## measure the demo bundle on held-out edits with exact ground truth
 	PYTHONPATH=. $(TEST_VENV)/bin/python -m demo.measure --out benchmarks/results/demo_quality.json
+
+solver-parity: $(TEST_VENV)/.ready ## walk every solver's trajectories beside diffusers (90 s of one core)
+	PYTHONPATH=. $(TEST_VENV)/bin/python -m benchmarks.solver_parity --out benchmarks/results/solver_parity.json
 
 $(RUN_VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(RUN_VENV)
