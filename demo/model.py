@@ -221,7 +221,7 @@ def settings(guidance: float, attributes: dict[str, tuple[str, ...]] = ATTRIBUTE
         "mask": {"dilate": 3, "feather": 3, "margin": 1.4},
         "identity": {"tokens": IDENTITY_TOKENS, "size": SIZE, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
         "guidance": {"forms": ["none", "text"], "scale": guidance},
-        "defaults": {"steps": 20, "solver": "dpmpp_2m", "spacing": "trailing", "strength": 1.0},
+        "defaults": {"steps": 4, "solver": "dpmpp_2m", "spacing": "trailing", "strength": 1.0},
         "attributes": {name: list(values) for name, values in attributes.items()},
     }
 

@@ -15,7 +15,7 @@ from demo import render
 from demo.model import Editor, save_checkpoint, settings
 from demo.text import make_tokenizer
 
-GUIDANCE = 1.5
+GUIDANCE = 1.2
 # What the measure says this checkpoint has learned. It was trained on material and texture, too, and does not obey them yet.
 CONVINCING = {"color": render.ATTRIBUTES["color"]}
 SAMPLE_SEED = 900_100_010  # an identity that training never saw
