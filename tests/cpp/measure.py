@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def host_share(folder: Path, demo: Path) -> dict[str, float]:
-    """Share of a default edit (20 steps) that is spent outside ONNX Runtime; medians over edits of one process."""
+    """Share of a default edit that is spent outside ONNX Runtime; medians over edits of one process."""
     photo, mask = draw_photo(128, 128), draw_mask(128, 128, 0)
     shares, totals = [], []
     with Driver(folder / "tests" / "driver") as driver:
