@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
-from alterbute.bundle import WEIGHTS_FILE, Bundle, default_bundle_path, open_bundle, parse_manifest, verify_bundle
+from alterbute.bundle import (
+    WEIGHTS_FILE,
+    Bundle,
+    Manifest,
+    default_bundle_path,
+    open_bundle,
+    parse_manifest,
+    verify_bundle,
+)
 from alterbute.errors import BundleError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -152,7 +161,9 @@ def test_a_wrong_key_is_named(bundle: Bundle, path: tuple[str, ...], value: obje
 def test_each_missing_key_is_named(bundle: Bundle) -> None:
     document = json.loads((bundle.path / "manifest.json").read_text())
     # Added within schema 1, for bundles that have none: a manifest without them is an older one.
-    for name in document.keys() - {"engines", "solver_table"}:
+    optional = {field.name for field in fields(Manifest) if field.default is not MISSING}
+    assert optional == {"engines", "grid", "merged", "solver_table"}
+    for name in document.keys() - optional:
         rest = {key: value for key, value in document.items() if key != name}
         with pytest.raises(BundleError, match=f"`{name}` is missing"):
             parse_manifest(json.dumps(rest).encode())
