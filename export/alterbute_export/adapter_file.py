@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from alterbute_export.attention import cross_attention_names
+from alterbute_export.adapter_shapes import adapter_shapes, base_shapes, resampler_shapes
 from alterbute_export.errors import CheckpointError
 from alterbute_export.layout import open_weights
 
@@ -123,44 +123,14 @@ def check_adapter(adapter: AdapterFile, unet: Any, encoder: Any, tokens: int) ->
 
 def wanted_shapes(adapter: AdapterFile, unet: Any, tokens: int) -> dict[str, tuple[int, ...]]:
     """Every key of an adapter of this kind, with the shape that UNet and image encoder ask for."""
-    dim = int(unet.config.cross_attention_dim)
-    shapes = {f"image_proj.{name}": shape for name, shape in _projector_shapes(adapter, tokens, dim).items()}
-    for index, name in enumerate(cross_attention_names(unet)):
-        width = unet.get_submodule(name.removesuffix(".processor")).to_k.weight.shape[0]
-        for kind in "kv":
-            shapes[f"ip_adapter.{2 * index + 1}.to_{kind}_ip.weight"] = (width, dim)
-    return shapes
-
-
-def _projector_shapes(adapter: AdapterFile, tokens: int, dim: int) -> dict[str, tuple[int, ...]]:
-    width = adapter.encoder_width
+    dim, width = int(unet.config.cross_attention_dim), adapter.encoder_width
     if adapter.kind == "base":
-        return {
-            "proj.weight": (tokens * dim, width),
-            "proj.bias": (tokens * dim,),
-            "norm.weight": (dim,),
-            "norm.bias": (dim,),
-        }
+        return adapter_shapes(unet, base_shapes(tokens, dim, width))
     inner = adapter.shapes["image_proj.latents"][2]
     depth = sum(name.endswith(".0.to_q.weight") for name in adapter.shapes)
-    shapes = {
-        "latents": (1, tokens, inner),
-        "proj_in.weight": (inner, width),
-        "proj_in.bias": (inner,),
-        "proj_out.weight": (dim, inner),
-        "proj_out.bias": (dim,),
-        "norm_out.weight": (dim,),
-        "norm_out.bias": (dim,),
-    }
-    for layer in range(depth):
-        heads = adapter.shapes[f"image_proj.layers.{layer}.0.to_q.weight"][0] // HEAD_DIM * HEAD_DIM
-        attention, forward = f"layers.{layer}.0", f"layers.{layer}.1"
-        shapes |= {f"{attention}.norm{n}.{kind}": (inner,) for n in (1, 2) for kind in ("weight", "bias")}
-        shapes |= {f"{attention}.to_q.weight": (heads, inner), f"{attention}.to_kv.weight": (2 * heads, inner)}
-        shapes |= {f"{attention}.to_out.weight": (inner, heads)}
-        shapes |= {f"{forward}.0.weight": (inner,), f"{forward}.0.bias": (inner,)}
-        shapes |= {f"{forward}.1.weight": (4 * inner, inner), f"{forward}.3.weight": (inner, 4 * inner)}
-    return shapes
+    queries = (adapter.shapes[f"image_proj.layers.{layer}.0.to_q.weight"][0] for layer in range(depth))
+    heads = [across // HEAD_DIM * HEAD_DIM for across in queries]
+    return adapter_shapes(unet, resampler_shapes(tokens, dim, width, inner=inner, heads=heads))
 
 
 def _shape(path: Path, shapes: Shapes, name: str, axes: int) -> tuple[int, ...]:

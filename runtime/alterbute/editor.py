@@ -253,8 +253,9 @@ class Editor:
             )
             seed = int.from_bytes(os.urandom(8)) & MAX_SEED if request.seed is None else int(request.seed)
             warning = vocabulary_warning(request.prompt, self.manifest.attributes)
+            first = make_plan(request, self.manifest, seed=seed, image=0)
             for image in range(request.count):
-                plan = make_plan(request, self.manifest, seed=seed, image=image)
+                plan = replace(first, image=image)
                 report = partial(_report, progress, len(jobs), images, plan.steps) if progress else None
                 jobs.append(Job(plan=plan, conditions=seen, on_step=report))
                 frames[jobs[-1]] = Frame(encode_s=seconds, warnings=(warning,) if warning else ())

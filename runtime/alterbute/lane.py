@@ -122,11 +122,6 @@ class Lane:
         """The jobs that are in the lane, and how many steps of each are done."""
         return {slot.job: slot.step for slot in self._slots.values()}
 
-    @property
-    def num_free(self) -> int:
-        """Slots that a job can be admitted to."""
-        return self._capacity - len(self._slots)
-
     def evict(self, job: Job) -> None:
         """Take a job out between two launches; what it has so far is lost, and the others do not notice."""
         for slot in [slot for slot in self._slots.values() if slot.job is job]:

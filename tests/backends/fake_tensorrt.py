@@ -101,10 +101,6 @@ class FakeEngine:
         return len(self._edges)
 
     @property
-    def num_optimization_profiles(self) -> int:
-        return len(self._entry.profiles)
-
-    @property
     def device_memory_size_v2(self) -> int:
         return SCRATCH.get(self._graph, 1024)
 

@@ -149,6 +149,24 @@ def _identity(folder: Path, checkpoint: Checkpoint) -> Iterator[tuple[torch.Tens
     yield seen, {"given": given, "null": null}
 
 
+def _inpainting(start: torch.Tensor, masked: torch.Tensor, mask: torch.Tensor, text: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """What both inpainting pipelines are told: latents in place of pictures, states in place of prompts."""
+    return {
+        "image": torch.zeros(1, 3, 2 * SIDE, 2 * SIDE),
+        "mask_image": mask,
+        "masked_image_latents": masked,
+        "latents": start,
+        "prompt_embeds": text["prompt"][None],
+        "negative_prompt_embeds": text["negative"][None],
+        "strength": 1.0,
+        "guidance_scale": 7.5,
+        "num_inference_steps": STEPS,
+        "height": 2 * SIDE,
+        "width": 2 * SIDE,
+        "output_type": "latent",
+    }
+
+
 @pytest.mark.parametrize("solver", ["ddim", "dpmpp_2m"])
 def test_inpainting_with_ip_adapter(family_checkpoint: FamilyFolder, family_step: FamilyFolder, solver: str) -> None:
     folder = family_checkpoint("sd15-adapter")
@@ -158,19 +176,7 @@ def test_inpainting_with_ip_adapter(family_checkpoint: FamilyFolder, family_step
     text = {"prompt": noise(3, 16, 24), "negative": noise(4, 16, 24)}
     with _identity(folder, checkpoint) as (seen, tokens):
         wanted = open_pipeline(folder, solver)(
-            image=torch.zeros(1, 3, 2 * SIDE, 2 * SIDE),
-            mask_image=mask,
-            masked_image_latents=masked,
-            latents=start,
-            prompt_embeds=text["prompt"][None],
-            negative_prompt_embeds=text["negative"][None],
-            ip_adapter_image_embeds=[seen],
-            strength=1.0,
-            guidance_scale=7.5,
-            num_inference_steps=STEPS,
-            height=2 * SIDE,
-            width=2 * SIDE,
-            output_type="latent",
+            **_inpainting(start, masked, mask, text), ip_adapter_image_embeds=[seen]
         ).images
     scene = torch.cat([mask[:, :, ::2, ::2], masked], dim=1)
     rows = guidance_rows(7.5, 7.5, FORMS)
@@ -195,21 +201,10 @@ def test_sdxl_inpainting_with_ip_adapter_plus(family_checkpoint: FamilyFolder, f
     pooled = {"prompt": noise(6, 16), "negative": noise(7, 16)}
     with _identity(folder, checkpoint) as (seen, tokens):
         wanted = open_pipeline(folder, "euler")(
-            image=torch.zeros(1, 3, 2 * SIDE, 2 * SIDE),
-            mask_image=mask,
-            masked_image_latents=masked,
-            latents=start,
-            prompt_embeds=text["prompt"][None],
-            negative_prompt_embeds=text["negative"][None],
+            **_inpainting(start, masked, mask, text),
             pooled_prompt_embeds=pooled["prompt"][None],
             negative_pooled_prompt_embeds=pooled["negative"][None],
             ip_adapter_image_embeds=[seen],
-            strength=1.0,
-            guidance_scale=7.5,
-            num_inference_steps=STEPS,
-            height=2 * SIDE,
-            width=2 * SIDE,
-            output_type="latent",
         ).images
     rows = guidance_rows(7.5, 7.5, FORMS)
     found = denoise(

@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import save_file
 
 from alterbute_export.adapter_file import HEAD_DIM
-from alterbute_export.attention import cross_attention_names
+from alterbute_export.adapter_shapes import adapter_shapes, base_shapes, resampler_shapes
 from alterbute_export.layout import STEMS
 from alterbute_export.maker.shapes import Shape, sample_shape
 from alterbute_export.maker.tokenizer import make_tokenizer, write_tokenizer_files
 from alterbute_export.parts import part_class
 
 SHARD_BYTES: Final = 4 << 30
-PLUS_TOKENS, PLUS_DEPTH = 16, 4
+BASE_TOKENS, PLUS_TOKENS, PLUS_DEPTH = 4, 16, 4
 
 _LIBRARIES: Final = {"unet": "diffusers", "vae": "diffusers"}
 _CONFIG_KINDS: Final = {
@@ -71,7 +71,7 @@ def make_checkpoint(
             index[name.replace("text_encoder", "tokenizer")] = ["transformers", "CLIPTokenizer"]
     if chosen.adapter:
         file, kind = chosen.adapter
-        shapes = adapter_shapes(unet, chosen.parts["image_encoder"], kind)
+        shapes = _adapter_shapes(unet, chosen.parts["image_encoder"], kind)
         save_file(dict(_draw_all(shapes, generator, dtype)), str(folder / file), metadata={"format": "pt"})
     (folder / "scheduler").mkdir(exist_ok=True)
     write_json(folder / "scheduler" / "scheduler_config.json", chosen.scheduler)
@@ -125,50 +125,22 @@ def write_weights(
         )
 
 
-def adapter_shapes(unet: Any, encoder: Mapping[str, Any], kind: str) -> dict[str, tuple[int, ...]]:
-    """The tensors of an IP-Adapter of a UNet and an image encoder, under their published names."""
+def _adapter_shapes(unet: Any, encoder: Mapping[str, Any], kind: str) -> dict[str, tuple[int, ...]]:
+    """The tensors of an IP-Adapter of a UNet and an image encoder, under their published names.
+
+    SD 1.5's resampler is as wide as its text, SDXL's 1280; tiny ones have one head, and as many layers.
+    """
     dim = int(unet.config.cross_attention_dim)
     if kind == "base":
-        shapes: dict[str, tuple[int, ...]] = {
-            "proj.weight": (4 * dim, int(encoder["projection_dim"])),
-            "proj.bias": (4 * dim,),
-            "norm.weight": (dim,),
-            "norm.bias": (dim,),
-        }
-    else:
-        shapes = _resampler_shapes(dim, int(encoder["hidden_size"]))
-    shapes = {f"image_proj.{name}": shape for name, shape in shapes.items()}
-    for index, name in enumerate(cross_attention_names(unet)):
-        width = unet.get_submodule(name.removesuffix(".processor")).to_k.weight.shape[0]
-        shapes |= {f"ip_adapter.{2 * index + 1}.to_{part}_ip.weight": (width, dim) for part in "kv"}
-    return shapes
+        return adapter_shapes(unet, base_shapes(BASE_TOKENS, dim, int(encoder["projection_dim"])))
+    inner = min(max(dim // HEAD_DIM * HEAD_DIM, HEAD_DIM), 1280)
+    width = int(encoder["hidden_size"])
+    return adapter_shapes(unet, resampler_shapes(PLUS_TOKENS, dim, width, inner=inner, heads=[inner] * PLUS_DEPTH))
 
 
 def write_json(path: Path, value: object) -> None:
     """Write `value` as indented JSON."""
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-def _resampler_shapes(dim: int, width: int) -> dict[str, tuple[int, ...]]:
-    """SD 1.5's resampler is as wide as its text, SDXL's 1280; tiny ones have one head, and as many layers."""
-    inner = min(max(dim // HEAD_DIM * HEAD_DIM, HEAD_DIM), 1280)
-    shapes: dict[str, tuple[int, ...]] = {
-        "latents": (1, PLUS_TOKENS, inner),
-        "proj_in.weight": (inner, width),
-        "proj_in.bias": (inner,),
-        "proj_out.weight": (dim, inner),
-        "proj_out.bias": (dim,),
-        "norm_out.weight": (dim,),
-        "norm_out.bias": (dim,),
-    }
-    for layer in range(PLUS_DEPTH):
-        attention, forward = f"layers.{layer}.0", f"layers.{layer}.1"
-        shapes |= {f"{attention}.norm{n}.{part}": (inner,) for n in (1, 2) for part in ("weight", "bias")}
-        shapes |= {f"{attention}.to_q.weight": (inner, inner), f"{attention}.to_kv.weight": (2 * inner, inner)}
-        shapes |= {f"{attention}.to_out.weight": (inner, inner)}
-        shapes |= {f"{forward}.0.weight": (inner,), f"{forward}.0.bias": (inner,)}
-        shapes |= {f"{forward}.1.weight": (4 * inner, inner), f"{forward}.3.weight": (inner, 4 * inner)}
-    return shapes
 
 
 def _write_tokenizers(folder: Path, shape: Shape) -> int:

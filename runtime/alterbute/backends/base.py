@@ -11,6 +11,14 @@ Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Mapping[str, Array]
 
 
+def hand_over(made: dict[str, Array], outputs: Arrays | None) -> dict[str, Array]:
+    """What a device made, with the caller's own arrays filled and in the place of those that they name."""
+    for name, array in (outputs or {}).items():
+        array[...] = made[name]
+        made[name] = array
+    return made
+
+
 class Backend(Protocol):
     """A bundle's graphs, runnable on one device. Calls of one graph must not overlap; different graphs may.
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from alterbute.backends.base import Arrays, Backend
+from alterbute.backends.base import Arrays, Backend, hand_over
 from alterbute.backends.cuda import Cuda, CudaApi
 from alterbute.backends.device_steps import DeviceSteps, Launch
 from alterbute.backends.steps import Steps
@@ -102,10 +102,7 @@ class OnnxRuntimeCudaBackend:
                 made = dict(zip(names, session.run(names, dict(inputs), options), strict=True))
             except Exception as fault:
                 raise self._fault(graph, fault) from fault
-        for name, array in (outputs or {}).items():
-            array[...] = made[name]
-            made[name] = array
-        return made
+        return hand_over(made, outputs)
 
     def close(self) -> None:
         """As `Backend.close`. What a lost device held went with it."""

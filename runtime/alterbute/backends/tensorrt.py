@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from alterbute.backends.base import Array, Arrays, Backend
+from alterbute.backends.base import Array, Arrays, Backend, hand_over
 from alterbute.backends.captured_run import CapturedRun
 from alterbute.backends.cuda import Cuda, CudaApi
 from alterbute.backends.device_steps import DeviceSteps
@@ -88,10 +88,7 @@ class TensorRtBackend:
             return self._host.run(graph, inputs, outputs)
         with self._lock:
             made = self._run_step(inputs) if graph == "step" else self._runners[graph].run(inputs)
-        for name, array in (outputs or {}).items():
-            array[...] = made[name]
-            made[name] = array
-        return made
+        return hand_over(made, outputs)
 
     def close(self) -> None:
         """As `Backend.close`. What a lost device held went with it."""
