@@ -134,32 +134,45 @@ def test_two_lanes_share_the_work(tiny_bundle: Path) -> None:
 
 def test_a_short_request_does_not_wait_for_the_long_ones_before_it(tiny_bundle: Path) -> None:
     order: list[str] = []
+    gate = threading.Event()
+
+    def hold(graph: str, inputs: Arrays) -> None:
+        if graph == "step":
+            assert gate.wait(20)
+
     with bench(tiny_bundle, slots=1) as here:
-        here.hooks.step_s = 0.01
-        here.submit(EditRequest(prompt="", steps=2, seed=0)).future.result(10)  # now launches are measured
-        here.submit(EditRequest(prompt="", steps=10, seed=0))
+        here.submit(EditRequest(prompt="", steps=3, seed=0)).future.result(10)  # now launches are measured
+        here.hooks.before = hold
+        here.submit(EditRequest(prompt="", steps=2, seed=0))
+        wait_until(lambda: here.service.devices[0].num_running == 1)
         names = {"long": 40, "second long": 40, "short": 2}
         for name, steps in names.items():
             ticket = here.submit(EditRequest(prompt="", steps=steps, seed=0))
             ticket.future.add_done_callback(lambda _, name=name: order.append(name))  # type: ignore[misc]
+        # All three wait at the door before the lane moves: only then is their order the schedule's and not a race.
+        wait_until(lambda: len(here.service.devices[0]._inbox) == 3)
+        gate.set()
         wait_until(lambda: len(order) == 3, 20)
     assert order == ["short", "long", "second long"]
 
 
 def test_cancel_frees_the_slot_within_one_step(tiny_bundle: Path) -> None:
+    running: list[int] = []  # at each launch
     with bench(tiny_bundle, slots=2) as here:
-        here.hooks.step_s = 0.05
+        other = here.submit(EditRequest(prompt="", steps=40, seed=1), seed=1)
         doomed = here.submit(EditRequest(prompt="", steps=200, seed=0))
-        other = here.submit(EditRequest(prompt="", steps=12, seed=1), seed=1)
-        wait_until(lambda: here.service.devices[0].num_running == 2)
-        launches = len(here.hooks.launches)
-        doomed.cancel()
-        wait_until(lambda: here.service.devices[0].num_running == 1)
-        assert len(here.hooks.launches) <= launches + 1
+
+        def cancel_once(graph: str, inputs: Arrays) -> None:
+            if graph == "step":
+                running.append(here.service.devices[0].num_running)
+                if running[-1] == 2:
+                    doomed.cancel()
+
+        here.hooks.before = cancel_once
+        assert other.future.result(20).edits
         with pytest.raises(Cancelled):
             doomed.future.result(1)
-        here.hooks.step_s = 0.0
-        assert other.future.result(10).edits
+    assert running.count(2) == 1, running
 
 
 def test_cancelling_at_a_hundred_random_moments_leaves_nothing_behind(tiny_bundle: Path) -> None:
@@ -274,10 +287,13 @@ def test_more_than_the_queue_holds_is_refused_with_a_time_to_come_back(tiny_bund
         here.hooks.step_s = 0.05
         for seed in range(3):
             here.submit(EditRequest(prompt="", steps=20, seed=seed))
-        start = time.perf_counter()
-        with pytest.raises(OverloadedError) as caught:
-            here.submit(REQUESTS[0])
-        assert time.perf_counter() - start < 0.05
+        seconds = []
+        for _ in range(5):
+            start = time.perf_counter()
+            with pytest.raises(OverloadedError) as caught:
+                here.submit(REQUESTS[0])
+            seconds.append(time.perf_counter() - start)
+        assert min(seconds) < 0.05
         assert caught.value.code == "queue_full"
         assert 1 <= caught.value.retry_after_s <= 60
 
@@ -309,7 +325,8 @@ def test_steps_go_on_while_others_are_encoded_and_decoded(tiny_bundle: Path) -> 
 
         def slow(graph: str, inputs: Arrays) -> None:
             if graph in ("scene", "decode"):
-                time.sleep(0.03)
+                # Longer than the launch before it, however slow the machine: one such piece is all that fits between two.
+                time.sleep(max(0.03, here.service.devices[0]._last_launch_s))
 
         here.hooks.before = slow
         others = [here.submit(EditRequest(prompt="", steps=1, seed=seed), seed=seed) for seed in range(1, 9)]
