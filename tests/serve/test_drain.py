@@ -58,7 +58,7 @@ def terminate_under_load(process: Process, moment_s: float, steps: str) -> tuple
 
 
 def test_sigterm_under_load_loses_nothing(tiny_bundle: Path) -> None:
-    with started("--drain-delay-s", "0.5", str(tiny_bundle)) as process:
+    with started("--drain-delay-s", "0.5", "--max-queue", "16", str(tiny_bundle)) as process:
         outcomes, seconds = terminate_under_load(process, 0.2, "10")
     # A connection that is refused was not accepted; one that breaks would be another error.
     assert outcomes.keys() <= {200, 503, "ConnectError"}, outcomes

@@ -47,7 +47,7 @@ class Settings:
     api_key: str | None = _setting(None, "One API key; prefer api_key_file, which holds hashes only.")
     api_key_file: str | None = _setting(None, "File of API keys, a line each: SHA-256 of the key in hex, then a name.")
 
-    max_queue: int = _setting(16, "Images that may wait; more are refused with 429.", low=0, high=100_000)
+    max_queue: int = _setting(4, "Images that may wait; more are refused with 429.", low=0, high=100_000)
     timeout_s: float = _setting(
         60.0, "Deadline of a request that does not say; also the longest one.", low=0.1, high=3600
     )
