@@ -1,9 +1,10 @@
-"""What several test packages share: one tiny exported bundle, made once and kept between runs."""
+"""What several test packages share: tiny exported bundles, made once and kept between runs."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,7 +14,13 @@ from tests.support.kept import keep
 
 ROOT = Path(__file__).parents[1]
 # Whatever could change the bundle's bytes: a change in any of it makes the bundle anew.
-SOURCES = ("export/alterbute_export/**/*.py", "runtime/alterbute/bundle/*.py", "runtime/alterbute/solver/*.py", "tests/support/checkpoints.py")
+SOURCES = (
+    "export/alterbute_export/**/*.py",
+    "runtime/alterbute/bundle/*.py",
+    "runtime/alterbute/solver/*.py",
+    "tests/support/checkpoints.py",
+)
+FamilyFolder = Callable[[str], Path]
 PRODUCERS = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -29,6 +36,39 @@ def tiny_bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         export_bundle(make_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny"), folder)
 
     return keep(kept_folder(request, "bundles") / "tiny", "manifest.json", make)
+
+
+@pytest.fixture(scope="session")
+def family_cache(request: pytest.FixtureRequest) -> Path:
+    """What was exported of the families with the same sources; a change of any makes all anew."""
+    return kept_folder(request, "families")
+
+
+@pytest.fixture(scope="session")
+def family_checkpoint(family_cache: Path) -> FamilyFolder:
+    """The tiny checkpoint of a kind, as of `alterbute_export.maker`."""
+
+    def make(kind: str) -> Path:
+        from tests.support.checkpoints import make_checkpoint
+
+        return keep(
+            family_cache / "checkpoints" / kind, "model_index.json", lambda folder: make_checkpoint(folder, kind)
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def family_bundle(family_cache: Path, family_checkpoint: FamilyFolder) -> FamilyFolder:
+    """The whole bundle of a kind."""
+
+    def make(kind: str) -> Path:
+        from alterbute_export.bundle import export_bundle
+
+        source = family_checkpoint(kind)
+        return keep(family_cache / "bundles" / kind, "manifest.json", lambda folder: export_bundle(source, folder))
+
+    return make
 
 
 def kept_folder(request: pytest.FixtureRequest, name: str) -> Path:

@@ -20,6 +20,7 @@ from alterbute_export.engine.build import build_engines, side_folder
 from alterbute_export.engine.recipe import Bucket, Recipe, read_recipe
 from alterbute_export.errors import BuildError
 
+from tests.conftest import FamilyFolder
 from tests.engines.conftest import RECIPES, need_rtx
 
 
@@ -38,11 +39,14 @@ def _worker(tmp_path: Path, body: str) -> list[str]:
     return [sys.executable, str(path)]
 
 
-@pytest.mark.parametrize("which", ["demo", "tiny"])
-def test_the_five_graphs_build_in_fp16(which: str, tiny_bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", ["demo", "tiny", "grid"])
+def test_the_five_graphs_build_in_fp16(
+    which: str, tiny_bundle: Path, family_bundle: FamilyFolder, tmp_path: Path
+) -> None:
     need_rtx()
     folder = tmp_path / "bundle"
-    shutil.copytree(default_bundle_path() if which == "demo" else tiny_bundle, folder)
+    source = {"demo": default_bundle_path, "tiny": lambda: tiny_bundle, "grid": lambda: family_bundle("sd15-grid")}
+    shutil.copytree(source[which](), folder)
     recipe = read_recipe(RECIPES / "rtx_fp16.toml")
     told: list[str] = []
     outcome = build_engines(folder, recipe, report=lambda task, step, steps: told.append(task))
@@ -53,7 +57,8 @@ def test_the_five_graphs_build_in_fp16(which: str, tiny_bundle: Path, tmp_path: 
         assert engine.onnx == bundle.manifest.files[engine.source].sha256
         assert (folder / engine.file).stat().st_size > 100_000
     for built in outcome.built.values():
-        assert built.audit.work["fp16"] >= 0.9 * sum(built.audit.work.values())
+        # Wide are the products of guidance and solver, and those of the timestep.
+        assert sum(built.audit.work.values()) - built.audit.work["fp16"] <= 4
     # The builder's own phases, by graph.
     assert len({task for task in told if task.startswith("step: ")}) >= 2
 

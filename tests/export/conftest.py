@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,45 +9,14 @@ import onnxruntime
 import pytest
 from alterbute.bundle import WEIGHTS_FILE, Manifest, read_manifest
 
-from tests.conftest import kept_folder
+from tests.conftest import FamilyFolder
 from tests.support.checkpoints import make_checkpoint
 from tests.support.kept import keep
-
-FamilyFolder = Callable[[str], Path]
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
-
-
-@pytest.fixture(scope="session")
-def family_cache(request: pytest.FixtureRequest) -> Path:
-    """What was exported of the families with the same sources; a change of any makes all anew."""
-    return kept_folder(request, "families")
-
-
-@pytest.fixture(scope="session")
-def family_checkpoint(family_cache: Path) -> FamilyFolder:
-    """The tiny checkpoint of a kind, as of `alterbute_export.maker`."""
-
-    def make(kind: str) -> Path:
-        return keep(family_cache / "checkpoints" / kind, "model_index.json", lambda folder: make_checkpoint(folder, kind))
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def family_bundle(family_cache: Path, family_checkpoint: FamilyFolder) -> FamilyFolder:
-    """The whole bundle of a kind."""
-
-    def make(kind: str) -> Path:
-        from alterbute_export.bundle import export_bundle
-
-        source = family_checkpoint(kind)
-        return keep(family_cache / "bundles" / kind, "manifest.json", lambda folder: export_bundle(source, folder))
-
-    return make
 
 
 @pytest.fixture(scope="session")
