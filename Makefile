@@ -7,7 +7,7 @@ CHECKPOINT ?= build/demo
 MINUTES ?= 240
 JOBS ?= 2
 
-.PHONY: edit test test-all lint bundle demo-checkpoint quality solver-parity clean
+.PHONY: edit test test-all cpp-check engines-all serve-check lint bundle demo-checkpoint quality solver-parity serving gpu clean
 
 edit: $(RUN_VENV)/.ready ## edit the sample photo with the demo bundle (no torch)
 	$(RUN_VENV)/bin/alterbute edit
@@ -17,6 +17,15 @@ test: $(TEST_VENV)/.ready ## the fast tests: minutes, no network, no GPU
 
 test-all: $(TEST_VENV)/.ready ## everything, long tests too
 	$(TEST_VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile
+
+cpp-check: $(TEST_VENV)/.ready ## the C++ library under ASan, UBSan, TSan and libFuzzer (ten minutes of it, needs clang)
+	ALTERBUTE_FUZZ_S=200 $(TEST_VENV)/bin/python -m pytest -m slow tests/cpp
+
+serve-check: $(TEST_VENV)/.ready ## the server under overload, 20,000 bent requests, hostile files and SIGTERMs (half an hour, quiet machine)
+	$(TEST_VENV)/bin/python -m pytest -s -m slow tests/serve
+
+engines-all: $(TEST_VENV)/.ready ## TensorRT-RTX engines of every family and precision, and of SD 1.5 at its size (20 GB of disk)
+	$(TEST_VENV)/bin/python -m pytest -m slow tests/engines
 
 lint: $(TEST_VENV)/.ready
 	$(TEST_VENV)/bin/ruff check .
@@ -33,6 +42,12 @@ quality: $(TEST_VENV)/.ready ## measure the demo bundle on held-out edits with e
 
 solver-parity: $(TEST_VENV)/.ready ## walk every solver's trajectories beside diffusers (90 s of one core)
 	PYTHONPATH=. $(TEST_VENV)/bin/python -m benchmarks.solver_parity --out benchmarks/results/solver_parity.json
+
+serving: $(TEST_VENV)/.ready ## step-level batching against request-level and one at a time, at 80 % load
+	PYTHONPATH=. $(TEST_VENV)/bin/python -m benchmarks.serving
+
+gpu: ## parity, then times, of everything that an NVIDIA machine without network has; PYTHON names its environment
+	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py --out benchmarks/results/gpu
 
 $(RUN_VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(RUN_VENV)

@@ -64,22 +64,6 @@ def encode(tokenizer: Any, prompts: list[str]) -> NDArray[np.int64]:
     return np.asarray(tokenizer(prompts, padding="max_length", max_length=TOKENS)["input_ids"], np.int64)
 
 
-def every_prompt() -> list[str]:
-    """All prompts of up to three pairs in every order: the whole language of the demo."""
-    prompts = [""]
-    for count in range(1, len(NAMES) + 1):
-        for names in permutations(NAMES, count):
-            spoken = [""]
-            for name in names:
-                spoken = [
-                    f"{said}; {name}: {value}" if said else f"{name}: {value}"
-                    for said in spoken
-                    for value in ATTRIBUTES[name]
-                ]
-            prompts += spoken
-    return prompts
-
-
 if __name__ == "__main__":
     import sys
 
