@@ -35,13 +35,15 @@ class Settings:
     `scene` lists the pictures beside the latent in channel order, `masked_fill` is the hole's value in [-1,1],
     `residual` "collage" adds `mask*reference + (1-mask)*masked_photo` to the UNet's output; `input_gain` "signal" shows
     the UNet the latent times the signal scale of its timestep, so that pure noise is not seen at all. `identity` is
-    there for family `adapter`, `grid` for family `grid`, `time_ids` for a UNet of SDXL's kind.
+    there for family `adapter`, `grid` for family `grid`, `time_ids` for a UNet of SDXL's kind. `resolutions` are all window sides
+    that the checkpoint is good at, rising, where there are several.
     """
 
     schema_version: int
     name: str
     family: Literal["adapter", "grid", "instruct", "plain"]
     resolution: int
+    resolutions: tuple[int, ...] = ()
     scene: tuple[Picture, ...]
     latent_mask: Literal["area", "nearest"]
     masked_fill: float
