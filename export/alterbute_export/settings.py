@@ -126,6 +126,11 @@ def _check(settings: Settings) -> None:
         raise typed_json.KeyFault("schema_version", str(settings.schema_version), str(SETTINGS_VERSION))
     if len(set(settings.scene)) != len(settings.scene):
         raise typed_json.KeyFault("scene", ", ".join(settings.scene), "each picture once")
+    sides = settings.resolutions
+    if sides and (settings.resolution not in sides or list(sides) != sorted(set(sides))):
+        raise typed_json.KeyFault("resolutions", str(list(sides)), f"rising, `resolution` {settings.resolution} among them")
+    if len(sides) > 1 and settings.family == "grid":
+        raise typed_json.KeyFault("resolutions", str(list(sides)), "one for a grid, whose reference is a latent of that size")
     missing = {"mask", "masked_photo", "reference"} - set(settings.scene)
     if settings.residual == "collage" and missing:
         expected = f"null, or {', '.join(sorted(missing))} in `scene`"
