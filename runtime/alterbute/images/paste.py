@@ -65,7 +65,10 @@ class Patch:
         """As `put_into`, as a Pillow picture: the photo is copied once, and the rest is the size of the patch."""
         from PIL import Image
 
-        whole, part = photo.to_pil(), Image.fromarray(self.pixels)
+        whole = photo.to_pil()
+        if self.pixels.size == 0:
+            return whole
+        part = Image.fromarray(self.pixels)
         if photo.alpha is not None:
             part.putalpha(Image.fromarray(cut(photo.alpha, self.box)))
         whole.paste(part, (self.box.left, self.box.top))
@@ -81,8 +84,10 @@ def make_patch(photo: Photo, box: Box, pasted: Bytes, alpha: Bytes) -> Patch:
         pasted: hwC uint8 RGB, the window with the edit blended in, from the `paste` graph.
         alpha: hw uint8, how much of the edit each pixel got; 0 = untouched.
     """
-    touched = object_box(alpha) if alpha.any() else Box(top=0, left=0, bottom=0, right=0)
-    there = touched.moved(box.top, box.left).inside(photo.height, photo.width)
+    inside = box.inside(photo.height, photo.width)
+    near = alpha[inside.top - box.top : inside.bottom - box.top, inside.left - box.left : inside.right - box.left]
+    touched = object_box(near) if near.any() else Box(top=0, left=0, bottom=0, right=0)
+    there = touched.moved(inside.top, inside.left)
     here = np.s_[there.top - box.top : there.bottom - box.top, there.left - box.left : there.right - box.left]
     pixels = cut(photo.pixels, there)
     np.copyto(_whole_pixels(pixels), _whole_pixels(pasted[here]), where=alpha[here] > 0)
