@@ -26,12 +26,13 @@ def draw_latency(found: dict[str, Any], path: Path) -> None:
 
     figure, axis = pyplot.subplots(figsize=(8, 1 + 0.7 * len(found)))
     for row, entry in enumerate(found.values()):
-        whole, left = entry["first_edit"]["p50_ms"], 0.0
+        # Means: medians of parts do not add up to the median of the whole.
+        whole, left = entry["first_edit"]["mean_ms"], 0.0
         for color, graph in enumerate(_ORDER):
             times = entry["graphs"].get(graph)
             if times is None:
                 continue
-            width = times["p50_ms"] * times["n"] / entry["first_edit"]["n"] / whole
+            width = times["mean_ms"] * times["n"] / entry["first_edit"]["n"] / whole
             axis.barh(row, width, left=left, color=f"C{color}", label=graph if row == 0 else None)
             left += width
         axis.barh(row, max(0.0, 1 - left), left=left, color="lightgrey", label="outside the engine" if row == 0 else None)

@@ -31,8 +31,9 @@ def time_calls(call: Callable[[], object], runs: int, warm_up: int) -> tuple[lis
 
 
 def summary_ms(seconds: Sequence[float]) -> dict[str, float]:
-    """Median, p90, p99 and the least, in milliseconds, and how many there were."""
-    times = {f"p{rank}_ms": float(np.percentile(seconds, rank)) * 1000 for rank in RANKS} | {"min_ms": min(seconds) * 1000}
+    """Median, p90, p99, the least and the mean, in milliseconds, and how many there were."""
+    times = {f"p{rank}_ms": float(np.percentile(seconds, rank)) * 1000 for rank in RANKS}
+    times |= {"min_ms": min(seconds) * 1000, "mean_ms": float(np.mean(seconds)) * 1000}
     return {**{name: round(value, 3) for name, value in times.items()}, "n": len(seconds)}
 
 

@@ -65,7 +65,7 @@ def test_an_entry_replaces_its_own_and_no_other(tmp_path: Path) -> None:
 
 def test_percentiles_are_those_of_the_times() -> None:
     found = summary_ms([value / 1000 for value in range(101)])
-    assert found == {"p50_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0, "min_ms": 0.0, "n": 101}
+    assert found == {"p50_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0, "min_ms": 0.0, "mean_ms": 50.0, "n": 101}
 
 
 def test_a_drawn_object_covers_the_share_that_it_should() -> None:
