@@ -14,7 +14,8 @@ from benchmarks import fidelity, latency, machine, memory, overhead, photo_size,
 from benchmarks.results_file import RESULTS, update_results
 from benchmarks.timing import draw_scene, summary_ms
 
-PROGRAMS = sorted(path for path in Path(tables.__file__).parent.glob("**/*.py"))
+FOLDER = Path(tables.__file__).parent
+PROGRAMS = sorted(re.findall(r"^\| [^|]+ \| `(\w+)` \|", tables.README.read_text(encoding="utf-8"), re.MULTILINE))
 GENERATED = sorted(path for path in RESULTS.glob("*.json") if path.stem in tables.SECTIONS)
 FACTS = {"processor", "cpus", "memory_gib", "load_before", "system", "python", "packages", "commit"}
 
@@ -42,11 +43,11 @@ def test_every_entry_tells_its_machine(path: Path) -> None:
         assert entry["machine"].keys() == FACTS
 
 
-@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
-def test_machine_facts_are_gathered_in_one_place(path: Path) -> None:
-    if path.name != "machine.py" or path.parent.name == "gpu_parts":
-        found = re.findall(r"^import platform|cpu_count|getloadavg|/proc/cpuinfo|sched_getaffinity|importlib.metadata", path.read_text(), re.M)
-        assert not found, "ask benchmarks.machine"
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_of_the_readme_is_there_and_asks_one_place_for_machine_facts(name: str) -> None:
+    text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    assert not re.findall(r"^import platform|cpu_count|getloadavg|/proc/cpuinfo|sched_getaffinity|importlib.metadata", text, re.MULTILINE)
+    assert re.search(r"from benchmarks\.(gpu_parts\.)?machine import", text)
 
 
 def test_machine_facts_name_the_packages_that_are_installed() -> None:
