@@ -20,9 +20,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import os
-import platform
 import random
 import threading
 import time
@@ -33,7 +30,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import onnxruntime
 from alterbute import Editor
 from alterbute.backends import open_backend
 from alterbute.bundle import Bundle, default_bundle_path, open_bundle
@@ -50,7 +46,9 @@ from alterbute.serve.schedule import Admission
 from alterbute.serve.service import Service
 from alterbute.serve.ticket import Ask, Served, Ticket
 
+from benchmarks.machine import load_average, machine_facts
 from benchmarks.replay import Inline, ReplayBackend, ReplayClock
+from benchmarks.results_file import write_results
 
 STEPS: Final = (8, 20, 40)
 GUIDANCE: Final = (1.0, 1.5)
@@ -301,7 +299,7 @@ def main() -> None:
             trace = draw_trace(options.requests, options.load * capacity, generator)
             turn = list(ADMISSIONS[number % 3 :] + ADMISSIONS[: number % 3])
             for name in turn:
-                loads.append(round(os.getloadavg()[0], 2))
+                loads.append(load_average())
                 counted = contenders[name].load
                 before = counted.launches, counted.images
                 found, seconds = contenders[name].play(trace)
@@ -346,23 +344,16 @@ def main() -> None:
                 f"{graph} {rows}": round(seconds, 5) for (graph, rows), seconds in sorted(replayed.items())
             },
         },
-        "machine": {
-            "cpus": os.cpu_count(),
-            "load_average_before_each_run": loads,
-            "python": platform.python_version(),
-            "onnxruntime": onnxruntime.__version__,
-        },
+        "load_average_before_each_run": loads,
+        "machine": machine_facts("onnxruntime", "numpy", "pillow"),
     }
-    text = json.dumps(report, indent=2) + "\n"
-    if options.out:
-        options.out.write_text(text)
+    write_results(options.out, report)
     if options.plot:
         draw_plot(
             options.plot,
             records,
             f"{bundle.manifest.name} at {options.load:.0%} load, {options.slots} slots, mixed steps {STEPS}",
         )
-    print(text)
 
 
 if __name__ == "__main__":

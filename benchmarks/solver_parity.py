@@ -11,16 +11,14 @@ of its own rounding, the exception is named (`solver_cases.EXCEPTIONS`) and its 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import platform
 from pathlib import Path
 from typing import Any
 
-import diffusers
-import numpy as np
 import torch
 
+from benchmarks.machine import machine_facts
+from benchmarks.results_file import write_results
 from benchmarks.solver_cases import ADAPTED, EXCEPTIONS, LIMIT, NO_REFERENCE, is_within_limit, name_exception, sweep
 from benchmarks.solver_walks import Case, trajectory_errors
 
@@ -64,17 +62,10 @@ def main() -> None:
         **found,
         "adapted_reference": ADAPTED,
         "no_reference": NO_REFERENCE,
-        "versions": {
-            "diffusers": diffusers.__version__,
-            "torch": torch.__version__.split("+")[0],
-            "numpy": np.__version__,
-        },
-        "machine": {"architecture": platform.machine(), "torch_kernels": torch.backends.cpu.get_cpu_capability()},
+        "torch_kernels": torch.backends.cpu.get_cpu_capability(),
+        "machine": machine_facts("diffusers", "torch", "numpy"),
     }
-    text = json.dumps(figures, indent=1) + "\n"
-    if options.out:
-        options.out.write_text(text)
-    print(text)
+    write_results(options.out, figures)
 
 
 if __name__ == "__main__":

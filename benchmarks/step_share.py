@@ -1,6 +1,6 @@
 """How much of a step is not the UNet? Time by node, from ONNX Runtime's own profile of the step graph.
 
-    python benchmarks/step_share.py --bundle engines/demo --out benchmarks/results/step_share.json
+    python -m benchmarks.step_share --bundle engines/demo --out benchmarks/results/step_share.json
 
 A node is the UNet's if its first convolution or the model output depends on nothing else: precisely, what the rows are
 made of (gathering, scaling, joining with the scene) is outside, and so is all that happens to the rows' outputs
@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import tempfile
 from collections import Counter, defaultdict
@@ -23,6 +21,9 @@ import numpy as np
 import onnx
 import onnxruntime
 from alterbute.bundle import WEIGHTS_FILE, Manifest, open_bundle
+
+from benchmarks.machine import machine_facts
+from benchmarks.results_file import write_results
 
 WARM_UP = 2
 """Launches that plan memory and warm caches."""
@@ -127,18 +128,9 @@ def main() -> None:
     figures = {
         "bundle": open_bundle(options.bundle).manifest.name,
         "launches": [measure(options.bundle, slots, options.steps) for slots in (1, 4)],
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cpus": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 2),
-            "python": platform.python_version(),
-            "onnxruntime": onnxruntime.__version__,
-        },
+        "machine": machine_facts("onnxruntime", "onnx", "numpy"),
     }
-    text = json.dumps(figures, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    write_results(options.out, figures)
 
 
 if __name__ == "__main__":

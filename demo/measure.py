@@ -6,18 +6,18 @@ python -m demo.measure --bundle engines/demo --scenes 40 --out benchmarks/result
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from alterbute import Editor
 from alterbute.bundle import default_bundle_path, open_bundle
 from alterbute.images import paste_back
 
+from benchmarks.machine import machine_facts
+from benchmarks.results_file import write_results
 from demo.quality import Bytes, measure
 
 
@@ -31,6 +31,46 @@ def round_trip(editor: Editor, photo: Bytes, mask: Bytes) -> Bytes:
     return paste_back(subject.photo, subject.box, pasted, subject.window.alpha)[0].pixels
 
 
+def measure_bundle(
+    folder: Path,
+    *,
+    scenes: int,
+    steps: int | None = None,
+    guidance: float | None = None,
+    solver: str | None = None,
+    sheet: Path | None = None,
+) -> dict[str, Any]:
+    """The quality measure of one bundle, and what was asked of it.
+
+    Args:
+        folder: The bundle.
+        scenes: New identities; each is edited in six ways.
+        steps: As of `EditRequest`, like `guidance` and `solver`; None is the bundle's default.
+        guidance: See `steps`.
+        solver: See `steps`.
+        sheet: Where a contact sheet goes.
+    """
+    bundle = open_bundle(folder)
+    # What the bundle does not offer is measured, too: the figures decide what it may offer.
+    editor = Editor.open(replace(bundle, manifest=replace(bundle.manifest, attributes=None)))
+    seconds: list[float] = []
+
+    def edit(photo: Bytes, mask: Bytes, prompt: str, seed: int) -> tuple[Bytes, Bytes]:
+        begin = time.perf_counter()
+        result = editor.edit(photo, mask, prompt, seed=seed, steps=steps, guidance=guidance, solver=solver)
+        seconds.append(time.perf_counter() - begin)
+        return np.asarray(result.image), result.alpha
+
+    figures: dict[str, Any] = measure(edit, lambda photo, mask: round_trip(editor, photo, mask), scenes, sheet)
+    return figures | {
+        "bundle": editor.manifest.name,
+        "steps": steps or editor.manifest.defaults.steps,
+        "solver": solver or editor.manifest.defaults.solver,
+        "guidance": guidance or editor.manifest.guidance.scale,
+        "median_edit_s": round(float(np.median(seconds)), 3),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=None, help="a bundle folder; else the demo bundle")
@@ -41,33 +81,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--sheet", type=Path, default=None)
     options = parser.parse_args()
-    bundle = open_bundle(options.bundle or default_bundle_path())
-    # What the bundle does not offer is measured, too: the figures decide what it may offer.
-    editor = Editor.open(replace(bundle, manifest=replace(bundle.manifest, attributes=None)))
-    seconds: list[float] = []
-
-    def edit(photo: Bytes, mask: Bytes, prompt: str, seed: int) -> tuple[Bytes, Bytes]:
-        begin = time.perf_counter()
-        result = editor.edit(
-            photo, mask, prompt, seed=seed, steps=options.steps, guidance=options.guidance, solver=options.solver
-        )
-        seconds.append(time.perf_counter() - begin)
-        return np.asarray(result.image), result.alpha
-
-    figures = measure(edit, lambda photo, mask: round_trip(editor, photo, mask), options.scenes, options.sheet)
-    figures |= {
-        "bundle": editor.manifest.name,
-        "steps": options.steps or editor.manifest.defaults.steps,
-        "solver": options.solver or editor.manifest.defaults.solver,
-        "guidance": options.guidance or editor.manifest.guidance.scale,
-        "median_edit_s": round(float(np.median(seconds)), 3),
-        "machine": {"cpus": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()},
-    }
-    text = json.dumps(figures, indent=2) + "\n"
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text)
-    print(text)
+    figures = measure_bundle(
+        options.bundle or default_bundle_path(),
+        scenes=options.scenes,
+        steps=options.steps,
+        guidance=options.guidance,
+        solver=options.solver,
+        sheet=options.sheet,
+    )
+    write_results(options.out, figures | {"machine": machine_facts("onnxruntime", "numpy")})
 
 
 if __name__ == "__main__":

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
-import platform
-import subprocess
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Final
 
 from alterbute.backends.driver import Driver, probe_driver
+
+from benchmarks.machine import ask, commit, cpu_name, load_average, package_versions, usable_cpus
 
 CONTENDERS: Final = ("tensorrt", "tensorrt_rtx", "onnxruntime-cuda", "torch-compile-fp16", "torch-fp16", "torch-fp32")
 _PACKAGES: Final = (
@@ -54,16 +51,16 @@ def look_at_machine() -> Machine:
     driver = probe_driver()
     name = driver.gpu.name if driver.gpu else ""
     return Machine(
-        cpu=_cpu_name(),
-        num_cpus=os.cpu_count() or 1,
-        load=round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else -1.0,
+        cpu=cpu_name(),
+        num_cpus=usable_cpus(),
+        load=load_average(),
         driver=driver,
         peak_tflops=next((peak for part, peak in _PEAKS.items() if part in name.split()), None),
-        clocks=_run("nvidia-smi", "--query-gpu=clocks.sm,clocks.max.sm,power.limit", "--format=csv,noheader")
+        clocks=ask("nvidia-smi", "--query-gpu=clocks.sm,clocks.max.sm,power.limit", "--format=csv,noheader")
         if name
         else "",
-        packages={package: _version(package) for package in _PACKAGES if _version(package)},
-        commit=_run("git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"),
+        packages=package_versions(_PACKAGES),
+        commit=commit(),
         missing={contender: reason for contender in CONTENDERS if (reason := _why_not(contender, driver))},
     )
 
@@ -87,25 +84,3 @@ def _why_not(contender: str, driver: Driver) -> str:
 
 def _has(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
-
-
-def _run(*command: str) -> str:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=20).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return ""

@@ -116,8 +116,10 @@ def load_models(checkpoint: Checkpoint) -> Models:
         raise _misfit("unet/config.json key `out_channels`", outputs, f"{channels}, the VAE's latent channels")
     if int(unet.config.in_channels) != wanted:
         raise _misfit("unet/config.json key `in_channels`", unet.config.in_channels, f"{wanted} for {parts}")
-    if settings.resolution % (factor * stride):
-        raise _misfit("alterbute.json key `resolution`", settings.resolution, f"a multiple of {factor * stride}")
+    for key, sides in (("resolution", (settings.resolution,)), ("resolutions", settings.resolutions)):
+        for side in sides:
+            if side % (factor * stride):
+                raise _misfit(f"alterbute.json key `{key}`", side, f"a multiple of {factor * stride}")
     if bool(text.pooled) != (settings.time_ids is not None) or len(settings.time_ids or [0] * TIME_IDS) != TIME_IDS:
         expected = f"{TIME_IDS} numbers for a UNet of SDXL's kind, null for others"
         raise _misfit("alterbute.json key `time_ids`", list(settings.time_ids or ()) or "null", expected)

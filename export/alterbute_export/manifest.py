@@ -68,6 +68,7 @@ def finish_bundle(
         name=settings.name,
         family=settings.family,
         resolution=settings.resolution,
+        resolutions=settings.resolutions,
         latent_channels=models.latent_channels,
         latent_factor=models.factor,
         scene_channels=scene_channels(settings, models.latent_channels),

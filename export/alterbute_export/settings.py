@@ -35,13 +35,15 @@ class Settings:
     `scene` lists the pictures beside the latent in channel order, `masked_fill` is the hole's value in [-1,1],
     `residual` "collage" adds `mask*reference + (1-mask)*masked_photo` to the UNet's output; `input_gain` "signal" shows
     the UNet the latent times the signal scale of its timestep, so that pure noise is not seen at all. `identity` is
-    there for family `adapter`, `grid` for family `grid`, `time_ids` for a UNet of SDXL's kind.
+    there for family `adapter`, `grid` for family `grid`, `time_ids` for a UNet of SDXL's kind. `resolutions` are all window sides
+    that the checkpoint is good at, rising, where there are several.
     """
 
     schema_version: int
     name: str
     family: Literal["adapter", "grid", "instruct", "plain"]
     resolution: int
+    resolutions: tuple[int, ...] = ()
     scene: tuple[Picture, ...]
     latent_mask: Literal["area", "nearest"]
     masked_fill: float
@@ -124,6 +126,11 @@ def _check(settings: Settings) -> None:
         raise typed_json.KeyFault("schema_version", str(settings.schema_version), str(SETTINGS_VERSION))
     if len(set(settings.scene)) != len(settings.scene):
         raise typed_json.KeyFault("scene", ", ".join(settings.scene), "each picture once")
+    sides = settings.resolutions
+    if sides and (settings.resolution not in sides or list(sides) != sorted(set(sides))):
+        raise typed_json.KeyFault("resolutions", str(list(sides)), f"rising, `resolution` {settings.resolution} among them")
+    if len(sides) > 1 and settings.family == "grid":
+        raise typed_json.KeyFault("resolutions", str(list(sides)), "one for a grid, whose reference is a latent of that size")
     missing = {"mask", "masked_photo", "reference"} - set(settings.scene)
     if settings.residual == "collage" and missing:
         expected = f"null, or {', '.join(sorted(missing))} in `scene`"

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from alterbute.editor import Editor as Editor
-    from alterbute.editor import Subject as Subject
     from alterbute.errors import AlterbuteError as AlterbuteError
     from alterbute.errors import BundleError as BundleError
     from alterbute.errors import Cancelled as Cancelled
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from alterbute.request import EditRequest as EditRequest
     from alterbute.request import Progress as Progress
     from alterbute.result import EditResult as EditResult
+    from alterbute.subject import Subject as Subject
 
 _HOMES: Final = {
     "AlterbuteError": "errors",
@@ -30,7 +30,7 @@ _HOMES: Final = {
     "EngineError": "errors",
     "InputError": "errors",
     "Progress": "request",
-    "Subject": "editor",
+    "Subject": "subject",
 }
 
 __all__ = [

@@ -34,11 +34,13 @@ class StepBuffers:
         manifest: The bundle's; an input that its step graph does not have is not kept.
         slots: Places for images.
         rows: Places for UNet rows.
+        cells: Side of the latents.
     """
 
-    def __init__(self, manifest: Manifest, *, slots: int, rows: int) -> None:
-        side = manifest.resolution // manifest.latent_factor
-        latent = (manifest.latent_channels, side, side)
+    def __init__(self, manifest: Manifest, *, slots: int, rows: int, cells: int) -> None:
+        latent = (manifest.latent_channels, cells, cells)
+        # SDXL is told the picture's size: that of another resolution is as many times larger or smaller.
+        time_ids = np.array(manifest.time_ids or (), np.float32) * np.float32(cells * manifest.latent_factor / manifest.resolution)
         text, identity = manifest.text, manifest.identity
         known = {edge.name for edge in manifest.graphs["step"].inputs}
         per_slot = {
@@ -48,8 +50,8 @@ class StepBuffers:
             "reinject": _zeros(slots, 2),
             "background": _zeros(slots, *latent),
             "background_noise": _zeros(slots, *latent),
-            "keep": _zeros(slots, 1, side, side),
-            "scene": _zeros(slots, manifest.scene_channels, side, side),
+            "keep": _zeros(slots, 1, cells, cells),
+            "scene": _zeros(slots, manifest.scene_channels, cells, cells),
             "guidance_rescale": _zeros(slots),
             "rescale_row": np.zeros(slots, np.int64),
         }
@@ -58,7 +60,7 @@ class StepBuffers:
             "source_on": _zeros(rows),
             "text": _zeros(rows, text.tokens, text.dim),
             "pooled": _zeros(rows, text.pooled),
-            "time_ids": np.tile(np.array(manifest.time_ids or (), np.float32), (rows, 1)),
+            "time_ids": np.tile(time_ids, (rows, 1)),
             "identity": _zeros(rows, *identity.shape) if identity else _zeros(rows, 0),
             "identity_scale": _zeros(rows),
         }

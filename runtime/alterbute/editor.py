@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -16,14 +16,23 @@ from typing import TYPE_CHECKING, Final, Unpack
 
 from alterbute.backends import Array, Backend, Choice, choose_backend
 from alterbute.bundle import Bundle, Manifest, default_bundle_path, open_bundle, read_trust_keys
-from alterbute.encode import Encoder, Scene, Window, check_finite
+from alterbute.encode import Encoder, check_finite
 from alterbute.errors import InputError
-from alterbute.images import Box, Photo, Region, load_photo, load_reference, load_region, paste_back
+from alterbute.images import Patch, Photo, Region, load_photo, load_reference, load_region, make_patch
 from alterbute.lane import Conditions, Finished, Job, Lane
-from alterbute.plan import make_plan
+from alterbute.plan import Plans
 from alterbute.prompt import check_attributes, check_text, vocabulary_warning
-from alterbute.request import MAX_SEED, CancelCheck, EditOptions, EditRequest, Progress, ProgressCallback
+from alterbute.request import (
+    MAX_SEED,
+    CancelCheck,
+    EditOptions,
+    EditRequest,
+    Progress,
+    ProgressCallback,
+    check_resolution,
+)
 from alterbute.result import EditResult
+from alterbute.subject import Frame, Sight, Subject
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -63,7 +72,7 @@ class Editor:
             self.choice = choose_backend(backend, bundle, threads=threads, allow_unsigned=allow_unsigned)
             backend = self.choice.backend
         self._backend = backend
-        self._encoder = Encoder(bundle, self._backend)
+        self._encoder, self.plans = Encoder(bundle, self._backend), Plans(bundle.manifest)
         self.lane = Lane(self._backend, bundle.manifest, slots=slots)
         self._lock, self._paste_lock = Lock(), Lock()
 
@@ -114,6 +123,7 @@ class Editor:
         mask_kind: MaskKind = "precise",
         protect: PictureSource | None = None,
         dilate: int | None = None,
+        resolution: int | None = None,
     ) -> Subject:
         """Look at a photo and encode it, once for all its edits.
 
@@ -127,10 +137,12 @@ class Editor:
                 are blend weights).
             protect: What stands in front of the object: never painted, and cut out of the object.
             dilate: Side of the square by which the object grows, in window pixels, odd; None is the bundle's.
+            resolution: Side of the window that the model sees, one of the bundle's; None takes the smallest that keeps the object's detail.
 
         Raises:
-            InputError: a picture cannot be used; see `alterbute.images`.
+            InputError: a picture cannot be used (see `alterbute.images`), or the bundle has no such resolution.
         """
+        check_resolution(resolution, self.manifest.window_sides)
         picture = load_photo(photo)
         region = (
             mask
@@ -140,14 +152,16 @@ class Editor:
         if reference is None and reference_mask is not None:
             raise InputError("there is a reference mask and no reference", "both", "give the reference", "reference", "reference_missing")
         given = None if reference is None else load_reference(reference, reference_mask, mask_polarity)
-        sight = self.look(picture, region, given)
+        sight = self.look(picture, region, given, resolution)
         with self._lock:
             return self.encode(sight)
 
-    def look(self, photo: Photo, region: Region, reference: tuple[Bytes, Bytes] | None = None) -> Sight:
+    def look(
+        self, photo: Photo, region: Region, reference: tuple[Bytes, Bytes] | None = None, resolution: int | None = None
+    ) -> Sight:
         """Cut the window that the model sees; needs no device, so it may run beside everything else."""
         start = time.perf_counter()
-        box, window, pixels = self._encoder.view_photo(photo, region)
+        box, window, pixels = self._encoder.view_photo(photo, region, resolution)
         seconds = time.perf_counter() - start
         return Sight(photo=photo, region=region, reference=reference, box=box, pixels=pixels, window=window, seconds=seconds)
 
@@ -172,6 +186,7 @@ class Editor:
         mask_kind: MaskKind = "precise",
         protect: PictureSource | None = None,
         dilate: int | None = None,
+        resolution: int | None = None,
         progress: ProgressCallback | None = None,
         cancel: CancelCheck | None = None,
         **options: Unpack[EditOptions],
@@ -188,6 +203,7 @@ class Editor:
             mask_kind=mask_kind,
             protect=protect,
             dilate=dilate,
+            resolution=resolution,
         )
         return subject.edit(request, progress=progress, cancel=cancel)
 
@@ -208,7 +224,7 @@ class Editor:
             check_text(text)
             self._encoder.tokenize(text)
         check_attributes(request.prompt, self.manifest.attributes)
-        make_plan(request, self.manifest, seed=0, image=0)
+        self.plans.make(request, seed=0, image=0)
         return request
 
     def count_tokens(self, prompt: str) -> int:
@@ -253,7 +269,7 @@ class Editor:
             )
             seed = int.from_bytes(os.urandom(8)) & MAX_SEED if request.seed is None else int(request.seed)
             warning = vocabulary_warning(request.prompt, self.manifest.attributes)
-            first = make_plan(request, self.manifest, seed=seed, image=0)
+            first = self.plans.make(request, seed=seed, image=0)
             for image in range(request.count):
                 plan = replace(first, image=image)
                 report = partial(_report, progress, len(jobs), images, plan.steps) if progress else None
@@ -266,8 +282,8 @@ class Editor:
         start = time.perf_counter()
         edited = self.decode(finished.latent)
         decoded = time.perf_counter()
-        photo, touched = self.paste(subject, edited)
-        image = photo.to_pil()
+        patch = self.make_patch(subject, edited)
+        image, touched = patch.draw_on(subject.photo), patch.spread_alpha(subject.photo)
         timings = {
             "window": subject.timings["window"],
             "encode": subject.timings["encode"] + frame.encode_s,
@@ -286,109 +302,17 @@ class Editor:
         edited: Bytes = out["image"][0]
         return edited
 
-    def paste(self, subject: Subject, edited: Bytes) -> tuple[Photo, Bytes]:
-        """The photo with an edited window in it, and HW uint8 alpha, read-only; needs no device, as `look`."""
+    def make_patch(self, subject: Subject, edited: Bytes) -> Patch:
+        """What an edited window changes in its photo; needs no device, as `look`."""
         alpha = subject.window.alpha
         with self._paste_lock:
             pasted = self._backend.run("paste", {"edited": edited, "photo": subject.pixels, "alpha": alpha})["image"]
-        photo, touched = paste_back(subject.photo, subject.box, pasted, alpha)
-        touched.setflags(write=False)
-        return photo, touched
+        return make_patch(subject.photo, subject.box, pasted, alpha)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Sight:
-    """A photo that was looked at and is not encoded yet.
-
-    Args:
-        photo: The photo.
-        region: Its masks.
-        reference: Another picture (HWC uint8) and its object (HW uint8) that give the identity; None is the photo's own.
-        box: The part of the photo that the model sees.
-        pixels: hw3 uint8, the photo's own pixels in the box.
-        window: The same at the model's resolution, with masks and alpha.
-        seconds: What looking took.
-    """
-
-    photo: Photo
-    region: Region
-    reference: tuple[Bytes, Bytes] | None
-    box: Box
-    pixels: Bytes
-    window: Window
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Subject:
-    """A photo and its object, encoded: `Editor.prepare` makes one. Its edits run only steps, decode and paste.
-
-    Args:
-        editor: Who runs the edits.
-        photo: The photo.
-        box: The part of it that the model sees.
-        pixels: hw3 uint8, the photo's own pixels in the box.
-        window: The same at the model's resolution, with masks and alpha.
-        scene: What the UNet sees.
-        timings: Seconds of `window` and `encode`.
-    """
-
-    editor: Editor
-    photo: Photo
-    box: Box
-    pixels: Bytes
-    window: Window
-    scene: Scene
-    timings: dict[str, float]
-
-    def edit(
-        self,
-        prompt: str | EditRequest,
-        *,
-        progress: ProgressCallback | None = None,
-        cancel: CancelCheck | None = None,
-        **options: Unpack[EditOptions],
-    ) -> EditResult:
-        """One edit.
-
-        Args:
-            prompt: What to change, such as `color: red`; or a whole request, which `options` overrule.
-            progress: Called after every step.
-            cancel: Asked before every step.
-            **options: Fields of `EditRequest`.
-
-        Raises:
-            InputError: the request cannot be done with this bundle.
-            Cancelled: `cancel` said so.
-        """
-        results = self.edit_many([prompt], progress=progress, cancel=cancel, **options)
-        if len(results) > 1:
-            raise InputError(f"count is {len(results)}", "1 for `edit`", "use `edit_many`, which returns a list", "count", "count_needs_edit_many")
-        return results[0]
-
-    def edit_many(
-        self,
-        prompts: Sequence[str | EditRequest],
-        *,
-        progress: ProgressCallback | None = None,
-        cancel: CancelCheck | None = None,
-        **options: Unpack[EditOptions],
-    ) -> list[EditResult]:
-        """Several edits, denoised together; each gives the bytes that it would give alone.
-
-        Returns:
-            The results in the order of the prompts, each prompt's `count` images in a row.
-        """
-        requests = [self.editor.check_request(prompt, options) for prompt in prompts]
-        return self.editor._run(self, requests, progress, cancel)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """What a result tells beside its picture."""
-
-    encode_s: float
-    warnings: tuple[str, ...]
+    def paste(self, subject: Subject, edited: Bytes) -> tuple[Photo, Bytes]:
+        """The photo with an edited window in it, and HW uint8 alpha, read-only; needs no device, as `look`."""
+        patch = self.make_patch(subject, edited)
+        return patch.put_into(subject.photo), patch.spread_alpha(subject.photo)
 
 
 def _report(progress: ProgressCallback, image: int, images: int, steps: int, step: int) -> None:

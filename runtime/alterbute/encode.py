@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 from threading import Lock
 from typing import Final
 
@@ -12,17 +11,29 @@ import numpy as np
 
 from alterbute.backends import Array, Arrays, Backend
 from alterbute.bundle import Bundle
+from alterbute.cache import EncodingCache, content_key
 from alterbute.errors import EngineError
-from alterbute.images import Box, Photo, Region, cut, identity_box, photo_box, reference_box, whole_region
+from alterbute.images import (
+    Box,
+    Photo,
+    Region,
+    choose_resolution,
+    cut,
+    identity_box,
+    photo_box,
+    reference_box,
+    whole_region,
+)
 from alterbute.images.photo import Bytes
 from alterbute.prompt import PromptTokenizer
 
 CACHE_BYTES: Final = 256 << 20
+_KEPT_PROMPTS: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Window:
-    """The part of a picture that the model sees, at the model's resolution.
+    """The part of a picture that the model sees, at a resolution of the model's.
 
     Args:
         pixels: SS3 uint8 RGB in [0,255].
@@ -63,32 +74,34 @@ class Encoder:
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         self._bundle, self._manifest, self._backend = bundle, bundle.manifest, backend
         self._tokenizer: PromptTokenizer | None = None
-        self._cache: OrderedDict[bytes, dict[str, Array]] = OrderedDict()
-        self._cached_bytes = 0
-        self._lock, self._view_lock = Lock(), Lock()
+        self._known_ids = lru_cache(_KEPT_PROMPTS)(self._make_ids)
+        self.cache = EncodingCache(CACHE_BYTES)
+        self._view_lock = Lock()
 
     def view(self, pixels: Bytes, region: Region, box: Box, size: int) -> Window:
         """The window of a picture, HWC uint8, and its masks, resized to `size` x `size`."""
         dilate = self._manifest.mask.dilate if region.dilate is None else region.dilate
+        # The box's part alone, so that looking at it, and knowing it again, costs no more in a larger picture.
+        near = box.inside(*pixels.shape[:2])
+        part = np.s_[near.top : near.bottom, near.left : near.right]
+        pictures = {"image": pixels, "mask": region.object, "region": region.edit, "protect": region.protect}
         inputs: dict[str, Array] = {
-            "image": pixels,
-            "mask": region.object,
-            "region": region.edit,
-            "protect": region.protect,
-            "box": box.as_array(),
+            **{name: np.ascontiguousarray(picture[part]) for name, picture in pictures.items()},
+            "box": box.moved(-near.top, -near.left).as_array(),
             "size": np.array([size, size], np.int64),
             "rules": np.array([dilate // 2, region.is_soft], np.int64),
         }
         with self._view_lock:
-            out = self._backend.run("window", inputs)
+            out = self._encode("window", inputs)
         return Window(
             pixels=out["window"], object_mask=out["object_mask"], edit_mask=out["window_mask"], alpha=out["alpha"]
         )
 
-    def view_photo(self, photo: Photo, region: Region) -> tuple[Box, Window, Bytes]:
-        """Where the model looks, what it sees there, and the box's own pixels (hw3 uint8)."""
+    def view_photo(self, photo: Photo, region: Region, side: int | None) -> tuple[Box, Window, Bytes]:
+        """Where the model looks, what it sees there in `side` x `side` pixels, and the box's own pixels (hw3 uint8)."""
         box = photo_box(region.edit, self._manifest.mask.margin)
-        return box, self.view(photo.pixels, region, box, self._manifest.resolution), cut(photo.pixels, box)
+        side = side or choose_resolution(box, self._manifest.window_sides)
+        return box, self.view(photo.pixels, region, box, side), cut(photo.pixels, box)
 
     def encode_subject(
         self, photo: Photo, region: Region, box: Box, window: Window, reference: tuple[Bytes, Bytes] | None
@@ -108,7 +121,7 @@ class Encoder:
         if "reference" in manifest.scene:
             seen = window
             if reference is not None:
-                seen = self.view(pixels, whole_region(shown), reference_box(shown, region.object, box), manifest.resolution)
+                seen = self.view(pixels, whole_region(shown), reference_box(shown, region.object, box), len(window.pixels))
             inputs |= {"reference": seen.pixels, "reference_mask": seen.object_mask}
         out = self._encode("scene", {name: array[None] for name, array in inputs.items()})
         identity = {}
@@ -130,7 +143,10 @@ class Encoder:
         return {name: array[0] for name, array in out.items()}
 
     def tokenize(self, prompt: str) -> Array:
-        """[1,T] int64; the tokenizer is opened on first use."""
+        """[1,T] int64, read-only; the tokenizer is opened on first use."""
+        return self._known_ids(prompt)
+
+    def _make_ids(self, prompt: str) -> Array:
         if self._tokenizer is None:
             text = self._manifest.text
             self._tokenizer = PromptTokenizer.from_bytes(
@@ -140,25 +156,20 @@ class Encoder:
                 end_id=text.end_id,
                 pad_id=text.pad_id,
             )
-        return self._tokenizer.encode([prompt])
+        ids = self._tokenizer.encode([prompt])
+        ids.setflags(write=False)
+        return ids
 
     def _encode(self, graph: str, inputs: Arrays) -> dict[str, Array]:
         """Run a graph, or take its outputs from an earlier run on the same bytes."""
-        key = _content_key(graph, inputs)
-        with self._lock:
-            if key in self._cache:
-                self._cache.move_to_end(key)
-                return self._cache[key]
+        key = content_key(graph, inputs)
+        known = self.cache.find(key)
+        if known is not None:
+            return known
         outputs = self._backend.run(graph, inputs)
         for name, array in outputs.items():
             check_finite(graph, name, array)
-            array.setflags(write=False)
-        with self._lock:
-            if key not in self._cache:
-                self._cache[key] = outputs
-                self._cached_bytes += _size(outputs)
-            while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
-                self._cached_bytes -= _size(self._cache.popitem(last=False)[1])
+        self.cache.keep(key, outputs)
         return outputs
 
 
@@ -174,15 +185,3 @@ def check_finite(graph: str, name: str, array: Array) -> None:
             "finite numbers",
             "export the bundle in a wider precision, and check its weights",
         )
-
-
-def _content_key(graph: str, inputs: Arrays) -> bytes:
-    digest = hashlib.blake2b(graph.encode(), digest_size=32)
-    for name, array in inputs.items():
-        digest.update(f"\0{name} {array.dtype} {array.shape}\0".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.digest()
-
-
-def _size(arrays: Arrays) -> int:
-    return sum(array.nbytes for array in arrays.values())

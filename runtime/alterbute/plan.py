@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,8 @@ from alterbute.errors import BundleError
 from alterbute.guidance import Row, guidance_rows, guided_steps
 from alterbute.request import EditRequest
 from alterbute.solver import STATE_ROWS, solver_steps
+
+_KEPT_PLANS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,6 +96,30 @@ def make_plan(request: EditRequest, manifest: Manifest, *, seed: int, image: int
         seed=seed,
         image=image,
     )
+
+
+class Plans:
+    """One bundle's plans, each compiled once: most requests differ in their words and noise alone.
+
+    Args:
+        manifest: The bundle's.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._compile = lru_cache(_KEPT_PLANS)(self._make)
+
+    def make(self, request: EditRequest, *, seed: int, image: int) -> Plan:
+        """As `make_plan`; plans share their arrays, which are read-only."""
+        interval = request.guidance_interval and (request.guidance_interval[0], request.guidance_interval[1])
+        key = replace(request, prompt="", negative_prompt="", seed=None, count=1, guidance_interval=interval)
+        return replace(self._compile(key), seed=seed, image=image)
+
+    def _make(self, request: EditRequest) -> Plan:
+        plan = make_plan(request, self._manifest, seed=0, image=0)
+        for array in (plan.timestep, plan.matrix, plan.level, plan.is_noisy):
+            array.setflags(write=False)
+        return plan
 
 
 def _given(value: float | None, default: float) -> float:

@@ -117,6 +117,23 @@ CancelCheck: TypeAlias = Callable[[], bool]
 """Asked before every launch; True ends the call with `Cancelled`. `threading.Event().is_set` is one."""
 
 
+def check_resolution(side: int | None, known: tuple[int, ...]) -> None:
+    """Refuse a window that the bundle's graphs are not for.
+
+    Args:
+        side: What is asked; None leaves the choice to the object's size.
+        known: What the bundle has.
+
+    Raises:
+        InputError: it is none of them.
+    """
+    if side is not None and side not in known:
+        sides = ", ".join(map(str, known))
+        raise InputError(
+            f"the resolution is {side}", f"one of the bundle's: {sides}", "leave it out to have it chosen", "resolution", "resolution_unknown"
+        )
+
+
 def _check_integer(param: str, value: object, low: int, high: int) -> None:
     if value is None:
         return

@@ -73,6 +73,17 @@ def test_a_name_outside_the_manifest_is_never_read(driver: Driver, bundle: Bundl
     )
 
 
+def test_several_resolutions_are_refused_rather_than_one_of_them_taken(driver: Driver, bundle: Bundle) -> None:
+    document: Any = json.loads((bundle.path / "manifest.json").read_text())
+    side = document["resolution"]
+    for sides, is_fine in (([], True), ([side], True), ([side, 2 * side], False)):
+        (bundle.path / "manifest.json").write_text(json.dumps({**document, "resolutions": sides}))
+        open_bundle(bundle.path)
+        refused = refusal_of(partial(driver.ask, "bundle", path=str(bundle.path), how="verify"))
+        assert (refused is None) == is_fine, sides
+        assert is_fine or (refused is not None and f"resolutions [{side}, {2 * side}]; expected one" in refused[1])
+
+
 def test_sound_bundles_are_accepted_with_their_bytes(driver: Driver, bundle: Bundle, demo: Path) -> None:
     driver.ask("bundle", path=str(demo), how="verify")
     os.link(bundle.path / WEIGHTS_FILE, bundle.path.parent / "cache")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from alterbute.errors import InputError
 from alterbute.images import load_photo
-from alterbute.images.header import has_all_pixels, read_header
+from alterbute.images.header import read_header, store_pixels
 from alterbute.images.photo import Bytes
 from PIL import Image
 
@@ -21,7 +22,7 @@ PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 def is_whole(data: bytes) -> bool:
     header = read_header(data)
     assert header is not None
-    return has_all_pixels(data, header)
+    return store_pixels(data, header) is not None
 
 
 def interlaced(pixels: Bytes) -> bytes:
@@ -85,3 +86,21 @@ def test_pixels_in_many_chunks_are_whole_and_bytes_after_the_end_do_not_matter()
     assert is_whole(data[: at - 4] + pieces + png_chunk(b"IEND", b""))
     assert is_whole(data + bytes(1 << 20))
     assert is_whole(data[:-4])
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_stored_pixels_are_the_files_own_with_all_that_is_told_of_them(mode: str) -> None:
+    picture = Image.fromarray(noise(33, 47)).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = to_bytes(picture, exif=exif, icc_profile=b"profile", compress_level=9)
+    header = read_header(data)
+    assert header is not None
+    stored = store_pixels(data, header)
+    assert stored is not None
+    with Image.open(io.BytesIO(stored)) as again, Image.open(io.BytesIO(data)) as original:
+        assert again.mode == original.mode
+        assert again.tobytes() == original.tobytes()
+        assert again.getexif()[0x0112] == 6
+        assert again.info["icc_profile"] == b"profile"
+        assert again.getpalette() == original.getpalette()

@@ -138,6 +138,8 @@ def test_a_newer_schema_is_refused_with_both_numbers(bundle: Bundle) -> None:
         (("mask", "dilate"), 4, "`mask.dilate` is 4; expected an odd"),
         (("resolution",), 0, "`resolution` is 0"),
         (("resolution",), True, "`resolution` is true"),
+        (("resolutions",), [128], r"`resolutions` is \[128\]; expected rising multiples"),
+        (("resolutions",), [64, "large"], r'`resolutions\[1\]` is "large"'),
         (("attributes", "color"), ["red", 3], r"`attributes.color\[1\]` is 3"),
         (("graphs", "step", "inputs"), {}, "`graphs.step.inputs`"),
         (("graphs", "step", "variants"), [], "`graphs.step.variants` is empty"),
@@ -162,7 +164,7 @@ def test_each_missing_key_is_named(bundle: Bundle) -> None:
     document = json.loads((bundle.path / "manifest.json").read_text())
     # Added within schema 1, for bundles that have none: a manifest without them is an older one.
     optional = {field.name for field in fields(Manifest) if field.default is not MISSING}
-    assert optional == {"engines", "grid", "merged", "solver_table"}
+    assert optional == {"engines", "grid", "merged", "resolutions", "solver_table"}
     for name in document.keys() - optional:
         rest = {key: value for key, value in document.items() if key != name}
         with pytest.raises(BundleError, match=f"`{name}` is missing"):

@@ -175,17 +175,45 @@ def test_a_second_edit_runs_only_steps_decode_and_paste(tiny_bundle: Path, monke
             calls.append(graph)
             return run(graph, *arguments)
 
+        def graphs_before_the_first_step(**changes: Any) -> list[str]:
+            calls.clear()
+            asked = {"photo": noise(70, 90), "mask": make_mask(70, 90), "prompt": "color: red", "steps": 2, "seed": 1, **changes}
+            editor.edit(asked.pop("photo"), asked.pop("mask"), asked.pop("prompt"), **asked)
+            assert calls[calls.index("step") :] == ["step"] * asked["steps"] + ["decode", "paste"]
+            return calls[: calls.index("step")]
+
         monkeypatch.setattr(editor._backend, "run", spy)
-        photo, mask = noise(70, 90), make_mask(70, 90)
-        subject = editor.prepare(photo, mask)
-        subject.edit("color: red", steps=1)
-        assert sorted(set(calls)) == ["decode", "identity", "paste", "prompt", "scene", "step", "window"]
+        first = graphs_before_the_first_step()
+        assert sorted(first) == ["identity", "prompt", "prompt", "scene", "window", "window"]
+        assert graphs_before_the_first_step() == []
+        assert graphs_before_the_first_step(seed=2, steps=3, solver="euler", guidance=3.0) == []
+        assert graphs_before_the_first_step(prompt="color: blue") == ["prompt"], "what is new, and nothing else"
+        assert graphs_before_the_first_step(prompt="color: red", negative_prompt="color: blue") == []
+        other = make_mask(70, 90, 20, 24, 30)
+        assert sorted(graphs_before_the_first_step(mask=other)) == ["identity", "scene", "window", "window"]
+        assert graphs_before_the_first_step(mask=other, prompt="color: blue") == []
+        assert graphs_before_the_first_step() == [], "the first mask is still known"
+        far = noise(70, 90)
+        far[:2] = 0
+        assert graphs_before_the_first_step(photo=far) == [], "a photo that differs where nobody looks"
+        near = noise(70, 90)
+        near[35, 45] ^= 255
+        assert sorted(graphs_before_the_first_step(photo=near)) == ["identity", "scene", "window", "window"]
+
+        subject = editor.prepare(noise(70, 90), make_mask(70, 90))
         calls.clear()
         subject.edit("color: red", steps=2)
         assert calls == ["step", "step", "decode", "paste"]
-        calls.clear()
-        editor.prepare(photo, mask).edit("color: blue", steps=1)
-        assert calls == ["window", "window", "prompt", "step", "decode", "paste"], "the same pixels are not encoded again"
+
+
+def test_what_is_known_gives_the_bytes_of_a_first_edit(tiny_bundle: Path) -> None:
+    photo, mask, other = noise(70, 90), make_mask(70, 90), make_mask(70, 90, 20, 24, 30)
+    with Editor.open(tiny_bundle) as editor:
+        for _ in range(2):
+            known = [pixels(editor.edit(photo, shown, "color: red", seed=1, steps=1)) for shown in (mask, other)]
+    for shown, picture in zip((mask, other), known, strict=True):
+        with Editor.open(tiny_bundle) as fresh:
+            assert np.array_equal(pixels(fresh.edit(photo, shown, "color: red", seed=1, steps=1)), picture)
 
 
 def test_progress_tells_every_step_of_every_image(subject: Subject) -> None:

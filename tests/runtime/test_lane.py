@@ -36,7 +36,10 @@ STEP_INPUTS = (
 @pytest.fixture
 def manifest(tmp_path: Path) -> Manifest:
     """The demo's, with every input that a step graph may have."""
-    hollow = hollow_manifest(tmp_path)
+    return with_all_step_inputs(hollow_manifest(tmp_path))
+
+
+def with_all_step_inputs(hollow: Manifest) -> Manifest:
     inputs = tuple(TensorSpec(name=name, dtype="float32", shape=()) for name in STEP_INPUTS)
     return replace(hollow, graphs={**hollow.graphs, "step": replace(hollow.graphs["step"], inputs=inputs)})
 

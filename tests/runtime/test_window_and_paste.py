@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from alterbute.images import Box, Photo, cut, identity_box, object_box, paste_back, photo_box, reference_box
+from alterbute.images import (
+    Box,
+    Photo,
+    cut,
+    identity_box,
+    make_patch,
+    object_box,
+    paste_back,
+    photo_box,
+    reference_box,
+)
 from alterbute.images.photo import Bytes
 from alterbute.images.window import MAX_REFERENCE_ZOOM_OUT
 from hypothesis import given
@@ -91,3 +101,21 @@ def test_pixels_with_alpha_0_are_never_written(case: tuple[Photo, Box], seed: in
     inside = inside[200 + box.top : 200 + box.bottom, 200 + box.left : 200 + box.right]
     assert np.array_equal(back[inside & (alpha > 0)], window[inside & (alpha > 0)])
     assert pasted.alpha is photo.alpha
+
+
+@given(boxes(), st.integers(0, 9), st.booleans())
+def test_a_patch_is_no_larger_than_what_was_touched_and_draws_what_it_puts(case: tuple[Photo, Box], share: int, is_opaque: bool) -> None:
+    photo, box = case
+    photo = Photo(pixels=photo.pixels, alpha=None if is_opaque else photo.alpha)
+    random = np.random.default_rng(share)
+    # Nothing at all at first, then a few pixels, which may all lie beyond the photo.
+    alpha = np.zeros((box.height, box.width), np.uint8)
+    alpha[tuple(random.integers(0, box.height, (2, share)))] = 200
+    patch = make_patch(photo, box, random.integers(0, 256, (box.height, box.width, 3), np.uint8), alpha)
+    whole, touched = patch.put_into(photo), patch.spread_alpha(photo)
+    assert patch.box == (object_box(touched) if touched.any() else patch.box)
+    assert touched.any() or patch.pixels.size == 0
+    assert np.array_equal(whole.pixels[touched == 0], photo.pixels[touched == 0])
+    drawn = np.asarray(patch.draw_on(photo))
+    assert np.array_equal(drawn[:, :, :3], whole.pixels)
+    assert is_opaque or np.array_equal(drawn[:, :, 3], photo.alpha)

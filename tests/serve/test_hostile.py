@@ -177,10 +177,10 @@ def test_json_with_data_urls_gives_what_multipart_gives(client: httpx.Client) ->
 
 def test_a_body_that_is_too_big_is_refused_by_its_length_and_by_its_bytes(client: httpx.Client) -> None:
     def pieces() -> Iterator[bytes]:
-        for _ in range(40):
+        for _ in range(80):
             yield bytes(1 << 20)
 
-    for content in (bytes(33 << 20), pieces()):
+    for content in (bytes(65 << 20), pieces()):
         reply = client.post("/v1/images/edits", content=content, headers={"content-type": "application/json"})
         assert reply.status_code == 413
         assert reply.json()["error"]["code"] == "body_too_large"

@@ -20,7 +20,7 @@ def make_profiles(manifest: Manifest, graph: str, recipe: Recipe) -> tuple[dict[
     """
     profiles: list[dict[str, ShapeRange]] = []
     inputs = manifest.graphs[graph].inputs
-    for side in recipe.resolutions or (manifest.resolution,):
+    for side in recipe.resolutions or manifest.window_sides:
         for low, best, high in _ranges(manifest, graph, recipe, side):
             profile = {tensor.name: _shape_range(graph, tensor, low, best, high) for tensor in inputs}
             if profile not in profiles:

@@ -43,7 +43,7 @@ class Builder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What to build. `resolutions` are window sides in pixels; empty means the bundle's own. `images` is the largest batch of
+    """What to build. `resolutions` are window sides in pixels; empty means all of the bundle's. `images` is the largest batch of
     the graphs before and after the steps. `product` "onnxruntime" builds no plans: such a recipe writes typed variants only.
     """
 

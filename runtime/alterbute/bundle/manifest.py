@@ -175,6 +175,8 @@ class Merged:
 class Manifest:
     """Everything a runtime knows of a bundle before it opens a graph.
 
+    `resolution` is the side of the window that the model sees, and `resolutions` all sides that it may see, rising, where there are
+    several: an edit takes the smallest that its object does not outgrow (`alterbute.images.choose_resolution`).
     `scheduler` is diffusers' scheduler config, verbatim. `scene` lists what the UNet sees beside the latent, in channel
     order, and may be empty. `reinject` says whether the photo's latent is put back outside the mask after every step when
     the request does not say. `time_ids` are SDXL's size and crop numbers, the same for every row. `attributes` lists the
@@ -187,6 +189,7 @@ class Manifest:
     name: str
     family: Literal["adapter", "grid", "instruct", "plain"]
     resolution: int
+    resolutions: tuple[int, ...] = ()
     latent_channels: int
     latent_factor: int
     scene_channels: int
@@ -211,6 +214,11 @@ class Manifest:
     checkpoint: Mapping[str, str]
     engines: tuple[Engine, ...] = ()
     solver_table: SolverTable | None = None
+
+    @property
+    def window_sides(self) -> tuple[int, ...]:
+        """All sides of the window that the model may see, rising."""
+        return self.resolutions or (self.resolution,)
 
 
 def parse_manifest(text: bytes) -> Manifest:
@@ -259,6 +267,7 @@ def _check(manifest: Manifest) -> None:
     if manifest.resolution % manifest.latent_factor:
         expected = f"a multiple of latent_factor {manifest.latent_factor}"
         raise typed_json.KeyFault("resolution", str(manifest.resolution), expected)
+    _check_resolutions(manifest)
     _check_conditions(manifest)
     for name, entry in manifest.files.items():
         if name in (MANIFEST_FILE, SIGNATURE_FILE) or not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", name, re.ASCII):
@@ -283,6 +292,16 @@ def _check(manifest: Manifest) -> None:
     check_engines(manifest.engines, manifest.files.keys(), manifest.graphs.keys())
     if manifest.text.tokenizer not in manifest.files:
         raise typed_json.KeyFault("text.tokenizer", repr(manifest.text.tokenizer), "a name listed in `files`")
+
+
+def _check_resolutions(manifest: Manifest) -> None:
+    sides = manifest.resolutions
+    is_rising = all(low < high for low, high in zip((0, *sides), sides, strict=False))
+    if sides and (manifest.resolution not in sides or not is_rising or any(side % manifest.latent_factor for side in sides)):
+        expected = f"rising multiples of latent_factor {manifest.latent_factor}, `resolution` {manifest.resolution} among them"
+        raise typed_json.KeyFault("resolutions", str(list(sides)), expected)
+    if len(sides) > 1 and manifest.identity and manifest.identity.kind == "latent":
+        raise typed_json.KeyFault("resolutions", str(list(sides)), "one, because the identity is a latent of that size")
 
 
 def _check_conditions(manifest: Manifest) -> None:

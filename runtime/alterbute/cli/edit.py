@@ -44,6 +44,9 @@ def edit(
     dilate: Annotated[
         int | None, typer.Option(help="Grow the object by a K x K square of window pixels, K odd; else the bundle's.")
     ] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="Side of the model's window, one of the bundle's; else chosen by the object's size.")
+    ] = None,
     protect: Annotated[
         Path | None, typer.Option(help="Mask of what stands in front of the object: never painted.")
     ] = None,
@@ -93,6 +96,7 @@ def edit(
     from alterbute import Editor, EditRequest
     from alterbute.bundle import default_bundle_path, open_bundle, read_trust_keys
     from alterbute.images import check_output, load_photo, load_reference, load_region, save
+    from alterbute.request import check_resolution
 
     # Pillow grumbles about odd metadata of pictures that it reads well.
     warnings.filterwarnings("ignore", module="PIL")
@@ -119,6 +123,7 @@ def edit(
     for path in (*outputs, *([sheet] if sheet else [])):
         check_output(path)
     opened = open_bundle(bundle or default_bundle_path(), trust_keys=read_trust_keys(trust_key or ()))
+    check_resolution(resolution, opened.manifest.window_sides)
     photo_source: Path | bytes
     mask_source: Path | bytes | None
     if photo is None:
@@ -141,7 +146,9 @@ def edit(
         )
 
     editor = Editor.open(opened, backend=backend, allow_unsigned=allow_unsigned)
-    subject = editor.prepare(picture, region, reference=identity[0], reference_mask=identity[1])
+    subject = editor.prepare(
+        picture, region, reference=identity[0], reference_mask=identity[1], resolution=resolution
+    )
     with progress_bar(is_wanted=not quiet) as progress:
         results = subject.edit_many([prompt], progress=progress, **options)
 

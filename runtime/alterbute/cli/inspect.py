@@ -27,8 +27,9 @@ def describe(manifest: Manifest) -> Iterator[str]:
     """The lines of the report."""
     size = sum(entry.size for entry in manifest.files.values())
     yield f"{manifest.name}: family {manifest.family}, {len(manifest.files)} files, {size / 1e6:.1f} MB"
+    sides = " or ".join(f"{side}x{side}" for side in manifest.window_sides)
     yield (
-        f"model      {manifest.resolution}x{manifest.resolution} pixels, {manifest.latent_channels} latent channels, "
+        f"model      {sides} pixels, {manifest.latent_channels} latent channels, "
         f"factor {manifest.latent_factor}, predicts {manifest.scheduler.get('prediction_type', 'unknown')}"
     )
     yield f"prompt     at most {manifest.text.tokens - 2} tokens"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -16,14 +17,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alterbute.errors import InputError
-from alterbute.images.header import has_all_pixels, has_damaged_chunk, read_header
-from alterbute.images.photo import Photo
+from alterbute.images.header import has_damaged_chunk, read_header, store_pixels
+from alterbute.images.photo import Bytes, Photo
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 PictureSource: TypeAlias = "str | Path | bytes | Photo | Image | NDArray[np.uint8] | NDArray[np.bool_]"
 """A path, a file's bytes, a Photo, a Pillow image, or an array HW, HW3 or HW4 of uint8 in [0,255] (or bool HW)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Levels:
+    """A decoded mask: HW uint8 luminance, and HW uint8 alpha where it has transparency. May be the caller's own array."""
+
+    luminance: Bytes
+    alpha: Bytes | None = None
+
+
+LevelSource: TypeAlias = "PictureSource | Levels"
+_Planes: TypeAlias = tuple[Bytes, bytes | None]
 
 MAX_PIXELS: Final = 24_000_000
 MIN_SIDE: Final = 32
@@ -49,16 +62,48 @@ def decode(source: PictureSource, param: str) -> Photo:
     Raises:
         InputError: missing, unreadable, of another format, depth or colour model, animated, cut, or out of limits.
     """
-    from PIL import Image
-
     if isinstance(source, Photo):
         return source
+    planes, icc = _read_planes(source, param, keep_grey=False)
+    if planes.ndim == 2:
+        return Photo(pixels=np.repeat(planes[:, :, None], 3, axis=2), icc=icc)
+    if planes.shape[2] == 3:
+        return Photo(pixels=planes, icc=icc)
+    return Photo(pixels=planes[:, :, :3].copy(), alpha=planes[:, :, 3].copy(), icc=icc)
+
+
+def decode_levels(source: LevelSource, param: str) -> Levels:
+    """Any accepted source as grey levels: a mask of 24 megapixels is not blown up to colours that nobody looks at.
+
+    Args:
+        source: See `PictureSource`.
+        param: As of `decode`, like the errors.
+    """
+    from PIL import Image
+
+    if isinstance(source, Levels):
+        return source
+    if isinstance(source, Photo):
+        colours, alpha = source.pixels, source.alpha
+    else:
+        planes, _ = _read_planes(source, param, keep_grey=True)
+        if planes.ndim == 2:
+            return Levels(luminance=planes)
+        colours, alpha = planes[:, :, :3], planes[:, :, 3] if planes.shape[2] == 4 else None
+    return Levels(luminance=np.asarray(Image.fromarray(colours).convert("L")), alpha=alpha)  # ITU-R BT.601
+
+
+def _read_planes(source: object, param: str, *, keep_grey: bool) -> _Planes:
+    from PIL import Image
+
     if isinstance(source, np.ndarray):
-        return _from_array(source, param)
+        planes = _check_array(source, param)
+        # A copy: the caller's array may change later. Masks are looked at now, and not kept.
+        return (planes if keep_grey and planes.ndim == 2 else np.array(planes)), None
     if isinstance(source, Image.Image):
-        return _from_pillow(source, param)
+        return _from_pillow(source, param, keep_grey=keep_grey)
     data = source if isinstance(source, bytes) else _read_file(source, param)
-    return _from_bytes(data, param)
+    return _from_bytes(data, param, keep_grey=keep_grey)
 
 
 def _read_file(path: object, param: str) -> bytes:
@@ -87,7 +132,7 @@ def _path_error(path: str | Path, param: str, why: str) -> InputError:
     )
 
 
-def _from_bytes(data: bytes, param: str) -> Photo:
+def _from_bytes(data: bytes, param: str, *, keep_grey: bool) -> _Planes:
     from PIL import Image
 
     if len(data) > MAX_FILE_BYTES:
@@ -110,20 +155,21 @@ def _from_bytes(data: bytes, param: str) -> Photo:
     try:
         if header.format == "PNG" and has_damaged_chunk(data):
             raise OSError("a checksum is wrong")
-        if header.format == "PNG" and not has_all_pixels(data, header):
+        stored = store_pixels(data, header) if header.format == "PNG" else data
+        if stored is None:
             raise OSError("its pixels are truncated")
-        with Image.open(io.BytesIO(data), formats=[header.format]) as image:
+        with Image.open(io.BytesIO(stored), formats=[header.format]) as image:
             # Two parsers that disagree on the size mean a crafted file: the limit was checked on the other one.
             if image.size != (header.width, header.height):
                 raise OSError("its size is told in two ways")
-            return _from_pillow(image, param)
+            return _from_pillow(image, param, keep_grey=keep_grey)
     except InputError:
         raise
     except Exception as fault:  # Pillow also raises ValueError, SyntaxError, struct.error...
         raise _damage_error(fault, param) from None
 
 
-def _from_pillow(image: Image, param: str) -> Photo:
+def _from_pillow(image: Image, param: str, *, keep_grey: bool) -> _Planes:
     from PIL.Image import Transpose
 
     _check_size(image.width, image.height, param)
@@ -143,16 +189,19 @@ def _from_pillow(image: Image, param: str) -> Photo:
         raise _colour_error(image.mode, param)
     icc = _usable_profile(image.info.get("icc_profile"))
     turn = _orientation(image)
+    is_grey = keep_grey and image.mode in ("1", "L")
+    mode = "RGBA" if image.has_transparency_data else "L" if is_grey else "RGB"
     try:
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        image = image.convert(mode)
     except Exception as fault:  # an image that the caller opened is only now read from its file
         raise _damage_error(fault, param) from None
     if turn is not None:
         image = image.transpose(Transpose(turn))
-    return _from_array(np.asarray(image), param, icc)
+    return np.asarray(image), icc
 
 
-def _from_array(array: NDArray[np.generic], param: str, icc: bytes | None = None) -> Photo:
+def _check_array(array: NDArray[np.generic], param: str) -> Bytes:
+    """The array as uint8, HW, HW3 or HW4; the caller's own where it was that already."""
     if array.dtype == np.bool_ and array.ndim == 2:
         array = np.where(array, np.uint8(255), np.uint8(0))
     has_picture_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
@@ -165,12 +214,7 @@ def _from_array(array: NDArray[np.generic], param: str, icc: bytes | None = None
             f"{param}_bad_array",
         )
     _check_size(array.shape[1], array.shape[0], param)
-    planes = np.array(array, np.uint8)  # a copy: the caller's array may change later
-    if planes.ndim == 2:
-        return Photo(pixels=np.repeat(planes[:, :, None], 3, axis=2), icc=icc)
-    if planes.shape[2] == 3:
-        return Photo(pixels=planes, icc=icc)
-    return Photo(pixels=planes[:, :, :3].copy(), alpha=planes[:, :, 3].copy(), icc=icc)
+    return array.astype(np.uint8, copy=False)
 
 
 def _check_size(width: int, height: int, param: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alterbute.errors import InputError
-from alterbute.images.decode import PictureSource, decode
+from alterbute.images.decode import LevelSource, PictureSource, decode, decode_levels
 from alterbute.images.photo import Bytes, Photo
 
 Polarity: TypeAlias = Literal["auto", "alpha", "white", "black"]
@@ -27,7 +27,7 @@ def load_photo(source: PictureSource) -> Photo:
     return decode(source, "photo")
 
 
-def load_mask(source: PictureSource | None, photo: Photo, polarity: Polarity = "auto") -> Bytes:
+def load_mask(source: LevelSource | None, photo: Photo, polarity: Polarity = "auto") -> Bytes:
     """The mask of the photo's object.
 
     Args:
@@ -46,7 +46,7 @@ def load_mask(source: PictureSource | None, photo: Photo, polarity: Polarity = "
     return mask
 
 
-def load_weights(source: PictureSource | None, photo: Photo, polarity: Polarity = "auto") -> Bytes:
+def load_weights(source: LevelSource | None, photo: Photo, polarity: Polarity = "auto") -> Bytes:
     """A mask whose grey levels are blend weights.
 
     Returns:
@@ -56,11 +56,11 @@ def load_weights(source: PictureSource | None, photo: Photo, polarity: Polarity 
         InputError: as `load_mask`.
     """
     weights = _read_levels(_given(source), "mask", polarity)[0]
-    _check_mask(_as_mask(weights >= 128), photo)
-    return weights
+    _check_mask(as_mask(weights >= 128), photo)
+    return weights.copy()
 
 
-def load_protect(source: PictureSource | None, photo: Photo, polarity: Polarity = "auto") -> Bytes:
+def load_protect(source: LevelSource | None, photo: Photo, polarity: Polarity = "auto") -> Bytes:
     """What stands in front of the object.
 
     Args:
@@ -105,7 +105,7 @@ def load_reference(
         if shown.shape != (reference.height, reference.width):
             raise _size_error("reference_mask", shown, f"the reference's {reference.width}x{reference.height}")
     elif reference.alpha is not None:
-        shown = _as_mask(reference.alpha >= 128)
+        shown = as_mask(reference.alpha >= 128)
     else:
         shown = np.full((reference.height, reference.width), 255, np.uint8)
     if not shown.any():
@@ -114,10 +114,10 @@ def load_reference(
     if factor < 2:
         return reference.pixels, shown
     # Any covered pixel keeps its cell, so that a thin object cannot vanish here.
-    return _shrink(reference.pixels, factor), _as_mask(_shrink(shown[:, :, None], factor)[:, :, 0] > 0)
+    return _shrink(reference.pixels, factor), as_mask(_shrink(shown[:, :, None], factor)[:, :, 0] > 0)
 
 
-def _given(source: PictureSource | None) -> PictureSource:
+def _given(source: LevelSource | None) -> LevelSource:
     if source is None:
         raise InputError(
             "there is no mask",
@@ -131,9 +131,10 @@ def _given(source: PictureSource | None) -> PictureSource:
 
 def _check_mask(mask: Bytes, photo: Photo) -> None:
     _check_shape("mask", mask, photo)
-    if not mask.any():
+    # The extremes rather than `any` and `all`, which numpy walks several times as slowly on bytes.
+    if mask.max() == 0:
         raise _empty_error("mask")
-    if mask.all():
+    if mask.min() > 0:
         raise InputError(
             "the mask is full: it marks every pixel to edit",
             "some pixels to keep",
@@ -148,19 +149,17 @@ def _check_shape(param: str, mask: Bytes, photo: Photo) -> None:
         raise _size_error(param, mask, f"the photo's {photo.width}x{photo.height}")
 
 
-def _read_mask(source: PictureSource, param: str, polarity: Polarity) -> Bytes:
+def _read_mask(source: LevelSource, param: str, polarity: Polarity) -> Bytes:
     """HW uint8, 255 or 0."""
     levels, threshold = _read_levels(source, param, polarity)
-    return _as_mask(levels >= threshold)
+    return as_mask(levels >= threshold)
 
 
-def _read_levels(source: PictureSource, param: str, polarity: Polarity) -> tuple[Bytes, int]:
+def _read_levels(source: LevelSource, param: str, polarity: Polarity) -> tuple[Bytes, int]:
     """HW uint8, how strongly each pixel is marked, and the level from which it counts where a mask must be whole."""
-    from PIL import Image
-
     if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.ndim == 2 and source.max(initial=0) == 1:
         source = source.astype(np.bool_)
-    picture = decode(source, param)
+    picture = decode_levels(source, param)
     is_opaque = picture.alpha is None or bool((picture.alpha == 255).all())
     if polarity == "alpha" or (polarity == "auto" and not is_opaque):
         if picture.alpha is None:
@@ -172,14 +171,16 @@ def _read_levels(source: PictureSource, param: str, polarity: Polarity) -> tuple
                 f"{param}_without_alpha",
             )
         return 255 - picture.alpha, 255
-    luminance = np.asarray(Image.fromarray(picture.pixels).convert("L"))  # ITU-R BT.601
-    levels: Bytes = 255 - luminance if polarity == "black" else luminance
+    levels: Bytes = 255 - picture.luminance if polarity == "black" else picture.luminance
     # What is transparent was not painted: it never means "edit".
     return levels if picture.alpha is None else np.where(picture.alpha >= 128, levels, np.uint8(0)), 128
 
 
-def _as_mask(condition: NDArray[np.bool_]) -> Bytes:
-    return np.where(condition, np.uint8(255), np.uint8(0))
+def as_mask(condition: NDArray[np.bool_]) -> Bytes:
+    """255 where it holds, 0 elsewhere; in the memory of `condition`, which is used up."""
+    mask = condition.view(np.uint8)
+    mask *= 255
+    return mask
 
 
 def _shrink(pixels: Bytes, factor: int) -> Bytes:

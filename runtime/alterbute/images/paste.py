@@ -2,46 +2,109 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import numpy as np
+from numpy.typing import NDArray
 
 from alterbute.images.photo import Bytes, Photo
-from alterbute.images.window import Box
+from alterbute.images.window import Box, object_box
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 def cut(pixels: Bytes, box: Box) -> Bytes:
     """The box's pixels; where it reaches beyond the picture, the nearest pixel is repeated.
 
     Args:
-        pixels: HWC uint8 RGB in [0,255].
+        pixels: HWC uint8 RGB in [0,255], or HW.
         box: A box that overlaps the picture.
 
     Returns:
-        hwC uint8 RGB, h x w the size of the box.
+        hwC uint8 RGB, or hw; the size of the box.
     """
     height, width = pixels.shape[:2]
+    if box == box.inside(height, width):
+        return pixels[box.top : box.bottom, box.left : box.right].copy()
     rows = np.arange(box.top, box.bottom).clip(0, height - 1)
     columns = np.arange(box.left, box.right).clip(0, width - 1)
     window: Bytes = pixels[rows[:, None], columns]
     return window
 
 
-def paste_back(photo: Photo, box: Box, pasted: Bytes, alpha: Bytes) -> tuple[Photo, Bytes]:
-    """Put the edited window into a copy of the photo; a pixel with alpha 0 is never written.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Patch:
+    """The part of an edited photo that may differ from the photo.
 
     Args:
-        photo: The photo that `box` was cut from; its transparency and profile are kept.
+        box: Where it is, inside the photo.
+        pixels: hwC uint8 RGB; the photo's own where `alpha` is 0.
+        alpha: hw uint8, how much of the edit each pixel got; 0 = untouched.
+    """
+
+    box: Box
+    pixels: Bytes
+    alpha: Bytes
+
+    def spread_alpha(self, photo: Photo) -> Bytes:
+        """HW uint8 alpha over the whole photo, read-only."""
+        touched = np.zeros((photo.height, photo.width), np.uint8)
+        touched[self.box.top : self.box.bottom, self.box.left : self.box.right] = self.alpha
+        touched.setflags(write=False)
+        return touched
+
+    def put_into(self, photo: Photo) -> Photo:
+        """A copy of the photo with the edit; transparency and profile are kept."""
+        pixels = photo.pixels.copy()
+        pixels[self.box.top : self.box.bottom, self.box.left : self.box.right] = self.pixels
+        return Photo(pixels=pixels, alpha=photo.alpha, icc=photo.icc)
+
+    def draw_on(self, photo: Photo) -> Image:
+        """As `put_into`, as a Pillow picture: the photo is copied once, and the rest is the size of the patch."""
+        from PIL import Image
+
+        whole = photo.to_pil()
+        if self.pixels.size == 0:
+            return whole
+        part = Image.fromarray(self.pixels)
+        if photo.alpha is not None:
+            part.putalpha(Image.fromarray(cut(photo.alpha, self.box)))
+        whole.paste(part, (self.box.left, self.box.top))
+        return whole
+
+
+def make_patch(photo: Photo, box: Box, pasted: Bytes, alpha: Bytes) -> Patch:
+    """What an edited window changes in the photo; a pixel with alpha 0 is the photo's, whatever `pasted` holds there.
+
+    Args:
+        photo: The photo that `box` was cut from.
         box: The window, which may reach beyond the photo.
         pasted: hwC uint8 RGB, the window with the edit blended in, from the `paste` graph.
         alpha: hw uint8, how much of the edit each pixel got; 0 = untouched.
-
-    Returns:
-        The edited photo, and HW uint8 alpha over the whole photo.
     """
     inside = box.inside(photo.height, photo.width)
-    there = np.s_[inside.top : inside.bottom, inside.left : inside.right]
-    here = np.s_[inside.top - box.top : inside.bottom - box.top, inside.left - box.left : inside.right - box.left]
-    pixels, touched = photo.pixels.copy(), np.zeros((photo.height, photo.width), np.uint8)
-    touched[there] = alpha[here]
-    written = touched[there] > 0
-    pixels[there][written] = pasted[here][written]
-    return Photo(pixels=pixels, alpha=photo.alpha, icc=photo.icc), touched
+    near = alpha[inside.top - box.top : inside.bottom - box.top, inside.left - box.left : inside.right - box.left]
+    touched = object_box(near) if near.any() else Box(top=0, left=0, bottom=0, right=0)
+    there = touched.moved(inside.top, inside.left)
+    here = np.s_[there.top - box.top : there.bottom - box.top, there.left - box.left : there.right - box.left]
+    pixels = cut(photo.pixels, there)
+    np.copyto(_whole_pixels(pixels), _whole_pixels(pasted[here]), where=alpha[here] > 0)
+    return Patch(box=there, pixels=pixels, alpha=alpha[here])
+
+
+def paste_back(photo: Photo, box: Box, pasted: Bytes, alpha: Bytes) -> tuple[Photo, Bytes]:
+    """Put an edited window into a copy of the photo; arguments as of `make_patch`.
+
+    Returns:
+        The edited photo, and HW uint8 alpha over the whole photo, read-only.
+    """
+    patch = make_patch(photo, box, pasted, alpha)
+    return patch.put_into(photo), patch.spread_alpha(photo)
+
+
+def _whole_pixels(pixels: Bytes) -> NDArray[np.void]:
+    """hw view of hw3: a mask that is spread over channels costs three times as much."""
+    view: NDArray[np.void] = pixels.view("V3")[:, :, 0]
+    return view

@@ -48,8 +48,11 @@ class Photo:
         """A Pillow copy, RGB or RGBA, with the colour profile attached."""
         from PIL import Image
 
-        planes = self.pixels if self.alpha is None else np.dstack((self.pixels, self.alpha))
-        image = Image.fromarray(planes)
+        # No colour: what is about to be written over need not be painted first.
+        image = Image.new("RGB", (self.width, self.height), None)
+        image.frombytes(np.ascontiguousarray(self.pixels), "raw", "RGB", 0, 1)
+        if self.alpha is not None:
+            image.putalpha(Image.fromarray(self.alpha))
         if self.icc is not None:
             image.info["icc_profile"] = self.icc
         return image

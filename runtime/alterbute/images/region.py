@@ -8,8 +8,8 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 
 from alterbute.errors import InputError
-from alterbute.images.decode import PictureSource
-from alterbute.images.intake import Polarity, load_mask, load_protect, load_weights
+from alterbute.images.decode import LevelSource
+from alterbute.images.intake import Polarity, as_mask, load_mask, load_protect, load_weights
 from alterbute.images.photo import Bytes, Photo
 from alterbute.images.window import object_box
 
@@ -42,16 +42,16 @@ class Region:
 
 def whole_region(mask: Bytes) -> Region:
     """The region of a picture that is only looked at, such as a reference."""
-    return Region(object=mask, edit=mask, protect=np.zeros_like(mask), dilate=1)
+    return Region(object=mask, edit=mask, protect=np.zeros(mask.shape, np.uint8), dilate=1)
 
 
 def load_region(
-    mask: PictureSource | None,
+    mask: LevelSource | None,
     photo: Photo,
     *,
     polarity: Polarity = "auto",
     kind: MaskKind = "precise",
-    protect: PictureSource | None = None,
+    protect: LevelSource | None = None,
     dilate: int | None = None,
 ) -> Region:
     """Read and check what may change.
@@ -76,16 +76,18 @@ def load_region(
             f"dilate is {dilate}", f"an odd number of pixels from 1 to {MAX_DILATE}", "choose 1 for none", "dilate", "dilate_out_of_range"
         )
     weights = load_weights(mask, photo, polarity) if kind == "soft" else None
-    shown = load_mask(mask, photo, polarity) if weights is None else np.where(weights >= 128, np.uint8(255), np.uint8(0))
+    shown = load_mask(mask, photo, polarity) if weights is None else as_mask(weights >= 128)
     guarded = load_protect(protect, photo, polarity)
     edit = shown if weights is None else weights
     if kind == "box":
         box = object_box(shown)
         edit = np.zeros_like(shown)
         edit[box.top : box.bottom, box.left : box.right] = 255
-    free = guarded == 0
-    visible = np.where(free, shown, np.uint8(0))
-    if not visible.any():
+    visible = shown
+    if protect is not None:
+        free = guarded == 0
+        visible, edit = np.where(free, shown, np.uint8(0)), np.where(free, edit, np.uint8(0))
+    if visible.max() == 0:
         raise InputError(
             "the protected area covers the whole object",
             "some of the object to edit",
@@ -93,4 +95,4 @@ def load_region(
             "protect",
             "protect_covers_mask",
         )
-    return Region(object=visible, edit=np.where(free, edit, np.uint8(0)), protect=guarded, dilate=dilate, is_soft=weights is not None)
+    return Region(object=visible, edit=edit, protect=guarded, dilate=dilate, is_soft=weights is not None)

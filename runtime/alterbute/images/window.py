@@ -15,6 +15,8 @@ MIN_SIDE: Final = 32
 """The smallest window: a one-pixel mask still gets some photo around it."""
 MAX_REFERENCE_ZOOM_OUT: Final = 3
 """The largest reference window, in longer sides of the reference's object: it bounds memory."""
+MAX_ENLARGEMENT: Final = 1.25
+"""An edited window is enlarged by no more than this when it is put back, if the bundle has a resolution for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,10 @@ class Box:
             top=max(self.top, 0), left=max(self.left, 0), bottom=min(self.bottom, height), right=min(self.right, width)
         )
 
+    def moved(self, down: int, right: int) -> Box:
+        """The same box elsewhere."""
+        return Box(top=self.top + down, left=self.left + right, bottom=self.bottom + down, right=self.right + right)
+
     def as_array(self) -> NDArray[np.int64]:
         """[4] int64 (top, left, bottom, right), as the `window` graph takes it."""
         return np.array([self.top, self.left, self.bottom, self.right], np.int64)
@@ -53,8 +59,10 @@ def object_box(mask: Bytes) -> Box:
     Args:
         mask: HW uint8, 255 = object, 0 elsewhere; not empty.
     """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return Box(top=int(rows[0]), left=int(columns[0]), bottom=int(rows[-1]) + 1, right=int(columns[-1]) + 1)
+    rows = np.flatnonzero(mask.max(axis=1))
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    columns = np.flatnonzero(mask[top:bottom].max(axis=0))
+    return Box(top=top, left=int(columns[0]), bottom=bottom, right=int(columns[-1]) + 1)
 
 
 def photo_box(mask: Bytes, margin: float) -> Box:
@@ -72,6 +80,16 @@ def photo_box(mask: Bytes, margin: float) -> Box:
     box = _square(around, min(side, max(height, width)))
     top, left = _shift(box.top, side=box.height, length=height), _shift(box.left, side=box.width, length=width)
     return Box(top=top, left=left, bottom=top + box.height, right=left + box.width)
+
+
+def choose_resolution(box: Box, sides: tuple[int, ...]) -> int:
+    """Side of the model's window for a part of the photo: the smallest that is not enlarged too much afterwards, or the largest.
+
+    Args:
+        box: The photo's window, from `photo_box`.
+        sides: What the bundle can do, rising.
+    """
+    return next((side for side in sides if box.height <= MAX_ENLARGEMENT * side), sides[-1])
 
 
 def identity_box(mask: Bytes, margin: float = 1.1) -> Box:

@@ -15,13 +15,14 @@ from concurrent.futures import Executor
 from threading import Condition, Thread
 from typing import Final
 
-from alterbute.editor import Editor, Sight
+from alterbute.editor import Editor
 from alterbute.errors import AlterbuteError, DeviceError, EngineError, OverloadedError
 from alterbute.serve.around import Around, as_known
 from alterbute.serve.observer import Observer
 from alterbute.serve.roster import Roster, Task
 from alterbute.serve.schedule import Admission, LaunchCost, admission_key
 from alterbute.serve.ticket import Ticket
+from alterbute.subject import Sight
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from alterbute.images import Photo
-from alterbute.plan import Plan, make_plan
+from alterbute.plan import Plan
 from alterbute.request import MAX_SEED, EditRequest
 from alterbute.serve.faults import ApiError, bad_request
 from alterbute.serve.form import EditForm, check_model
@@ -52,8 +52,8 @@ class Checked:
 
     def ask(self, on_preview: Callable[[int, int, Photo], None] | None = None) -> Ask:
         """What the service is asked."""
-        digest = hashlib.blake2b(self.pictures.photo.pixels.tobytes(), digest_size=16)
-        digest.update(self.pictures.region.edit.tobytes())
+        digest = hashlib.sha256(self.pictures.photo.pixels.data)
+        digest.update(self.pictures.region.edit.data)
         digest.update(repr([replace(request, seed=None) for request in self.requests]).encode("utf-8", "replace"))
         return Ask(
             photo=self.pictures.photo,
@@ -117,7 +117,7 @@ def _make_requests(context: Context, form: EditForm) -> tuple[tuple[EditRequest,
     first = editor.check_request(EditRequest(prompt=prompt, seed=seed, **options), {})
     # Image i has the bytes of a request of its own with seed + i.
     requests = tuple(replace(first, seed=(seed + image) % (MAX_SEED + 1)) for image in range(form.count))
-    plan = make_plan(first, editor.manifest, seed=seed, image=0)
+    plan = editor.plans.make(first, seed=seed, image=0)
     if plan.steps > settings.max_steps:
         raise bad_request(
             f"num_inference_steps is not within 1..{settings.max_steps}", "num_inference_steps", "steps_out_of_range"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from alterbute.images import MaskKind, Photo, Polarity, Region, load_photo, load_reference, load_region
-from alterbute.images.decode import decode
+from alterbute.images.decode import Levels, decode_levels
 from alterbute.images.header import read_header
 from alterbute.images.photo import Bytes
 from alterbute.serve.body import Source
@@ -68,10 +68,10 @@ def decode_pictures(files: Mapping[str, Source], *, polarity: Polarity, kind: Ma
     """
     photo = load_photo(files["image"])
     # An array is left as it is: one of 0 and 1 means something else than a picture of them.
-    mask = decode(files["mask"], "mask") if isinstance(files["mask"], bytes) else files["mask"]
+    mask = decode_levels(files["mask"], "mask") if isinstance(files["mask"], bytes) else files["mask"]
     mode = polarity
     if polarity == "auto":
-        is_opaque = not isinstance(mask, Photo) or mask.alpha is None or bool((mask.alpha == 255).all())
+        is_opaque = not isinstance(mask, Levels) or mask.alpha is None or bool((mask.alpha == 255).all())
         mode = "white" if is_opaque else "alpha"
     region = load_region(mask, photo, polarity=mode, kind=kind, protect=files.get("protect"), dilate=dilate)
     reference = None

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from alterbute.editor import Frame, Sight, Subject
 from alterbute.images.photo import Bytes
 from alterbute.lane import Finished, Job
 from alterbute.serve.ticket import Ticket
+from alterbute.subject import Frame, Sight, Subject
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

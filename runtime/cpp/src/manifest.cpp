@@ -155,7 +155,7 @@ Manifest build(const Json& document, std::vector<EngineEntry>& engines) {
                                      "scene",          "reinject",       "mask",       "scheduler",   "guidance",
                                      "defaults",       "text",           "time_ids",   "identity",    "attributes",
                                      "graphs",         "files",          "producer",   "checkpoint"},
-                      {"grid", "merged", "engines", "solver_table"});
+                      {"grid", "merged", "engines", "solver_table", "resolutions"});
   const auto given = [&](const char* name) {
     const Json* value = record.find(name);
     return value != nullptr && value->kind != Json::Kind::null ? value : nullptr;
@@ -165,6 +165,7 @@ Manifest build(const Json& document, std::vector<EngineEntry>& engines) {
   manifest.name = typed::string(record.at("name"), "name");
   manifest.family = typed::choice(record.at("family"), "family", {"adapter", "grid", "instruct", "plain"});
   manifest.resolution = typed::integer(record.at("resolution"), "resolution");
+  if (const Json* sides = record.find("resolutions")) manifest.resolutions = typed::list(*sides, "resolutions", typed::integer);
   manifest.latent_channels = typed::integer(record.at("latent_channels"), "latent_channels");
   manifest.latent_factor = typed::integer(record.at("latent_factor"), "latent_factor");
   manifest.scene_channels = typed::integer(record.at("scene_channels"), "scene_channels");
@@ -243,6 +244,20 @@ void check_numbers(const Manifest& manifest) {
   }
 }
 
+// This runtime's windows have one size. Taking it where Python would choose another would give other bytes.
+void check_resolutions(const Manifest& manifest) {
+  const auto& sides = manifest.resolutions;
+  if (sides.size() > 1) {
+    throw BundleError("the bundle has the resolutions " + text::python_repr(sides), "one, which is what the C++ runtime edits at",
+                      "edit with the Python runtime, or export the bundle again without `resolutions`");
+  }
+  if (!sides.empty() && sides.front() != manifest.resolution) {
+    throw KeyFault{"resolutions", text::python_repr(sides),
+                   "rising multiples of latent_factor " + text::python_repr(manifest.latent_factor) + ", `resolution` " +
+                       text::python_repr(manifest.resolution) + " among them"};
+  }
+}
+
 // What the UNet is told: scene, identity, guidance and strength.
 void check_conditions(const Manifest& manifest) {
   if (manifest.scene_channels < 0 || (manifest.scene_channels != 0) != !manifest.scene.empty()) {
@@ -310,6 +325,7 @@ void check(const Manifest& manifest, const std::vector<EngineEntry>& engines) {
     throw KeyFault{"resolution", text::python_repr(manifest.resolution),
                    "a multiple of latent_factor " + text::python_repr(manifest.latent_factor)};
   }
+  check_resolutions(manifest);
   check_conditions(manifest);
   check_files(manifest);
   check_graphs(manifest);

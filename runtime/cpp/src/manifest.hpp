@@ -89,6 +89,7 @@ const Value* find(const Named<Value>& entries, std::string_view name) {
 struct Manifest {
   std::string name, family;
   std::int64_t resolution = 0, latent_channels = 0, latent_factor = 0, scene_channels = 0, state_rows = 0;
+  std::vector<std::int64_t> resolutions;
   std::vector<std::string> scene;
   bool reinject = false, has_grid = false;
   MaskRules mask;

@@ -1,0 +1,167 @@
+"""Results to README: every table and plot of `benchmarks/README.md` is made from the JSON in `results/`, and nowhere typed.
+
+    python -m benchmarks.tables            # rewrite the marked sections, draw the plots
+    python -m benchmarks.tables --check    # only say whether README is what the results give
+
+A section stands between `<!-- table: NAME -->` and `<!-- end -->`; NAME is a function of `SECTIONS`. Results that are not there yet are
+told as such.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.plots import draw_plots
+from benchmarks.results_file import RESULTS
+
+README: Final = Path(__file__).parent / "README.md"
+_SECTION: Final = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+Entries = Mapping[str, Any]
+
+
+def make_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
+
+
+def percent(share: float) -> str:
+    """Two digits that matter."""
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+def spread(times: Mapping[str, float]) -> list[str]:
+    """p50, p90 and p99 as cells."""
+    return [f"{times[f'p{rank}_ms']:,.1f}" for rank in (50, 90, 99)]
+
+
+def cold_start(found: Entries) -> str:
+    """Whole processes."""
+    rows = [(f"`{name}`", *spread(times), times["n"]) for name, times in found["processes"].items()]
+    return make_table(("process", "p50 ms", "p90 ms", "p99 ms", "n"), rows) + told(found)
+
+
+def latency(found: Entries) -> str:
+    """Whole edits and graphs, by bundle."""
+    text = ""
+    for name, entry in found.items():
+        whole: list[tuple[str, Any]] = [
+            (f"first edit of a photo, {entry['steps']} steps", entry["first_edit"]),
+            ("second edit of it, another seed", entry["second_edit"]),
+        ]
+        whole += [("`alterbute edit` as a process", entry["cold_start"])] if "cold_start" in entry else []
+        graphs = [(f"graph `{graph}`, each run", times) for graph, times in entry["graphs"].items()]
+        rows = [(what, *spread(times), times["n"]) for what, times in (*whole, *graphs)]
+        text += f"\n`{name}`, window of {entry['resolution']} pixels, engines loaded in {entry['open_s']:.1f} s:\n\n"
+        text += make_table(("what", "p50 ms", "p90 ms", "p99 ms", "n"), rows) + told(entry)
+    return text
+
+
+def overhead(found: Entries) -> str:
+    """The host's share of an edit."""
+    rows = [
+        (f"`{name}`, {entry['steps']} steps, {kind} edit", percent(times["share"]), f"{times['outside_ms']:.1f}", times["n"])
+        for name, entry in found.items()
+        for kind, times in (("first", entry["first_edit"]), ("second", entry["second_edit"]))
+    ]
+    header = ("edit", "outside the engine", "that is, ms", "n")
+    return make_table(header, rows) + told(*found.values())
+
+
+def memory(found: Entries) -> str:
+    """Peaks of resident memory."""
+    rows = []
+    for name, entry in found.items():
+        cases = entry["cases"]
+        peaks = [f"{cases[case]['peak_mb']:,.0f}" if case in cases else "" for case in ("libraries", "step", "edit")]
+        running = f"{cases['step']['run_peak_mb']:,.0f}" if "step" in cases else ""
+        rows.append((f"`{name}`", f"{entry['weights_mb']:,.0f}", *peaks[:2], running, peaks[2]))
+    header = ("bundle", "files MB", "libraries alone", "step: peak MB", "of it while running", "edit: peak MB")
+    return make_table(header, rows) + told(*found.values())
+
+
+def fidelity(found: Entries) -> str:
+    """Each precision against fp32."""
+    rows = []
+    for name, entry in found.items():
+        for precision, row in entry["bundles"].items():
+            points = row.get("quality_points")
+            worst = f"{min(points.values()):+.1f}" if points else ""
+            cells = (row["latent_rms"], row["latent_max"], row["psnr_db_mean"], row["psnr_db_worst"], worst, row["edits"])
+            rows.append((f"`{name}`, {precision}, {entry['steps']} steps", *cells))
+    header = ("bundle", "latents, rms", "latents, worst", "PSNR dB, mean", "worst", "quality, worst row, points", "edits")
+    return make_table(header, rows) + told(*found.values())
+
+
+def photo_size(found: Entries) -> str:
+    """Cost of one object in photos of several sizes."""
+    rows = [
+        (
+            f"`{name}`, {case}",
+            f"{row['ratio']:.2f}x",
+            f"{row['ratio_of_second_edits']:.2f}x",
+            f"{row['edit_ms']:,.0f}",
+            *(f"{row['files_ms'][kind]:,.0f}" for kind in ("read photo, JPEG", "read photo, PNG", "read mask, PNG", "write result, PNG")),
+        )
+        for name, entry in found.items()
+        for case, row in entry["cases"].items()
+    ]
+    header = ("photo", "first edit", "second edit", "first edit, ms", "read JPEG, ms", "read PNG", "read mask", "write PNG")
+    return make_table(header, rows) + told(*found.values())
+
+
+def told(*entries: Entries) -> str:
+    """Where it was measured, once for each machine."""
+    lines = []
+    for machine in (entry["machine"] for entry in entries):
+        packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
+        line = f"{machine['processor']}, {machine['cpus']} cores, load {machine['load_before']}, {packages}, commit {machine['commit']}"
+        if line not in lines:
+            lines.append(line)
+    return "\n" + "".join(f"Measured on {line}.\n" for line in lines)
+
+
+SECTIONS: Final[dict[str, Callable[[Entries], str]]] = {
+    section.__name__: section for section in (cold_start, latency, overhead, memory, fidelity, photo_size)
+}
+
+
+def fill(text: str, results: Path = RESULTS) -> str:
+    """The README's text with every marked section made anew.
+
+    Args:
+        text: With sections between their marks.
+        results: Where `NAME.json` of each section is.
+    """
+
+    def section(match: re.Match[str]) -> str:
+        name, file = match[2], results / f"{match[2]}.json"
+        if name not in SECTIONS:
+            raise SystemExit(f"there is no table {name!r}; expected one of {', '.join(SECTIONS)}")
+        body = SECTIONS[name](json.loads(file.read_text(encoding="utf-8"))) if file.exists() else "Not measured yet.\n"
+        return f"{match[1]}\n{body.strip()}\n\n{match[3]}"
+
+    return _SECTION.sub(section, text)
+
+
+def main() -> None:
+    """Rewrite, or check."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    old = README.read_text(encoding="utf-8")
+    new = fill(old)
+    if options.check:
+        sys.exit(0 if new == old else f"{README.name} is not what the results give: run `python -m benchmarks.tables`")
+    README.write_text(new, encoding="utf-8")
+    draw_plots(RESULTS)
+
+
+if __name__ == "__main__":
+    main()

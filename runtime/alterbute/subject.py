@@ -1,0 +1,112 @@
+"""What a photo becomes before its edits: looked at, then encoded; and what an image carries beside its latent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Unpack
+
+from alterbute.encode import Scene, Window
+from alterbute.errors import InputError
+from alterbute.images import Box, Photo, Region
+from alterbute.images.photo import Bytes
+from alterbute.request import CancelCheck, EditOptions, EditRequest, ProgressCallback
+from alterbute.result import EditResult
+
+if TYPE_CHECKING:
+    from alterbute.editor import Editor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sight:
+    """A photo that was looked at and is not encoded yet.
+
+    Args:
+        photo: The photo.
+        region: Its masks.
+        reference: Another picture (HWC uint8) and its object (HW uint8) that give the identity; None is the photo's own.
+        box: The part of the photo that the model sees.
+        pixels: hw3 uint8, the photo's own pixels in the box.
+        window: The same at the model's resolution, with masks and alpha.
+        seconds: What looking took.
+    """
+
+    photo: Photo
+    region: Region
+    reference: tuple[Bytes, Bytes] | None
+    box: Box
+    pixels: Bytes
+    window: Window
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Subject:
+    """A photo and its object, encoded: `Editor.prepare` makes one. Its edits run only steps, decode and paste.
+
+    Args:
+        editor: Who runs the edits.
+        photo: The photo.
+        box: The part of it that the model sees.
+        pixels: hw3 uint8, the photo's own pixels in the box.
+        window: The same at the model's resolution, with masks and alpha.
+        scene: What the UNet sees.
+        timings: Seconds of `window` and `encode`.
+    """
+
+    editor: Editor
+    photo: Photo
+    box: Box
+    pixels: Bytes
+    window: Window
+    scene: Scene
+    timings: dict[str, float]
+
+    def edit(
+        self,
+        prompt: str | EditRequest,
+        *,
+        progress: ProgressCallback | None = None,
+        cancel: CancelCheck | None = None,
+        **options: Unpack[EditOptions],
+    ) -> EditResult:
+        """One edit.
+
+        Args:
+            prompt: What to change, such as `color: red`; or a whole request, which `options` overrule.
+            progress: Called after every step.
+            cancel: Asked before every step.
+            **options: Fields of `EditRequest`.
+
+        Raises:
+            InputError: the request cannot be done with this bundle.
+            Cancelled: `cancel` said so.
+        """
+        results = self.edit_many([prompt], progress=progress, cancel=cancel, **options)
+        if len(results) > 1:
+            raise InputError(f"count is {len(results)}", "1 for `edit`", "use `edit_many`, which returns a list", "count", "count_needs_edit_many")
+        return results[0]
+
+    def edit_many(
+        self,
+        prompts: Sequence[str | EditRequest],
+        *,
+        progress: ProgressCallback | None = None,
+        cancel: CancelCheck | None = None,
+        **options: Unpack[EditOptions],
+    ) -> list[EditResult]:
+        """Several edits, denoised together; each gives the bytes that it would give alone.
+
+        Returns:
+            The results in the order of the prompts, each prompt's `count` images in a row.
+        """
+        requests = [self.editor.check_request(prompt, options) for prompt in prompts]
+        return self.editor._run(self, requests, progress, cancel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """What a result tells beside its picture."""
+
+    encode_s: float
+    warnings: tuple[str, ...]

@@ -1,0 +1,115 @@
+"""What the benchmarks say is what they measured: one place for machine facts, tables made from results, programs that run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import fidelity, latency, machine, memory, overhead, photo_size, tables
+from benchmarks.results_file import RESULTS, update_results
+from benchmarks.timing import draw_scene, summary_ms
+
+FOLDER = Path(tables.__file__).parent
+PROGRAMS = sorted(re.findall(r"^\| [^|]+ \| `(\w+)` \|", tables.README.read_text(encoding="utf-8"), re.MULTILINE))
+GENERATED = sorted(path for path in RESULTS.glob("*.json") if path.stem in tables.SECTIONS)
+FACTS = {"processor", "cpus", "memory_gib", "load_before", "system", "python", "packages", "commit"}
+
+
+def test_the_readmes_tables_are_what_the_results_give() -> None:
+    text = tables.README.read_text(encoding="utf-8")
+    assert tables.fill(text) == text, "run `python -m benchmarks.tables`"
+    assert set(re.findall(r"<!-- table: (\w+) -->", text)) == set(tables.SECTIONS)
+
+
+def test_what_is_not_measured_is_told_as_such(tmp_path: Path) -> None:
+    text = tables.README.read_text(encoding="utf-8")
+    assert tables.fill(text, tmp_path).count("Not measured yet.") == len(tables.SECTIONS)
+
+
+def test_an_unknown_table_is_named() -> None:
+    with pytest.raises(SystemExit, match="no table 'speed'"):
+        tables.fill("<!-- table: speed -->\n<!-- end -->")
+
+
+@pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.stem)
+def test_every_entry_tells_its_machine(path: Path) -> None:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for entry in [document] if "machine" in document else document.values():
+        assert entry["machine"].keys() == FACTS
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_of_the_readme_is_there_and_asks_one_place_for_machine_facts(name: str) -> None:
+    text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    assert not re.findall(r"^import platform|cpu_count|getloadavg|/proc/cpuinfo|sched_getaffinity|importlib.metadata", text, re.MULTILINE)
+    assert re.search(r"from benchmarks\.(gpu_parts\.)?machine import", text)
+
+
+def test_machine_facts_name_the_packages_that_are_installed() -> None:
+    facts = machine.machine_facts("numpy", "no-such-package")
+    assert facts.keys() == FACTS
+    assert facts["packages"] == {"numpy": np.__version__}
+    assert facts["cpus"] >= 1
+
+
+def test_an_entry_replaces_its_own_and_no_other(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "latency.json"
+    for name, value in (("a", 1), ("b", 2), ("a", 3)):
+        update_results(out, name, {"value": value})
+    assert json.loads(out.read_text()) == {"a": {"value": 3}, "b": {"value": 2}}
+
+
+def test_percentiles_are_those_of_the_times() -> None:
+    found = summary_ms([value / 1000 for value in range(101)])
+    assert found == {"p50_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0, "min_ms": 0.0, "mean_ms": 50.0, "n": 101}
+
+
+def test_a_drawn_object_covers_the_share_that_it_should() -> None:
+    pixels, mask = draw_scene(300, 400, 0.05)
+    assert pixels.shape == (300, 400, 3)
+    assert abs((mask > 0).mean() - 0.05) < 0.002
+
+
+def test_every_program_measures_a_real_bundle(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = latency.measure(tiny_bundle, steps=2, runs=2, warm_up=1, threads=1)
+    assert times["second_edit"]["graph_runs"] == {"step": 2, "decode": 1, "paste": 1}
+    assert times["graphs"]["step"]["n"] == 4
+    host = overhead.measure(tiny_bundle, steps=2, runs=2, warm_up=1, threads=1, profile=False)
+    assert 0 < host["second_edit"]["share"] < 1
+    monkeypatch.setattr(photo_size, "SIZES", {"12 MP": (300, 400)})
+    monkeypatch.setattr(photo_size, "BASE", (128, 128))
+    sizes = photo_size.measure(tiny_bundle, steps=1, rounds=1, warm_up=0, threads=1, cases="")
+    assert sizes["cases"]["base"]["ratio"] == 1
+    assert len(sizes["cases"]) == 3
+
+    assert "graph `step`" in tables.latency({"tiny": times})
+    assert "first edit" in tables.overhead({"tiny": host})
+    assert "12 MP" in tables.photo_size({"tiny": sizes})
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from Linux's /proc")
+def test_a_steps_peak_is_that_of_a_process_of_its_own(tiny_bundle: Path) -> None:
+    found = memory.measure(tiny_bundle, None, 1, ("libraries", "step"))
+    assert found["step"]["peak_mb"] > found["libraries"]["peak_mb"] > 10
+
+
+def test_equal_bundles_are_equal_and_a_changed_background_stops_the_comparison(tiny_bundle: Path) -> None:
+    bundle = fidelity.open_bundle(tiny_bundle)
+    edits = fidelity.edit_all(bundle, 2, 1, 1)
+    same: dict[str, Any] = fidelity.compare(edits, edits)
+    assert (same["latent_max"], same["psnr_db_worst"], same["edits"]) == (0, 99.0, 2)
+    latent, picture, alpha = edits[0]
+    worse = picture.copy()
+    worse[alpha > 0] ^= 8
+    off = fidelity.compare([(latent * 1.01, worse, alpha)], edits[:1])
+    assert off["latent_max"] == pytest.approx(0.01, rel=1e-2)
+    assert 20 < off["psnr_db_worst"] < 40
+    broken = picture.copy()
+    broken[np.argwhere(alpha == 0)[0][0], np.argwhere(alpha == 0)[0][1]] ^= 1
+    with pytest.raises(SystemExit, match="outside the mask"):
+        fidelity.compare([(latent, broken, alpha)], edits[:1])

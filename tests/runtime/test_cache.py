@@ -1,0 +1,85 @@
+"""The cache of encodings: by content, within its bytes, and the one that was used last stays."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from alterbute.backends import Array
+from alterbute.cache import EncodingCache, content_key
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def outputs_of(size_bytes: int) -> dict[str, Array]:
+    """Two arrays of so many bytes together."""
+    return {"scene": np.zeros(size_bytes // 2, np.uint8), "keep": np.ones(size_bytes - size_bytes // 2, np.uint8)}
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 40)), max_size=60), st.integers(1, 100))
+def test_it_never_holds_more_than_its_bytes_and_tells_how_many(asks: list[tuple[int, int]], budget: int) -> None:
+    cache, sizes = EncodingCache(budget), dict[int, int]()
+    for name, size in asks:
+        key = bytes([name])
+        if cache.find(key) is None:
+            cache.keep(key, outputs_of(size))
+            sizes[name] = size
+        kept = {name: cache.find(bytes([name])) for name in sizes}
+        assert cache.used_bytes == sum(sizes[name] for name, found in kept.items() if found is not None) <= budget
+
+
+def test_the_least_recently_used_goes_first() -> None:
+    cache = EncodingCache(30)
+    for name in (b"a", b"b", b"c"):
+        cache.keep(name, outputs_of(10))
+    assert cache.find(b"a") is not None
+    cache.keep(b"d", outputs_of(10))
+    assert [name for name in (b"a", b"b", b"c", b"d") if cache.find(name) is None] == [b"b"]
+
+
+def test_what_is_larger_than_all_of_it_is_not_kept_and_drives_nothing_out() -> None:
+    cache = EncodingCache(30)
+    cache.keep(b"a", outputs_of(20))
+    cache.keep(b"large", outputs_of(31))
+    assert cache.find(b"large") is None
+    assert cache.find(b"a") is not None
+
+
+def test_what_it_gives_cannot_be_written_to() -> None:
+    cache = EncodingCache(30)
+    cache.keep(b"a", outputs_of(10))
+    found = cache.find(b"a")
+    assert found is not None
+    with pytest.raises(ValueError, match="read-only"):
+        found["scene"][0] = 1
+
+
+def test_the_key_is_the_content_shape_type_and_graph() -> None:
+    plain = np.arange(12, dtype=np.uint8)
+    keys = [
+        content_key("scene", {"photo": plain}),
+        content_key("identity", {"photo": plain}),
+        content_key("scene", {"mask": plain}),
+        content_key("scene", {"photo": plain.reshape(3, 4)}),
+        content_key("scene", {"photo": plain.view(np.int8)}),
+        content_key("scene", {"photo": plain[::-1]}),
+        content_key("scene", {"photo": plain, "mask": plain[:0]}),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert content_key("scene", {"photo": plain.copy()}) == keys[0]
+    assert content_key("scene", {"photo": np.asfortranarray(plain.reshape(3, 4))}) == keys[3]
+
+
+def test_threads_may_share_it() -> None:
+    cache = EncodingCache(1000)
+
+    def work(seed: int) -> None:
+        for number in np.random.default_rng(seed).integers(0, 50, 400):
+            if cache.find(bytes([number])) is None:
+                cache.keep(bytes([number]), outputs_of(int(number) + 1))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    held = sum(number + 1 for number in range(50) if cache.find(bytes([number])) is not None)
+    assert cache.used_bytes == held <= 1000
