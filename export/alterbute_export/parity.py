@@ -2,39 +2,68 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
-from alterbute.bundle import WEIGHTS_FILE, Parity, TensorSpec
+from alterbute.bundle import Parity, TensorSpec
 
 from alterbute_export.errors import ParityError
 from alterbute_export.graphs.spec import Array, GraphSpec, draw_inputs
+from alterbute_export.sessions import open_session
 
 LIMIT: Final = 1e-5
 """Largest allowed difference, as a share of the reference's largest value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reference:
+    """What torch makes of the inputs of every check size, output by output."""
+
+    outputs: tuple[tuple[Array, ...], ...]
 
 
 def check_parity(spec: GraphSpec, path: Path) -> Parity:
     """Run the written graph in ONNX Runtime against its reference in torch, at every size of the spec.
 
     Raises:
+        ParityError: as of `compare_graph`.
+    """
+    return compare_graph(spec, path, run_reference(spec))
+
+
+def run_reference(spec: GraphSpec) -> Reference:
+    """Run the torch side: after this, its models are not needed any more."""
+    outputs = []
+    for seed, sizes in enumerate(spec.check_sizes, start=1):
+        inputs = draw_inputs(spec, sizes, seed)
+        with torch.no_grad():
+            wanted = spec.reference(*(torch.from_numpy(array) for array in inputs.values()))
+        outputs.append(tuple(value.numpy() for value in (wanted if isinstance(wanted, tuple) else (wanted,))))
+    return Reference(outputs=tuple(outputs))
+
+
+def compare_graph(spec: GraphSpec, path: Path, reference: Reference) -> Parity:
+    """Run the written graph in ONNX Runtime, and compare it with what torch made of the same inputs.
+
+    Args:
+        spec: The graph's edges and sizes; its models are not touched.
+        path: The written graph.
+        reference: As of `run_reference`.
+
+    Raises:
         ParityError: an output is further from the reference than `LIMIT`, has another shape, or is not finite.
     """
     session, unrounded = _open(path)
+    names = [output.name for output in session.get_outputs()]
     worst = 0.0
-    for seed, sizes in enumerate(spec.check_sizes, start=1):
-        inputs = draw_inputs(spec, sizes, seed)
-        found = dict(zip(_names(session), session.run(None, inputs), strict=True))
-        with torch.no_grad():
-            wanted = spec.reference(*(torch.from_numpy(array) for array in inputs.values()))
-        wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+    for seed, (sizes, wanted) in enumerate(zip(spec.check_sizes, reference.outputs, strict=True), start=1):
+        found = dict(zip(names, session.run(None, draw_inputs(spec, sizes, seed)), strict=True))
         for edge, expected in zip(spec.outputs, wanted, strict=True):
-            error = _compare(spec.name, edge, found, unrounded.get(edge.name), expected.numpy())
-            worst = max(worst, error)
+            worst = max(worst, _compare(spec.name, edge, found, unrounded.get(edge.name), expected))
     # Two digits: more would only say which processor did the comparison.
     return Parity(relative_error=float(f"{worst:.1e}"), against=f"torch {_release(torch.__version__)}")
 
@@ -62,13 +91,7 @@ def _open(path: Path) -> tuple[Any, dict[str, str]]:
     """A session over the file's bytes and the weights' bytes, as the runtime opens it; plus the values before Round."""
     model = onnx.load(path, load_external_data=False)
     unrounded = _expose_unrounded(model)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    weights = (path.parent / WEIGHTS_FILE).read_bytes()
-    if weights:
-        options.add_external_initializers_from_files_in_memory([WEIGHTS_FILE], [weights], [len(weights)])
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session, unrounded
+    return open_session(model.SerializeToString(), path.parent), unrounded
 
 
 def _expose_unrounded(model: onnx.ModelProto) -> dict[str, str]:
@@ -82,10 +105,6 @@ def _expose_unrounded(model: onnx.ModelProto) -> dict[str, str]:
             exposed[output.name] = before.input[0]
             model.graph.output.append(onnx.helper.make_empty_tensor_value_info(before.input[0]))
     return exposed
-
-
-def _names(session: Any) -> list[str]:
-    return [output.name for output in session.get_outputs()]
 
 
 def _differs(name: str, edge: TensorSpec, seen: str, expected: str) -> ParityError:

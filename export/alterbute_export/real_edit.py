@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from alterbute.backends import Array, Arrays, Backend, open_backend
+from alterbute.backends import Array, Arrays, Backend
 from alterbute.bundle import Bundle
 from alterbute.editor import Editor
 from PIL import Image
+
+from alterbute_export.sessions import OneGraphBackend
 
 _SAMPLES: Final = ("sample/photo.png", "sample/mask.png")
 _STEPS: Final = 2
@@ -27,7 +29,7 @@ class Call:
 
 def record_edit(bundle: Bundle) -> dict[str, list[Call]]:
     """Edit the bundle's sample photo, or a drawn one, in two steps; every run of every graph, by graph."""
-    recorder = _Recorder(open_backend("onnxruntime", bundle))
+    recorder = _Recorder(OneGraphBackend(bundle))
     photo, mask = _pictures(bundle)
     attributes = bundle.manifest.attributes or {"color": ("red",)}
     name, values = next(iter(attributes.items()))

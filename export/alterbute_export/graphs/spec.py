@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -42,6 +42,15 @@ class GraphSpec:
     trace_sizes: Sizes
     check_sizes: tuple[Sizes, ...]
     draw: Mapping[str, Draw] = field(default_factory=dict)
+
+
+SpecMaker: TypeAlias = Callable[[], GraphSpec]
+"""Loads what one graph is made from: a published checkpoint's models do not fit into memory side by side."""
+
+
+def without_models(spec: GraphSpec) -> GraphSpec:
+    """The spec with its edges, sizes and draws alone, so that its models can be freed."""
+    return replace(spec, graph="", reference=tuple)
 
 
 def edge(name: str, dtype: str, *shape: int | str) -> TensorSpec:
