@@ -232,7 +232,7 @@ def _collect_makers(
         **({"identity": family.identity} if family.identity else {}),
         "scene": lambda: scene_spec(checkpoint.load("vae"), settings, models.factor),
         "step": family.step,
-        "decode": lambda: decode_spec(checkpoint.load("vae"), cells),
+        "decode": lambda: decode_spec(checkpoint.load("vae"), cells, models.factor),
         "window": lambda: window_spec(settings.mask),
         "paste": paste_spec,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,20 +53,22 @@ class OneGraphBackend:
 
     Args:
         bundle: The bundle; what its graph files hold is verified, its weights are mapped as they are.
+        prepare: Makes of a graph's name and file what is run in its place.
     """
 
     min_slots: int = 1
     min_rows: int = 1
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._bundle = bundle
+    def __init__(self, bundle: Bundle, prepare: Callable[[str, bytes], bytes] = lambda graph, model: model) -> None:
+        self._bundle, self._prepare = bundle, prepare
         self._open: tuple[str, Any] = ("", None)
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
         """As `Backend.run`."""
         if self._open[0] != graph:
             self._open = ("", None)
-            self._open = (graph, open_session(self._bundle.read(f"{graph}.onnx"), self._bundle.path))
+            model = self._prepare(graph, self._bundle.read(f"{graph}.onnx"))
+            self._open = (graph, open_session(model, self._bundle.path))
         session = self._open[1]
         names = [edge.name for edge in session.get_outputs()]
         return hand_over(dict(zip(names, session.run(names, dict(inputs)), strict=True)), outputs)
