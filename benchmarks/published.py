@@ -117,7 +117,9 @@ def main() -> None:
     parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), default="fp32")
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints and bundles")
     parser.add_argument("--keep", action="store_true", help="keep the bundles")
-    parser.add_argument("--no-measure", action="store_true", help="of typed bundles: without the edit that finds overflows")
+    parser.add_argument(
+        "--no-measure", action="store_true", help="of typed bundles: without the edit that finds overflows"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,15 @@ from alterbute_export.real_edit import Call, record_edit
 from alterbute_export.rounded import round_values
 from alterbute_export.sessions import OneGraphBackend
 from alterbute_export.typed_variants import TYPED_GRAPHS
-
-sys.path[:0] = [str(Path(__file__).parents[1])]
-from benchmarks.published import machine_facts
+from published import machine_facts
 
 RESULTS = Path(__file__).parent / "results" / "typed.json"
 LIMIT = 2e-3
 
 
-def round_graphs(bundle: Bundle, precision: Precision, graphs: list[str], calls: dict[str, list[Call]]) -> dict[str, bytes]:
+def round_graphs(
+    bundle: Bundle, precision: Precision, graphs: list[str], calls: dict[str, list[Call]]
+) -> dict[str, bytes]:
     """The bundle's graphs as they compute when they are typed, by name; islands are found as the exporter finds them."""
     rounded = {}
     for name in graphs:

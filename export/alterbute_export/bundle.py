@@ -93,9 +93,7 @@ def export_bundle(
         _copy_samples(checkpoint, folder)
         store = WeightStore(folder, half=checkpoint.half_storage)
         graphs: dict[str, Graph] = {}
-        sizes = edit_sizes(
-            resolution=checkpoint.settings.resolution, factor=models.factor, tokens=models.text.tokens
-        )
+        sizes = edit_sizes(resolution=checkpoint.settings.resolution, factor=models.factor, tokens=models.text.tokens)
         for index, (name, make) in enumerate(makers.items()):
             tell(f"export {name}", index, len(makers))
             spec, reference = _write_one(make, store)

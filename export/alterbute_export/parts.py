@@ -38,6 +38,7 @@ def part_class(part: str, config: Mapping[str, Any]) -> Any:
         )
     return kinds[named]
 
+
 _CONFIG_KINDS: Final = {
     "text_encoder": "CLIPTextConfig",
     "text_encoder_2": "CLIPTextConfig",

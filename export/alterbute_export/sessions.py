@@ -1,8 +1,7 @@
-"""ONNX Runtime sessions over bytes, as the runtime opens them: graph and weights from memory, nothing else from disk."""
+"""ONNX Runtime sessions for the exporter's own checks: graphs from memory, weights mapped from a bundle's files."""
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -12,9 +11,10 @@ from alterbute.backends import Array, Arrays
 from alterbute.backends.base import hand_over
 from alterbute.bundle import Bundle
 
+_FOLDER: Final = "session.model_external_initializers_file_folder_path"
 # Folding widens every fp16 weight for good, packing keeps a second copy in another order: faster, and three times as large.
-_LEAN: Final = {"session.disable_prepacking": "1"}
-_NOT_LEAN: Final = ["ConstantFolding"]
+_NO_PACKING: Final = "session.disable_prepacking"
+_NO_FOLDING: Final = ["ConstantFolding"]
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -23,29 +23,20 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def open_session(model: bytes, folder: Path) -> Any:
-    """A CPU session over a graph whose weights are in `folder`, as small as can be: the files are mapped, not read.
+    """A CPU session over a graph whose weights are in `folder`, as small as can be.
 
-    It computes what the runtime's sessions compute, more slowly.
+    It computes what the runtime's sessions compute, more slowly. Unlike those it lets ONNX Runtime map the files itself, without
+    a copy: they are the exporter's own, or were verified.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    for key, value in _LEAN.items():
-        options.add_session_config_entry(key, value)
-    files = [path for path in weight_files(folder) if path.stat().st_size]
-    maps = [_map(path) for path in files]
-    if files:
-        options.add_external_initializers_from_files_in_memory([path.name for path in files], maps, list(map(len, maps)))
-    session = onnxruntime.InferenceSession(
-        model, options, providers=["CPUExecutionProvider"], disabled_optimizers=_NOT_LEAN
+    options.add_session_config_entry(_FOLDER, str(folder.resolve()))
+    options.add_session_config_entry(_NO_PACKING, "1")
+    # The arena keeps what was freed, and grows by doubling.
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+    return onnxruntime.InferenceSession(
+        model, options, providers=["CPUExecutionProvider"], disabled_optimizers=_NO_FOLDING
     )
-    # Weights may stay where they are mapped for as long as the session lives.
-    session.mapped_weights = maps
-    return session
-
-
-def _map(path: Path) -> mmap.mmap:
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 class OneGraphBackend:

@@ -50,7 +50,9 @@ def type_bundle(folder: Path, precision: Precision, *, measure: bool = True) -> 
     for name, variant in written.items():
         os.replace(folder / variant.file, folder / f"{name}.onnx")
     _pack_weights(folder)
-    graphs = {name: _retype(name, graph, precision, written.get(name)) for name, graph in bundle.manifest.graphs.items()}
+    graphs = {
+        name: _retype(name, graph, precision, written.get(name)) for name, graph in bundle.manifest.graphs.items()
+    }
     (folder / MANIFEST_FILE).unlink()
     manifest = replace(bundle.manifest, graphs=graphs, files=describe_files(folder))
     write_manifest(folder, manifest)
@@ -89,4 +91,3 @@ def _pack_weights(folder: Path) -> None:
     for path in packed.iterdir():
         os.replace(path, folder / path.name)
     shutil.rmtree(packed)
-

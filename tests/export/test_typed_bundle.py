@@ -23,12 +23,11 @@ from alterbute.bundle import (
     write_manifest,
 )
 from alterbute.cli.inspect import describe
-from alterbute.editor import Editor
 from alterbute.errors import BundleError
 from alterbute_export.engine.build import build_engines
 from alterbute_export.engine.recipe import read_recipe
 from alterbute_export.errors import CheckpointError, PrecisionError
-from alterbute_export.real_edit import drawn_pictures
+from alterbute_export.real_edit import record_edit
 from alterbute_export.type_audit import audit_graph, check_types
 from alterbute_export.typed_bundle import type_bundle
 from alterbute_export.typed_variants import TYPED_GRAPHS
@@ -63,7 +62,7 @@ def test_a_typed_bundle_stores_each_weight_once_and_in_its_type(
     assert [path.name for path in folder.glob("*.bin")] == [WEIGHTS_FILE]
     # The tiny checkpoint is fp16 on disk, so the fp32 bundle has two bytes for each weight as well.
     assert (folder / WEIGHTS_FILE).stat().st_size <= 1.01 * (bundle / WEIGHTS_FILE).stat().st_size
-    read, kinds = 0, set()
+    kinds = set()
     seen: set[tuple[int, int]] = set()
     for name in TYPED_GRAPHS:
         for value in ir.load(folder / f"{name}.onnx").graph.initializers.values():
@@ -75,13 +74,15 @@ def test_a_typed_bundle_stores_each_weight_once_and_in_its_type(
     assert {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}[precision] in kinds
 
 
-def test_an_fp16_bundle_edits_on_the_cpu_close_to_fp32(typed_bundle: TypedBundle, bundle: Path) -> None:
-    pictures = []
-    for folder in (bundle, typed_bundle("fp16")):
-        photo, mask = drawn_pictures(open_bundle(folder).manifest.resolution)
-        with Editor.open(folder, backend="onnxruntime") as editor:
-            pictures.append(np.asarray(editor.edit(photo, mask, "color: red", steps=3, seed=3).image, np.int16))
-    assert np.abs(pictures[0] - pictures[1]).mean() <= 2
+def test_an_fp16_bundle_runs_on_the_cpu_close_to_fp32(typed_bundle: TypedBundle, bundle: Path) -> None:
+    calls = record_edit(open_bundle(bundle))
+    backend = choose_backend("onnxruntime", open_bundle(typed_bundle("fp16"))).backend
+    for name in TYPED_GRAPHS:
+        call = calls[name][0]
+        for output, found in backend.run(name, call.inputs).items():
+            wanted = call.outputs[output].astype(np.float64)
+            assert np.abs(found - wanted).max() <= 1e-2 * max(np.abs(wanted).max(), 1e-6), (name, output)
+    backend.close()
 
 
 def test_a_bf16_bundle_is_refused_on_the_cpu_with_what_to_do(typed_bundle: TypedBundle) -> None:
@@ -133,10 +134,10 @@ def test_a_manifest_without_audits_is_read(bundle: Path, tmp_path: Path) -> None
 def test_arithmetic_is_counted_at_the_sizes_that_are_given(tmp_path: Path) -> None:
     text = (
         '<ir_version: 10, opset_import: ["" : 20]> g (float[B,2,h,w] x) => (float[B,S,3] y) '
-        "<float[4,2,3,3] k = {%s}, float[4,3] m = {%s}, int64[3] flat = {0,4,-1}> "
+        f"<float[4,2,3,3] k = {{{','.join(['1'] * 72)}}}, float[4,3] m = {{{','.join(['1'] * 12)}}}, int64[3] flat = {{0,4,-1}}> "
         "{ c = Conv<pads=[1,1,1,1]>(x, k) n = Cast<to=10>(c) r = Reshape(n, flat) t = Transpose<perm=[0,2,1]>(r) "
         "p = Cast<to=10>(m) q = MatMul(t, p) y = Cast<to=1>(q) }"
-    ) % (",".join(["1"] * 72), ",".join(["1"] * 12))
+    )
     path = tmp_path / "g.onnx"
     onnx.save(onnx.parser.parse_model(text), path)
     audit = audit_graph(path, {"B": 2, "h": 5, "w": 7})
@@ -149,7 +150,9 @@ def test_a_half_graph_that_is_mostly_fp32_fails() -> None:
     audit = TypeAudit(
         multiply_adds=100, shares={"fp16": 0.3, "fp32": 0.7}, islands={"overflow": 40}, overflow={"x": 7e4}
     )
-    with pytest.raises(PrecisionError, match=r"30% of the arithmetic of graph 'decode' is fp16 .*40 operators for overflow"):
+    with pytest.raises(
+        PrecisionError, match=r"30% of the arithmetic of graph 'decode' is fp16 .*40 operators for overflow"
+    ):
         check_types("decode", "fp16", audit)
     check_types("decode", "fp32", audit)
 
