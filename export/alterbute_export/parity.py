@@ -78,14 +78,14 @@ def _exact_norms() -> Iterator[None]:
     plain = functional.group_norm
 
     def exact(
-        states: torch.Tensor,
+        input: torch.Tensor,
         num_groups: int,
         weight: torch.Tensor | None = None,
         bias: torch.Tensor | None = None,
         eps: float = 1e-5,
     ) -> torch.Tensor:
         scale, shift = (value if value is None else value.double() for value in (weight, bias))
-        return plain(states.double(), num_groups, scale, shift, eps).to(states.dtype)
+        return plain(input.double(), num_groups, scale, shift, eps).to(input.dtype)
 
     functional.group_norm = exact
     try:

@@ -41,9 +41,12 @@ class WeightStore:
         casts: list[ir.Node] = []
         for name, value in list(model.graph.initializers.items()):
             tensor = value.const_value
-            if tensor is None or tensor.nbytes < INLINE_LIMIT_BYTES:
+            if tensor is None:
                 continue
-            if isinstance(tensor, ir.ExternalTensor) and not takes_stored:
+            # A stored weight may be smaller than the limit, as it was halved, and must move when its file goes away.
+            is_stored = isinstance(tensor, ir.ExternalTensor)
+            stays = not takes_stored if is_stored else tensor.nbytes < INLINE_LIMIT_BYTES
+            if stays:
                 continue
             array = np.ascontiguousarray(tensor.numpy())
             halved = array.astype(np.float16) if self._half and array.dtype == np.float32 else None
