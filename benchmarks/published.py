@@ -22,7 +22,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from alterbute.bundle import read_manifest, verify_bundle
+from alterbute.bundle import Precision, read_manifest, verify_bundle
+from alterbute_export.checkpoint import read_checkpoint
+from alterbute_export.needs import Needs, estimate_needs
 
 RESULTS = Path(__file__).parent / "results" / "published.json"
 MEMORY_SHARE = 1.6
@@ -39,23 +41,12 @@ def run_child(command: list[str]) -> tuple[float, int]:
     return time.monotonic() - start, usage.ru_maxrss * 1024
 
 
-def fp32_bytes(checkpoint: Path) -> int:
-    """Size of a checkpoint's weights in fp32."""
-    from alterbute_export.checkpoint import read_checkpoint
-    from alterbute_export.needs import estimate_needs
-
-    return estimate_needs(read_checkpoint(checkpoint), "fp32").fp32
-
-
-def estimated_memory(checkpoint: Path, precision: str) -> int:
+def expected_needs(checkpoint: Path, precision: Precision, *, measures: bool) -> Needs:
     """What the exporter says that it will need."""
-    from alterbute_export.checkpoint import read_checkpoint
-    from alterbute_export.needs import estimate_needs
-
-    return estimate_needs(read_checkpoint(checkpoint), precision).memory  # type: ignore[arg-type]
+    return estimate_needs(read_checkpoint(checkpoint), precision, measure=measures)
 
 
-def measure(kind: str, precision: str, work: Path, *, keep: bool, measures: bool) -> dict[str, Any]:
+def measure(kind: str, precision: Precision, work: Path, *, keep: bool, measures: bool) -> dict[str, Any]:
     """Make the checkpoint if it is not there, export it, and read what was written."""
     checkpoint, bundle = work / f"{kind}-checkpoint", work / f"{kind}-{precision}-bundle"
     tool = [sys.executable, "-m", "alterbute_export"]
@@ -65,11 +56,12 @@ def measure(kind: str, precision: str, work: Path, *, keep: bool, measures: bool
     seconds, peak = run_child([*tool, "bundle", str(checkpoint), "-o", str(bundle), "--precision", precision, flag])
     verify_bundle(bundle)
     manifest = read_manifest(bundle)
-    weights = fp32_bytes(checkpoint)
+    needs = expected_needs(checkpoint, precision, measures=measures)
+    weights = needs.fp32
     found = {
         "seconds": round(seconds),
         "peak_gb": round(peak / 1e9, 2),
-        "estimated_gb": round(estimated_memory(checkpoint, precision) / 1e9, 2),
+        "estimated_gb": round(needs.memory / 1e9, 2),
         "checkpoint_fp32_gb": round(weights / 1e9, 2),
         "peak_by_fp32_size": round(peak / weights, 2),
         "is_within_limit": peak <= MEMORY_SHARE * weights,

@@ -83,7 +83,7 @@ def export_bundle(
     models = load_models(checkpoint)
     lessons = learn_words(checkpoint, tokenizer)
     family = build_family(checkpoint, models)
-    needs = estimate_needs(checkpoint, precision)
+    needs = estimate_needs(checkpoint, precision, measure=measure)
     if not allow_shortage:
         check_room(needs, target)
     makers = _collect_makers(checkpoint, models, family, lambda: load_prompt(checkpoint, tokenizer, lessons))

@@ -57,8 +57,8 @@ def _has_own_keys(part: Part, model: nn.Module) -> bool:
 def _fill(part: Part, model: nn.Module) -> None:
     for path in part.files:
         with open_weights(path) as file:
-            # A copy in any case: what is mapped from a file must not be written to.
-            weights = {name: file.get_tensor(name).to(torch.float32, copy=True) for name in file.keys()}
+            # What is fp32 in the file stays mapped, privately: merging into it changes memory and not the file.
+            weights = {name: file.get_tensor(name).to(torch.float32) for name in file.keys()}
         model.load_state_dict(weights, strict=False, assign=True)
 
 

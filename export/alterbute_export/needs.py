@@ -19,12 +19,10 @@ from alterbute_export.checkpoint import Checkpoint
 from alterbute_export.errors import ResourceError
 from alterbute_export.layout import open_weights
 
-_LIBRARIES_BYTES: Final = 1_000_000_000
-"""torch, ONNX and ONNX Runtime with nothing loaded."""
-_GRAPH_FACTOR: Final = 1.35
-"""Peak of one graph's export by the fp32 size of its weights: one copy in torch, what of the file stays mapped, tracing."""
-_PICTURE_BYTES_PER_PIXEL: Final = 20_000
-"""What the autoencoder's activations take in the parity run, at the bundle's resolution."""
+_LIBRARIES_BYTES: Final = 700_000_000
+"""torch, ONNX and ONNX Runtime with nothing loaded, and the activations of the small pictures of the comparison."""
+_EDIT_BYTES_PER_PIXEL: Final = 12_000
+"""What attention and the autoencoder take in the edit that a typed bundle is measured with, at the bundle's resolution."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,23 +38,27 @@ class Needs:
         return f"{self.memory / 1e9:.1f} GB of memory (graph {self.graph}) and {self.disk / 1e9:.1f} GB of disk"
 
 
-def estimate_needs(checkpoint: Checkpoint, precision: Precision) -> Needs:
-    """Needs of an export, from the headers of the weights files alone."""
+def estimate_needs(checkpoint: Checkpoint, precision: Precision, *, measure: bool = True) -> Needs:
+    """Needs of an export, from the headers of the weights files alone; arguments as of `export_bundle`."""
     counts = {name: sum(map(_count_weights, part.files)) for name, part in checkpoint.parts.items()}
+    mapped = {name: max(path.stat().st_size for path in part.files) for name, part in checkpoint.parts.items()}
     adapter = _count_weights(checkpoint.adapter.path) if checkpoint.adapter else 0
-    weights = {
-        "prompt": counts["text_encoder"] + counts.get("text_encoder_2", 0),
-        "identity": counts.get("image_encoder", counts["vae"]),
-        "scene": counts["vae"],
-        "step": counts["unet"] + adapter,
+    parts = {
+        "prompt": [name for name in counts if name.startswith("text_encoder")],
+        "identity": ["image_encoder" if "image_encoder" in counts else "vae"],
+        "scene": ["vae"],
+        "step": ["unet"],
     }
-    pixels = checkpoint.settings.resolution**2
-    peaks = {name: int(4 * count * _GRAPH_FACTOR) for name, count in weights.items()}
-    peaks["scene"] += pixels * _PICTURE_BYTES_PER_PIXEL
+    weights = {graph: sum(counts[name] for name in names) for graph, names in parts.items()}
+    weights["step"] += adapter
+    # While a file is read, it is in memory beside what is made of it; so is a graph's weights file when it is checked.
+    peaks = {graph: 4 * weights[graph] + max(mapped[name] for name in names) for graph, names in parts.items()}
     largest = max(peaks, key=lambda name: peaks[name])
     total = sum(counts.values()) + adapter
+    edit = 2 * weights["step"] + checkpoint.settings.resolution**2 * _EDIT_BYTES_PER_PIXEL
+    is_edited = measure and precision != "fp32"
     return Needs(
-        memory=_LIBRARIES_BYTES + peaks[largest],
+        memory=_LIBRARIES_BYTES + max(peaks[largest], edit if is_edited else 0),
         disk=total * _bytes_per_weight(precision, checkpoint.half_storage),
         graph=largest,
         fp32=4 * total,
