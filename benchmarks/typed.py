@@ -1,7 +1,7 @@
 """How far is a half-precision bundle from fp32 after a whole edit? Latents of 20 steps, computed with fp32 accumulation.
 
     python benchmarks/typed.py --bundle engines/demo
-    python benchmarks/typed.py --bundle sd15-bundle --seeds 1
+    python benchmarks/typed.py --bundle sd15-bundle --resolution 128 --seeds 1
 
 The typed graphs are computed as fp32 graphs whose narrow values and weights are rounded to the type (`alterbute_export.rounded`): what
 a GPU computes whose products sum in fp32. The same edit (photo, mask, prompt, seed) runs once in fp32 and once rounded; compared
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,16 +75,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True, help="an fp32 bundle")
     parser.add_argument("--precision", choices=("fp16", "bf16"), default="fp16")
+    parser.add_argument("--resolution", type=int, help="edit at another one than the bundle's: a small latent")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--graphs", nargs="+", choices=TYPED_GRAPHS, default=list(TYPED_GRAPHS))
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     bundle = open_bundle(options.bundle)
+    if options.resolution:
+        bundle = replace(bundle, manifest=replace(bundle.manifest, resolution=options.resolution))
     graphs = [name for name in options.graphs if name in bundle.manifest.graphs]
     rounded = round_graphs(bundle, options.precision, graphs, record_edit(bundle))
     found = {
         "graphs": graphs,
+        "resolution": bundle.manifest.resolution,
         "steps": options.steps,
         **compare(bundle, rounded, options.steps, options.seeds),
         "machine": machine_facts(),

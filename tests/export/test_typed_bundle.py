@@ -33,9 +33,9 @@ from alterbute_export.typed_bundle import type_bundle
 from alterbute_export.typed_variants import TYPED_GRAPHS
 
 from tests.conftest import kept_folder
+from tests.engines.conftest import RECIPES, need_rtx
 from tests.support.kept import keep
 
-RECIPES = Path(__file__).parents[2] / "engines" / "recipes"
 TypedBundle = Callable[[Precision], Path]
 
 
@@ -100,6 +100,16 @@ def test_a_recipe_of_the_bundles_precision_writes_no_graph_again(typed_bundle: T
         f"{name}.onnx" for name in outcome.manifest.graphs
     }
     assert outcome.variants["step"].audit.shares["fp16"] > 0.9
+
+
+def test_a_plan_is_built_from_the_graph_as_it_is(typed_bundle: TypedBundle, tmp_path: Path) -> None:
+    need_rtx()
+    folder = Path(shutil.copytree(typed_bundle("fp16"), tmp_path / "bundle"))
+    recipe = read_recipe(RECIPES / "rtx_fp16.toml")
+    outcome = build_engines(folder, recipe, report=lambda task, step, steps: None, graphs=("decode",))
+    (engine,) = outcome.manifest.engines
+    assert engine.source == "decode.onnx" and set(engine.weights) == {WEIGHTS_FILE}
+    assert outcome.built["decode"].audit.work["fp16"] >= 0.8 * sum(outcome.built["decode"].audit.work.values())
 
 
 def test_a_recipe_of_another_precision_is_refused(typed_bundle: TypedBundle, tmp_path: Path) -> None:
