@@ -46,7 +46,7 @@ class GraphSpec:
     leeway: float = 1.0
 
 
-CHECK_SIDE: Final = 256
+CHECK_SIDE: Final = 192
 """Pixels of the largest picture that a graph is compared with torch on. Sums over flat areas are biased in fp32, more so the
 larger the area, which says nothing about the graph: at 512 pixels of SD 1.5's encoder torch is 6e-5 from float64 and ONNX Runtime 2e-5."""
 
