@@ -22,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from alterbute.bundle import Precision, read_manifest, verify_bundle
+from alterbute.bundle import Manifest, Precision, read_manifest, verify_bundle
 from alterbute_export.checkpoint import read_checkpoint
 from alterbute_export.needs import Needs, estimate_needs
 
@@ -67,16 +67,7 @@ def measure(kind: str, precision: Precision, work: Path, *, keep: bool, measures
         "is_within_limit": peak <= MEMORY_SHARE * weights,
         "checkpoint_disk_gb": round(_folder_bytes(checkpoint) / 1e9, 2),
         "bundle_disk_gb": round(_folder_bytes(bundle) / 1e9, 2),
-        "graphs": {
-            name: {
-                "file_mb": round(manifest.files[f"{name}.onnx"].size / 1e6, 2),
-                "parity": graph.parity.relative_error if graph.parity else None,
-                "types": dict(graph.variants[0].audit.shares) if graph.variants[0].audit else None,
-                "overflow": len(graph.variants[0].audit.overflow) if graph.variants[0].audit else 0,
-                "from_fp32": graph.variants[0].relative_error,
-            }
-            for name, graph in manifest.graphs.items()
-        },
+        "graphs": {name: _describe_graph(manifest, name) for name in manifest.graphs},
     }
     if not keep:
         shutil.rmtree(bundle)
@@ -95,6 +86,18 @@ def machine_facts() -> dict[str, Any]:
         "memory_gb": round(memory / 1e9, 1),
         "commit": commit.stdout.strip(),
         "packages": {name: version(name) for name in ("torch", "diffusers", "transformers", "onnx", "onnxruntime")},
+    }
+
+
+def _describe_graph(manifest: Manifest, name: str) -> dict[str, Any]:
+    graph = manifest.graphs[name]
+    variant = next(item for item in graph.variants if item.file == f"{name}.onnx")
+    return {
+        "file_mb": round(manifest.files[variant.file].size / 1e6, 2),
+        "parity": graph.parity.relative_error if graph.parity else None,
+        "types": dict(variant.audit.shares) if variant.audit else None,
+        "overflow": len(variant.audit.overflow) if variant.audit else 0,
+        "from_fp32": variant.relative_error,
     }
 
 

@@ -49,6 +49,10 @@ def type_bundle(folder: Path, precision: Precision, *, measure: bool = True) -> 
     written = write_variants(bundle, folder, precision, measure=measure)
     for name, variant in written.items():
         os.replace(folder / variant.file, folder / f"{name}.onnx")
+    for path in folder.glob("*.onnx"):
+        # Variants of the fp32 graphs: what they were made for is not in this bundle.
+        if path.stem not in bundle.manifest.graphs:
+            path.unlink()
     _pack_weights(folder)
     graphs = {
         name: _retype(name, graph, precision, written.get(name)) for name, graph in bundle.manifest.graphs.items()
