@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from alterbute.bundle import Graph, Manifest
+from alterbute.bundle import Graph, Manifest, Precision
 
 from alterbute_export.atomic_folder import atomic_folder, check_target
 from alterbute_export.autoencoder import latent_factor
@@ -19,16 +19,20 @@ from alterbute_export.graphs.decode import decode_spec
 from alterbute_export.graphs.paste import paste_spec
 from alterbute_export.graphs.prompt import pair_prompt_spec, prompt_spec
 from alterbute_export.graphs.scene import scene_spec
-from alterbute_export.graphs.spec import GraphSpec
+from alterbute_export.graphs.spec import GraphSpec, SpecMaker, without_models
 from alterbute_export.graphs.step import TIME_IDS
 from alterbute_export.graphs.window import window_spec
 from alterbute_export.manifest import describe_graph, describe_merged, finish_bundle
 from alterbute_export.merge import Lesson, read_lessons, teach_encoder, teach_tokenizer
+from alterbute_export.needs import check_room, estimate_needs, free_memory
 from alterbute_export.onnx_file import write_graph
-from alterbute_export.parity import check_parity
+from alterbute_export.parity import Reference, compare_graph, run_reference
 from alterbute_export.settings import scene_channels
 from alterbute_export.text import text_sizes
 from alterbute_export.tokens import Tokenizer, check_tokenizer, read_tokenizer, write_tokenizer
+from alterbute_export.type_audit import audit_graph, edit_sizes
+from alterbute_export.typed_bundle import type_bundle
+from alterbute_export.typed_variants import TYPED_GRAPHS
 from alterbute_export.weights import WeightStore
 
 Report: TypeAlias = Callable[[str, int, int], None]
@@ -42,70 +46,114 @@ def export_bundle(
     bundle_path: str | Path,
     *,
     storage: Storage = "auto",
+    precision: Precision = "fp32",
+    measure: bool = True,
+    allow_shortage: bool = False,
     extras: Extras | None = None,
     report: Report | None = None,
 ) -> Manifest:
-    """Export a checkpoint, checking every graph against torch as it is written.
+    """Export a checkpoint, checking every graph against torch as it is written, one graph in memory at a time.
 
     The bundle appears at `bundle_path` when it is complete; an earlier bundle there is replaced then.
 
     Args:
         checkpoint_path: A folder in diffusers' layout.
         bundle_path: Where the bundle shall be.
-        storage: "fp16" rounds weights to fp16 first, "fp32" keeps them as they are, "auto" is "fp16" for checkpoints
-            that are fp16 on disk. Graphs compute in fp32 either way.
+        storage: Of an fp32 bundle: "fp16" rounds weights to fp16 first, "fp32" keeps them as they are, "auto" is "fp16" for
+            checkpoints that are fp16 on disk. Graphs compute in fp32 either way.
+        precision: Of the graphs' heavy part; "fp16" and "bf16" store weights in that type alone.
+        measure: Of a typed bundle: edit a photo first, keep fp32 what overflows there, and check the error.
+        allow_shortage: Go on where memory or disk seem not to suffice.
         extras: Adapter, embeddings and LoRA files from outside the folder.
         report: Told about progress.
 
     Raises:
         CheckpointError: the checkpoint lacks something or does not fit together.
+        ResourceError: memory or disk do not suffice.
         ParityError: an exported graph differs from torch.
+        PrecisionError: a typed graph loses too much, or is mostly fp32.
         OutputError: `bundle_path` holds something else than a bundle, or cannot be written.
     """
     target = Path(bundle_path)
     check_target(target)
-    checkpoint = read_checkpoint(checkpoint_path, storage, extras)
+    checkpoint = read_checkpoint(checkpoint_path, _choose_storage(storage, precision), extras)
     tell = report or (lambda task, done, total: None)
-    tell("load", 0, 1)
+    tell("check", 0, 1)
     tokenizer = read_tokenizer(checkpoint.path)
     models = load_models(checkpoint)
     lessons = learn_words(checkpoint, tokenizer)
-    prompt = load_prompt(checkpoint, tokenizer, lessons)
     family = build_family(checkpoint, models)
-    specs = _collect_specs(checkpoint, models, prompt, family)
+    needs = estimate_needs(checkpoint, precision, measure=measure)
+    if not allow_shortage:
+        check_room(needs, target)
+    makers = _collect_makers(checkpoint, models, family, lambda: load_prompt(checkpoint, tokenizer, lessons))
+    tell(f"needs about {needs}", 0, len(makers))
     with atomic_folder(target) as folder:
         text = write_tokenizer(tokenizer, folder, models.text)
         _copy_samples(checkpoint, folder)
         store = WeightStore(folder, half=checkpoint.half_storage)
         graphs: dict[str, Graph] = {}
-        for index, spec in enumerate(specs):
-            tell(f"export {spec.name}", index, len(specs))
-            path = write_graph(spec, store)
-            tell(f"check {spec.name}", index, len(specs))
-            graphs[spec.name] = describe_graph(spec, check_parity(spec, path))
-        entry = family.identity_entry
+        sizes = edit_sizes(resolution=checkpoint.settings.resolution, factor=models.factor, tokens=models.text.tokens)
+        for index, (name, make) in enumerate(makers.items()):
+            tell(f"export {name}", index, len(makers))
+            spec, reference = _write_one(make, store)
+            tell(f"check {name}", index, len(makers))
+            path = folder / f"{name}.onnx"
+            parity = compare_graph(spec, path, reference)
+            graphs[name] = describe_graph(spec, parity, audit_graph(path, sizes) if name in TYPED_GRAPHS else None)
         merged = describe_merged(checkpoint.loras, lessons)
+        entry = family.identity_entry
         manifest = finish_bundle(folder, checkpoint, models, text=text, identity=entry, graphs=graphs, merged=merged)
-        tell("write", len(specs), len(specs))
+        if precision != "fp32":
+            tell(f"type as {precision}", len(makers), len(makers))
+            manifest = type_bundle(folder, precision, measure=measure)
+        tell("write", len(makers), len(makers))
     return manifest
+
+
+def _write_one(make: SpecMaker, store: WeightStore) -> tuple[GraphSpec, Reference]:
+    """Export one graph and run its torch side. When this returns, the models it was made from are gone."""
+    spec = make()
+    reference = run_reference(spec)
+    write_graph(spec, store)
+    bare = without_models(spec)
+    del spec
+    free_memory()
+    return bare, reference
+
+
+def _choose_storage(storage: Storage, precision: Precision) -> Storage:
+    if precision == "fp32":
+        return storage
+    if storage != "auto":
+        raise CheckpointError(
+            f"--storage {storage} was given with --precision {precision}",
+            "one of them: a typed bundle stores its weights in its own type",
+            "leave --storage out",
+        )
+    # The rounding that fp16 weights get anyway is done before torch is asked, so that parity is that of what is shipped.
+    return "fp16" if precision == "fp16" else "auto"
 
 
 def read_specs(checkpoint_path: str | Path) -> tuple[GraphSpec, ...]:
     """The torch side of every graph of a checkpoint, with the weights that a bundle of it has: what benchmarks run beside it."""
     checkpoint = read_checkpoint(checkpoint_path, "auto")
     models = load_models(checkpoint)
-    prompt = load_prompt(checkpoint, read_tokenizer(checkpoint.path))
-    return _collect_specs(checkpoint, models, prompt, build_family(checkpoint, models))
+    family = build_family(checkpoint, models)
+    makers = _collect_makers(
+        checkpoint, models, family, lambda: load_prompt(checkpoint, read_tokenizer(checkpoint.path))
+    )
+    return tuple(make() for make in makers.values())
 
 
 def load_models(checkpoint: Checkpoint) -> Models:
-    """UNet and VAE of a checkpoint, checked against each other and the settings.
+    """UNet and VAE of a checkpoint without their weights, checked against their files, each other and the settings.
 
     Raises:
         CheckpointError: channel counts or sizes do not fit; both sides are named.
     """
     text = text_sizes(checkpoint.configs)
-    unet, vae = checkpoint.load("unet"), checkpoint.load("vae")
+    unet, vae = checkpoint.load_hollow("unet"), checkpoint.load_hollow("vae")
     settings = checkpoint.settings
     channels, outputs = int(vae.config.latent_channels), int(unet.config.out_channels)
     factor = latent_factor(vae)
@@ -174,19 +222,20 @@ def learn_words(checkpoint: Checkpoint, tokenizer: Tokenizer) -> tuple[Lesson, .
     return teach_tokenizer(tokenizer, read_lessons(checkpoint.extras.embeddings, widths))
 
 
-def _collect_specs(
-    checkpoint: Checkpoint, models: Models, prompt: GraphSpec, family: FamilyGraphs
-) -> tuple[GraphSpec, ...]:
+def _collect_makers(
+    checkpoint: Checkpoint, models: Models, family: FamilyGraphs, make_prompt: SpecMaker
+) -> dict[str, SpecMaker]:
     settings = checkpoint.settings
-    return (
-        prompt,
-        *([family.identity] if family.identity else []),
-        scene_spec(models.vae, settings, models.factor),
-        family.step,
-        decode_spec(models.vae, settings.resolution // models.factor),
-        window_spec(settings.mask),
-        paste_spec(),
-    )
+    cells = settings.resolution // models.factor
+    return {
+        "prompt": make_prompt,
+        **({"identity": family.identity} if family.identity else {}),
+        "scene": lambda: scene_spec(checkpoint.load("vae"), settings, models.factor),
+        "step": family.step,
+        "decode": lambda: decode_spec(checkpoint.load("vae"), cells, models.factor),
+        "window": lambda: window_spec(settings.mask),
+        "paste": paste_spec,
+    }
 
 
 def _copy_samples(checkpoint: Checkpoint, folder: Path) -> None:

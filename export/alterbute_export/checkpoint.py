@@ -54,22 +54,36 @@ class Checkpoint:
         Raises:
             CheckpointError: a key is missing, unknown or of another shape than the part's config says.
         """
-        model = _load_model(self.parts[part], self.configs[part])
+        from alterbute_export.loading import load_part
+
+        model = load_part(self.parts[part], self.configs[part])
         for lora in self.loras:
             merge_lora(lora, part, model)
         return self.settle(model)
 
-    def load_adapter(self) -> dict[str, torch.Tensor]:
-        """The tensors of the adapter file in fp32, under their published names."""
+    def load_hollow(self, part: str) -> Any:
+        """The model of one part without its weights, its files held against it.
+
+        Raises:
+            CheckpointError: as of `load`.
+        """
+        from alterbute_export.loading import check_part
+
+        return check_part(self.parts[part], self.configs[part])
+
+    def load_adapter(self, prefix: str = "") -> dict[str, torch.Tensor]:
+        """The tensors of the adapter file in fp32 whose published names begin with `prefix`."""
         assert self.adapter is not None
         with open_weights(self.adapter.path) as file:
-            return {name: self._round(file.get_tensor(name)) for name in sorted(file.keys())}
+            names = sorted(name for name in file.keys() if name.startswith(prefix))
+            return {name: self._round(file.get_tensor(name)) for name in names}
 
     def settle(self, model: nn.Module) -> nn.Module:
         """Round weights as the bundle will store them, so that parity is measured against what is shipped."""
         for parameter in model.parameters():
             parameter.requires_grad_(False)
-            parameter.copy_(self._round(parameter))
+            if self.half_storage:
+                parameter.copy_(self._round(parameter))
         return model.eval()
 
     def _round(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -187,47 +201,3 @@ def _read_scheduler(folder: Path) -> dict[str, Json]:
         raise CheckpointError(f"{_SCHEDULER}: {fault.seen}", fault.expected, fault.fix) from None
     # DPM-Solver's default, which diffusers writes as -Infinity: JSON has no such number.
     return {key: None if value == -math.inf else value for key, value in config.items()}
-
-
-def _load_model(part: Part, config: Mapping[str, Any]) -> nn.Module:
-    from alterbute_export.parts import part_class, quiet_loading
-
-    kind = part_class(part.name, config)
-    with quiet_loading():
-        try:
-            model, report = kind.from_pretrained(
-                part.folder,
-                local_files_only=True,
-                use_safetensors=True,
-                variant=part.variant,
-                torch_dtype=torch.float32,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )
-        except (ValueError, TypeError, RuntimeError, OSError) as fault:
-            raise CheckpointError(
-                f"{part.name}/ cannot be loaded ({fault})", f"a {kind.__name__}", "save the part again"
-            ) from None
-    for seen, keys in (
-        ("lacks", report["missing_keys"]),
-        ("has an unknown", report["unexpected_keys"]),
-        ("has a misshapen", [_describe(entry) for entry in report["mismatched_keys"]]),
-    ):
-        known = sorted(str(key) for key in keys if not str(key).endswith("position_ids"))
-        if known:
-            more = f" and {len(known) - 1} more" if len(known) > 1 else ""
-            raise CheckpointError(
-                f"{part.name}/ {seen} key {known[0]}{more}",
-                f"the keys and shapes of its config.json ({kind.__name__})",
-                "save the part and its config together",
-            )
-    loaded: nn.Module = model
-    return loaded
-
-
-def _describe(entry: Any) -> str:
-    """diffusers and transformers report `(key, shape in the file, shape of the model)`."""
-    if isinstance(entry, (tuple, list)) and len(entry) == 3:
-        key, found, wanted = entry
-        return f"{key} {list(found)} where {list(wanted)} is due"
-    return str(entry)

@@ -24,6 +24,14 @@ class StorageChoice(StrEnum):
     fp32 = "fp32"
 
 
+class PrecisionChoice(StrEnum):
+    """The type of the graphs' heavy part."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
 class SizeChoice(StrEnum):
     """How large a sample checkpoint is."""
 
@@ -49,6 +57,16 @@ def bundle(
     storage: Annotated[
         StorageChoice, typer.Option(help="Weights on disk; auto is fp16 for checkpoints that are fp16 on disk.")
     ] = StorageChoice.auto,
+    precision: Annotated[
+        PrecisionChoice,
+        typer.Option(help="Of the graphs' heavy part; fp16 and bf16 store weights in that type alone."),
+    ] = PrecisionChoice.fp32,
+    measure: Annotated[
+        bool, typer.Option(help="Of fp16 and bf16: edit a photo first, and keep fp32 what overflows.")
+    ] = True,
+    allow_shortage: Annotated[
+        bool, typer.Option("--allow-shortage", help="Go on where memory or disk seem not to suffice.")
+    ] = False,
     adapter: Annotated[
         Path | None, typer.Option(help="IP-Adapter file; without it the one at the checkpoint's top is taken.")
     ] = None,
@@ -71,7 +89,16 @@ def bundle(
     start = time.monotonic()
     extras = read_extras(adapter=adapter, image_encoder=image_encoder, embeddings=embedding or (), loras=lora or ())
     with _progress() as report:
-        manifest = export_bundle(checkpoint, output, storage=storage.value, extras=extras, report=report)
+        manifest = export_bundle(
+            checkpoint,
+            output,
+            storage=storage.value,
+            precision=precision.value,
+            measure=measure,
+            allow_shortage=allow_shortage,
+            extras=extras,
+            report=report,
+        )
     for name, graph in manifest.graphs.items():
         if graph.parity is not None:
             typer.echo(

@@ -75,10 +75,10 @@ def publish(
 
 def _tell(outcome: Outcome) -> None:
     for name, variant in outcome.variants.items():
-        report = variant.report
         error = "" if variant.relative_error is None else f", {variant.relative_error:.1e} from fp32 on the sample edit"
-        kept = "".join(f", {count} kept fp32 ({reason})" for reason, count in report.islands.items())
-        typer.echo(f"{name:<9} {report.core_narrow} of {report.core} products narrow{kept}{error}", err=True)
+        shares = ", ".join(f"{share:.1%} {kind}" for kind, share in variant.audit.shares.items())
+        kept = "".join(f", {count} kept fp32 ({reason})" for reason, count in variant.audit.islands.items())
+        typer.echo(f"{name:<9} arithmetic {shares or 'none'}{kept}{error}", err=True)
     for name, built in outcome.built.items():
         work = ", ".join(f"{count} {kind}" for kind, count in built.audit.work.items())
         memory = "" if built.memory is None else f", scratch {built.memory / 1e6:.1f} MB"

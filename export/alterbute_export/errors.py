@@ -13,6 +13,10 @@ class OutputError(AlterbuteError):
     """The bundle cannot be written where the user asked."""
 
 
+class ResourceError(AlterbuteError):
+    """This machine has too little memory or disk for what was asked, by the estimate that is made before anything starts."""
+
+
 class ParityError(AlterbuteError):
     """An exported graph does not compute what the torch model computes."""
 

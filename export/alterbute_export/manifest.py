@@ -15,6 +15,7 @@ from alterbute.bundle import (
     Merged,
     Parity,
     Text,
+    TypeAudit,
     Variant,
     describe_files,
     write_manifest,
@@ -31,9 +32,9 @@ from alterbute_export.solver_table import write_solver_table
 _PRODUCERS: Final = ("alterbute", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 
 
-def describe_graph(spec: GraphSpec, parity: Parity) -> Graph:
+def describe_graph(spec: GraphSpec, parity: Parity, audit: TypeAudit | None) -> Graph:
     """The manifest's entry of one written graph."""
-    variant = Variant(backend="onnxruntime", file=f"{spec.name}.onnx")
+    variant = Variant(backend="onnxruntime", file=f"{spec.name}.onnx", audit=audit)
     return Graph(variants=(variant,), inputs=spec.inputs, outputs=spec.outputs, parity=parity)
 
 

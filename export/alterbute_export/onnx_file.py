@@ -49,7 +49,7 @@ def _trace(spec: GraphSpec, module: nn.Module) -> ir.Model:
     inputs = tuple(torch.from_numpy(array) for array in draw_inputs(spec, spec.trace_sizes, seed=0).values())
     dims = tuple(_dynamic_dims(tensor) for tensor in spec.inputs)
     shapes: tuple[Any, ...] = (dims,) if _takes_any_number(module) else dims
-    with torch.no_grad(), _quiet_tracing():
+    with torch.no_grad(), quiet_tracing():
         program = torch.onnx.export(
             module,
             inputs,
@@ -149,14 +149,16 @@ _ONNX_NAMES: Final = {"float32": "FLOAT", "int64": "INT64", "uint8": "UINT8"}
 
 
 @contextmanager
-def _quiet_tracing() -> Iterator[None]:
-    """Keep the tracer's notes about its own internals off the user's terminal."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def quiet_tracing() -> Iterator[None]:
+    """Keep the tracer's and the folder's notes about their own internals off the user's terminal."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import diffusers
+import torch
 import transformers
 from diffusers import AutoencoderDC, AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
@@ -36,6 +37,33 @@ def part_class(part: str, config: Mapping[str, Any]) -> Any:
             f"{part}/config.json names {named}", " or ".join(kinds), "use a checkpoint with such a part"
         )
     return kinds[named]
+
+
+_CONFIG_KINDS: Final = {
+    "text_encoder": "CLIPTextConfig",
+    "text_encoder_2": "CLIPTextConfig",
+    "image_encoder": "CLIPVisionConfig",
+}
+
+
+def build_hollow(part: str, config: Mapping[str, Any]) -> Any:
+    """The model of a config with shapes and no weights.
+
+    Raises:
+        CheckpointError: the config describes no model of the class that it names.
+    """
+    kind = part_class(part, config)
+    with quiet_loading(), torch.device("meta"):
+        try:
+            if part in _CONFIG_KINDS:
+                return kind(getattr(transformers, _CONFIG_KINDS[part]).from_dict(dict(config)))
+            return kind.from_config(dict(config))
+        except (ValueError, TypeError, RuntimeError, KeyError, IndexError, AttributeError) as fault:
+            raise CheckpointError(
+                f"{part}/config.json describes no model ({fault})".splitlines()[0],
+                f"the config of a {kind.__name__}",
+                "save the part again",
+            ) from None
 
 
 @contextmanager

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from alterbute.backends import Array, Arrays, Backend, open_backend
+from alterbute.backends import Array, Arrays, Backend
 from alterbute.bundle import Bundle
 from alterbute.editor import Editor
 from PIL import Image
+
+from alterbute_export.sessions import OneGraphBackend
 
 _SAMPLES: Final = ("sample/photo.png", "sample/mask.png")
 _STEPS: Final = 2
@@ -25,14 +27,23 @@ class Call:
     outputs: dict[str, Array]
 
 
-def record_edit(bundle: Bundle) -> dict[str, list[Call]]:
-    """Edit the bundle's sample photo, or a drawn one, in two steps; every run of every graph, by graph."""
-    recorder = _Recorder(open_backend("onnxruntime", bundle))
+def record_edit(
+    bundle: Bundle, backend: Backend | None = None, *, steps: int = _STEPS, seed: int = 7
+) -> dict[str, list[Call]]:
+    """Edit the bundle's sample photo, or a drawn one; every run of every graph, by graph.
+
+    Args:
+        bundle: The bundle.
+        backend: What runs its graphs; the CPU, one graph at a time, when left out.
+        steps: Of the edit.
+        seed: Of the noise.
+    """
+    recorder = _Recorder(backend or OneGraphBackend(bundle))
     photo, mask = _pictures(bundle)
     attributes = bundle.manifest.attributes or {"color": ("red",)}
     name, values = next(iter(attributes.items()))
     with Editor(bundle, backend=recorder) as editor:
-        editor.edit(photo, mask, f"{name}: {values[0]}", steps=_STEPS, seed=7)
+        editor.edit(photo, mask, f"{name}: {values[0]}", steps=steps, seed=seed)
     return dict(recorder.calls)
 
 
@@ -58,7 +69,11 @@ def _pictures(bundle: Bundle) -> tuple[Image.Image, Image.Image]:
     if all(bundle.has(name) for name in _SAMPLES):
         photo, mask = (Image.open(io.BytesIO(bundle.read(name))) for name in _SAMPLES)
         return photo.convert("RGB"), mask
-    side = bundle.manifest.resolution
+    return drawn_pictures(bundle.manifest.resolution)
+
+
+def drawn_pictures(side: int) -> tuple[Image.Image, Image.Image]:
+    """A photo of slow colours and a mask of its middle, `side` pixels wide."""
     rise = np.linspace(0, 255, side)
     pixels = np.stack(
         [rise[None] + 0 * rise[:, None], rise[:, None] + 0 * rise[None], 255 - np.add.outer(rise, rise) / 2], axis=2

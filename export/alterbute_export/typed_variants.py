@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import onnx
 import onnx_ir as ir
-from alterbute.bundle import Bundle, Graph, Precision, Variant
+from alterbute.bundle import Bundle, Graph, Manifest, Precision, TypeAudit, Variant
 
 from alterbute_export.errors import PrecisionError
 from alterbute_export.precision import PrecisionReport, type_graph
@@ -18,6 +18,7 @@ from alterbute_export.ranges import find_overflow
 from alterbute_export.real_edit import Call, record_edit
 from alterbute_export.rounded import round_values
 from alterbute_export.sessions import open_session
+from alterbute_export.type_audit import audit_graph, check_types, edit_sizes
 from alterbute_export.weights import WeightStore
 
 TYPED_GRAPHS: Final = ("prompt", "identity", "scene", "step", "decode")
@@ -28,11 +29,10 @@ _BACKENDS: Final = ("tensorrt", "tensorrt_rtx", "onnxruntime-cuda")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypedVariant:
-    """One written file: what became narrow, what overflowed in a real edit, and how far it is from fp32 there."""
+    """One file: which types it has, what overflowed in a real edit, and how far it is from fp32 there."""
 
     file: str
-    report: PrecisionReport
-    overflow: Mapping[str, float]
+    audit: TypeAudit
     relative_error: float | None
 
 
@@ -50,16 +50,22 @@ def write_variants(
         measure: Edit the sample photo first, keep fp32 what overflows there, and check the error. Without, the variants
             are as good as the rules of `precision` alone.
 
+    A bundle that was typed at export has these graphs already: nothing is written then.
+
     Raises:
-        PrecisionError: a graph is further from fp32 than its type explains.
+        PrecisionError: a graph is further from fp32 than its type explains, or mostly fp32; or the bundle has another type.
     """
+    typed = typed_as(bundle.manifest)
+    if typed != "fp32":
+        return _find_typed(bundle, typed, precision)
     calls = record_edit(bundle) if measure else {}
+    sizes = _edit_sizes(bundle.manifest)
     store = WeightStore(folder, half=False, file=f"weights_{precision}.bin")
     written: dict[str, TypedVariant] = {}
     try:
         for name in TYPED_GRAPHS:
             if name in bundle.manifest.graphs:
-                written[name] = _write(folder, name, precision, store, calls.get(name, []))
+                written[name] = _write(folder, name, precision, store, calls.get(name, []), sizes)
     finally:
         if not store.path.stat().st_size:
             store.path.unlink()
@@ -80,13 +86,48 @@ def _with_variants(graph: Graph, precision: Precision, written: TypedVariant | N
         variant for variant in graph.variants if not (variant.backend in _BACKENDS and variant.precision == precision)
     ]
     added = [
-        Variant(backend=backend, file=written.file, precision=precision, relative_error=written.relative_error)
+        Variant(
+            backend=backend,
+            file=written.file,
+            precision=precision,
+            relative_error=written.relative_error,
+            audit=written.audit,
+        )
         for backend in _BACKENDS
     ]
     return replace(graph, variants=(*kept, *added))
 
 
-def _write(folder: Path, name: str, precision: Precision, store: WeightStore, calls: list[Call]) -> TypedVariant:
+def typed_as(manifest: Manifest) -> Precision:
+    """The type that a bundle's graphs have in the files that the exporter wrote."""
+    step = manifest.graphs["step"]
+    return next((variant.precision for variant in step.variants if variant.file == "step.onnx"), "fp32")
+
+
+def _edit_sizes(manifest: Manifest) -> dict[str, int]:
+    return edit_sizes(resolution=manifest.resolution, factor=manifest.latent_factor, tokens=manifest.text.tokens)
+
+
+def _find_typed(bundle: Bundle, typed: Precision, precision: Precision) -> dict[str, TypedVariant]:
+    """The graphs of a bundle that was typed at export."""
+    if typed != precision:
+        raise PrecisionError(
+            f"the bundle's graphs are {typed}, and {precision} was asked for",
+            f"a recipe of {typed}, or an fp32 bundle, from which every precision is made",
+            f"export the checkpoint again with `alterbute-export bundle --precision {precision}` (or fp32)",
+        )
+    found: dict[str, TypedVariant] = {}
+    for name in TYPED_GRAPHS:
+        if name in bundle.manifest.graphs:
+            variant = next(item for item in bundle.manifest.graphs[name].variants if item.file == f"{name}.onnx")
+            audit = variant.audit or audit_graph(bundle.path / variant.file, _edit_sizes(bundle.manifest))
+            found[name] = TypedVariant(file=variant.file, audit=audit, relative_error=variant.relative_error)
+    return found
+
+
+def _write(
+    folder: Path, name: str, precision: Precision, store: WeightStore, calls: list[Call], sizes: Mapping[str, int]
+) -> TypedVariant:
     source = folder / f"{name}.onnx"
     overflow = find_overflow(source, calls) if calls and precision == "fp16" else {}
     model = ir.load(source)
@@ -94,6 +135,9 @@ def _write(folder: Path, name: str, precision: Precision, store: WeightStore, ca
     store.move_out(model)
     path = folder / f"{name}.{precision}.onnx"
     path.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+    del model
+    audit = audit_graph(path, sizes, islands=report.islands, overflow=overflow)
+    check_types(name, precision, audit)
     error = _measure(source, report, calls) if calls else None
     if error is not None and not error <= _LIMITS[precision]:
         raise PrecisionError(
@@ -101,7 +145,7 @@ def _write(folder: Path, name: str, precision: Precision, store: WeightStore, ca
             f"at most {_LIMITS[precision]:.0e} of the largest value",
             "export this checkpoint in bf16 or fp32, and report its configs",
         )
-    return TypedVariant(file=path.name, report=report, overflow=overflow, relative_error=error)
+    return TypedVariant(file=path.name, audit=audit, relative_error=error)
 
 
 def _measure(source: Path, report: PrecisionReport, calls: Iterable[Call]) -> float:

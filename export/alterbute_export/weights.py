@@ -31,13 +31,22 @@ class WeightStore:
         self._half = half
         self._offsets: dict[tuple[str, int], int] = {}
 
-    def move_out(self, model: ir.Model) -> None:
-        """Replace the model's large initialisers by references into the weights file, in their order."""
+    def move_out(self, model: ir.Model, *, takes_stored: bool = False) -> None:
+        """Replace the model's large initialisers by references into the weights file, in their order.
+
+        Args:
+            model: The graph, changed in place.
+            takes_stored: Move what is in another weights file, too.
+        """
         casts: list[ir.Node] = []
         for name, value in list(model.graph.initializers.items()):
             tensor = value.const_value
-            # What is in a file already stays there.
-            if tensor is None or tensor.nbytes < INLINE_LIMIT_BYTES or isinstance(tensor, ir.ExternalTensor):
+            if tensor is None:
+                continue
+            # A stored weight may be smaller than the limit, as it was halved, and must move when its file goes away.
+            is_stored = isinstance(tensor, ir.ExternalTensor)
+            stays = not takes_stored if is_stored else tensor.nbytes < INLINE_LIMIT_BYTES
+            if stays:
                 continue
             array = np.ascontiguousarray(tensor.numpy())
             halved = array.astype(np.float16) if self._half and array.dtype == np.float32 else None

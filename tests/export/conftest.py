@@ -38,7 +38,7 @@ def family_step(family_cache: Path, family_checkpoint: FamilyFolder) -> FamilyFo
         def write(folder: Path) -> None:
             folder.mkdir()
             read = read_checkpoint(source)
-            write_graph(build_family(read, load_models(read)).step, WeightStore(folder, half=True))
+            write_graph(build_family(read, load_models(read)).step(), WeightStore(folder, half=True))
 
         return keep(family_cache / "steps" / kind, "step.onnx", write)
 

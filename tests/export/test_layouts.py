@@ -51,7 +51,7 @@ def test_family_and_scene_are_read_from_the_layout(family_checkpoint: FamilyFold
     width = 64.0 if kind == "sdxl-grid" else 32.0
     assert settings.time_ids == ((32.0, width, 0.0, 0.0, 32.0, width) if kind.startswith("sdxl") else None)
     models = load_models(checkpoint)
-    step = build_family(checkpoint, models).step
+    step = build_family(checkpoint, models).step()
     names = {edge.name for edge in step.inputs}
     assert ("source_on" in names) == (settings.family == "instruct")
     assert ("pooled" in names) == kind.startswith("sdxl") == bool(models.text.pooled)
@@ -62,7 +62,7 @@ def test_every_kind_is_expected_here() -> None:
 
 
 def test_published_sizes_are_those_of_the_published_models() -> None:
-    from alterbute_export.maker.write import build_hollow
+    from alterbute_export.parts import build_hollow
 
     millions = {
         ("sd15-inpaint", "unet"): 859.5,

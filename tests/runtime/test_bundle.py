@@ -143,6 +143,12 @@ def test_a_newer_schema_is_refused_with_both_numbers(bundle: Bundle) -> None:
         (("attributes", "color"), ["red", 3], r"`attributes.color\[1\]` is 3"),
         (("graphs", "step", "inputs"), {}, "`graphs.step.inputs`"),
         (("graphs", "step", "variants"), [], "`graphs.step.variants` is empty"),
+        (("graphs", "step", "variants", 0, "audit"), 5, r"`graphs.step.variants\[0\].audit` is 5"),
+        (
+            ("graphs", "step", "variants", 0, "audit"),
+            {"multiply_adds": 1, "shares": {"fp16": "all"}, "islands": {}, "overflow": {}},
+            r"audit.shares.fp16` is \"all\"; expected a number",
+        ),
         (("graphs", "warp"), {"variants": [], "inputs": [], "outputs": [], "parity": None}, "`graphs.warp`"),
         (("files", "step.onnx", "sha256"), "0", "`files.step.onnx.sha256`"),
         (("files", "../x"), {"sha256": "0" * 64, "size": 1}, r"'\.\./x'"),
@@ -150,7 +156,7 @@ def test_a_newer_schema_is_refused_with_both_numbers(bundle: Bundle) -> None:
         (("color",), 1, "`color` is an unknown key"),
     ],
 )
-def test_a_wrong_key_is_named(bundle: Bundle, path: tuple[str, ...], value: object, words: str) -> None:
+def test_a_wrong_key_is_named(bundle: Bundle, path: tuple[Any, ...], value: object, words: str) -> None:
     document: Any = json.loads((bundle.path / "manifest.json").read_text())
     place = document
     for name in path[:-1]:

@@ -18,7 +18,7 @@ from alterbute.bundle import (
     Manifest,
     Product,
     describe_files,
-    open_bundle,
+    verify_bundle,
     write_manifest,
 )
 from alterbute.bundle.engines import Fit
@@ -70,7 +70,7 @@ def build_engines(
         PrecisionError: half precision loses too much on this bundle.
         BundleError: the bundle is damaged.
     """
-    bundle = open_bundle(path)
+    bundle = verify_bundle(path)
     check_machine(recipe, probe_driver())
     wanted = [graph for graph in graphs if graph in bundle.manifest.graphs]
     with changed_bundle(bundle.path) as folder:

@@ -14,6 +14,7 @@ from alterbute_export.errors import CheckpointError
 from alterbute_export.families.base import FamilyGraphs, Models, step_layout
 from alterbute_export.graphs.gain import input_gain
 from alterbute_export.graphs.identity import IdentityGraph, PatchIdentityGraph, identity_spec
+from alterbute_export.graphs.spec import GraphSpec
 from alterbute_export.graphs.step import CollageResidual, step_spec
 from alterbute_export.graphs.unet import Row, UNetRows
 from alterbute_export.projectors import Resampler, TokenProjector, Weights
@@ -36,26 +37,36 @@ def build(checkpoint: Checkpoint, models: Models) -> FamilyGraphs:
     """
     settings, adapter, rules = checkpoint.settings, checkpoint.adapter, checkpoint.settings.identity
     assert adapter is not None and rules is not None
-    encoder = checkpoint.load("image_encoder")
+    encoder = checkpoint.load_hollow("image_encoder")
     _check_encoder(encoder, rules.size)
     check_adapter(adapter, models.unet, encoder, rules.tokens)
-    weights = checkpoint.load_adapter()
-    names = cross_attention_names(models.unet)
-    install_identity_attention(models.unet, {index: _pair(weights, index) for index in range(1, 2 * len(names), 2)})
     shape = (rules.tokens, models.text.dim)
-    graph = (
-        IdentityGraph(encoder, TokenProjector(weights, adapter.dim), rules, settings.masked_fill)
-        if adapter.kind == "base"
-        else PatchIdentityGraph(encoder, Resampler(weights), rules, settings.masked_fill)
-    )
-    starts = scene_starts(settings, models.latent_channels)
-    return FamilyGraphs(
-        step=step_spec(
-            AdapterRows(models.unet, input_gain(settings.input_gain, checkpoint.scheduler)),
-            step_layout(settings, models, identity=shape, has_identity_scale=True),
+    layout = step_layout(settings, models, identity=shape, has_identity_scale=True)
+
+    def make_step() -> GraphSpec:
+        unet = checkpoint.load("unet")
+        weights = checkpoint.load_adapter("ip_adapter.")
+        names = cross_attention_names(unet)
+        install_identity_attention(unet, {index: _pair(weights, index) for index in range(1, 2 * len(names), 2)})
+        starts = scene_starts(settings, models.latent_channels)
+        return step_spec(
+            AdapterRows(unet, input_gain(settings.input_gain, checkpoint.scheduler)),
+            layout,
             CollageResidual(models.latent_channels, starts) if settings.residual == "collage" else None,
-        ),
-        identity=identity_spec(graph, rules.size, shape),
+        )
+
+    def make_identity() -> GraphSpec:
+        encoder, weights = checkpoint.load("image_encoder"), checkpoint.load_adapter("image_proj.")
+        graph = (
+            IdentityGraph(encoder, TokenProjector(weights, adapter.dim), rules, settings.masked_fill)
+            if adapter.kind == "base"
+            else PatchIdentityGraph(encoder, Resampler(weights), rules, settings.masked_fill)
+        )
+        return identity_spec(graph, rules.size, shape)
+
+    return FamilyGraphs(
+        step=make_step,
+        identity=make_identity,
         identity_entry=Identity(kind="tokens", shape=shape, size=rules.size),
     )
 

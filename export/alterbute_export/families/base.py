@@ -7,7 +7,7 @@ from typing import Any
 
 from alterbute.bundle import Identity
 
-from alterbute_export.graphs.spec import GraphSpec
+from alterbute_export.graphs.spec import SpecMaker
 from alterbute_export.graphs.step import StepLayout
 from alterbute_export.settings import Settings, droppable_channels, scene_channels
 from alterbute_export.text import TextSizes
@@ -15,7 +15,7 @@ from alterbute_export.text import TextSizes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """The loaded models that every family uses.
+    """The models that every family uses, as shapes without weights: `Checkpoint.load` has those.
 
     `factor` is pixels per latent cell; `stride` is latent cells per cell of the UNet's deepest level.
     """
@@ -34,10 +34,10 @@ class Models:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FamilyGraphs:
-    """The step graph, and the identity graph where the family has one, with what the manifest says of it."""
+    """Makers of the step graph, and of the identity graph where the family has one, with what the manifest says of it."""
 
-    step: GraphSpec
-    identity: GraphSpec | None = None
+    step: SpecMaker
+    identity: SpecMaker | None = None
     identity_entry: Identity | None = None
 
 

@@ -13,6 +13,7 @@ from alterbute_export.checkpoint import Checkpoint
 from alterbute_export.families.base import FamilyGraphs, Models, step_layout
 from alterbute_export.graphs.gain import input_gain
 from alterbute_export.graphs.identity import LatentIdentityGraph, identity_spec
+from alterbute_export.graphs.spec import GraphSpec
 from alterbute_export.graphs.step import step_spec
 from alterbute_export.graphs.unet import Row, UNetRows
 
@@ -35,12 +36,19 @@ def build(checkpoint: Checkpoint, models: Models) -> FamilyGraphs:
     assert rules is not None
     size, side = settings.resolution, settings.resolution // models.factor
     shape = (models.latent_channels, side, side)
-    graph = LatentIdentityGraph(models.vae, size, rules.reference_fill, rules.null_identity)
+    layout = step_layout(settings, models, identity=(models.latent_channels, "h", "w"))
+
+    def make_step() -> GraphSpec:
+        return step_spec(
+            GridRows(checkpoint.load("unet"), input_gain(settings.input_gain, checkpoint.scheduler)), layout
+        )
+
+    def make_identity() -> GraphSpec:
+        graph = LatentIdentityGraph(checkpoint.load("vae"), size, rules.reference_fill, rules.null_identity)
+        return identity_spec(graph, size, shape)
+
     return FamilyGraphs(
-        step=step_spec(
-            GridRows(models.unet, input_gain(settings.input_gain, checkpoint.scheduler)),
-            step_layout(settings, models, identity=(models.latent_channels, "h", "w")),
-        ),
-        identity=identity_spec(graph, size, shape),
+        step=make_step,
+        identity=make_identity,
         identity_entry=Identity(kind="latent", shape=shape, size=size),
     )

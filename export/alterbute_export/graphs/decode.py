@@ -9,7 +9,7 @@ from torch import nn
 
 from alterbute_export.autoencoder import Decode
 from alterbute_export.graphs.pixels import to_bytes
-from alterbute_export.graphs.spec import GraphSpec, edge
+from alterbute_export.graphs.spec import CHECK_SIDE, GraphSpec, edge
 
 
 class DecodePixels(nn.Module):  # type: ignore[misc]
@@ -34,8 +34,9 @@ class DecodeGraph(DecodePixels):
         return pixels.round().to(torch.uint8), mean
 
 
-def decode_spec(vae: Any, cells: int) -> GraphSpec:
-    """The decode graph; `cells` is the side of the latent at the checkpoint's resolution."""
+def decode_spec(vae: Any, cells: int, factor: int) -> GraphSpec:
+    """The decode graph; `cells` is the side of the latent at the checkpoint's resolution, `factor` pixels per cell."""
+    side = min(cells, CHECK_SIDE // factor)
     return GraphSpec(
         name="decode",
         graph=DecodeGraph(vae),
@@ -43,5 +44,5 @@ def decode_spec(vae: Any, cells: int) -> GraphSpec:
         inputs=(edge("latent", "float32", "B", int(vae.config.latent_channels), "h", "w"),),
         outputs=(edge("image", "uint8", "B", "S", "S", 3), edge("mean", "float32", "B")),
         trace_sizes={"B": 2, "h": cells, "w": cells + 1},
-        check_sizes=({"B": 1, "h": cells, "w": cells}, {"B": 3, "h": cells // 2, "w": cells // 2}),
+        check_sizes=({"B": 1, "h": side, "w": side}, {"B": 3, "h": side // 2, "w": side // 2}),
     )

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from alterbute_export.autoencoder import Encode
+from alterbute_export.autoencoder import Encode, latent_factor
 from alterbute_export.graphs.pixels import to_coverage, to_signed
-from alterbute_export.graphs.spec import GraphSpec, draw_mask, edge
+from alterbute_export.graphs.spec import CHECK_SIDE, GraphSpec, draw_mask, edge
 from alterbute_export.settings import IdentityRules
 
 
@@ -85,9 +85,11 @@ class LatentIdentityGraph(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.encode = Encode(vae)
         self.fill = fill
+        cells = [size // latent_factor(vae)] * 2
+        canvas = torch.full((1, 3, size, size), fill)
         with torch.no_grad():
-            empty = self.encode(torch.full((1, 3, size, size), fill))
-        self.register_buffer("null", empty if null == "encoded" else torch.zeros_like(empty), persistent=False)
+            empty = self.encode(canvas) if null == "encoded" else torch.zeros(1, self.encode.channels, *cells)
+        self.register_buffer("null", empty, persistent=False)
 
     def forward(self, reference: torch.Tensor, reference_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Latents `[M,C,h,w]` of NHWC uint8 references, and `[1,C,h,w]` for rows without one."""
@@ -118,4 +120,6 @@ def identity_spec(graph: nn.Module, size: int, shape: tuple[int, ...]) -> GraphS
         trace_sizes={"M": 2},
         check_sizes=({"M": 1}, {"M": 3}),
         draw={"reference_mask": draw_mask()},
+        # An autoencoder over the whole canvas; CLIP's pictures are small and have no such norms.
+        leeway=max(1.0, (size / CHECK_SIDE) ** 2),
     )

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from alterbute_export.autoencoder import Encode
 from alterbute_export.graphs.pixels import to_coverage, to_signed
-from alterbute_export.graphs.spec import GraphSpec, draw_mask, edge
+from alterbute_export.graphs.spec import CHECK_SIDE, GraphSpec, draw_mask, edge
 from alterbute_export.settings import Settings, scene_channels
 
 
@@ -81,6 +81,7 @@ def scene_spec(vae: Any, settings: Settings, factor: int) -> GraphSpec:
     if "reference" in settings.scene:
         inputs += [edge("reference", "uint8", "B", "S", "S", 3), edge("reference_mask", "uint8", "B", "S", "S")]
     size = settings.resolution
+    side = min(size, CHECK_SIDE)
     graph = SceneGraph(vae, settings, factor)
     scene = scene_channels(settings, channels)
     return GraphSpec(
@@ -94,7 +95,7 @@ def scene_spec(vae: Any, settings: Settings, factor: int) -> GraphSpec:
             edge("keep", "float32", "B", 1, "h", "w"),
         ),
         trace_sizes={"B": 2, "S": size},
-        check_sizes=({"B": 1, "S": size}, {"B": 3, "S": size // 2}),
+        check_sizes=({"B": 1, "S": side}, {"B": 3, "S": side // 2}),
         # A small hole and a large object: sums over flat areas are biased in fp32, in torch and ONNX Runtime alike
         # (1e-5 and more against float64), which says nothing about the graph.
         draw={"mask": draw_mask(0.3, 0.5), "reference_mask": draw_mask(0.8, 0.9)},

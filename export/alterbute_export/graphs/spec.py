@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from alterbute.bundle import TensorSpec
@@ -32,6 +32,7 @@ class GraphSpec:
         trace_sizes: Free dimensions for tracing, each with its own value, so that none are taken for equal.
         check_sizes: Free dimensions for the parity runs: at least two sets, with different batch sizes.
         draw: How to draw inputs that are not plain noise, by name.
+        leeway: Factor on the limit of the comparison, for pictures that cannot be drawn smaller; see CHECK_SIDE.
     """
 
     name: str
@@ -42,6 +43,20 @@ class GraphSpec:
     trace_sizes: Sizes
     check_sizes: tuple[Sizes, ...]
     draw: Mapping[str, Draw] = field(default_factory=dict)
+    leeway: float = 1.0
+
+
+CHECK_SIDE: Final = 192
+"""Pixels of the largest picture that a graph is compared with torch on. Sums over flat areas are biased in fp32, more so the
+larger the area, which says nothing about the graph: at 512 pixels of SD 1.5's encoder torch is 6e-5 from float64 and ONNX Runtime 2e-5."""
+
+SpecMaker: TypeAlias = Callable[[], GraphSpec]
+"""Loads what one graph is made from: a published checkpoint's models do not fit into memory side by side."""
+
+
+def without_models(spec: GraphSpec) -> GraphSpec:
+    """The spec with its edges, sizes and draws alone, so that its models can be freed."""
+    return replace(spec, graph="", reference=tuple)
 
 
 def edge(name: str, dtype: str, *shape: int | str) -> TensorSpec:

@@ -16,17 +16,12 @@ from alterbute_export.adapter_shapes import adapter_shapes, base_shapes, resampl
 from alterbute_export.layout import STEMS
 from alterbute_export.maker.shapes import Shape, sample_shape
 from alterbute_export.maker.tokenizer import make_tokenizer, write_tokenizer_files
-from alterbute_export.parts import part_class
+from alterbute_export.parts import build_hollow
 
 SHARD_BYTES: Final = 4 << 30
 BASE_TOKENS, PLUS_TOKENS, PLUS_DEPTH = 4, 16, 4
 
 _LIBRARIES: Final = {"unet": "diffusers", "vae": "diffusers"}
-_CONFIG_KINDS: Final = {
-    "text_encoder": "CLIPTextConfig",
-    "text_encoder_2": "CLIPTextConfig",
-    "image_encoder": "CLIPVisionConfig",
-}
 
 
 def make_checkpoint(
@@ -155,17 +150,6 @@ def _write_tokenizers(folder: Path, shape: Shape) -> int:
         for name, pad in zip(names, shape.pads, strict=False)
     ]
     return counts[0]
-
-
-def build_hollow(name: str, config: Mapping[str, Any]) -> Any:
-    """The model of a config with shapes and no weights."""
-    import transformers
-
-    kind = part_class(name, config)
-    with torch.device("meta"):
-        if name in _CONFIG_KINDS:
-            return kind(getattr(transformers, _CONFIG_KINDS[name])(**config))
-        return kind.from_config({key: value for key, value in config.items() if key != "_class_name"})
 
 
 def _published_shapes(name: str, model: Any) -> dict[str, tuple[int, ...]]:

@@ -41,10 +41,12 @@ class OnnxRuntimeBackend:
         if importlib.util.find_spec(_NAME) is None:
             raise EngineError("onnxruntime is not installed", "the CPU engine library", "run `pip install 'alterbute[cpu]'`")
         self._bundle = bundle
+        wanted = sorted(bundle.manifest.graphs if graphs is None else graphs, key=_LOAD_ORDER.index)
+        # Before anything is loaded: a bundle that the CPU cannot run is refused when it is opened.
+        self._files = {graph: _variant(bundle, graph) for graph in wanted}
         self._threads = threads or min(_usable_cpus(), _EXACT_THREADS)
         self._pool = ThreadPoolExecutor(_LOADERS, "alterbute-load")
         self._weights: Future[bytes | None] = self._pool.submit(self._read_weights)
-        wanted = sorted(bundle.manifest.graphs if graphs is None else graphs, key=_LOAD_ORDER.index)
         self._sessions = {graph: self._pool.submit(self._make_session, graph) for graph in wanted}
         # Sessions keep their own copy of what they need: once all are made, nobody needs the file's bytes.
         self._pool.submit(self._drop_weights)
@@ -72,7 +74,7 @@ class OnnxRuntimeBackend:
         return self._bundle.read(WEIGHTS_FILE) if self._bundle.has(WEIGHTS_FILE) else None
 
     def _make_session(self, graph: str) -> InferenceSession:
-        model = self._bundle.read(_variant(self._bundle, graph))
+        model = self._bundle.read(self._files[graph])
         weights = self._weights.result() or b""
         try:
             import onnxruntime
@@ -121,10 +123,11 @@ def _variant(bundle: Bundle, graph: str) -> str:
     variants = bundle.manifest.graphs[graph].variants
     files = [variant.file for variant in variants if variant.backend == _NAME]
     if not files:
+        precisions = " and ".join(sorted({variant.precision for variant in variants}))
         raise BundleError(
-            f"the bundle's graph {graph!r} is for {', '.join(variant.backend for variant in variants)}",
-            f"a variant for {_NAME}",
-            "export the bundle again",
+            f"the bundle's graph {graph!r} is {precisions}, for {', '.join(variant.backend for variant in variants)}",
+            f"a variant for {_NAME}: the CPU runs fp32 and fp16 graphs",
+            "use a GPU backend, or export the bundle with --precision fp16 or fp32",
         )
     return files[0]
 

@@ -37,6 +37,21 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TypeAudit:
+    """Which types the convolutions, products and attention of a graph file have, by multiply-adds.
+
+    `multiply_adds` is what one run at the bundle's resolution costs, with one image and two rows; `shares` sum to 1. `islands`
+    counts operators inside that were kept fp32, by reason; `overflow` names the values that fp16 could not hold on a
+    real edit, with the magnitude that was measured.
+    """
+
+    multiply_adds: int
+    shares: Mapping[str, float]
+    islands: Mapping[str, int]
+    overflow: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
     """A file that holds the graph for one backend, and the type that its heavy arithmetic has there.
 
@@ -47,6 +62,7 @@ class Variant:
     file: str
     precision: Precision = "fp32"
     relative_error: float | None = None
+    audit: TypeAudit | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,7 @@ def describe(manifest: Manifest) -> Iterator[str]:
         yield f"solvers    {', '.join(table.solvers)} (1 to {table.max_steps} steps in {table.file})"
     for name, graph in manifest.graphs.items():
         yield f"graph      {name}: {_describe_graph(graph)}"
+        yield from _describe_types(graph)
     yield f"made by    {', '.join(f'{name} {version}' for name, version in manifest.producer.items())}"
 
 
@@ -51,6 +52,23 @@ def _describe_graph(graph: Graph) -> str:
     parity = f", {graph.parity.relative_error:.1e} from {graph.parity.against}" if graph.parity else ""
     backends = ", ".join(variant.backend for variant in graph.variants)
     return f"{_describe_tensors(graph.inputs)} -> {_describe_tensors(graph.outputs)} ({backends}{parity})"
+
+
+def _describe_types(graph: Graph) -> Iterator[str]:
+    """A line for each file of a graph that was audited and has arithmetic worth one."""
+    told: set[str] = set()
+    for variant in graph.variants:
+        audit = variant.audit
+        if audit is None or not audit.shares or variant.file in told:
+            continue
+        told.add(variant.file)
+        shares = ", ".join(f"{share:.1%} {kind}" for kind, share in sorted(audit.shares.items(), key=lambda item: -item[1]))
+        kept = ", ".join(f"{count} {reason}" for reason, count in audit.islands.items())
+        yield (
+            f"types      {variant.file}: {shares} of {audit.multiply_adds / 1e9:.1f} G multiply-adds"
+            + (f"; operators kept fp32: {kept}" if kept else "")
+            + (f"; from fp32 {variant.relative_error:.1e}" if variant.relative_error is not None else "")
+        )
 
 
 def _describe_tensors(tensors: tuple[TensorSpec, ...]) -> str:

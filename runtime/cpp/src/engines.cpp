@@ -37,7 +37,8 @@ const std::string& variant_file(const Bundle& bundle, const std::string& graph) 
     backends.push_back(variant.backend);
   }
   throw BundleError("the bundle's graph " + text::python_repr(graph) + " is for " + text::join(backends, ", "),
-                    std::string("a variant for ") + kBackend, "export the bundle again");
+                    std::string("a variant for ") + kBackend + ": the CPU runs fp32 and fp16 graphs",
+                    "use a GPU backend, or export the bundle with --precision fp16 or fp32");
 }
 
 }  // namespace

@@ -28,14 +28,24 @@ TensorSpec read_tensor(const Json& value, const std::string& key) {
   return spec;
 }
 
+void check_audit(const Json& value, const std::string& key) {
+  if (value.kind == Json::Kind::null) return;
+  const Record record(value, key, {"multiply_adds", "shares", "islands", "overflow"});
+  typed::integer(record.at("multiply_adds"), record.path("multiply_adds"));
+  typed::map(record.at("shares"), record.path("shares"), typed::number);
+  typed::map(record.at("islands"), record.path("islands"), typed::integer);
+  typed::map(record.at("overflow"), record.path("overflow"), typed::number);
+}
+
 Variant read_variant(const Json& value, const std::string& key) {
-  const Record record(value, key, {"backend", "file"}, {"precision", "relative_error"});
+  const Record record(value, key, {"backend", "file"}, {"precision", "relative_error", "audit"});
   Variant variant{typed::string(record.at("backend"), record.path("backend")),
                   typed::string(record.at("file"), record.path("file"))};
   if (const Json* precision = record.find("precision"))
     typed::choice(*precision, record.path("precision"), {"fp32", "fp16", "bf16"});
   if (const Json* error = record.find("relative_error"); error != nullptr && error->kind != Json::Kind::null)
     typed::number(*error, record.path("relative_error"));
+  if (const Json* audit = record.find("audit")) check_audit(*audit, record.path("audit"));
   return variant;
 }
 

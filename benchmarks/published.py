@@ -1,0 +1,130 @@
+"""What does the export of a published checkpoint take? Peak memory, seconds and sizes, of random weights in the real shapes.
+
+    python benchmarks/published.py sd15-adapter sdxl-adapter-vit-h --work /tmp/published
+    python benchmarks/published.py sd15-adapter --precision fp16 --work /tmp/published
+
+Each export runs in a process of its own, whose peak (VmHWM, of it and its children) is what the kernel says when it ends.
+Results are merged into `benchmarks/results/published.json` by kind and precision. A checkpoint that is under --work already is used
+as it is; bundles are deleted when they were measured, unless --keep is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from alterbute.bundle import Manifest, Precision, read_manifest, verify_bundle
+from alterbute_export.checkpoint import read_checkpoint
+from alterbute_export.needs import Needs, estimate_needs
+
+RESULTS = Path(__file__).parent / "results" / "published.json"
+MEMORY_SHARE = 1.6
+"""Peak memory by the checkpoint's fp32 size that an export may take."""
+
+
+def run_child(command: list[str]) -> tuple[float, int]:
+    """Run a command to its end; wall seconds, and the largest resident size of it or of a child of it, in bytes."""
+    start = time.monotonic()
+    pid = os.spawnv(os.P_NOWAIT, command[0], command)
+    _, status, usage = os.wait4(pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command[1:4])} failed with {os.waitstatus_to_exitcode(status)}")
+    return time.monotonic() - start, usage.ru_maxrss * 1024
+
+
+def expected_needs(checkpoint: Path, precision: Precision, *, measures: bool) -> Needs:
+    """What the exporter says that it will need."""
+    return estimate_needs(read_checkpoint(checkpoint), precision, measure=measures)
+
+
+def measure(kind: str, precision: Precision, work: Path, *, keep: bool, measures: bool) -> dict[str, Any]:
+    """Make the checkpoint if it is not there, export it, and read what was written."""
+    checkpoint, bundle = work / f"{kind}-checkpoint", work / f"{kind}-{precision}-bundle"
+    tool = [sys.executable, "-m", "alterbute_export"]
+    if not checkpoint.exists():
+        run_child([*tool, "sample-checkpoint", kind, "--size", "published", "-o", str(checkpoint)])
+    flag = "--measure" if measures else "--no-measure"
+    seconds, peak = run_child([*tool, "bundle", str(checkpoint), "-o", str(bundle), "--precision", precision, flag])
+    verify_bundle(bundle)
+    manifest = read_manifest(bundle)
+    needs = expected_needs(checkpoint, precision, measures=measures)
+    weights = needs.fp32
+    found = {
+        "seconds": round(seconds),
+        "peak_gb": round(peak / 1e9, 2),
+        "estimated_gb": round(needs.memory / 1e9, 2),
+        "checkpoint_fp32_gb": round(weights / 1e9, 2),
+        "peak_by_fp32_size": round(peak / weights, 2),
+        "is_within_limit": peak <= MEMORY_SHARE * weights,
+        "checkpoint_disk_gb": round(_folder_bytes(checkpoint) / 1e9, 2),
+        "bundle_disk_gb": round(_folder_bytes(bundle) / 1e9, 2),
+        "graphs": {name: _describe_graph(manifest, name) for name in manifest.graphs},
+    }
+    if not keep:
+        shutil.rmtree(bundle)
+    return found
+
+
+def machine_facts() -> dict[str, Any]:
+    """Of the machine that measures."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
+    )
+    return {
+        "platform": platform.platform(),
+        "num_cpus": len(os.sched_getaffinity(0)),
+        "memory_gb": round(memory / 1e9, 1),
+        "commit": commit.stdout.strip(),
+        "packages": {name: version(name) for name in ("torch", "diffusers", "transformers", "onnx", "onnxruntime")},
+    }
+
+
+def _describe_graph(manifest: Manifest, name: str) -> dict[str, Any]:
+    graph = manifest.graphs[name]
+    variant = next(item for item in graph.variants if item.file == f"{name}.onnx")
+    return {
+        "file_mb": round(manifest.files[variant.file].size / 1e6, 2),
+        "parity": graph.parity.relative_error if graph.parity else None,
+        "types": dict(variant.audit.shares) if variant.audit else None,
+        "overflow": len(variant.audit.overflow) if variant.audit else 0,
+        "from_fp32": variant.relative_error,
+    }
+
+
+def _folder_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def main() -> None:
+    """Measure the kinds of the command line, each for itself, and keep each result at once."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kinds", nargs="+", help="as of `alterbute-export sample-checkpoint list`")
+    parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), default="fp32")
+    parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints and bundles")
+    parser.add_argument("--keep", action="store_true", help="keep the bundles")
+    parser.add_argument(
+        "--no-measure", action="store_true", help="of typed bundles: without the edit that finds overflows"
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    for kind in options.kinds:
+        found = measure(kind, options.precision, options.work, keep=options.keep, measures=not options.no_measure)
+        results = json.loads(options.out.read_text()) if options.out.is_file() else {"exports": {}}
+        results["exports"].setdefault(kind, {})[options.precision] = {**found, "machine": machine_facts()}
+        options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        print(f"{kind} {options.precision}: {found['seconds']} s, peak {found['peak_gb']} GB")
+
+
+if __name__ == "__main__":
+    main()

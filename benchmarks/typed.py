@@ -1,0 +1,103 @@
+"""How far is a half-precision bundle from fp32 after a whole edit? Latents of 20 steps, computed with fp32 accumulation.
+
+    python benchmarks/typed.py --bundle engines/demo
+    python benchmarks/typed.py --bundle sd15-bundle --resolution 128 --seeds 1
+
+The typed graphs are computed as fp32 graphs whose narrow values and weights are rounded to the type (`alterbute_export.rounded`): what
+a GPU computes whose products sum in fp32. The same edit (photo, mask, prompt, seed) runs once in fp32 and once rounded; compared
+are the latents that the decode graph is given. With --graphs step alone the encoders stay fp32, which tells the two apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from alterbute.bundle import Bundle, Precision, open_bundle
+from alterbute_export.precision import type_graph
+from alterbute_export.ranges import find_overflow
+from alterbute_export.real_edit import Call, record_edit
+from alterbute_export.rounded import round_values
+from alterbute_export.sessions import OneGraphBackend
+from alterbute_export.typed_variants import TYPED_GRAPHS
+from published import machine_facts
+
+RESULTS = Path(__file__).parent / "results" / "typed.json"
+LIMIT = 2e-3
+
+
+def round_graphs(
+    bundle: Bundle, precision: Precision, graphs: list[str], calls: dict[str, list[Call]]
+) -> dict[str, bytes]:
+    """The bundle's graphs as they compute when they are typed, by name; islands are found as the exporter finds them."""
+    rounded = {}
+    for name in graphs:
+        path = bundle.path / f"{name}.onnx"
+        wide = find_overflow(path, calls.get(name, [])) if precision == "fp16" else {}
+        report = type_graph(ir.load(path), precision, wide=wide.keys())
+        model = onnx.load(path, load_external_data=False)
+        round_values(model, report.rounded, precision)
+        rounded[name] = model.SerializeToString()
+    return rounded
+
+
+def last_latent(calls: dict[str, list[Call]]) -> Any:
+    """What the decode graph was given."""
+    return calls["decode"][-1].inputs["latent"]
+
+
+def compare(bundle: Bundle, rounded: dict[str, bytes], steps: int, seeds: int) -> dict[str, Any]:
+    """Errors of every seed: the largest and the mean square one, as shares of the fp32 latent's."""
+    largest, mean, nans = [], [], 0
+    for seed in range(seeds):
+        wanted = last_latent(record_edit(bundle, steps=steps, seed=seed)).astype(np.float64)
+        backend = OneGraphBackend(bundle, lambda graph, model: rounded.get(graph, model))
+        found = last_latent(record_edit(bundle, backend, steps=steps, seed=seed)).astype(np.float64)
+        nans += int((~np.isfinite(found)).sum())
+        largest.append(float(np.abs(found - wanted).max() / np.abs(wanted).max()))
+        mean.append(float(np.sqrt(((found - wanted) ** 2).mean() / (wanted**2).mean())))
+    return {
+        "largest": [float(f"{value:.2e}") for value in largest],
+        "root_mean_square": [float(f"{value:.2e}") for value in mean],
+        "nans": nans,
+        "is_within_limit": max(largest) <= LIMIT and not nans,
+    }
+
+
+def main() -> None:
+    """Measure one bundle and merge the result into the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, required=True, help="an fp32 bundle")
+    parser.add_argument("--precision", choices=("fp16", "bf16"), default="fp16")
+    parser.add_argument("--resolution", type=int, help="edit at another one than the bundle's: a small latent")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--graphs", nargs="+", choices=TYPED_GRAPHS, default=list(TYPED_GRAPHS))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    bundle = open_bundle(options.bundle)
+    if options.resolution:
+        bundle = replace(bundle, manifest=replace(bundle.manifest, resolution=options.resolution))
+    graphs = [name for name in options.graphs if name in bundle.manifest.graphs]
+    rounded = round_graphs(bundle, options.precision, graphs, record_edit(bundle))
+    found = {
+        "graphs": graphs,
+        "resolution": bundle.manifest.resolution,
+        "steps": options.steps,
+        **compare(bundle, rounded, options.steps, options.seeds),
+        "machine": machine_facts(),
+    }
+    key = f"{bundle.manifest.name} {options.precision} {'+'.join(graphs)}"
+    results = json.loads(options.out.read_text()) if options.out.is_file() else {}
+    options.out.write_text(json.dumps({**results, key: found}, indent=1) + "\n", encoding="utf-8")
+    print(key, {name: value for name, value in found.items() if name != "machine"})
+
+
+if __name__ == "__main__":
+    main()

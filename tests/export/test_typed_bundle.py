@@ -1,0 +1,204 @@
+"""What `--precision` promises: half graphs, one copy of the weights, islands that are listed, and a refusal where it fails."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from alterbute.backends import choose_backend
+from alterbute.bundle import (
+    MANIFEST_FILE,
+    WEIGHTS_FILE,
+    Manifest,
+    Precision,
+    TypeAudit,
+    describe_files,
+    open_bundle,
+    parse_manifest,
+    read_manifest,
+    verify_bundle,
+    write_manifest,
+)
+from alterbute.cli.inspect import describe
+from alterbute.errors import BundleError
+from alterbute_export.engine.build import build_engines
+from alterbute_export.engine.recipe import read_recipe
+from alterbute_export.errors import CheckpointError, PrecisionError
+from alterbute_export.real_edit import record_edit
+from alterbute_export.type_audit import audit_graph, check_types
+from alterbute_export.typed_bundle import type_bundle
+from alterbute_export.typed_variants import TYPED_GRAPHS
+
+from tests.conftest import kept_folder
+from tests.engines.conftest import RECIPES, need_rtx
+from tests.support.kept import keep
+
+TypedBundle = Callable[[Precision], Path]
+
+
+@pytest.fixture(scope="session")
+def typed_bundle(request: pytest.FixtureRequest, bundle: Path) -> TypedBundle:
+    """The tiny bundle, typed as an export types it."""
+
+    def make(precision: Precision) -> Path:
+        def write(folder: Path) -> None:
+            shutil.copytree(bundle, folder)
+            type_bundle(folder, precision)
+
+        return keep(kept_folder(request, "typed") / precision, MANIFEST_FILE, write)
+
+    return make
+
+
+def _audit(manifest: Manifest, graph: str) -> TypeAudit:
+    """Of the file that the exporter names after the graph."""
+    (audit,) = {
+        variant.file: variant.audit for variant in manifest.graphs[graph].variants if variant.file == f"{graph}.onnx"
+    }.values()
+    assert audit is not None
+    return audit
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_a_typed_bundle_stores_each_weight_once_and_in_its_type(
+    typed_bundle: TypedBundle, bundle: Path, precision: Precision
+) -> None:
+    folder = typed_bundle(precision)
+    verify_bundle(folder)
+    assert [path.name for path in folder.glob("*.bin")] == [WEIGHTS_FILE]
+    # The tiny checkpoint is fp16 on disk, so the fp32 bundle has two bytes for each weight as well.
+    assert (folder / WEIGHTS_FILE).stat().st_size <= 1.01 * (bundle / WEIGHTS_FILE).stat().st_size
+    kinds = set()
+    seen: set[tuple[int, int]] = set()
+    for name in TYPED_GRAPHS:
+        for value in ir.load(folder / f"{name}.onnx").graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                seen.add((value.const_value.offset or 0, value.const_value.length or 0))
+                kinds.add(value.const_value.dtype)
+    read = sum(length for _, length in seen)
+    assert read >= 0.98 * (folder / WEIGHTS_FILE).stat().st_size
+    assert {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}[precision] in kinds
+
+
+def test_an_fp16_bundle_runs_on_the_cpu_close_to_fp32(typed_bundle: TypedBundle, bundle: Path) -> None:
+    calls = record_edit(open_bundle(bundle))
+    backend = choose_backend("onnxruntime", open_bundle(typed_bundle("fp16"))).backend
+    for name in TYPED_GRAPHS:
+        call = calls[name][0]
+        for output, found in backend.run(name, call.inputs).items():
+            wanted = call.outputs[output].astype(np.float64)
+            assert np.abs(found - wanted).max() <= 1e-2 * max(np.abs(wanted).max(), 1e-6), (name, output)
+    backend.close()
+
+
+def test_a_bf16_bundle_is_refused_on_the_cpu_with_what_to_do(typed_bundle: TypedBundle) -> None:
+    with pytest.raises(BundleError, match=r"graph 'step' is bf16.*--precision"):
+        choose_backend("onnxruntime", open_bundle(typed_bundle("bf16")))
+
+
+def test_a_recipe_of_the_bundles_precision_writes_no_graph_again(typed_bundle: TypedBundle, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(typed_bundle("fp16"), tmp_path / "bundle"))
+    before = set(open_bundle(folder).manifest.files)
+    recipe = read_recipe(RECIPES / "cpu.toml")
+    outcome = build_engines(folder, replace(recipe, precision="fp16"), report=lambda task, step, steps: None)
+    assert set(outcome.manifest.files) == before
+    assert {variant.file for graph in outcome.manifest.graphs.values() for variant in graph.variants} == {
+        f"{name}.onnx" for name in outcome.manifest.graphs
+    }
+    assert outcome.variants["step"].audit.shares["fp16"] > 0.9
+
+
+def test_a_plan_is_built_from_the_graph_as_it_is(typed_bundle: TypedBundle, tmp_path: Path) -> None:
+    need_rtx()
+    folder = Path(shutil.copytree(typed_bundle("fp16"), tmp_path / "bundle"))
+    recipe = read_recipe(RECIPES / "rtx_fp16.toml")
+    outcome = build_engines(folder, recipe, report=lambda task, step, steps: None, graphs=("decode",))
+    (engine,) = outcome.manifest.engines
+    assert engine.source == "decode.onnx" and set(engine.weights) == {WEIGHTS_FILE}
+    assert outcome.built["decode"].audit.work["fp16"] >= 0.8 * sum(outcome.built["decode"].audit.work.values())
+
+
+def test_a_recipe_of_another_precision_is_refused(typed_bundle: TypedBundle, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(typed_bundle("fp16"), tmp_path / "bundle"))
+    recipe = replace(read_recipe(RECIPES / "cpu.toml"), precision="bf16")
+    with pytest.raises(PrecisionError, match=r"graphs are fp16, and bf16 was asked for.*--precision bf16"):
+        build_engines(folder, recipe, report=lambda task, step, steps: None)
+
+
+def test_the_audit_is_recorded_and_shown(typed_bundle: TypedBundle, bundle: Path) -> None:
+    for folder, kind in ((bundle, "fp32"), (typed_bundle("fp16"), "fp16")):
+        manifest = open_bundle(folder).manifest
+        for name in TYPED_GRAPHS:
+            audit = _audit(manifest, name)
+            assert audit.multiply_adds > 0
+            assert audit.shares[kind] > 0.9
+        assert any(line.startswith("types      step.onnx: ") and f"% {kind}" in line for line in describe(manifest))
+
+
+def test_a_manifest_without_audits_is_read(bundle: Path, tmp_path: Path) -> None:
+    manifest = open_bundle(bundle).manifest
+    plain = {
+        name: replace(graph, variants=tuple(replace(variant, audit=None) for variant in graph.variants))
+        for name, graph in manifest.graphs.items()
+    }
+    write_manifest(tmp_path, replace(manifest, graphs=plain))
+    text = (tmp_path / MANIFEST_FILE).read_text().replace(',\n     "audit": null', "")
+    assert '"audit"' not in text
+    assert parse_manifest(text.encode()).graphs["step"].variants[0].audit is None
+
+
+def test_arithmetic_is_counted_at_the_sizes_that_are_given(tmp_path: Path) -> None:
+    text = (
+        '<ir_version: 10, opset_import: ["" : 20]> g (float[B,2,h,w] x) => (float[B,S,3] y) '
+        f"<float[4,2,3,3] k = {{{','.join(['1'] * 72)}}}, float[4,3] m = {{{','.join(['1'] * 12)}}}, int64[3] flat = {{0,4,-1}}> "
+        "{ c = Conv<pads=[1,1,1,1]>(x, k) n = Cast<to=10>(c) r = Reshape(n, flat) t = Transpose<perm=[0,2,1]>(r) "
+        "p = Cast<to=10>(m) q = MatMul(t, p) y = Cast<to=1>(q) }"
+    )
+    path = tmp_path / "g.onnx"
+    onnx.save(onnx.parser.parse_model(text), path)
+    audit = audit_graph(path, {"B": 2, "h": 5, "w": 7})
+    conv, product = 2 * 4 * 5 * 7 * 18, 2 * 35 * 3 * 4
+    assert audit.multiply_adds == conv + product
+    assert audit.shares == {"fp32": round(conv / (conv + product), 4), "fp16": round(product / (conv + product), 4)}
+
+
+def test_a_half_graph_that_is_mostly_fp32_fails() -> None:
+    audit = TypeAudit(
+        multiply_adds=100, shares={"fp16": 0.3, "fp32": 0.7}, islands={"overflow": 40}, overflow={"x": 7e4}
+    )
+    with pytest.raises(
+        PrecisionError, match=r"30% of the arithmetic of graph 'decode' is fp16 .*40 operators for overflow"
+    ):
+        check_types("decode", "fp16", audit)
+    check_types("decode", "fp32", audit)
+
+
+def test_what_overflows_is_fp32_and_is_listed(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import alterbute_export.typed_variants as typed
+
+    folder = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    shutil.copyfile(folder / "step.onnx", folder / "step.other.onnx")
+    write_manifest(folder, replace(read_manifest(folder), files=describe_files(folder)))
+    names = [node.outputs[0].name for node in ir.load(folder / "decode.onnx").graph if node.op_type == "Conv"]
+    monkeypatch.setattr(
+        typed, "find_overflow", lambda path, calls: {names[0]: 123456.0} if path.name == "decode.onnx" else {}
+    )
+    manifest = type_bundle(folder, "fp16")
+    audit = _audit(manifest, "decode")
+    assert audit.overflow == {names[0]: 123000.0}
+    assert audit.islands["overflow"] >= 1 and 0 < audit.shares["fp32"] < 0.5
+    # A variant of an fp32 graph has no place beside typed ones.
+    assert not (folder / "step.other.onnx").exists() and "step.other.onnx" not in manifest.files
+
+
+def test_storage_and_precision_together_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    from alterbute_export.bundle import export_bundle
+
+    with pytest.raises(CheckpointError, match="--storage fp32 was given with --precision fp16"):
+        export_bundle(checkpoint, tmp_path / "bundle", storage="fp32", precision="fp16")
