@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -15,6 +16,7 @@ from alterbute_export.checkpoint import Checkpoint, Storage, read_checkpoint
 from alterbute_export.errors import CheckpointError
 from alterbute_export.extras import Extras
 from alterbute_export.families import FamilyGraphs, Models, build_family
+from alterbute_export.fused_attention import add_fused
 from alterbute_export.graphs.decode import decode_spec
 from alterbute_export.graphs.paste import paste_spec
 from alterbute_export.graphs.prompt import pair_prompt_spec, prompt_spec
@@ -82,7 +84,8 @@ def export_bundle(
             tell(f"export {spec.name}", index, len(specs))
             path = write_graph(spec, store)
             tell(f"check {spec.name}", index, len(specs))
-            graphs[spec.name] = describe_graph(spec, check_parity(spec, path))
+            graph = describe_graph(spec, check_parity(spec, path))
+            graphs[spec.name] = add_fused(spec.name, graph, path, partial(check_parity, spec))
         entry = family.identity_entry
         merged = describe_merged(checkpoint.loras, lessons)
         manifest = finish_bundle(folder, checkpoint, models, text=text, identity=entry, graphs=graphs, merged=merged)
