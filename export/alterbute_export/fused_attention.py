@@ -112,7 +112,7 @@ def _is_attention(node: ir.Node) -> bool:
 
 def _read(softmax: ir.Node) -> _Attention:
     scores = _producer(softmax, 0, "MatMul")
-    mixed = softmax.outputs[0].uses()[0].node
+    mixed = _reader(softmax, "MatMul")
     query_scaled, key_scaled = _producer(scores, 0, "Mul"), _producer(scores, 1, "Mul")
     query = _split(_producer(query_scaled, 0, "Transpose"))
     # torch turns the key's last two axes around through a flat [N*heads, tokens, width].
