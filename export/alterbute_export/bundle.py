@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from alterbute.bundle import Graph, Manifest, Precision
+from alterbute.bundle import Graph, Manifest, Parity, Precision
 
 from alterbute_export.atomic_folder import atomic_folder, check_target
 from alterbute_export.autoencoder import latent_factor
@@ -15,6 +16,7 @@ from alterbute_export.checkpoint import Checkpoint, Storage, read_checkpoint
 from alterbute_export.errors import CheckpointError
 from alterbute_export.extras import Extras
 from alterbute_export.families import FamilyGraphs, Models, build_family
+from alterbute_export.fused_attention import add_fused
 from alterbute_export.graphs.decode import decode_spec
 from alterbute_export.graphs.paste import paste_spec
 from alterbute_export.graphs.prompt import pair_prompt_spec, prompt_spec
@@ -99,8 +101,10 @@ def export_bundle(
             spec, reference = _write_one(make, store)
             tell(f"check {name}", index, len(makers))
             path = folder / f"{name}.onnx"
-            parity = compare_graph(spec, path, reference)
-            graphs[name] = describe_graph(spec, parity, audit_graph(path, sizes) if name in TYPED_GRAPHS else None)
+            check = partial(_compare, spec, reference)
+            graph = describe_graph(spec, check(path), audit_graph(path, sizes) if name in TYPED_GRAPHS else None)
+            # A typed bundle is made from the decomposed graphs alone.
+            graphs[name] = add_fused(name, graph, path, check) if precision == "fp32" else graph
         merged = describe_merged(checkpoint.loras, lessons)
         entry = family.identity_entry
         manifest = finish_bundle(folder, checkpoint, models, text=text, identity=entry, graphs=graphs, merged=merged)
@@ -120,6 +124,10 @@ def _write_one(make: SpecMaker, store: WeightStore) -> tuple[GraphSpec, Referenc
     del spec
     free_memory()
     return bare, reference
+
+
+def _compare(spec: GraphSpec, reference: Reference, path: Path) -> Parity:
+    return compare_graph(spec, path, reference)
 
 
 def _choose_storage(storage: Storage, precision: Precision) -> Storage:

@@ -21,6 +21,10 @@ class ParityError(AlterbuteError):
     """An exported graph does not compute what the torch model computes."""
 
 
+class AttentionError(AlterbuteError):
+    """An attention in an exported graph has a form that cannot be fused for ONNX Runtime."""
+
+
 class PrecisionError(AlterbuteError):
     """A graph cannot be given the precision that was asked for, or loses too much by it."""
 
