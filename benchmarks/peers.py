@@ -1,6 +1,6 @@
 """One denoising step of an IP-Adapter bundle beside its peers: same weights, same inputs, contenders in turn.
 
-    PYTHONPATH=. python -m benchmarks.peers --bundle BUNDLE --checkpoint CHECKPOINT --out benchmarks/results/peers.json
+    python -m benchmarks.peers --bundle BUNDLE --checkpoint CHECKPOINT --out benchmarks/results/peers.json
 
 Every turn of a contender is a process of its own, so that peaks of memory are its own and no thread pools fight: it loads,
 runs one step to warm up, and times a few. Turns alternate, and the medians are over all turns. A step is two rows with guidance.
@@ -11,20 +11,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from alterbute.bundle import open_bundle, read_manifest
+
+from benchmarks.machine import machine_facts
+from benchmarks.results_file import write_results
 
 CONTENDERS = ("diffusers", "alterbute", "decomposed", "openvino", "diffusers-bf16", "diffusers-compile")
 _BASE = "diffusers"
@@ -193,22 +193,6 @@ def compare(turns: dict[str, list[Arrays]]) -> Arrays:
     return rows
 
 
-def describe_machine() -> Arrays:
-    """What the figures were measured on."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    flags = next((set(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), set())
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    vectors = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile") if flag in flags]
-    return {"cpu": model, "vectors": vectors, "cores": len(os.sched_getaffinity(0)), "packages": versions}
-
-
 def main() -> None:
     """Run the contenders, or one turn of one of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -228,11 +212,8 @@ def main() -> None:
         sys.stdout.write(json.dumps(turn) + "\n")
         return
     asked = {name: getattr(arguments, name) for name in ("side", "rounds", "steps", "threads")}
-    figures = {"machine": describe_machine(), "asked": {**asked, "rows": 2}, **measure(arguments)}
-    text = json.dumps(figures, indent=1) + "\n"
-    if arguments.out:
-        arguments.out.write_text(text, encoding="utf-8")
-    sys.stdout.write(text)
+    figures = {"machine": machine_facts(*_PACKAGES), "asked": {**asked, "rows": 2}, **measure(arguments)}
+    write_results(arguments.out, figures)
 
 
 if __name__ == "__main__":

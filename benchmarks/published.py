@@ -1,7 +1,7 @@
 """What does the export of a published checkpoint take? Peak memory, seconds and sizes, of random weights in the real shapes.
 
-    python benchmarks/published.py sd15-adapter sdxl-adapter-vit-h --work /tmp/published
-    python benchmarks/published.py sd15-adapter --precision fp16 --work /tmp/published
+    python -m benchmarks.published sd15-adapter sdxl-adapter-vit-h --work /tmp/published
+    python -m benchmarks.published sd15-adapter --precision fp16 --work /tmp/published
 
 Each export runs in a process of its own, whose peak (VmHWM, of it and its children) is what the kernel says when it ends.
 Results are merged into `benchmarks/results/published.json` by kind and precision. A checkpoint that is under --work already is used
@@ -13,12 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
-import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,10 @@ from alterbute.bundle import Manifest, Precision, read_manifest, verify_bundle
 from alterbute_export.checkpoint import read_checkpoint
 from alterbute_export.needs import Needs, estimate_needs
 
+from benchmarks.machine import machine_facts
+
 RESULTS = Path(__file__).parent / "results" / "published.json"
+PACKAGES = ("torch", "diffusers", "transformers", "onnx", "onnxruntime")
 MEMORY_SHARE = 1.6
 """Peak memory by the checkpoint's fp32 size that an export may take."""
 
@@ -74,21 +74,6 @@ def measure(kind: str, precision: Precision, work: Path, *, keep: bool, measures
     return found
 
 
-def machine_facts() -> dict[str, Any]:
-    """Of the machine that measures."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
-    )
-    return {
-        "platform": platform.platform(),
-        "num_cpus": len(os.sched_getaffinity(0)),
-        "memory_gb": round(memory / 1e9, 1),
-        "commit": commit.stdout.strip(),
-        "packages": {name: version(name) for name in ("torch", "diffusers", "transformers", "onnx", "onnxruntime")},
-    }
-
-
 def _describe_graph(manifest: Manifest, name: str) -> dict[str, Any]:
     graph = manifest.graphs[name]
     variant = next(item for item in graph.variants if item.file == f"{name}.onnx")
@@ -121,7 +106,7 @@ def main() -> None:
     for kind in options.kinds:
         found = measure(kind, options.precision, options.work, keep=options.keep, measures=not options.no_measure)
         results = json.loads(options.out.read_text()) if options.out.is_file() else {"exports": {}}
-        results["exports"].setdefault(kind, {})[options.precision] = {**found, "machine": machine_facts()}
+        results["exports"].setdefault(kind, {})[options.precision] = {**found, "machine": machine_facts(*PACKAGES)}
         options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         print(f"{kind} {options.precision}: {found['seconds']} s, peak {found['peak_gb']} GB")
 

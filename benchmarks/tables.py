@@ -116,6 +116,39 @@ def photo_size(found: Entries) -> str:
     return make_table(header, rows) + told(*found.values())
 
 
+def published(found: Entries) -> str:
+    """What exports of published sizes take."""
+    rows, machines = [], []
+    for kind, precisions in found["exports"].items():
+        for precision, row in precisions.items():
+            worst = max(graph["parity"] for graph in row["graphs"].values() if graph["parity"] is not None)
+            cells = (row["checkpoint_fp32_gb"], row["peak_gb"], f"{row['peak_by_fp32_size']:.2f}x", row["estimated_gb"])
+            rows.append((f"`{kind}`, {precision}", *cells, row["bundle_disk_gb"], f"{row['seconds']:,.0f}", worst))
+            machines.append(row)
+    header = ("checkpoint", "fp32 GB", "peak GB", "peak / fp32", "told before, GB", "bundle GB", "seconds", "worst parity")
+    return make_table(header, rows) + told(*machines)
+
+
+def typed(found: Entries) -> str:
+    """Half-precision latents after whole edits."""
+    rows = [
+        (f"`{name}`", row["steps"], row["resolution"], max(row["largest"]), max(row["root_mean_square"]), row["nans"])
+        for name, row in found.items()
+    ]
+    header = ("bundle and graphs", "steps", "window", "largest error, share of the largest value", "rms", "NaN")
+    return make_table(header, rows) + told(*found.values())
+
+
+def peers(found: Entries) -> str:
+    """A step beside its peers."""
+    rows = [
+        (f"`{name}`", f"{row['speed']:.2f}x", f"{row['wall_s']:.2f}", len(row["all_wall_s"]), row["peak_gb"], row["relative_error"])
+        for name, row in found["contenders"].items()
+    ]
+    header = ("contender", "speed", "seconds", "n", "peak GB, loading included", "from diffusers")
+    return make_table(header, rows) + told(found)
+
+
 def told(*entries: Entries) -> str:
     """Where it was measured, once for each machine."""
     lines = []
@@ -128,7 +161,7 @@ def told(*entries: Entries) -> str:
 
 
 SECTIONS: Final[dict[str, Callable[[Entries], str]]] = {
-    section.__name__: section for section in (cold_start, latency, overhead, memory, fidelity, photo_size)
+    section.__name__: section for section in (cold_start, latency, overhead, memory, fidelity, photo_size, peers, published, typed)
 }
 
 

@@ -1,7 +1,7 @@
 """How far is a half-precision bundle from fp32 after a whole edit? Latents of 20 steps, computed with fp32 accumulation.
 
-    python benchmarks/typed.py --bundle engines/demo
-    python benchmarks/typed.py --bundle sd15-bundle --resolution 128 --seeds 1
+    python -m benchmarks.typed --bundle engines/demo
+    python -m benchmarks.typed --bundle sd15-bundle --resolution 128 --seeds 1
 
 The typed graphs are computed as fp32 graphs whose narrow values and weights are rounded to the type (`alterbute_export.rounded`): what
 a GPU computes whose products sum in fp32. The same edit (photo, mask, prompt, seed) runs once in fp32 and once rounded; compared
@@ -26,7 +26,9 @@ from alterbute_export.real_edit import Call, record_edit
 from alterbute_export.rounded import round_values
 from alterbute_export.sessions import OneGraphBackend
 from alterbute_export.typed_variants import TYPED_GRAPHS
-from published import machine_facts
+
+from benchmarks.machine import machine_facts
+from benchmarks.published import PACKAGES
 
 RESULTS = Path(__file__).parent / "results" / "typed.json"
 LIMIT = 2e-3
@@ -91,7 +93,7 @@ def main() -> None:
         "resolution": bundle.manifest.resolution,
         "steps": options.steps,
         **compare(bundle, rounded, options.steps, options.seeds),
-        "machine": machine_facts(),
+        "machine": machine_facts(*PACKAGES),
     }
     key = f"{bundle.manifest.name} {options.precision} {'+'.join(graphs)}"
     results = json.loads(options.out.read_text()) if options.out.is_file() else {}
