@@ -7,7 +7,7 @@ CHECKPOINT ?= build/demo
 MINUTES ?= 240
 JOBS ?= 2
 
-.PHONY: edit test test-all cpp-check engines-all serve-check lint bundle demo-checkpoint quality solver-parity serving gpu clean
+.PHONY: edit test test-all cpp-check engines-all serve-check lint bundle demo-checkpoint quality solver-parity serving benchmark-tables gpu clean
 
 edit: $(RUN_VENV)/.ready ## edit the sample photo with the demo bundle (no torch)
 	$(RUN_VENV)/bin/alterbute edit
@@ -45,6 +45,9 @@ solver-parity: $(TEST_VENV)/.ready ## walk every solver's trajectories beside di
 
 serving: $(TEST_VENV)/.ready ## step-level batching against request-level and one at a time, at 80 % load
 	PYTHONPATH=. $(TEST_VENV)/bin/python -m benchmarks.serving
+
+benchmark-tables: $(TEST_VENV)/.ready ## tables and plots of benchmarks/README.md from the results
+	PYTHONPATH=. $(TEST_VENV)/bin/python -m benchmarks.tables
 
 gpu: ## parity, then times, of everything that an NVIDIA machine without network has; PYTHON names its environment
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py --out benchmarks/results/gpu

@@ -11,7 +11,6 @@ as it is; bundles are deleted when they were measured, unless --keep is given.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -24,6 +23,7 @@ from alterbute_export.checkpoint import read_checkpoint
 from alterbute_export.needs import Needs, estimate_needs
 
 from benchmarks.machine import machine_facts
+from benchmarks.results_file import update_results
 
 RESULTS = Path(__file__).parent / "results" / "published.json"
 PACKAGES = ("torch", "diffusers", "transformers", "onnx", "onnxruntime")
@@ -105,9 +105,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     for kind in options.kinds:
         found = measure(kind, options.precision, options.work, keep=options.keep, measures=not options.no_measure)
-        results = json.loads(options.out.read_text()) if options.out.is_file() else {"exports": {}}
-        results["exports"].setdefault(kind, {})[options.precision] = {**found, "machine": machine_facts(*PACKAGES)}
-        options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        update_results(options.out, f"{kind} {options.precision}", {**found, "machine": machine_facts(*PACKAGES)})
         print(f"{kind} {options.precision}: {found['seconds']} s, peak {found['peak_gb']} GB")
 
 

@@ -118,15 +118,13 @@ def photo_size(found: Entries) -> str:
 
 def published(found: Entries) -> str:
     """What exports of published sizes take."""
-    rows, machines = [], []
-    for kind, precisions in found["exports"].items():
-        for precision, row in precisions.items():
-            worst = max(graph["parity"] for graph in row["graphs"].values() if graph["parity"] is not None)
-            cells = (row["checkpoint_fp32_gb"], row["peak_gb"], f"{row['peak_by_fp32_size']:.2f}x", row["estimated_gb"])
-            rows.append((f"`{kind}`, {precision}", *cells, row["bundle_disk_gb"], f"{row['seconds']:,.0f}", worst))
-            machines.append(row)
+    rows = []
+    for name, row in found.items():
+        worst = max(graph["parity"] for graph in row["graphs"].values() if graph["parity"] is not None)
+        cells = (row["checkpoint_fp32_gb"], row["peak_gb"], f"{row['peak_by_fp32_size']:.2f}x", row["estimated_gb"])
+        rows.append((f"`{name}`", *cells, row["bundle_disk_gb"], f"{row['seconds']:,.0f}", worst))
     header = ("checkpoint", "fp32 GB", "peak GB", "peak / fp32", "told before, GB", "bundle GB", "seconds", "worst parity")
-    return make_table(header, rows) + told(*machines)
+    return make_table(header, rows) + told(*found.values())
 
 
 def typed(found: Entries) -> str:

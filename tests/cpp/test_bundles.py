@@ -257,7 +257,7 @@ def test_a_signed_bundle_opens_with_its_key_and_no_other(driver: Driver, bundle:
 def test_an_edit_never_starts_on_altered_weights_or_graphs(driver: Driver, demo: Path, tmp_path: Path) -> None:
     import shutil
 
-    for name in ("step.onnx", WEIGHTS_FILE, SOLVER_TABLE):
+    for name in ("step.mha.onnx", WEIGHTS_FILE, SOLVER_TABLE):
         copy = tmp_path / name.replace(".", "_")
         shutil.copytree(demo, copy)
         data = bytearray((copy / name).read_bytes())

@@ -292,7 +292,7 @@ def test_the_untouched_bundle_reaches_the_engine_library(folder: Path, on_h200: 
     assert on_h200 == ["ILogger"]
 
 
-@pytest.mark.parametrize("name", ["step.onnx", "weights.bin", "window.onnx"])
+@pytest.mark.parametrize("name", ["step.mha.onnx", "weights.bin", "window.onnx"])
 @pytest.mark.parametrize("position", [0.0, 0.5, 1.0])
 def test_flipped_graphs_and_weights_never_reach_onnx_runtime(
     folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, position: float

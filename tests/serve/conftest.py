@@ -13,5 +13,5 @@ from tests.support.serving import Served, serving
 @pytest.fixture(scope="session")
 def served(tiny_bundle: Path) -> Iterator[Served]:
     """A server of the tiny bundle with its defaults and no key."""
-    with serving(tiny_bundle) as running:
+    with serving(tiny_bundle, max_queue=16) as running:
         yield running
