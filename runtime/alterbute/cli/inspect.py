@@ -65,7 +65,7 @@ def _describe_types(graph: Graph) -> Iterator[str]:
         shares = ", ".join(f"{share:.1%} {kind}" for kind, share in sorted(audit.shares.items(), key=lambda item: -item[1]))
         kept = ", ".join(f"{count} {reason}" for reason, count in audit.islands.items())
         yield (
-            f"types      {variant.file}: {shares} of {audit.multiply_adds / 1e9:.1f} G multiply-adds"
+            f"types      {variant.file}: {shares} of {audit.multiply_adds / 1e6:,.0f} million multiply-adds"
             + (f"; operators kept fp32: {kept}" if kept else "")
             + (f"; from fp32 {variant.relative_error:.1e}" if variant.relative_error is not None else "")
         )
