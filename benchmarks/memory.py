@@ -59,6 +59,7 @@ def run_case(case: str, folder: Path, steps: int | None, threads: int | None) ->
     if case == "step":
         backend = OnnxRuntimeBackend(bundle, threads=threads, graphs=("step",))
         backend._sessions["step"].result()
+        backend._pool.shutdown(wait=True)  # the file's bytes are let go a moment after the last session is made
         loaded = {"load_peak_mb": resident_mb("VmHWM"), "resident_mb": resident_mb("VmRSS")}
         forget_peak()
         inputs = draw(bundle.manifest, 1)
