@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -254,9 +255,23 @@ def test_a_signed_bundle_opens_with_its_key_and_no_other(driver: Driver, bundle:
     check("nowhere")
 
 
-def test_an_edit_never_starts_on_altered_weights_or_graphs(driver: Driver, demo: Path, tmp_path: Path) -> None:
-    import shutil
+def test_a_bundle_that_the_cpu_cannot_run_is_refused_in_pythons_words(driver: Driver, demo: Path, tmp_path: Path) -> None:
+    from alterbute.backends import open_backend
 
+    shutil.copytree(demo, tmp_path / "bundle")
+    path = tmp_path / "bundle" / "manifest.json"
+    document = json.loads(path.read_text())
+    document["graphs"]["step"]["variants"] = [
+        {"backend": backend, "file": "step.onnx", "precision": "bf16"} for backend in ("tensorrt", "onnxruntime-cuda")
+    ]
+    path.write_text(json.dumps(document))
+    ours = refusal_of(lambda: open_backend("onnxruntime", open_bundle(tmp_path / "bundle")))
+    assert ours is not None
+    assert "'step' is bf16, for tensorrt, onnxruntime-cuda" in ours[1]
+    assert refusal_of(lambda: driver.ask("open", path=str(tmp_path / "bundle"), load=True)) == ours
+
+
+def test_an_edit_never_starts_on_altered_weights_or_graphs(driver: Driver, demo: Path, tmp_path: Path) -> None:
     for name in ("step.mha.onnx", WEIGHTS_FILE, SOLVER_TABLE):
         copy = tmp_path / name.replace(".", "_")
         shutil.copytree(demo, copy)

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <set>
 
 #include "text.hpp"
 
@@ -32,11 +33,14 @@ int usable_cpus() {
 
 const std::string& variant_file(const Bundle& bundle, const std::string& graph) {
   std::vector<std::string> backends;
+  std::set<std::string> precisions;
   for (const Variant& variant : bundle.manifest().graph(graph).variants) {
     if (variant.backend == kBackend) return variant.file;
     backends.push_back(variant.backend);
+    precisions.insert(variant.precision);
   }
-  throw BundleError("the bundle's graph " + text::python_repr(graph) + " is for " + text::join(backends, ", "),
+  throw BundleError("the bundle's graph " + text::python_repr(graph) + " is " +
+                        text::join({precisions.begin(), precisions.end()}, " and ") + ", for " + text::join(backends, ", "),
                     std::string("a variant for ") + kBackend + ": the CPU runs fp32 and fp16 graphs",
                     "use a GPU backend, or export the bundle with --precision fp16 or fp32");
 }

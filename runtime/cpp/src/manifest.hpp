@@ -24,7 +24,7 @@ struct TensorSpec {
 };
 
 struct Variant {
-  std::string backend, file;
+  std::string backend, file, precision = "fp32";
 };
 
 struct Graph {
