@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from alterbute.bundle import Graph, Manifest, Parity, Precision
+from alterbute.bundle import Graph, Manifest, Precision
 
 from alterbute_export.atomic_folder import atomic_folder, check_target
 from alterbute_export.autoencoder import latent_factor
@@ -101,7 +101,7 @@ def export_bundle(
             spec, reference = _write_one(make, store)
             tell(f"check {name}", index, len(makers))
             path = folder / f"{name}.onnx"
-            check = partial(_compare, spec, reference)
+            check = partial(compare_graph, spec, reference=reference)
             graph = describe_graph(spec, check(path), audit_graph(path, sizes) if name in TYPED_GRAPHS else None)
             # A typed bundle is made from the decomposed graphs alone.
             graphs[name] = add_fused(name, graph, path, check) if precision == "fp32" else graph
@@ -124,10 +124,6 @@ def _write_one(make: SpecMaker, store: WeightStore) -> tuple[GraphSpec, Referenc
     del spec
     free_memory()
     return bare, reference
-
-
-def _compare(spec: GraphSpec, reference: Reference, path: Path) -> Parity:
-    return compare_graph(spec, path, reference)
 
 
 def _choose_storage(storage: Storage, precision: Precision) -> Storage:

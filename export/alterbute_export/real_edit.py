@@ -11,6 +11,7 @@ import numpy as np
 from alterbute.backends import Array, Arrays, Backend
 from alterbute.bundle import Bundle
 from alterbute.editor import Editor
+from alterbute.prompt import first_prompt
 from PIL import Image
 
 from alterbute_export.sessions import OneGraphBackend
@@ -40,10 +41,9 @@ def record_edit(
     """
     recorder = _Recorder(backend or OneGraphBackend(bundle))
     photo, mask = _pictures(bundle)
-    attributes = bundle.manifest.attributes or {"color": ("red",)}
-    name, values = next(iter(attributes.items()))
+    prompt = first_prompt(bundle.manifest.attributes) or "color: red"
     with Editor(bundle, backend=recorder) as editor:
-        editor.edit(photo, mask, f"{name}: {values[0]}", steps=steps, seed=seed)
+        editor.edit(photo, mask, prompt, steps=steps, seed=seed)
     return dict(recorder.calls)
 
 

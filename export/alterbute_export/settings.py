@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from alterbute.bundle import Defaults, GridRules, Guidance, MaskRules, typed_json
+from alterbute.bundle import Defaults, GridRules, Guidance, MaskRules, are_window_sides, typed_json
 
 from alterbute_export.errors import CheckpointError
 
@@ -127,7 +127,7 @@ def _check(settings: Settings) -> None:
     if len(set(settings.scene)) != len(settings.scene):
         raise typed_json.KeyFault("scene", ", ".join(settings.scene), "each picture once")
     sides = settings.resolutions
-    if sides and (settings.resolution not in sides or list(sides) != sorted(set(sides))):
+    if sides and not are_window_sides(sides, settings.resolution):
         raise typed_json.KeyFault("resolutions", str(list(sides)), f"rising, `resolution` {settings.resolution} among them")
     if len(sides) > 1 and settings.family == "grid":
         raise typed_json.KeyFault("resolutions", str(list(sides)), "one for a grid, whose reference is a latent of that size")

@@ -26,7 +26,6 @@ from alterbute_export.typed_variants import TypedVariant, write_variants
 from alterbute_export.weights import WeightStore
 
 _BACKENDS: Final[Mapping[Precision, tuple[str, ...]]] = {
-    "fp32": ("onnxruntime",),
     # ONNX Runtime's CPU provider computes fp16 graphs in fp32, between casts; of bf16 it has no convolution at all.
     "fp16": ("onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt_rtx"),
     "bf16": ("onnxruntime-cuda", "tensorrt", "tensorrt_rtx"),

@@ -118,6 +118,12 @@ def parse_attributes(prompt: str) -> tuple[tuple[str, str], ...]:
     return tuple((name.strip(), value.strip()) for name, _, value in parts)
 
 
+def first_prompt(attributes: Mapping[str, Sequence[str]] | None) -> str | None:
+    """The first edit that a bundle says it knows; None where its vocabulary is open."""
+    known = ((name, values[0]) for name, values in (attributes or {}).items() if values)
+    return next((f"{name}: {value}" for name, value in known), None)
+
+
 def unknown_words(prompt: str, attributes: Mapping[str, Sequence[str]] | None) -> tuple[str, ...]:
     """The prompt's attribute names and values that a bundle was not trained on, in the prompt's order.
 

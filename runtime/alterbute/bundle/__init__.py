@@ -35,6 +35,7 @@ from alterbute.bundle.manifest import (
     Text,
     TypeAudit,
     Variant,
+    are_window_sides,
     parse_manifest,
     write_manifest,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "TrustKey",
     "TypeAudit",
     "Variant",
+    "are_window_sides",
     "default_bundle_path",
     "describe_files",
     "open_bundle",

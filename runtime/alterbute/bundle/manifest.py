@@ -265,6 +265,11 @@ def parse_manifest(text: bytes) -> Manifest:
     return manifest
 
 
+def are_window_sides(sides: tuple[int, ...], resolution: int) -> bool:
+    """Whether these can be a model's `resolutions`: positive, rising, the usual one among them."""
+    return resolution in sides and sides[0] > 0 and list(sides) == sorted(set(sides))
+
+
 def write_manifest(folder: str | Path, manifest: Manifest) -> None:
     """Write `manifest.json`, refusing a manifest that the reader would refuse."""
     text = typed_json.dump(manifest)
@@ -312,8 +317,8 @@ def _check(manifest: Manifest) -> None:
 
 def _check_resolutions(manifest: Manifest) -> None:
     sides = manifest.resolutions
-    is_rising = all(low < high for low, high in zip((0, *sides), sides, strict=False))
-    if sides and (manifest.resolution not in sides or not is_rising or any(side % manifest.latent_factor for side in sides)):
+    is_sound = are_window_sides(sides, manifest.resolution) and not any(side % manifest.latent_factor for side in sides)
+    if sides and not is_sound:
         expected = f"rising multiples of latent_factor {manifest.latent_factor}, `resolution` {manifest.resolution} among them"
         raise typed_json.KeyFault("resolutions", str(list(sides)), expected)
     if len(sides) > 1 and manifest.identity and manifest.identity.kind == "latent":

@@ -196,8 +196,9 @@ def _sample_prompt(bundle: Bundle) -> str | None:
     """The first thing that the bundle says it knows, or what its maker wrote beside the sample."""
     if bundle.has(_SAMPLE_PROMPT):
         return bundle.read(_SAMPLE_PROMPT).decode("utf-8", "replace").strip()
-    known = ((name, values[0]) for name, values in (bundle.manifest.attributes or {}).items() if values)
-    return next((f"{name}: {value}" for name, value in known), None)
+    from alterbute.prompt import first_prompt
+
+    return first_prompt(bundle.manifest.attributes)
 
 
 def _report(result: EditResult, path: Path) -> str:
