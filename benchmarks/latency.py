@@ -10,15 +10,14 @@ that load memory and caches are told apart. A file holds one entry per bundle; a
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-from alterbute.bundle import default_bundle_path, open_bundle
+from alterbute.bundle import open_bundle
 
+from benchmarks.bundle_options import bundle_parser, chosen_bundle, keep
 from benchmarks.cold_start import whole_edit
 from benchmarks.machine import machine_facts
-from benchmarks.results_file import update_results
 from benchmarks.timing import Stopwatch, forget_encodings, open_timed, sample, summary_ms, time_calls
 
 
@@ -66,21 +65,15 @@ def measure(folder: Path, *, steps: int | None, runs: int, warm_up: int, threads
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, default=None, help="a bundle folder; else the demo bundle")
-    parser.add_argument("--name", default=None, help="the entry's name; else the bundle's")
-    parser.add_argument("--steps", type=int, default=None)
+    parser = bundle_parser(__doc__)
     parser.add_argument("--runs", type=int, default=60, help="of each kind of edit")
     parser.add_argument("--warm-up", type=int, default=3)
     parser.add_argument("--cold-runs", type=int, default=7, help="fresh processes of `alterbute edit`; 0 for none")
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
-    folder = options.bundle or default_bundle_path()
-    figures = measure(folder, steps=options.steps, runs=options.runs, warm_up=options.warm_up, threads=options.threads)
+    figures = measure(chosen_bundle(options), steps=options.steps, runs=options.runs, warm_up=options.warm_up, threads=options.threads)
     if options.cold_runs:
         figures["cold_start"] = summary_ms(whole_edit(options.cold_runs, options.steps, options.bundle))
-    update_results(options.out, options.name or open_bundle(folder).manifest.name, figures)
+    keep(options, figures)
 
 
 if __name__ == "__main__":

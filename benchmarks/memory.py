@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.bundle_options import bundle_parser, chosen_bundle, keep
 from benchmarks.machine import machine_facts
-from benchmarks.results_file import update_results
 
 _ROOT: Final = Path(__file__).parents[1]
 _CASES: Final = ("libraries", "step", "edit")
@@ -92,19 +92,14 @@ def measure(folder: Path, steps: int | None, threads: int | None, cases: tuple[s
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, default=None, help="a bundle folder; else the demo bundle")
-    parser.add_argument("--name", default=None, help="the entry's name; else the bundle's")
-    parser.add_argument("--steps", type=int, default=None, help="of the whole edit")
-    parser.add_argument("--threads", type=int, default=None)
+    parser = bundle_parser(__doc__)
     parser.add_argument("--cases", nargs="+", choices=_CASES, default=list(_CASES))
     parser.add_argument("--case", choices=_CASES, default=None, help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
 
-    from alterbute.bundle import default_bundle_path, open_bundle
+    from alterbute.bundle import open_bundle
 
-    folder = options.bundle or default_bundle_path()
+    folder = chosen_bundle(options)
     if options.case:
         print(json.dumps(run_case(options.case, folder, options.steps, options.threads)))
         return
@@ -115,7 +110,7 @@ def main() -> None:
         "cases": measure(folder, options.steps, options.threads, tuple(options.cases)),
         "machine": machine_facts("onnxruntime", "numpy", "pillow"),
     }
-    update_results(options.out, options.name or manifest.name, figures)
+    keep(options, figures)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ lists the functions with the most time of their own, to show where a share comes
 
 from __future__ import annotations
 
-import argparse
 import cProfile
 import pstats
 import statistics
@@ -18,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alterbute.bundle import default_bundle_path, open_bundle
+from alterbute.bundle import open_bundle
 
+from benchmarks.bundle_options import bundle_parser, chosen_bundle, keep
 from benchmarks.machine import machine_facts
-from benchmarks.results_file import update_results
 from benchmarks.timing import Stopwatch, forget_encodings, open_timed, sample
 
 
@@ -85,26 +84,20 @@ def show_profile(edit: Callable[[], object], runs: int) -> None:
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, default=None, help="a bundle folder; else the demo bundle")
-    parser.add_argument("--name", default=None, help="the entry's name; else the bundle's")
-    parser.add_argument("--steps", type=int, default=None)
+    parser = bundle_parser(__doc__)
     parser.add_argument("--runs", type=int, default=60)
     parser.add_argument("--warm-up", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
-    folder = options.bundle or default_bundle_path()
     figures = measure(
-        folder,
+        chosen_bundle(options),
         steps=options.steps,
         runs=options.runs,
         warm_up=options.warm_up,
         threads=options.threads,
         profile=options.profile,
     )
-    update_results(options.out, options.name or open_bundle(folder).manifest.name, figures)
+    keep(options, figures)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from alterbute.bundle import open_bundle, read_manifest
 
 from benchmarks.machine import machine_facts
 from benchmarks.results_file import write_results
+from benchmarks.step_share import draw
 
 CONTENDERS = ("diffusers", "alterbute", "decomposed", "openvino", "diffusers-bf16", "diffusers-compile")
 _BASE = "diffusers"
@@ -38,15 +39,7 @@ Step = Callable[[], Any]
 
 def draw_step(bundle: Path, side: int) -> Arrays:
     """The step graph's inputs for one image with guidance; the solver's matrix hands the guided output on as it is."""
-    sizes: dict[str, int] = {"B": 1, "N": 2, "T": 77, "h": side, "w": side}
-    generator = np.random.default_rng(3)
-    inputs: Arrays = {}
-    for edge in read_manifest(bundle).graphs["step"].inputs:
-        shape = [sizes[size] if isinstance(size, str) else size for size in edge.shape]
-        inputs[edge.name] = (
-            np.zeros(shape, np.int64) if edge.dtype == "int64" else generator.standard_normal(shape, np.float32)
-        )
-    inputs["timestep"][:] = 500
+    inputs = draw(read_manifest(bundle), 1, side)
     inputs["guidance"][:] = [[1 - _GUIDANCE, _GUIDANCE]]
     inputs["solver"][:] = 0
     inputs["solver"][:, 0, _SOLVER_Y] = 1

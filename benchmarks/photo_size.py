@@ -10,7 +10,6 @@ median of the rounds' own ratios.
 
 from __future__ import annotations
 
-import argparse
 import io
 import statistics
 import time
@@ -19,14 +18,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from alterbute.bundle import default_bundle_path, open_bundle
+from alterbute.bundle import open_bundle
 from alterbute.editor import Editor
 from alterbute.images import Photo, encode, load_mask, load_photo
 from alterbute.images.photo import Bytes
 from PIL import Image
 
+from benchmarks.bundle_options import bundle_parser, chosen_bundle, keep
 from benchmarks.machine import machine_facts
-from benchmarks.results_file import update_results
 from benchmarks.timing import draw_scene, forget_encodings, open_timed, sample
 
 SIZES: Final = {"12 MP": (3000, 4000), "24 MP": (4000, 6000)}
@@ -135,26 +134,20 @@ def ratio(times: list[float], base: list[float]) -> float:
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, default=None, help="a bundle folder; else the demo bundle")
-    parser.add_argument("--name", default=None, help="the entry's name; else the bundle's")
-    parser.add_argument("--steps", type=int, default=None)
+    parser = bundle_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--warm-up", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--cases", default="", help="only the base and cases whose name holds this")
-    parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
-    folder = options.bundle or default_bundle_path()
     figures = measure(
-        folder,
+        chosen_bundle(options),
         steps=options.steps,
         rounds=options.rounds,
         warm_up=options.warm_up,
         threads=options.threads,
         cases=options.cases,
     )
-    update_results(options.out, options.name or open_bundle(folder).manifest.name, figures)
+    keep(options, figures)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from alterbute.bundle import Manifest, Precision, read_manifest, verify_bundle
+from alterbute.bundle import Manifest, Precision, verify_bundle
 from alterbute_export.checkpoint import read_checkpoint
-from alterbute_export.needs import Needs, estimate_needs
+from alterbute_export.needs import estimate_needs
 
 from benchmarks.machine import machine_facts
 from benchmarks.results_file import update_results
@@ -41,11 +41,6 @@ def run_child(command: list[str]) -> tuple[float, int]:
     return time.monotonic() - start, usage.ru_maxrss * 1024
 
 
-def expected_needs(checkpoint: Path, precision: Precision, *, measures: bool) -> Needs:
-    """What the exporter says that it will need."""
-    return estimate_needs(read_checkpoint(checkpoint), precision, measure=measures)
-
-
 def measure(kind: str, precision: Precision, work: Path, *, keep: bool, measures: bool) -> dict[str, Any]:
     """Make the checkpoint if it is not there, export it, and read what was written."""
     checkpoint, bundle = work / f"{kind}-checkpoint", work / f"{kind}-{precision}-bundle"
@@ -54,9 +49,8 @@ def measure(kind: str, precision: Precision, work: Path, *, keep: bool, measures
         run_child([*tool, "sample-checkpoint", kind, "--size", "published", "-o", str(checkpoint)])
     flag = "--measure" if measures else "--no-measure"
     seconds, peak = run_child([*tool, "bundle", str(checkpoint), "-o", str(bundle), "--precision", precision, flag])
-    verify_bundle(bundle)
-    manifest = read_manifest(bundle)
-    needs = expected_needs(checkpoint, precision, measures=measures)
+    manifest = verify_bundle(bundle).manifest
+    needs = estimate_needs(read_checkpoint(checkpoint), precision, measure=measures)
     weights = needs.fp32
     found = {
         "seconds": round(seconds),

@@ -66,10 +66,10 @@ def outside_nodes(graph: onnx.GraphProto) -> set[str]:
     return {node.name for node in graph.node} - (ancestors(rows) - ancestors(first.input[0]))
 
 
-def draw(manifest: Manifest, slots: int) -> dict[str, Any]:
-    """Inputs of a launch with every slot busy."""
+def draw(manifest: Manifest, slots: int, side: int | None = None) -> dict[str, Any]:
+    """Inputs of a launch with every slot busy; `side` is that of the latents, None the bundle's own."""
     generator = np.random.default_rng(0)
-    rows, side = slots * ROWS_PER_SLOT, manifest.resolution // manifest.latent_factor
+    rows, side = slots * ROWS_PER_SLOT, side or manifest.resolution // manifest.latent_factor
     sizes = {"B": slots, "N": rows, "T": manifest.text.tokens, "h": side, "w": side}
     inputs: dict[str, Any] = {}
     for edge in manifest.graphs["step"].inputs:

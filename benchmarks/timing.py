@@ -16,6 +16,7 @@ from alterbute.bundle import Bundle
 from alterbute.editor import Editor
 from alterbute.images import Photo, load_mask, load_photo
 from alterbute.images.photo import Bytes
+from alterbute.prompt import first_prompt
 
 RANKS: Final = (50, 90, 99)
 
@@ -114,9 +115,7 @@ def sample(bundle: Bundle, side: int | None = None) -> tuple[Photo, Bytes, str]:
         bundle: Where to look.
         side: Side of the drawn photo; None is twice the model's resolution.
     """
-    attributes = bundle.manifest.attributes or {"color": ("red",)}
-    word, values = next(iter(attributes.items()))
-    prompt = f"{word}: {values[0]}"
+    prompt = first_prompt(bundle.manifest.attributes) or "color: red"
     if side is None and bundle.has("sample/photo.png"):
         photo = load_photo(bundle.read("sample/photo.png"))
         return photo, load_mask(bundle.read("sample/mask.png"), photo), prompt

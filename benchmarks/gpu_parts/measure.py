@@ -10,9 +10,11 @@ import numpy as np
 from alterbute.backends import Array
 from alterbute.bundle import Bundle
 from alterbute.editor import Editor
+from alterbute.prompt import first_prompt
 
 from benchmarks.gpu_parts.cases import MAX_SLOTS, Case, Model, make_pictures
-from benchmarks.gpu_parts.timed import TimedBackend, time_calls
+from benchmarks.gpu_parts.timed import TimedBackend
+from benchmarks.timing import time_calls
 
 LATENT_LIMIT: Final = 1e-2
 PSNR_LIMIT: Final = 40.0
@@ -55,7 +57,7 @@ def measure_graphs(backend: TimedBackend, runs: int) -> dict[str, dict[str, floa
     """Wall milliseconds of every graph beside the step, upload and download included, on the inputs of the last edit."""
     found = {}
     for graph, inputs in list(backend.inputs.items()):
-        seconds = time_calls(lambda graph=graph, inputs=inputs: backend.run(graph, inputs), runs, 3)  # type: ignore[misc]
+        _, seconds = time_calls(lambda graph=graph, inputs=inputs: backend.run(graph, inputs), runs, 3)  # type: ignore[misc]
         found[graph] = summary(seconds)
     return found
 
@@ -77,9 +79,9 @@ def measure_case(
     def whole() -> None:
         editor.edit(photo, mask, _prompt(bundle), steps=case.steps, guidance=_guidance(bundle, case.guidance), seed=5)
 
-    times = {"edits_ms": summary(time_calls(edit, runs, 2))}
+    times = {"edits_ms": summary(time_calls(edit, runs, 2)[1])}
     if case.batch == 1:
-        times["whole_edit_ms"] = summary(time_calls(whole, runs, 1))
+        times["whole_edit_ms"] = summary(time_calls(whole, runs, 1)[1])
     steps = backend.steps[-1]
     loop_ms = 1000 * statistics.median(loops[2:])
     gpu_ms = steps.replay(max(10, runs), backend.clock)
@@ -110,6 +112,4 @@ def _guidance(bundle: Bundle, scale: float) -> float:
 
 
 def _prompt(bundle: Bundle) -> str:
-    attributes = bundle.manifest.attributes or {"color": ("red",)}
-    name, values = next(iter(attributes.items()))
-    return f"{name}: {values[0]}" if bundle.manifest.attributes else _PROMPT
+    return first_prompt(bundle.manifest.attributes) or _PROMPT

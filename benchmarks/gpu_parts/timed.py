@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any, Protocol
 
 from alterbute.backends import Array, Arrays, Backend, Steps, open_steps
@@ -126,15 +126,3 @@ class TimedSteps:
         total = clock.elapsed_ms(start, clock.mark())
         clock.wait()
         return total / times
-
-
-def time_calls(call: Callable[[], object], runs: int, warm_up: int) -> list[float]:
-    """Wall seconds of a call that returns when its results are on the host."""
-    for _ in range(warm_up):
-        call()
-    seconds = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return seconds
