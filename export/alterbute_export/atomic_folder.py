@@ -43,6 +43,23 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def replaced_content(folder: Path) -> Iterator[Path]:
+    """An empty folder inside `folder` whose content takes the place of all that is in `folder` when the block ends well."""
+    written = Path(tempfile.mkdtemp(prefix=".new.", dir=folder))
+    yield written
+    for path in folder.iterdir():
+        if path == written:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    for path in written.iterdir():
+        os.replace(path, folder / path.name)
+    written.rmdir()
+
+
 def _swap(temporary: Path, target: Path) -> None:
     """Put the finished folder in place; an earlier one moves aside first, so that both are never mixed."""
     aside = temporary.with_name(f"{temporary.name}.old")

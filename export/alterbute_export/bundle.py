@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from alterbute.bundle import Graph, Manifest, Precision
+from alterbute.bundle import Graph, Manifest, Precision, VariantPrecision, open_bundle
 
-from alterbute_export.atomic_folder import atomic_folder, check_target
+from alterbute_export.atomic_folder import atomic_folder, check_target, replaced_content
 from alterbute_export.autoencoder import latent_factor
 from alterbute_export.checkpoint import Checkpoint, Storage, read_checkpoint
 from alterbute_export.errors import CheckpointError
@@ -24,6 +24,7 @@ from alterbute_export.graphs.scene import scene_spec
 from alterbute_export.graphs.spec import GraphSpec, SpecMaker, without_models
 from alterbute_export.graphs.step import TIME_IDS
 from alterbute_export.graphs.window import window_spec
+from alterbute_export.int8 import CalibrationEdit, write_int8
 from alterbute_export.manifest import describe_graph, describe_merged, finish_bundle
 from alterbute_export.merge import Lesson, read_lessons, teach_encoder, teach_tokenizer
 from alterbute_export.needs import check_room, estimate_needs, free_memory
@@ -48,8 +49,9 @@ def export_bundle(
     bundle_path: str | Path,
     *,
     storage: Storage = "auto",
-    precision: Precision = "fp32",
+    precision: VariantPrecision = "fp32",
     measure: bool = True,
+    edits: Sequence[CalibrationEdit] | None = None,
     allow_shortage: bool = False,
     extras: Extras | None = None,
     report: Report | None = None,
@@ -63,8 +65,9 @@ def export_bundle(
         bundle_path: Where the bundle shall be.
         storage: Of an fp32 bundle: "fp16" rounds weights to fp16 first, "fp32" keeps them as they are, "auto" is "fp16" for
             checkpoints that are fp16 on disk. Graphs compute in fp32 either way.
-        precision: Of the graphs' heavy part; "fp16" and "bf16" store weights in that type alone.
+        precision: Of the graphs' heavy part, whose weights are stored in that type alone. "int8" is for ONNX Runtime's CPU.
         measure: Of a typed bundle: edit a photo first, keep fp32 what overflows there, and check the error.
+        edits: Of an int8 bundle: what its scales are taken from; None is the sample photo alone.
         allow_shortage: Go on where memory or disk seem not to suffice.
         extras: Adapter, embeddings and LoRA files from outside the folder.
         report: Told about progress.
@@ -74,12 +77,14 @@ def export_bundle(
         ResourceError: memory or disk do not suffice.
         ParityError: an exported graph differs from torch.
         PrecisionError: a typed graph loses too much, or is mostly fp32.
+        CalibrationError: an edit of `edits` cannot be run.
         OutputError: `bundle_path` holds something else than a bundle, or cannot be written.
     """
     target = Path(bundle_path)
     check_target(target)
     checkpoint = read_checkpoint(checkpoint_path, _choose_storage(storage, precision), extras)
     tell = report or (lambda task, done, total: None)
+    half: Precision | None = precision if precision in ("fp16", "bf16") else None
     tell("check", 0, 1)
     tokenizer = read_tokenizer(checkpoint.path)
     models = load_models(checkpoint)
@@ -103,14 +108,17 @@ def export_bundle(
             path = folder / f"{name}.onnx"
             check = partial(compare_graph, spec, reference=reference)
             graph = describe_graph(spec, check(path), audit_graph(path, sizes) if name in TYPED_GRAPHS else None)
-            # A typed bundle is made from the decomposed graphs alone.
-            graphs[name] = add_fused(name, graph, path, check) if precision == "fp32" else graph
+            # A half bundle is made from the decomposed graphs alone.
+            graphs[name] = graph if half else add_fused(name, graph, path, check)
         merged = describe_merged(checkpoint.loras, lessons)
         entry = family.identity_entry
         manifest = finish_bundle(folder, checkpoint, models, text=text, identity=entry, graphs=graphs, merged=merged)
-        if precision != "fp32":
-            tell(f"type as {precision}", len(makers), len(makers))
-            manifest = type_bundle(folder, precision, measure=measure)
+        if half:
+            tell(f"type as {half}", len(makers), len(makers))
+            manifest = type_bundle(folder, half, measure=measure)
+        elif precision == "int8":
+            with replaced_content(folder) as written:
+                manifest = write_int8(open_bundle(folder), written, edits, tell)
         tell("write", len(makers), len(makers))
     return manifest
 
@@ -126,8 +134,8 @@ def _write_one(make: SpecMaker, store: WeightStore) -> tuple[GraphSpec, Referenc
     return bare, reference
 
 
-def _choose_storage(storage: Storage, precision: Precision) -> Storage:
-    if precision == "fp32":
+def _choose_storage(storage: Storage, precision: VariantPrecision) -> Storage:
+    if precision in ("fp32", "int8"):
         return storage
     if storage != "auto":
         raise CheckpointError(

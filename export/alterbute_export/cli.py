@@ -7,13 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from alterbute.cli import run_command
 
 from alterbute_export.cli_engine import engine, publish, sign
-from alterbute_export.errors import CheckpointError, OutputError
+from alterbute_export.errors import CalibrationError, CheckpointError, OutputError
+
+if TYPE_CHECKING:
+    from alterbute_export.int8 import CalibrationEdit
 
 
 class StorageChoice(StrEnum):
@@ -30,6 +33,7 @@ class PrecisionChoice(StrEnum):
     fp32 = "fp32"
     fp16 = "fp16"
     bf16 = "bf16"
+    int8 = "int8"
 
 
 class SizeChoice(StrEnum):
@@ -59,11 +63,14 @@ def bundle(
     ] = StorageChoice.auto,
     precision: Annotated[
         PrecisionChoice,
-        typer.Option(help="Of the graphs' heavy part; fp16 and bf16 store weights in that type alone."),
+        typer.Option(help="Of the graphs' heavy part, whose weights are stored in that type alone; int8 is for the CPU."),
     ] = PrecisionChoice.fp32,
     measure: Annotated[
         bool, typer.Option(help="Of fp16 and bf16: edit a photo first, and keep fp32 what overflows.")
     ] = True,
+    edits: Annotated[
+        Path | None, typer.Option(help="Of int8: TOML file of edits to calibrate with; without it the sample photo.")
+    ] = None,
     allow_shortage: Annotated[
         bool, typer.Option("--allow-shortage", help="Go on where memory or disk seem not to suffice.")
     ] = False,
@@ -88,6 +95,7 @@ def bundle(
 
     start = time.monotonic()
     extras = read_extras(adapter=adapter, image_encoder=image_encoder, embeddings=embedding or (), loras=lora or ())
+    calibration = _read_calibration(edits, precision)
     with _progress() as report:
         manifest = export_bundle(
             checkpoint,
@@ -95,6 +103,7 @@ def bundle(
             storage=storage.value,
             precision=precision.value,
             measure=measure,
+            edits=calibration,
             allow_shortage=allow_shortage,
             extras=extras,
             report=report,
@@ -104,6 +113,29 @@ def bundle(
             typer.echo(
                 f"{name:<9} relative error {graph.parity.relative_error:.1e} against {graph.parity.against}", err=True
             )
+    size = sum(entry.size for entry in manifest.files.values())
+    typer.echo(f"wrote {output}, {size / 1e6:.1f} MB, in {time.monotonic() - start:.0f} s", err=True)
+
+
+def quantize(
+    bundle: Annotated[Path, typer.Argument(help="An fp32 bundle; it stays as it is.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The int8 bundle's folder; an earlier bundle is replaced.")],
+    edits: Annotated[
+        Path | None, typer.Option(help="TOML file of edits to calibrate with; without it the bundle's sample photo.")
+    ] = None,
+) -> None:
+    """Make an int8 bundle for the CPU out of an fp32 one."""
+    from alterbute_export.int8 import quantize_bundle
+
+    start = time.monotonic()
+    calibration = _read_calibration(edits, PrecisionChoice.int8)
+    with _progress() as report:
+        manifest = quantize_bundle(bundle, output, calibration, report)
+    for name, graph in manifest.graphs.items():
+        audit = graph.variants[0].audit
+        if audit is not None:
+            shares = ", ".join(f"{share:.0%} {kind}" for kind, share in audit.shares.items())
+            typer.echo(f"{name:<9} {shares}", err=True)
     size = sum(entry.size for entry in manifest.files.values())
     typer.echo(f"wrote {output}, {size / 1e6:.1f} MB, in {time.monotonic() - start:.0f} s", err=True)
 
@@ -140,7 +172,7 @@ def _build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback(invoke_without_command=True)(_options)
-    for verb in (bundle, engine, publish, sign):
+    for verb in (bundle, quantize, engine, publish, sign):
         app.command(context_settings={"auto_envvar_prefix": f"ALTERBUTE_EXPORT_{verb.__name__.upper()}"})(verb)
     app.command("sample-checkpoint")(sample_checkpoint)
     return app
@@ -149,6 +181,23 @@ def _build_app() -> typer.Typer:
 def _options(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+
+
+def _read_calibration(edits: Path | None, precision: PrecisionChoice) -> list[CalibrationEdit] | None:
+    from alterbute_export.int8 import read_edits
+
+    if precision is not PrecisionChoice.int8:
+        if edits is not None:
+            raise CalibrationError(
+                f"--edits was given with --precision {precision.value}", "--precision int8", "leave --edits out"
+            )
+        return None
+    if edits is None:
+        typer.echo(
+            "note: calibrated on the sample photo alone; give --edits with a few photos of the kind that will be edited", err=True
+        )
+        return None
+    return read_edits(edits)
 
 
 @contextmanager

@@ -29,5 +29,9 @@ class PrecisionError(AlterbuteError):
     """A graph cannot be given the precision that was asked for, or loses too much by it."""
 
 
+class CalibrationError(AlterbuteError):
+    """The edits that int8 scales are taken from cannot be read, or do not exercise the graphs."""
+
+
 class BuildError(AlterbuteError):
     """An engine cannot be built: the recipe, the builder library or the graph is at fault, and says which."""

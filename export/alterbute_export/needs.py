@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from alterbute.bundle import Precision
+from alterbute.bundle import VariantPrecision
 
 from alterbute_export.checkpoint import Checkpoint
 from alterbute_export.errors import ResourceError
@@ -38,7 +38,7 @@ class Needs:
         return f"{self.memory / 1e9:.1f} GB of memory (graph {self.graph}) and {self.disk / 1e9:.1f} GB of disk"
 
 
-def estimate_needs(checkpoint: Checkpoint, precision: Precision, *, measure: bool = True) -> Needs:
+def estimate_needs(checkpoint: Checkpoint, precision: VariantPrecision, *, measure: bool = True) -> Needs:
     """Needs of an export, from the headers of the weights files alone; arguments as of `export_bundle`."""
     counts = {name: sum(map(_count_weights, part.files)) for name, part in checkpoint.parts.items()}
     mapped = {name: max(path.stat().st_size for path in part.files) for name, part in checkpoint.parts.items()}
@@ -56,7 +56,7 @@ def estimate_needs(checkpoint: Checkpoint, precision: Precision, *, measure: boo
     largest = max(peaks, key=lambda name: peaks[name])
     total = sum(counts.values()) + adapter
     edit = 2 * weights["step"] + checkpoint.settings.resolution**2 * _EDIT_BYTES_PER_PIXEL
-    is_edited = measure and precision != "fp32"
+    is_edited = precision == "int8" or (measure and precision != "fp32")
     return Needs(
         memory=_LIBRARIES_BYTES + max(peaks[largest], edit if is_edited else 0),
         disk=total * _bytes_per_weight(precision, checkpoint.half_storage),
@@ -105,12 +105,13 @@ def free_memory() -> None:
             return
 
 
-def _bytes_per_weight(precision: Precision, is_half: bool) -> int:
+def _bytes_per_weight(precision: VariantPrecision, is_half: bool) -> int:
     """On disk, at the peak: a typed bundle is an fp32 one first, and its weights are packed into a new file in the end."""
     stored = 2 if is_half else 4
     if precision == "fp32":
         return stored
-    return stored + (2 if precision == "fp16" else 4)
+    # What int8 leaves in fp32 is little, and its own file and the packed one are there at once.
+    return stored + {"fp16": 2, "bf16": 4, "int8": 2}[precision]
 
 
 def _count_weights(path: Path) -> int:

@@ -40,7 +40,7 @@ def record_edit(
         seed: Of the noise.
     """
     recorder = _Recorder(backend or OneGraphBackend(bundle))
-    photo, mask = _pictures(bundle)
+    photo, mask = sample_pictures(bundle)
     prompt = first_prompt(bundle.manifest.attributes) or "color: red"
     with Editor(bundle, backend=recorder) as editor:
         editor.edit(photo, mask, prompt, steps=steps, seed=seed)
@@ -65,7 +65,8 @@ class _Recorder:
         self._inner.close()
 
 
-def _pictures(bundle: Bundle) -> tuple[Image.Image, Image.Image]:
+def sample_pictures(bundle: Bundle) -> tuple[Image.Image, Image.Image]:
+    """The bundle's sample photo and mask, or drawn ones."""
     if all(bundle.has(name) for name in _SAMPLES):
         photo, mask = (Image.open(io.BytesIO(bundle.read(name))) for name in _SAMPLES)
         return photo.convert("RGB"), mask

@@ -47,8 +47,7 @@ def audit_graph(
     for node in model.graph:
         amount = _multiply_adds(node)
         if amount:
-            kind = node.outputs[0].dtype or (node.inputs[0].dtype if node.inputs[0] is not None else None)
-            work[_NAMES.get(kind, "other") if kind is not None else "other"] += amount
+            work[_type_name(node)] += amount
     total = work.total()
     return TypeAudit(
         multiply_adds=total,
@@ -78,6 +77,19 @@ def edit_sizes(*, resolution: int, factor: int, tokens: int) -> dict[str, int]:
     """The free dimensions of one edit at a resolution, with text guidance."""
     cells = resolution // factor
     return {"B": 1, "N": 2, "M": 1, "T": tokens, "S": resolution, "h": cells, "w": cells}
+
+
+def _type_name(node: ir.Node) -> str:
+    """Between Q/DQ pairs the graph says fp32 and the kernels are int8."""
+    if all(value is not None and _is_stored_as_int8(value) for value in node.inputs[:2]):
+        return "int8"
+    kind = node.outputs[0].dtype or (node.inputs[0].dtype if node.inputs[0] is not None else None)
+    return _NAMES.get(kind, "other") if kind is not None else "other"
+
+
+def _is_stored_as_int8(value: ir.Value) -> bool:
+    producer = value.producer()
+    return producer is not None and producer.op_type == "DequantizeLinear"
 
 
 def _multiply_adds(node: ir.Node) -> int:

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import onnx
 import onnx_ir as ir
-from alterbute.bundle import Bundle, Graph, Manifest, Precision, TypeAudit, Variant
+from alterbute.bundle import Bundle, Graph, Manifest, Precision, TypeAudit, Variant, VariantPrecision
 
 from alterbute_export.errors import PrecisionError
 from alterbute_export.precision import PrecisionReport, type_graph
@@ -98,7 +98,7 @@ def _with_variants(graph: Graph, precision: Precision, written: TypedVariant | N
     return replace(graph, variants=(*kept, *added))
 
 
-def typed_as(manifest: Manifest) -> Precision:
+def typed_as(manifest: Manifest) -> VariantPrecision:
     """The type that a bundle's graphs have in the files that the exporter wrote."""
     step = manifest.graphs["step"]
     return next((variant.precision for variant in step.variants if variant.file == "step.onnx"), "fp32")
@@ -108,7 +108,7 @@ def _edit_sizes(manifest: Manifest) -> dict[str, int]:
     return edit_sizes(resolution=manifest.resolution, factor=manifest.latent_factor, tokens=manifest.text.tokens)
 
 
-def _find_typed(bundle: Bundle, typed: Precision, precision: Precision) -> dict[str, TypedVariant]:
+def _find_typed(bundle: Bundle, typed: VariantPrecision, precision: Precision) -> dict[str, TypedVariant]:
     """The graphs of a bundle that was typed at export."""
     if typed != precision:
         raise PrecisionError(

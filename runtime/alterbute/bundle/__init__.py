@@ -6,7 +6,7 @@ The exporter fills the dataclasses and calls `write_manifest`; the runtime calls
 
 from __future__ import annotations
 
-from alterbute.bundle.engines import Engine, Precision, Product, ShapeRange
+from alterbute.bundle.engines import Engine, Precision, Product, ShapeRange, VariantPrecision
 from alterbute.bundle.files import (
     Bundle,
     default_bundle_path,
@@ -70,6 +70,7 @@ __all__ = [
     "TrustKey",
     "TypeAudit",
     "Variant",
+    "VariantPrecision",
     "are_window_sides",
     "default_bundle_path",
     "describe_files",

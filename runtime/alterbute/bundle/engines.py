@@ -16,6 +16,9 @@ from alterbute.bundle.typed_json import Json
 
 Product: TypeAlias = Literal["tensorrt", "tensorrt_rtx"]
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16"]
+"""Of engines, and of graphs that engines are built from."""
+VariantPrecision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
+"""Of graphs; int8 ones are made for ONNX Runtime's CPU."""
 Fit: TypeAlias = Literal["same_gpu", "same_compute_capability", "ampere_plus", "portable"]
 """On which GPUs a plan runs, narrowest first; `portable` is TensorRT-RTX's, for the capabilities that it lists."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from alterbute.bundle import typed_json
-from alterbute.bundle.engines import Engine, Precision, check_engines
+from alterbute.bundle.engines import Engine, VariantPrecision, check_engines
 from alterbute.bundle.signature import SIGNATURE_FILE
 from alterbute.bundle.typed_json import Json
 from alterbute.errors import BundleError
@@ -60,7 +60,7 @@ class Variant:
 
     backend: str
     file: str
-    precision: Precision = "fp32"
+    precision: VariantPrecision = "fp32"
     relative_error: float | None = None
     audit: TypeAudit | None = None
 

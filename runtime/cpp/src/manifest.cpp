@@ -42,7 +42,7 @@ Variant read_variant(const Json& value, const std::string& key) {
   Variant variant{typed::string(record.at("backend"), record.path("backend")),
                   typed::string(record.at("file"), record.path("file"))};
   if (const Json* precision = record.find("precision"))
-    variant.precision = typed::choice(*precision, record.path("precision"), {"fp32", "fp16", "bf16"});
+    variant.precision = typed::choice(*precision, record.path("precision"), {"fp32", "fp16", "bf16", "int8"});
   if (const Json* error = record.find("relative_error"); error != nullptr && error->kind != Json::Kind::null)
     typed::number(*error, record.path("relative_error"));
   if (const Json* audit = record.find("audit")) check_audit(*audit, record.path("audit"));

@@ -1,0 +1,8 @@
+"""A bundle's graphs in int8 for ONNX Runtime's CPU: calibrated on edits, every scale fixed before the first request."""
+
+from __future__ import annotations
+
+from alterbute_export.int8.bundle import quantize_bundle, write_int8
+from alterbute_export.int8.edits import CalibrationEdit, default_edits, read_edits
+
+__all__ = ["CalibrationEdit", "default_edits", "quantize_bundle", "read_edits", "write_int8"]

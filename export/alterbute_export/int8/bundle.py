@@ -1,0 +1,179 @@
+"""A bundle in int8: its fp32 graphs are run on edits, what loses little becomes int8, and weights are stored once more, smaller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import onnx_ir as ir
+from alterbute.bundle import (
+    Bundle,
+    Graph,
+    Manifest,
+    TypeAudit,
+    Variant,
+    VariantPrecision,
+    describe_files,
+    open_bundle,
+    write_manifest,
+)
+from alterbute.editor import Editor
+from alterbute.errors import AlterbuteError
+
+from alterbute_export.atomic_folder import atomic_folder, check_target
+from alterbute_export.errors import CalibrationError, PrecisionError
+from alterbute_export.int8.edits import CalibrationEdit, default_edits
+from alterbute_export.int8.products import Product, find_products
+from alterbute_export.int8.ranges import Range, RangeRecorder, watch_graph
+from alterbute_export.int8.rewrite import quantize_graph
+from alterbute_export.int8.scales import Scales, choose_scales
+from alterbute_export.sessions import OneGraphBackend
+from alterbute_export.type_audit import audit_graph, edit_sizes
+from alterbute_export.typed_variants import TYPED_GRAPHS, typed_as
+from alterbute_export.weights import WeightStore
+
+_BACKEND: Final = "onnxruntime"
+_MIN_DB: Final = 38.0
+"""Products with more noise stay fp32. Encoders and decoder run once, and what they lose is seen in the picture."""
+_STEP_MIN_DB: Final = 28.0
+"""Of the step graph: its later runs see what the earlier ones lost, and mend it."""
+_MIN_SHARE: Final = 0.5
+
+
+def quantize_bundle(
+    source: Path,
+    target: Path,
+    edits: Sequence[CalibrationEdit] | None = None,
+    report: Callable[[str, int, int], None] | None = None,
+) -> Manifest:
+    """Write an int8 bundle of an fp32 one; the source stays as it is.
+
+    Args:
+        source: An fp32 bundle.
+        target: The new bundle's folder; an earlier bundle there is replaced.
+        edits: What the ranges are taken from, over all steps; None takes the bundle's sample photo alone.
+        report: Told about progress: what, how many done, of how many.
+
+    Raises:
+        CalibrationError: an edit cannot be run.
+        PrecisionError: the source is not fp32, or hardly anything of a step can be int8.
+        OutputError: `target` holds something else than a bundle, or cannot be written.
+    """
+    check_target(target)
+    bundle = open_bundle(source)
+    with atomic_folder(target) as folder:
+        return write_int8(bundle, folder, edits, report)
+
+
+def write_int8(
+    bundle: Bundle,
+    folder: Path,
+    edits: Sequence[CalibrationEdit] | None = None,
+    report: Callable[[str, int, int], None] | None = None,
+) -> Manifest:
+    """Write the int8 bundle of an fp32 one into an empty folder; arguments and errors as of `quantize_bundle`."""
+    typed = typed_as(bundle.manifest)
+    if typed != "fp32":
+        raise PrecisionError(
+            f"the bundle's graphs are {typed}", "an fp32 bundle", "export the checkpoint with --precision fp32 first"
+        )
+    tell = report or (lambda task, done, total: None)
+    files = {name: bundle.path / _variant(graph).file for name, graph in bundle.manifest.graphs.items()}
+    ranges = record_ranges(bundle, files, edits or default_edits(bundle), tell)
+    _copy_rest(bundle, folder)
+    store = WeightStore(folder, half=False)
+    audits: dict[str, TypeAudit] = {}
+    for index, (name, path) in enumerate(files.items()):
+        tell(f"quantize {name}", index, len(files))
+        model = ir.load(path)
+        islands = _convert(model, name, ranges.get(name, {}))
+        store.move_out(model, takes_stored=True)
+        written = folder / f"{name}.onnx"
+        written.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+        del model
+        if name in TYPED_GRAPHS:
+            audits[name] = audit_graph(written, _sizes(bundle.manifest), islands=islands)
+    _check_step(audits["step"])
+    graphs = {name: _describe(name, graph, audits.get(name)) for name, graph in bundle.manifest.graphs.items()}
+    manifest = replace(bundle.manifest, graphs=graphs, engines=(), files=describe_files(folder))
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def record_ranges(
+    bundle: Bundle, files: Mapping[str, Path], edits: Sequence[CalibrationEdit], tell: Callable[[str, int, int], None]
+) -> dict[str, dict[str, Range]]:
+    """Run the edits on watched graphs; the range of every product's input and output, by graph and value."""
+
+    def watch(graph: str, model: bytes) -> bytes:
+        if graph not in TYPED_GRAPHS:
+            return model
+        watched = ir.load(files[graph])
+        return watch_graph(watched, find_products(watched))
+
+    recorder = RangeRecorder(OneGraphBackend(bundle, watch))
+    # Words that the bundle does not offer are still words that its graphs can be run with.
+    open_to_all = replace(bundle, manifest=replace(bundle.manifest, attributes=None))
+    with Editor(open_to_all, backend=recorder) as editor:
+        for number, edit in enumerate(edits):
+            tell("calibrate", number, len(edits))
+            try:
+                editor.edit(edit.photo, edit.mask, edit.prompt, reference=edit.reference, seed=edit.seed)
+            except AlterbuteError as fault:
+                raise CalibrationError(
+                    f"calibration edit {number + 1} failed: {fault}",
+                    "an edit that the fp32 bundle runs",
+                    "mend or remove it",
+                ) from fault
+    return recorder.ranges
+
+
+def _convert(model: ir.Model, name: str, ranges: Mapping[str, Range]) -> dict[str, int]:
+    """Give a graph int8 arithmetic in place, where that is quiet enough; how many products stayed, by reason."""
+    if name not in TYPED_GRAPHS:
+        return {}
+    limit = _STEP_MIN_DB if name == "step" else _MIN_DB
+    products = find_products(model)
+    chosen: dict[Product, Scales] = {}
+    for product in products:
+        scales = choose_scales(product, ranges[product.source], ranges[product.result])
+        if scales.noise_db >= limit:
+            chosen[product] = scales
+    quantize_graph(model, chosen)
+    noisy = len(products) - len(chosen)
+    return {f"noise above -{limit:.0f} dB": noisy} if noisy else {}
+
+
+def _copy_rest(bundle: Bundle, folder: Path) -> None:
+    """Tokenizer, tables and samples: all that is no graph, no weights and no engine."""
+    left_out = {engine.file for engine in bundle.manifest.engines}
+    for name in bundle.manifest.files:
+        if name not in left_out and not name.endswith((".onnx", ".bin")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(bundle.read(name))
+
+
+def _describe(name: str, graph: Graph, audit: TypeAudit | None) -> Graph:
+    """The entry of a written graph: for ONNX Runtime's CPU alone, fp32 where nothing of it could be int8."""
+    precision: VariantPrecision = "int8" if audit is not None and "int8" in audit.shares else "fp32"
+    return replace(graph, variants=(Variant(backend=_BACKEND, file=f"{name}.onnx", precision=precision, audit=audit),))
+
+
+def _sizes(manifest: Manifest) -> dict[str, int]:
+    return edit_sizes(resolution=manifest.resolution, factor=manifest.latent_factor, tokens=manifest.text.tokens)
+
+
+def _check_step(audit: TypeAudit) -> None:
+    share = audit.shares.get("int8", 0.0)
+    if share < _MIN_SHARE:
+        raise PrecisionError(
+            f"{share:.0%} of the step graph's arithmetic can be int8 without more noise than -{_STEP_MIN_DB:.0f} dB",
+            f"at least {_MIN_SHARE:.0%}",
+            "calibrate with more edits of the kind that the bundle is for (--edits), or stay with fp32",
+        )
+
+
+def _variant(graph: Graph) -> Variant:
+    return next(variant for variant in graph.variants if variant.backend == _BACKEND)
