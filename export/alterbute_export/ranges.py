@@ -23,7 +23,7 @@ def find_overflow(path: Path, calls: list[Call], limit: float = FP16_LIMIT) -> d
     """
     model = onnx.load(path, load_external_data=False)
     names = _watch(model)
-    session = open_session(model.SerializeToString(), path.parent)
+    session = open_session(model.SerializeToString(), path.parent, in_file_order=True)
     largest: dict[str, float] = {}
     for call in calls:
         for name, value in zip(names, session.run([_PREFIX + name for name in names], call.inputs), strict=True):
@@ -34,21 +34,20 @@ def find_overflow(path: Path, calls: list[Call], limit: float = FP16_LIMIT) -> d
 
 
 def _watch(model: Any) -> list[str]:
-    """Make `max(abs(value))` an output for every computed float."""
+    """Make `max(abs(value))` an output for every computed float, right behind the node that computes it."""
     inferred = onnx.shape_inference.infer_shapes(model)
     floats = {
         info.name for info in inferred.graph.value_info if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     }
-    watched = []
-    for node in list(model.graph.node):
-        for name in node.output:
-            if name in floats:
-                model.graph.node.append(onnx.helper.make_node("Abs", [name], [f"{_PREFIX}abs_{name}"]))
-                model.graph.node.append(
-                    onnx.helper.make_node("ReduceMax", [f"{_PREFIX}abs_{name}"], [_PREFIX + name], keepdims=0)
-                )
-                model.graph.output.append(
-                    onnx.helper.make_tensor_value_info(_PREFIX + name, onnx.TensorProto.FLOAT, [])
-                )
-                watched.append(name)
+    watched, nodes = [], []
+    for node in model.graph.node:
+        nodes.append(node)
+        for name in [name for name in node.output if name in floats]:
+            magnitude, largest = f"{_PREFIX}abs_{name}", _PREFIX + name
+            nodes.append(onnx.helper.make_node("Abs", [name], [magnitude]))
+            nodes.append(onnx.helper.make_node("ReduceMax", [magnitude], [largest], keepdims=0))
+            model.graph.output.append(onnx.helper.make_tensor_value_info(largest, onnx.TensorProto.FLOAT, []))
+            watched.append(name)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
     return watched

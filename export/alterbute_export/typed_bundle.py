@@ -15,12 +15,12 @@ from alterbute.bundle import (
     Graph,
     Manifest,
     Precision,
-    Variant,
     describe_files,
     open_bundle,
     write_manifest,
 )
 
+from alterbute_export.fused_attention import FUSED_SUFFIX
 from alterbute_export.sessions import weight_files
 from alterbute_export.typed_variants import TypedVariant, write_variants
 from alterbute_export.weights import WeightStore
@@ -46,11 +46,14 @@ def type_bundle(folder: Path, precision: Precision, *, measure: bool = True) -> 
     """
     bundle = open_bundle(folder)
     written = write_variants(bundle, folder, precision, measure=measure)
+    kept = {f"{name}.onnx" for name in bundle.manifest.graphs}
     for name, variant in written.items():
-        os.replace(folder / variant.file, folder / f"{name}.onnx")
+        for form, file in _name_forms(name, variant).items():
+            os.replace(folder / form, folder / file)
+            kept.add(file)
     for path in folder.glob("*.onnx"):
         # Variants of the fp32 graphs: what they were made for is not in this bundle.
-        if path.stem not in bundle.manifest.graphs:
+        if path.name not in kept:
             path.unlink()
     _pack_weights(folder)
     graphs = {
@@ -62,22 +65,18 @@ def type_bundle(folder: Path, precision: Precision, *, measure: bool = True) -> 
     return manifest
 
 
+def _name_forms(name: str, written: TypedVariant) -> dict[str, str]:
+    """The names that a typed bundle has for a graph's files, by those that they were written under."""
+    fused = {} if written.fused is None else {written.fused.file: f"{name}{FUSED_SUFFIX}"}
+    return {written.file: f"{name}.onnx", **fused}
+
+
 def _retype(name: str, graph: Graph, precision: Precision, written: TypedVariant | None) -> Graph:
     if written is None:
         return graph
-    return replace(
-        graph,
-        variants=tuple(
-            Variant(
-                backend=backend,
-                file=f"{name}.onnx",
-                precision=precision,
-                relative_error=written.relative_error,
-                audit=written.audit,
-            )
-            for backend in _BACKENDS[precision]
-        ),
-    )
+    names = _name_forms(name, written)
+    variants = (written.describe(backend, precision) for backend in _BACKENDS[precision])
+    return replace(graph, variants=tuple(replace(variant, file=names[variant.file]) for variant in variants))
 
 
 def _pack_weights(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ import onnx_ir as ir
 from alterbute.bundle import Bundle, Graph, Manifest, Precision, TypeAudit, Variant, VariantPrecision
 
 from alterbute_export.errors import PrecisionError
+from alterbute_export.fused_attention import FUSED_GRAPHS, FUSED_SUFFIX, fuse_attention
 from alterbute_export.precision import PrecisionReport, type_graph
 from alterbute_export.ranges import find_overflow
 from alterbute_export.real_edit import Call, record_edit
@@ -25,15 +27,33 @@ TYPED_GRAPHS: Final = ("prompt", "identity", "scene", "step", "decode")
 """The graphs that a GPU runs; `window` and `paste` are exact integer-like arithmetic and stay on the CPU."""
 _LIMITS: Final[dict[Precision, float]] = {"fp32": 1e-5, "fp16": 2e-2, "bf16": 1e-1}
 _BACKENDS: Final = ("tensorrt", "tensorrt_rtx", "onnxruntime-cuda")
+_FUSED_BACKENDS: Final = ("onnxruntime", "onnxruntime-cuda")
+# ONNX Runtime has no MultiHeadAttention in bf16 on any device.
+_FUSED_PRECISIONS: Final = ("fp32", "fp16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypedVariant:
-    """One file: which types it has, what overflowed in a real edit, and how far it is from fp32 there."""
+    """One file: which types it has, what overflowed in a real edit, and how far it is from fp32 there.
+
+    `fused` is the same graph with its attention as single nodes, for ONNX Runtime; None where there is no such file.
+    """
 
     file: str
     audit: TypeAudit
     relative_error: float | None
+    fused: TypedVariant | None = None
+
+    def describe(self, backend: str, precision: Precision) -> Variant:
+        """The manifest's entry for a backend."""
+        chosen = self.fused if self.fused is not None and backend in _FUSED_BACKENDS else self
+        return Variant(
+            backend=backend,
+            file=chosen.file,
+            precision=precision,
+            relative_error=chosen.relative_error,
+            audit=chosen.audit,
+        )
 
 
 def write_variants(
@@ -85,17 +105,7 @@ def _with_variants(graph: Graph, precision: Precision, written: TypedVariant | N
     kept = [
         variant for variant in graph.variants if not (variant.backend in _BACKENDS and variant.precision == precision)
     ]
-    added = [
-        Variant(
-            backend=backend,
-            file=written.file,
-            precision=precision,
-            relative_error=written.relative_error,
-            audit=written.audit,
-        )
-        for backend in _BACKENDS
-    ]
-    return replace(graph, variants=(*kept, *added))
+    return replace(graph, variants=(*kept, *(written.describe(backend, precision) for backend in _BACKENDS)))
 
 
 def typed_as(manifest: Manifest) -> VariantPrecision:
@@ -119,10 +129,18 @@ def _find_typed(bundle: Bundle, typed: VariantPrecision, precision: Precision) -
     found: dict[str, TypedVariant] = {}
     for name in TYPED_GRAPHS:
         if name in bundle.manifest.graphs:
-            variant = next(item for item in bundle.manifest.graphs[name].variants if item.file == f"{name}.onnx")
-            audit = variant.audit or audit_graph(bundle.path / variant.file, _edit_sizes(bundle.manifest))
-            found[name] = TypedVariant(file=variant.file, audit=audit, relative_error=variant.relative_error)
+            files = {variant.file: variant for variant in bundle.manifest.graphs[name].variants}
+            plain, fused = (_find(bundle, files.get(file)) for file in (f"{name}.onnx", f"{name}{FUSED_SUFFIX}"))
+            assert plain is not None
+            found[name] = replace(plain, fused=fused)
     return found
+
+
+def _find(bundle: Bundle, variant: Variant | None) -> TypedVariant | None:
+    if variant is None:
+        return None
+    audit = variant.audit or audit_graph(bundle.path / variant.file, _edit_sizes(bundle.manifest))
+    return TypedVariant(file=variant.file, audit=audit, relative_error=variant.relative_error)
 
 
 def _write(
@@ -130,15 +148,39 @@ def _write(
 ) -> TypedVariant:
     source = folder / f"{name}.onnx"
     overflow = find_overflow(source, calls) if calls and precision == "fp16" else {}
+    write = partial(_write_form, folder, precision=precision, store=store, calls=calls, sizes=sizes, overflow=overflow)
+    plain = write(ir.load(source), name, f"{name}.{precision}.onnx")
+    if name not in FUSED_GRAPHS or precision not in _FUSED_PRECISIONS:
+        return plain
+    # Fused first and typed then: between the two there are casts, which an attention is not recognised through.
     model = ir.load(source)
+    if not fuse_attention(model):
+        return plain
+    return replace(plain, fused=write(model, name, f"{name}.{precision}{FUSED_SUFFIX}"))
+
+
+def _write_form(
+    folder: Path,
+    model: ir.Model,
+    name: str,
+    file: str,
+    *,
+    precision: Precision,
+    store: WeightStore,
+    calls: list[Call],
+    sizes: Mapping[str, int],
+    overflow: Mapping[str, float],
+) -> TypedVariant:
+    """Type one form of a graph, check it and write it."""
+    wide = ir.to_proto(model)
     report = type_graph(model, precision, wide=overflow.keys())
     store.move_out(model)
-    path = folder / f"{name}.{precision}.onnx"
+    path = folder / file
     path.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
     del model
     audit = audit_graph(path, sizes, islands=report.islands, overflow=overflow)
     check_types(name, precision, audit)
-    error = _measure(source, report, calls) if calls else None
+    error = _measure(wide, folder, report, calls) if calls else None
     if error is not None and not error <= _LIMITS[precision]:
         raise PrecisionError(
             f"the graph {name!r} in {precision} is {error:.1e} from fp32 on the sample edit",
@@ -148,12 +190,18 @@ def _write(
     return TypedVariant(file=path.name, audit=audit, relative_error=error)
 
 
-def _measure(source: Path, report: PrecisionReport, calls: Iterable[Call]) -> float:
-    """Largest difference that rounding makes in any output, as a share of that output's largest value."""
-    model = onnx.load(source, load_external_data=False)
+def _measure(model: onnx.ModelProto, folder: Path, report: PrecisionReport, calls: Iterable[Call]) -> float:
+    """Largest difference that rounding makes in any output, as a share of that output's largest value.
+
+    Args:
+        model: The graph before it was typed, over weights in `folder`; it is changed.
+        folder: Of the weights.
+        report: What typing made narrow.
+        calls: What the graph is fed.
+    """
     if report.precision != "fp32":
         round_values(model, report.rounded, report.precision)
-    session = open_session(model.SerializeToString(), source.parent)
+    session = open_session(model.SerializeToString(), folder)
     names = [output.name for output in session.get_outputs()]
     worst = 0.0
     for call in calls:

@@ -57,12 +57,17 @@ class EncodingCache:
 
 
 def content_key(graph: str, inputs: Arrays) -> bytes:
-    """What a graph is run on, to the last byte. SHA-256, which processors have an instruction for."""
-    digest = hashlib.sha256(graph.encode())
+    """What a graph is run on, to the last byte. SHA-256, which processors have an instruction for.
+
+    An array that is given under several names, as a mask that is both object and region, is read once.
+    """
+    digests: dict[int, bytes] = {}
+    key = hashlib.sha256(graph.encode())
     for name, array in inputs.items():
-        digest.update(f"\0{name} {array.dtype} {array.shape}\0".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.digest()
+        if id(array) not in digests:
+            digests[id(array)] = hashlib.sha256(np.ascontiguousarray(array).data).digest()
+        key.update(f"\0{name} {array.dtype} {array.shape}\0".encode() + digests[id(array)])
+    return key.digest()
 
 
 def _count_bytes(outputs: Arrays) -> int:

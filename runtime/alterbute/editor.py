@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,10 @@ from alterbute.result import EditResult
 from alterbute.subject import Frame, Sight, Subject
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
     from types import TracebackType
+
+    from PIL.Image import Image
 
     from alterbute.images import MaskKind, PictureSource, Polarity
     from alterbute.images.photo import Bytes
@@ -75,6 +79,7 @@ class Editor:
         self._encoder, self.plans = Encoder(bundle, self._backend), Plans(bundle.manifest)
         self.lane = Lane(self._backend, bundle.manifest, slots=slots)
         self._lock, self._paste_lock = Lock(), Lock()
+        self._copier = ThreadPoolExecutor(1, "alterbute-copy")
 
     @classmethod
     def open(
@@ -191,11 +196,14 @@ class Editor:
         cancel: CancelCheck | None = None,
         **options: Unpack[EditOptions],
     ) -> EditResult:
-        """Prepare a subject and edit it once; arguments as of `prepare` and `Subject.edit`."""
+        """Prepare a subject and edit it once; arguments as of `prepare` and `Subject.edit`.
+
+        A photo that is an array is read where it is: leave it as it is until this returns.
+        """
         # A bad request is found before a picture is encoded for it.
         request = self.check_request(prompt, options)
         subject = self.prepare(
-            photo,
+            load_photo(photo, is_borrowed=True),
             mask,
             reference,
             reference_mask=reference_mask,
@@ -209,6 +217,7 @@ class Editor:
 
     def close(self) -> None:
         """Free the engines; the editor and its subjects cannot be used afterwards."""
+        self._copier.shutdown(cancel_futures=True)
         self._backend.close()
 
     def __enter__(self) -> Editor:
@@ -239,10 +248,14 @@ class Editor:
         with self._lock:
             jobs, frames = self.make_jobs(subject, requests, progress)
             done: dict[Job, EditResult] = {}
+            # A large photo takes as long to copy as a small model takes to edit it, so it is copied while the model runs.
+            canvas = self._copier.submit(subject.photo.to_pil)
             for finished in self.lane.run(jobs, cancel):
                 if finished.fault is not None:
                     raise finished.fault
-                done[finished.job] = self._finish(subject, finished, frames[finished.job])
+                done[finished.job] = self._finish(subject, finished, frames[finished.job], canvas)
+                if len(done) < len(jobs):
+                    canvas = self._copier.submit(subject.photo.to_pil)
             return [done[job] for job in jobs]
 
     def make_jobs(
@@ -277,13 +290,13 @@ class Editor:
                 frames[jobs[-1]] = Frame(encode_s=seconds, warnings=(warning,) if warning else ())
         return jobs, frames
 
-    def _finish(self, subject: Subject, finished: Finished, frame: Frame) -> EditResult:
+    def _finish(self, subject: Subject, finished: Finished, frame: Frame, canvas: Future[Image]) -> EditResult:
         """Latent to photo: decode the window, and paste it where alpha allows."""
         start = time.perf_counter()
         edited = self.decode(finished.latent)
         decoded = time.perf_counter()
         patch = self.make_patch(subject, edited)
-        image, touched = patch.draw_on(subject.photo), patch.spread_alpha(subject.photo)
+        image, touched = patch.draw_on(subject.photo, canvas.result()), patch.spread_alpha(subject.photo)
         timings = {
             "window": subject.timings["window"],
             "encode": subject.timings["encode"] + frame.encode_s,

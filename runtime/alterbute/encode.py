@@ -85,8 +85,9 @@ class Encoder:
         near = box.inside(*pixels.shape[:2])
         part = np.s_[near.top : near.bottom, near.left : near.right]
         pictures = {"image": pixels, "mask": region.object, "region": region.edit, "protect": region.protect}
+        parts = {id(picture): np.ascontiguousarray(picture[part]) for picture in pictures.values()}
         inputs: dict[str, Array] = {
-            **{name: np.ascontiguousarray(picture[part]) for name, picture in pictures.items()},
+            **{name: parts[id(picture)] for name, picture in pictures.items()},
             "box": box.moved(-near.top, -near.left).as_array(),
             "size": np.array([size, size], np.int64),
             "rules": np.array([dilate // 2, region.is_soft], np.int64),

@@ -15,7 +15,7 @@ from alterbute_export.ranges import find_overflow
 from alterbute_export.real_edit import Call
 from alterbute_export.rounded import round_values
 from alterbute_export.sessions import open_session
-from alterbute_export.typed_variants import TYPED_GRAPHS, write_variants
+from alterbute_export.typed_variants import TYPED_GRAPHS, list_variants, write_variants
 
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 # Conv, norm written out, Conv, and a tail: one of each case in a graph that fits on a screen.
@@ -158,6 +158,17 @@ def test_half_variants_of_a_half_bundle_store_no_weight_again(copy: Path) -> Non
     written = write_variants(open_bundle(copy), copy, "fp16", measure=False)
     assert not (copy / "weights_fp16.bin").exists()
     assert (copy / written["step"].file).stat().st_size < (copy / WEIGHTS_FILE).stat().st_size
+
+
+def test_onnx_runtime_on_a_gpu_gets_the_half_step_with_fused_attention(copy: Path) -> None:
+    bundle = open_bundle(copy)
+    written = write_variants(bundle, copy, "fp16", measure=False)
+    graphs = list_variants(bundle.manifest.graphs, "fp16", written)
+    files = {variant.backend: variant.file for variant in graphs["step"].variants if variant.precision == "fp16"}
+    assert files == {"tensorrt": "step.fp16.onnx", "tensorrt_rtx": "step.fp16.onnx", "onnxruntime-cuda": "step.fp16.mha.onnx"}
+    operators = [node.op_type for node in ir.load(copy / "step.fp16.mha.onnx").graph]
+    fp32 = [node.op_type for node in ir.load(copy / "step.mha.onnx").graph]
+    assert operators.count("MultiHeadAttention") == fp32.count("MultiHeadAttention") > 0
 
 
 def test_bf16_variants_share_one_file_of_weights(copy: Path) -> None:

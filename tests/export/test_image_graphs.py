@@ -151,3 +151,17 @@ def test_paste_of_a_whole_window_is_the_edit_itself(graphs: dict[str, Any]) -> N
         None, {"edited": edited, "photo": photo, "alpha": np.full((SIDE, SIDE), 255, np.uint8)}
     )[0]
     assert np.array_equal(found, edited)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 1, 1), (130, 70, 131, 71), (5, 9, 60, 101), (0, 0, 131, 131), (0, 0, 0, 0)])
+def test_paste_blends_the_box_around_alpha_as_it_blends_the_whole(graphs: dict[str, Any], box: tuple[int, ...]) -> None:
+    edited, photo, alpha = noise(SIDE, SIDE, 3), noise(131, 131, 3, seed=1), np.zeros((131, 131), np.uint8)
+    part = np.s_[box[0] : box[2], box[1] : box[3]]
+    alpha[part] = noise(131, 131, seed=2)[part] | 1
+    found, whole = (
+        graphs["paste"].run(None, {"edited": edited, "photo": photo, "alpha": weights})[0]
+        for weights in (alpha, noise(131, 131, seed=2) | 1)
+    )
+    assert np.array_equal(found[part], whole[part])
+    found[part] = photo[part]
+    assert np.array_equal(found, photo)

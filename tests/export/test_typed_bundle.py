@@ -31,6 +31,7 @@ from alterbute_export.engine.build import build_engines
 from alterbute_export.engine.recipe import read_recipe
 from alterbute_export.errors import CheckpointError, PrecisionError
 from alterbute_export.real_edit import record_edit
+from alterbute_export.sessions import open_session
 from alterbute_export.type_audit import audit_graph, check_types
 from alterbute_export.typed_bundle import type_bundle
 from alterbute_export.typed_variants import TYPED_GRAPHS
@@ -97,6 +98,45 @@ def test_an_fp16_bundle_runs_on_the_cpu_close_to_fp32(typed_bundle: TypedBundle,
     backend.close()
 
 
+def _weights(path: Path) -> set[tuple[int, int]]:
+    """Places in the weights file that a graph reads."""
+    values = ir.load(path).graph.initializers.values()
+    tensors = [value.const_value for value in values if isinstance(value.const_value, ir.ExternalTensor)]
+    return {(tensor.offset or 0, tensor.length or 0) for tensor in tensors}
+
+
+def test_onnx_runtime_gets_fused_attention_in_half_and_tensorrt_decomposed(typed_bundle: TypedBundle, bundle: Path) -> None:
+    folder = typed_bundle("fp16")
+    files = {variant.backend: variant.file for variant in open_bundle(folder).manifest.graphs["step"].variants}
+    fused, plain = dict.fromkeys(["onnxruntime", "onnxruntime-cuda"], "step.mha.onnx"), dict.fromkeys(["tensorrt", "tensorrt_rtx"], "step.onnx")
+    assert files == {**fused, **plain}
+    nodes = list(ir.load(folder / "step.mha.onnx").graph)
+    attentions = [node for node in nodes if node.op_type == "MultiHeadAttention"]
+    assert len(attentions) == sum(node.op_type == "MultiHeadAttention" for node in ir.load(bundle / "step.mha.onnx").graph) > 0
+    # Narrow, without a cast on either side: what ONNX Runtime runs as flash attention on a GPU.
+    around = [value.producer() for node in attentions for value in node.inputs if value is not None]
+    around += [reader for node in attentions for reader, _ in node.outputs[0].uses()]
+    assert "Cast" not in {node.op_type for node in around if node is not None}
+    assert _weights(folder / "step.mha.onnx") == _weights(folder / "step.onnx")
+
+
+def test_both_typed_forms_of_a_graph_give_the_same_numbers(typed_bundle: TypedBundle, bundle: Path) -> None:
+    folder, calls = typed_bundle("fp16"), record_edit(open_bundle(bundle))["step"]
+    plain, fused = (open_session((folder / name).read_bytes(), folder) for name in ("step.onnx", "step.mha.onnx"))
+    for call in calls:
+        for wanted, found in zip(plain.run(None, call.inputs), fused.run(None, call.inputs), strict=True):
+            # The CPU computes both in fp32; what is left is the scale, which is an fp16 number in the decomposed form alone.
+            assert np.abs(found - wanted).max() <= 5e-4 * np.abs(wanted).max()
+    errors = {variant.file: variant.relative_error or 1 for variant in open_bundle(folder).manifest.graphs["step"].variants}
+    assert errors["step.mha.onnx"] <= 1.5 * errors["step.onnx"]
+
+
+def test_bf16_has_no_fused_form(typed_bundle: TypedBundle) -> None:
+    folder = typed_bundle("bf16")
+    assert not list(folder.glob("*.mha.onnx"))
+    assert {variant.file for variant in open_bundle(folder).manifest.graphs["step"].variants} == {"step.onnx"}
+
+
 def test_a_bf16_bundle_is_refused_on_the_cpu_with_what_to_do(typed_bundle: TypedBundle) -> None:
     with pytest.raises(BundleError, match=r"graph 'step' is bf16.*--precision"):
         choose_backend("onnxruntime", open_bundle(typed_bundle("bf16")))
@@ -108,9 +148,9 @@ def test_a_recipe_of_the_bundles_precision_writes_no_graph_again(typed_bundle: T
     recipe = read_recipe(RECIPES / "cpu.toml")
     outcome = build_engines(folder, replace(recipe, precision="fp16"), report=lambda task, step, steps: None)
     assert set(outcome.manifest.files) == before
-    assert {variant.file for graph in outcome.manifest.graphs.values() for variant in graph.variants} == {
-        f"{name}.onnx" for name in outcome.manifest.graphs
-    }
+    files = {variant.file for graph in outcome.manifest.graphs.values() for variant in graph.variants}
+    assert files == {name for name in before if name.endswith(".onnx")}
+    assert outcome.variants["step"].fused is not None
     assert outcome.variants["step"].audit.shares["fp16"] > 0.9
 
 

@@ -83,6 +83,14 @@ def test_same_request_gives_same_bytes_alone_in_a_batch_and_from_a_bundle_opened
     assert not np.array_equal(alone[0], alone[1]), "the prompt is heard"
 
 
+def test_an_array_is_copied_by_prepare_and_read_in_place_by_an_edit(editor: Editor) -> None:
+    array = noise(70, 90)
+    prepared, once = editor.prepare(array, make_mask(70, 90)), editor.edit(array, make_mask(70, 90), "color: red", seed=7, steps=1)
+    assert array.flags.writeable and np.array_equal(array, noise(70, 90)), "the caller's array is as it was"
+    array[:] = 0
+    assert np.array_equal(pixels(once), pixels(prepared.edit("color: red", seed=7, steps=1)))
+
+
 def test_a_batch_of_different_requests_gives_each_its_own_bytes(subject: Subject) -> None:
     requests = [
         EditRequest(prompt="color: red", seed=1, steps=3, solver="ddim", guidance=1.0),

@@ -92,6 +92,15 @@ def draw_mask(low: float = 0.5, high: float = 0.75) -> Draw:
     return draw
 
 
+def draw_speckles() -> Draw:
+    """Masks `[..., H, W]`: every pixel 255 or 0 for itself."""
+
+    def draw(generator: np.random.Generator, shape: tuple[int, ...], sizes: Sizes) -> Array:
+        return 255 * generator.integers(0, 2, shape)
+
+    return draw
+
+
 def draw_index(limit: int | str) -> Draw:
     """Integers in [0, limit); a string limit is the value of that free dimension."""
 

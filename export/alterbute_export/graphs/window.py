@@ -15,6 +15,8 @@ AREA_THRESHOLD: Final = 63.5
 """Mask coverage of a window pixel, of 255, from which it is object. Just under a quarter, so that exact
 quarters, which masks that shrink by 2 are full of, do not hang on the last bit of a float."""
 
+# In the box of a large photo every pass over its pixels counts: what is protected is looked at only where something is, and alpha
+# becomes bytes before anything else is done with it.
 # exclude_outside: without it ONNX Runtime repeats the border when it shrinks, up to 14 levels away from Pillow there.
 _TEXT: Final = """
 <ir_version: 10, opset_import: ["" : 20]>
@@ -52,6 +54,7 @@ window (uint8[H,W,3] image, uint8[H,W] mask, uint8[H,W] region, uint8[H,W] prote
     dilate = Slice(rules, i0, i1)
     softness = Slice(rules, i1, i2)
     is_soft = Greater(softness, i0)
+    takes_weights = Squeeze(is_soft, i0)
 
     mask_inner = Slice(mask, inner_start, inner_end, axes)
     mask_box = Pad(mask_inner, mask_pads, outside)
@@ -88,13 +91,19 @@ window (uint8[H,W,3] image, uint8[H,W] mask, uint8[H,W] region, uint8[H,W] prote
 
     protect_inner = Slice(protect, inner_start, inner_end, axes)
     protect_box = Pad(protect_inner, mask_pads, outside)
-    protect_f = Cast <to = 1> (protect_box)
-    protect_nchw = Unsqueeze(protect_f, axes)
-    protect_covered = Resize <mode = "linear", antialias = 1, exclude_outside = 1> (protect_nchw, , , mask_sizes)
-    is_occluded = Greater(protect_covered, none)
+    most_protected = ReduceMax <keepdims = 0> (protect_inner)
+    is_any_protected = Cast <to = 9> (most_protected)
 
     precise_or_soft = Where(is_soft, covered, dilated)
-    free = Where(is_occluded, off, precise_or_soft)
+    free = If (is_any_protected) <then_branch = guard () => (float[N,C,SH,SW] guarded) {
+        protect_f = Cast <to = 1> (protect_box)
+        protect_nchw = Unsqueeze(protect_f, axes)
+        protect_covered = Resize <mode = "linear", antialias = 1, exclude_outside = 1> (protect_nchw, , , mask_sizes)
+        is_occluded = Greater(protect_covered, none)
+        guarded = Where(is_occluded, off, precise_or_soft)
+    }, else_branch = leave () => (float[N,C,SH,SW] left) {
+        left = Identity(precise_or_soft)
+    }>
     free_hw = Squeeze(free, axes)
     free_clipped = Clip(free_hw, none, full)
     free_rounded = Round(free_clipped)
@@ -102,15 +111,22 @@ window (uint8[H,W,3] image, uint8[H,W] mask, uint8[H,W] region, uint8[H,W] prote
 
     grown = MaxPool <kernel_shape = [FEATHER, FEATHER], pads = [FR, FR, FR, FR]> (free)
     soft = AveragePool <kernel_shape = [FEATHER, FEATHER], pads = [FR, FR, FR, FR], count_include_pad = 0> (grown)
-    alpha_sizes = Concat <axis = 0> (ones, box_size)
-    alpha_nchw = Resize <mode = "linear", antialias = 1, exclude_outside = 1> (soft, , , alpha_sizes)
-    alpha_hw = Squeeze(alpha_nchw, axes)
-    alpha_clipped = Clip(alpha_hw, none, full)
-    alpha_given = Where(is_soft, region_f, alpha_clipped)
-    is_protected = Greater(protect_f, none)
-    alpha_free = Where(is_protected, off, alpha_given)
-    alpha_rounded = Round(alpha_free)
-    alpha = Cast <to = 2> (alpha_rounded)
+    alpha_given = If (takes_weights) <then_branch = take () => (uint8[BH,BW] weights) {
+        weights = Identity(region_box)
+    }, else_branch = widen () => (uint8[BH,BW] levels) {
+        alpha_sizes = Concat <axis = 0> (ones, box_size)
+        alpha_nchw = Resize <mode = "linear", antialias = 1, exclude_outside = 1> (soft, , , alpha_sizes)
+        alpha_hw = Squeeze(alpha_nchw, axes)
+        alpha_clipped = Clip(alpha_hw, none, full)
+        alpha_rounded = Round(alpha_clipped)
+        levels = Cast <to = 2> (alpha_rounded)
+    }>
+    alpha = If (is_any_protected) <then_branch = spare () => (uint8[BH,BW] spared) {
+        is_unprotected = Equal(protect_box, outside)
+        spared = Where(is_unprotected, alpha_given, outside)
+    }, else_branch = keep () => (uint8[BH,BW] kept) {
+        kept = Identity(alpha_given)
+    }>
 }
 """
 

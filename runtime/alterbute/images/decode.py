@@ -52,12 +52,13 @@ _ORIENTATION_TAG: Final = 0x0112
 _SAVE_AS: Final = "save it as an 8-bit RGB PNG, JPEG or WebP"
 
 
-def decode(source: PictureSource, param: str) -> Photo:
+def decode(source: PictureSource, param: str, *, is_borrowed: bool = False) -> Photo:
     """Any accepted source as an upright picture.
 
     Args:
         source: See `PictureSource`.
         param: What the picture is (`photo`, `mask`, `reference`), for the error message.
+        is_borrowed: The caller leaves an array as it is for as long as the picture is used, so it need not be copied.
 
     Raises:
         InputError: missing, unreadable, of another format, depth or colour model, animated, cut, or out of limits.
@@ -68,6 +69,9 @@ def decode(source: PictureSource, param: str) -> Photo:
     if planes.ndim == 2:
         return Photo(pixels=np.repeat(planes[:, :, None], 3, axis=2), icc=icc)
     if planes.shape[2] == 3:
+        # A copy: the caller's array may change later. A view where it will not: the picture is sealed, the array is not.
+        if isinstance(source, np.ndarray):
+            planes = planes.view(np.ndarray) if is_borrowed else np.array(planes)
         return Photo(pixels=planes, icc=icc)
     return Photo(pixels=planes[:, :, :3].copy(), alpha=planes[:, :, 3].copy(), icc=icc)
 
@@ -97,9 +101,7 @@ def _read_planes(source: object, param: str, *, keep_grey: bool) -> _Planes:
     from PIL import Image
 
     if isinstance(source, np.ndarray):
-        planes = _check_array(source, param)
-        # A copy: the caller's array may change later. Masks are looked at now, and not kept.
-        return (planes if keep_grey and planes.ndim == 2 else np.array(planes)), None
+        return _check_array(source, param), None
     if isinstance(source, Image.Image):
         return _from_pillow(source, param, keep_grey=keep_grey)
     data = source if isinstance(source, bytes) else _read_file(source, param)

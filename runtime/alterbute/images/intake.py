@@ -18,13 +18,17 @@ Polarity: TypeAlias = Literal["auto", "alpha", "white", "black"]
 _REFERENCE_SIDE: Final = 1024
 
 
-def load_photo(source: PictureSource) -> Photo:
+def load_photo(source: PictureSource, *, is_borrowed: bool = False) -> Photo:
     """The photo to edit: upright, 8-bit RGB, with its own transparency and colour profile kept.
+
+    Args:
+        source: The picture.
+        is_borrowed: See `alterbute.images.decode`.
 
     Raises:
         InputError: see `alterbute.images.decode`.
     """
-    return decode(source, "photo")
+    return decode(source, "photo", is_borrowed=is_borrowed)
 
 
 def load_mask(source: LevelSource | None, photo: Photo, polarity: Polarity = "auto") -> Bytes:

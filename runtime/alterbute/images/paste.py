@@ -61,18 +61,21 @@ class Patch:
         pixels[self.box.top : self.box.bottom, self.box.left : self.box.right] = self.pixels
         return Photo(pixels=pixels, alpha=photo.alpha, icc=photo.icc)
 
-    def draw_on(self, photo: Photo) -> Image:
-        """As `put_into`, as a Pillow picture: the photo is copied once, and the rest is the size of the patch."""
+    def draw_on(self, photo: Photo, canvas: Image) -> Image:
+        """As `put_into`, as a Pillow picture.
+
+        Args:
+            photo: The photo.
+            canvas: A copy of it, from `Photo.to_pil`, which becomes the result.
+        """
         from PIL import Image
 
-        whole = photo.to_pil()
-        if self.pixels.size == 0:
-            return whole
-        part = Image.fromarray(self.pixels)
-        if photo.alpha is not None:
-            part.putalpha(Image.fromarray(cut(photo.alpha, self.box)))
-        whole.paste(part, (self.box.left, self.box.top))
-        return whole
+        if self.pixels.size:
+            part = Image.fromarray(self.pixels)
+            if photo.alpha is not None:
+                part.putalpha(Image.fromarray(cut(photo.alpha, self.box)))
+            canvas.paste(part, (self.box.left, self.box.top))
+        return canvas
 
 
 def make_patch(photo: Photo, box: Box, pasted: Bytes, alpha: Bytes) -> Patch:

@@ -41,8 +41,8 @@ class Region:
 
 
 def whole_region(mask: Bytes) -> Region:
-    """The region of a picture that is only looked at, such as a reference."""
-    return Region(object=mask, edit=mask, protect=np.zeros(mask.shape, np.uint8), dilate=1)
+    """The region of a picture that is only looked at, such as a reference; weights, as nothing needs to grow for them."""
+    return Region(object=mask, edit=mask, protect=np.zeros(mask.shape, np.uint8), dilate=1, is_soft=True)
 
 
 def load_region(

@@ -1,0 +1,57 @@
+"""Finding what overflows fp16: every value is looked at, and none is kept for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from alterbute_export.ranges import find_overflow
+from alterbute_export.real_edit import Call
+from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+
+LAYERS = 40
+SIDE = 1024
+
+
+def write_chain(path: Path, layers: int) -> None:
+    """A graph that doubles a square of numbers again and again."""
+    nodes = [make_node("Add", [f"v{index}", f"v{index}"], [f"v{index + 1}"]) for index in range(layers)]
+    edges = [make_tensor_value_info(name, onnx.TensorProto.FLOAT, [SIDE, SIDE]) for name in ("v0", f"v{layers}")]
+    path.write_bytes(
+        make_model(make_graph(nodes, "chain", edges[:1], edges[1:]), opset_imports=[make_opsetid("", 20)], ir_version=10)
+        .SerializeToString()
+    )
+
+
+def call() -> Call:
+    return Call(inputs={"v0": np.full((SIDE, SIDE), -1, np.float32)}, outputs={})
+
+
+def test_every_value_past_the_limit_is_named_with_its_magnitude(tmp_path: Path) -> None:
+    write_chain(tmp_path / "chain.onnx", 18)
+    assert find_overflow(tmp_path / "chain.onnx", [call()]) == {f"v{index}": 2.0**index for index in (14, 15, 16, 17)}
+
+
+def peak_megabytes(path: Path) -> int:
+    """Peak of a process of its own that looks through the graph."""
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom tests.export.test_ranges import call\n"
+        "from alterbute_export.ranges import find_overflow\n"
+        "find_overflow(Path(sys.argv[1]), [call()])\nprint(Path('/proc/self/status').read_text())"
+    )
+    told = subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True).stdout
+    return next(int(line.split()[1]) for line in told.splitlines() if line.startswith("VmHWM:")) // 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say what a process took")
+def test_memory_does_not_grow_with_the_number_of_values(tmp_path: Path) -> None:
+    peaks = []
+    for layers in (4, LAYERS):
+        write_chain(tmp_path / "chain.onnx", layers)
+        peaks.append(peak_megabytes(tmp_path / "chain.onnx"))
+    # Each value is 4 MB: all of them would be 144 MB more.
+    assert peaks[1] - peaks[0] < 40
