@@ -15,27 +15,23 @@ is kept as soon as it is there, and a run goes on where the last one stopped: `-
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import sys
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from alterbute.bundle import open_bundle
 
-from benchmarks.machine import commit, machine_facts
+from benchmarks.machine import machine_facts
 from benchmarks.peer_parts.edits import EDITS, open_contender
 from benchmarks.peer_parts.material import GUIDANCE, SOLVER, Material, make_material
+from benchmarks.peer_parts.rounds import Entry, Turns, rounds_parser, take_rounds
 from benchmarks.peer_parts.turns import Turn, run_turn, tell_turn
-from benchmarks.results_file import update_results
 
 _BASE: Final = "diffusers"
 _PARTS: Final = ("whole", "encode", "steps", "decode")
 _PACKAGES: Final = ("torch", "diffusers", "onnxruntime", "openvino")
-
-Entry = dict[str, Any]
 
 
 def take_turn(options: argparse.Namespace) -> Turn:
@@ -64,7 +60,7 @@ def compare_made(work: Path, kind: str) -> dict[str, float]:
     }
 
 
-def summarise(turns: dict[str, list[Turn]]) -> Entry:
+def summarise(turns: Turns) -> Entry:
     """Per contender: medians over its turns, speed against the base, the worst error, the highest peak; and its turns."""
     rows: Entry = {}
     median = {
@@ -84,67 +80,35 @@ def summarise(turns: dict[str, list[Turn]]) -> Entry:
     return rows
 
 
-def resume(options: argparse.Namespace, name: str, asked: Entry) -> Entry:
-    """What earlier runs kept under this name.
-
-    Raises:
-        SystemExit: they were asked something else.
-    """
-    kept = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
-    entry: Entry = kept.get(name, {"asked": asked, "contenders": {}, "failed": {}})
-    if entry["asked"] != asked:
-        raise SystemExit(f"{options.out} has {name!r} with {entry['asked']}, and now it is {asked}: give another --name")
-    return entry
-
-
 def measure(options: argparse.Namespace) -> None:
-    """Take the turns that are missing, at most `--limit` of them, and keep each at once."""
+    """Take the turns that are missing."""
     bundle = open_bundle(options.bundle)
-    name = options.name or f"{bundle.manifest.name}, {options.steps} steps"
+    material, base = options.work / "material.npz", options.work / f"{_BASE}.npz"
+    if not material.exists():
+        make_material(bundle).save(material)
+    names = ("bundle", "checkpoint", "steps", "threads", "work", "out")
+    shared = [word for key in names for word in (f"--{key}", str(getattr(options, key)))]
+
+    def take(kind: str) -> Turn | str:
+        found = run_turn("benchmarks.peers_edit", ["--turn", kind, *shared])
+        if isinstance(found, str):
+            return found
+        found.pop("packages")  # all run in this environment: the machine's facts have them
+        return {**found, "compared": compare_made(options.work, kind)} if base.exists() else found
+
     asked = {"resolution": bundle.manifest.resolution, "steps": options.steps, "threads": options.threads}
     asked |= {"solver": SOLVER, "guidance": GUIDANCE}
-    entry = resume(options, name, asked)
-    turns: dict[str, list[Turn]] = {kind: [] for kind in EDITS}
-    turns |= {kind: row["turns"] for kind, row in entry["contenders"].items() if kind not in options.again}
-    if not (options.work / "material.npz").exists():
-        make_material(bundle).save(options.work / "material.npz")
-    names = ("bundle", "checkpoint", "steps", "threads", "work")
-    shared = [word for key in names for word in (f"--{key}", str(getattr(options, key)))]
-    missing = [kind for number in range(options.rounds) for kind in options.contenders if len(turns[kind]) <= number]
-    for kind in missing[: options.limit]:
-        found = run_turn("benchmarks.peers_edit", ["--turn", kind, *shared])
-        entry["failed"].pop(kind, None)
-        if isinstance(found, str):
-            entry["failed"][kind] = found
-        else:
-            compared = {"compared": compare_made(options.work, kind)} if (options.work / f"{_BASE}.npz").exists() else {}
-            found.pop("packages")  # all run in this environment: the machine's facts have them
-            turns[kind].append({**found, **compared, "commit": commit()})
-        entry |= {"machine": machine_facts(*_PACKAGES), "contenders": summarise(turns)}
-        update_results(options.out, name, entry)
-    sys.stderr.write(f"{name}: {len(missing[options.limit :]) if options.limit else 0} turns are still missing\n")
+    name = options.name or f"{options.bundle.name}, {options.steps} steps"
+    take_rounds(options, name, asked, machine_facts(*_PACKAGES), take, summarise)
 
 
 def main() -> None:
     """Take turns, or be one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--name", help="the entry's name; else that of the bundle and the steps")
-    parser.add_argument("--contenders", nargs="+", choices=EDITS, default=list(EDITS))
-    parser.add_argument("--rounds", type=int, default=2, help="turns of each contender in all")
-    parser.add_argument("--limit", type=int, help="turns that this run takes at most")
-    parser.add_argument("--again", nargs="+", choices=EDITS, default=[], help="contenders whose kept turns are forgotten")
+    parser = rounds_parser(__doc__, EDITS, EDITS)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--work", type=Path, default=Path("build/peers_edit"), help="where pictures and latents pass between turns")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--turn", choices=EDITS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.turn:
         tell_turn(take_turn(options), _PACKAGES)
-    elif options.out is None:
-        parser.error("--out is needed: turns are kept there")
     else:
         measure(options)
 
