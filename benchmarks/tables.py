@@ -139,27 +139,80 @@ def typed(found: Entries) -> str:
 
 def peers(found: Entries) -> str:
     """A step beside its peers."""
-    rows = [
-        (f"`{name}`", f"{row['speed']:.2f}x", f"{row['wall_s']:.2f}", len(row["all_wall_s"]), row["peak_gb"], row["relative_error"])
-        for name, row in found["contenders"].items()
-    ]
     header = ("contender", "speed", "seconds", "n", "peak GB, loading included", "from diffusers")
-    return make_table(header, rows) + told(found)
+    text = ""
+    for name, entry in found.items():
+        rows = [
+            (
+                f"`{kind}`",
+                f"{row['speed']:.2f}x",
+                f"{row['wall_s']:.2f}",
+                sum(len(turn["wall_s"]) for turn in row["turns"]),
+                row["peak_gb"],
+                row["relative_error"],
+            )
+            for kind, row in entry["contenders"].items()
+        ]
+        own = [
+            f"`{kind}` ran in an environment of its own: {versions(row['turns'][0]['packages'])}.\n"
+            for kind, row in entry["contenders"].items()
+            if "packages" in row["turns"][0]
+        ]
+        text += f"\n{name}:\n\n" + make_table(header, rows) + failures(entry) + told(entry) + "".join(own)
+    return text
+
+
+def peers_edit(found: Entries) -> str:
+    """A whole edit beside its peers."""
+    parts = ("whole", "encode", "steps", "decode")
+    header = ("contender", "whole edit", *parts[1:], "seconds", "n", "peak GB", "latents from diffusers", "painted pixels off")
+    text = ""
+    for name, entry in found.items():
+        rows = [
+            (
+                f"`{kind}`",
+                *(f"{row['speed'][part]:.2f}x" for part in parts),
+                f"{row['seconds']['whole']:.1f}",
+                len(row["turns"]),
+                row["peak_gb"],
+                row["compared"]["latent_error"],
+                f"{percent(row['compared']['pixels_off'])}, by {row['compared']['pixel_max']} at most",
+            )
+            for kind, row in entry["contenders"].items()
+        ]
+        text += f"\n{name}:\n\n" + make_table(header, rows) + failures(entry)
+        ours = entry["contenders"].get("alterbute")
+        for kind, row in entry["contenders"].items():
+            if ours is not None and kind != "alterbute":
+                text += f"\n`alterbute` is {row['seconds']['whole'] / ours['seconds']['whole']:.2f}x as fast as `{kind}`.\n"
+        text += told(entry)
+    return text
+
+
+def failures(entry: Entries) -> str:
+    """Contenders that did not run, and what they said."""
+    return "".join(f"\n`{kind}` did not run: {reason}\n" for kind, reason in entry["failed"].items())
+
+
+def versions(packages: Mapping[str, str]) -> str:
+    """Packages and their numbers."""
+    return ", ".join(f"{name} {number}" for name, number in packages.items())
 
 
 def told(*entries: Entries) -> str:
     """Where it was measured, once for each machine."""
     lines = []
     for machine in (entry["machine"] for entry in entries):
-        packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
-        line = f"{machine['processor']}, {machine['cpus']} cores, load {machine['load_before']}, {packages}, commit {machine['commit']}"
+        told_of = f"{machine['processor']}, {machine['cpus']} cores, load {machine['load_before']}"
+        line = f"{told_of}, {versions(machine['packages'])}, commit {machine['commit']}"
         if line not in lines:
             lines.append(line)
     return "\n" + "".join(f"Measured on {line}.\n" for line in lines)
 
 
 SECTIONS: Final[dict[str, Callable[[Entries], str]]] = {
-    section.__name__: section for section in (cold_start, latency, overhead, memory, fidelity, photo_size, peers, published, typed)
+    section.__name__: section
+    for section in (cold_start, latency, overhead, memory, fidelity, photo_size, peers, peers_edit, published, typed)
 }
 
 

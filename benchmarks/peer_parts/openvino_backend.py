@@ -1,0 +1,73 @@
+"""OpenVINO on the CPU behind the runtime's own edge, so that a whole editor runs over it: for comparison only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from alterbute.backends import Array, Arrays
+from alterbute.backends.base import hand_over
+from alterbute.backends.onnxruntime import OnnxRuntimeBackend
+from alterbute.bundle import Bundle
+
+HOST_GRAPHS: Final = ("window", "paste")
+"""Byte-exact in ONNX Runtime, whatever engine runs the rest."""
+
+Run = Callable[[Arrays], dict[str, Array]]
+
+
+def compile_graph(file: Path, threads: int, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Run:
+    """A graph in fp32, for one caller at a time.
+
+    Args:
+        file: ONNX, its weights beside it.
+        threads: Of the CPU.
+        shapes: Of every input, for a graph that is compiled for these alone; None leaves free sizes free.
+    """
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(file)
+    if shapes is not None:
+        model.reshape({name: list(shape) for name, shape in shapes.items()})
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+
+    def run(inputs: Arrays) -> dict[str, Array]:
+        made = request.infer(dict(inputs), share_inputs=True)
+        return {port.get_any_name(): array for port, array in made.items()}
+
+    return run
+
+
+class OpenVinoBackend:
+    """A bundle's decomposed graphs in OpenVINO, each compiled for the sizes of its latest call; the warm-up pays for that.
+
+    Args:
+        bundle: The bundle.
+        threads: Of the CPU.
+    """
+
+    min_slots: int = 1
+    min_rows: int = 1
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        self._bundle, self._threads = bundle, threads
+        self._host = OnnxRuntimeBackend(bundle, threads=threads, graphs=HOST_GRAPHS)
+        self._known: dict[str, tuple[Any, Run]] = {}
+
+    def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
+        """As `Backend.run`."""
+        if graph in HOST_GRAPHS:
+            return self._host.run(graph, inputs, outputs)
+        shapes = {name: array.shape for name, array in inputs.items()}
+        if graph not in self._known or self._known[graph][0] != shapes:
+            self._known.pop(graph, None)
+            self._known[graph] = shapes, compile_graph(self._bundle.path / f"{graph}.onnx", self._threads, shapes)
+        return hand_over(self._known[graph][1](inputs), outputs)
+
+    def close(self) -> None:
+        """As `Backend.close`."""
+        self._known.clear()
+        self._host.close()

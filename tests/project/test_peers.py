@@ -1,0 +1,133 @@
+"""Peers are compared on the same maths, turn by turn: what a stopped run measured is kept, and nothing else is mixed in."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from alterbute.bundle import open_bundle
+
+from benchmarks import peers, peers_edit, tables
+from benchmarks.peer_parts.edits import EDITS, open_contender
+from benchmarks.peer_parts.material import Material, make_material
+from benchmarks.peer_parts.steps import make_step
+from benchmarks.peer_parts.turns import Turn, run_turn
+from tests.conftest import FamilyFolder
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers"),
+]
+KIND = "sd15-adapter"
+SIDE = 16
+OPENVINO = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
+OURS = [pytest.param("alterbute"), pytest.param("openvino", marks=OPENVINO)]
+
+
+@pytest.fixture(scope="module")
+def material(family_bundle: FamilyFolder, tmp_path_factory: pytest.TempPathFactory) -> Material:
+    path = tmp_path_factory.mktemp("material") / "material.npz"
+    make_material(open_bundle(family_bundle(KIND))).save(path)
+    return Material.load(path)
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_a_whole_edit_is_diffusers_own(kind: str, material: Material, family_bundle: FamilyFolder, family_checkpoint: FamilyFolder) -> None:
+    theirs = open_contender("diffusers", family_bundle(KIND), family_checkpoint(KIND), 1).edit(material, 4)
+    ours = open_contender(kind, family_bundle(KIND), family_checkpoint(KIND), 1).edit(material, 4)
+    assert np.abs(ours.latent - theirs.latent).max() <= 1e-5 * np.abs(theirs.latent).max()
+    painted = ours.alpha == 255
+    assert painted.any() and not painted.all()
+    assert np.abs(ours.picture[painted].astype(int) - theirs.picture[painted]).max() <= 1
+    for made in (ours, theirs):
+        assert made.seconds["whole"] == pytest.approx(sum(made.seconds[part] for part in ("encode", "steps", "decode")), rel=0.2)
+
+
+@pytest.mark.parametrize("kind", ["alterbute", "decomposed", pytest.param("openvino-fixed", marks=OPENVINO)])
+def test_a_step_is_diffusers_own(kind: str, family_bundle: FamilyFolder, family_checkpoint: FamilyFolder) -> None:
+    folders = family_bundle(KIND), family_checkpoint(KIND)
+    theirs, ours = (np.asarray(make_step(who, *folders, SIDE, 1)()) for who in ("diffusers", kind))
+    assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max()
+
+
+def test_a_turn_that_fails_says_why() -> None:
+    found = run_turn("benchmarks.peers", ["--nonsense"])
+    assert isinstance(found, str) and "the following arguments are required" in found
+
+
+class Turns:
+    """Turns that take no time: what was asked for, and how the next ones end."""
+
+    def __init__(self, work: Path) -> None:
+        self.asked: list[str] = []
+        self.broken: set[str] = set()
+        self._work = work
+
+    def __call__(self, program: str, arguments: Sequence[str]) -> Turn | str:
+        kind = arguments[arguments.index("--turn") + 1]
+        self.asked.append(kind)
+        if kind in self.broken:
+            return "exit 1: out of memory"
+        step = {"diffusers": 10.0, "alterbute": 8.0, "openvino": 9.0}[kind]
+        latent = np.ones((4, 2, 2), np.float32) * (1 if kind == "diffusers" else 1 + 1e-3)
+        pixels = np.full((4, 4, 3), 100 if kind == "diffusers" else 101, np.uint8)
+        np.savez(self._work / f"{kind}.npz", latent=latent, picture=pixels, alpha=np.full((4, 4), 255, np.uint8))
+        seconds = {"whole": step + 2, "encode": 1.0, "steps": step, "decode": 1.0}
+        return {"load_s": 1.0, "warm_up_s": 1.0, "seconds": seconds, "peak_bytes": 10**9, "packages": {}, "load_before": 0.1}
+
+
+def run(monkeypatch: pytest.MonkeyPatch, turns: Turns, out: Path, work: Path, bundle: Path, *more: str) -> dict[str, Any]:
+    """The program with these turns; the one entry that it keeps."""
+    monkeypatch.setattr(peers_edit, "run_turn", turns)
+    paths = ("--bundle", str(bundle), "--checkpoint", "none", "--out", str(out), "--work", str(work))
+    monkeypatch.setattr("sys.argv", ["peers_edit", *paths, *more])
+    peers_edit.main()
+    (entry,) = json.loads(out.read_text(encoding="utf-8")).values()
+    found: dict[str, Any] = entry
+    return found
+
+
+def test_a_run_goes_on_where_the_last_one_stopped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, family_bundle: FamilyFolder
+) -> None:
+    turns, bundle = Turns(tmp_path), family_bundle(KIND)
+    turns.broken = {"openvino"}
+    first = run(monkeypatch, turns, tmp_path / "out.json", tmp_path, bundle, "--limit", "2")
+    assert turns.asked == ["diffusers", "alterbute"]
+    assert first["contenders"]["alterbute"]["compared"] == {"latent_error": 1e-3, "pixels_off": 1.0, "pixel_max": 1}
+    broken = run(monkeypatch, turns, tmp_path / "out.json", tmp_path, bundle, "--limit", "1")
+    assert broken["failed"] == {"openvino": "exit 1: out of memory"}
+    turns.broken = set()
+    whole = run(monkeypatch, turns, tmp_path / "out.json", tmp_path, bundle)
+    assert turns.asked[2:] == ["openvino", "openvino", "diffusers", "alterbute", "openvino"]
+    assert whole["failed"] == {}
+    assert {kind: len(row["turns"]) for kind, row in whole["contenders"].items()} == dict.fromkeys(EDITS, 2)
+    assert whole["contenders"]["alterbute"]["speed"] == {"whole": 1.2, "encode": 1.0, "steps": 1.25, "decode": 1.0}
+    again = run(monkeypatch, turns, tmp_path / "out.json", tmp_path, bundle, "--again", "alterbute", "--rounds", "1")
+    assert turns.asked[7:] == ["alterbute"] and len(again["contenders"]["alterbute"]["turns"]) == 1
+    assert "`alterbute` is 1.10x as fast as `openvino`" in tables.peers_edit({"tiny": whole})
+
+
+def test_turns_of_other_steps_are_not_mixed_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, family_bundle: FamilyFolder
+) -> None:
+    turns = Turns(tmp_path)
+    run(monkeypatch, turns, tmp_path / "out.json", tmp_path, family_bundle(KIND), "--name", "a", "--limit", "1")
+    with pytest.raises(SystemExit, match="give another --name"):
+        run(monkeypatch, turns, tmp_path / "out.json", tmp_path, family_bundle(KIND), "--name", "a", "--steps", "3")
+
+
+def test_a_step_contender_that_failed_and_one_of_another_environment_are_told() -> None:
+    turn = {"wall_s": [2.0, 2.0], "cpu_s": [2.0], "peak_bytes": 10**9, "relative_error": 0.0}
+    other = {**turn, "wall_s": [4.0], "relative_error": 0.05, "packages": {"diffusers": "0.1"}}
+    rows = peers.summarise({"diffusers": [turn], "optimum": [other], "openvino": []})
+    assert (rows["optimum"]["speed"], rows["optimum"]["relative_error"]) == (0.5, 0.05)
+    machine = {"processor": "P", "cpus": 2, "load_before": 0.1, "packages": {}, "commit": "c"}
+    text = tables.peers({"tiny": {"contenders": rows, "failed": {"openvino": "exit 1: no such module"}, "machine": machine}})
+    assert "`openvino` did not run: exit 1: no such module" in text
+    assert "`optimum` ran in an environment of its own: diffusers 0.1." in text
