@@ -123,6 +123,7 @@ def quantize(
     edits: Annotated[
         Path | None, typer.Option(help="TOML file of edits to calibrate with; without it the bundle's sample photo.")
     ] = None,
+    steps: Annotated[int | None, typer.Option(help="Of each calibration edit; without it the bundle's default.", min=1)] = None,
 ) -> None:
     """Make an int8 bundle for the CPU out of an fp32 one."""
     from alterbute_export.int8 import quantize_bundle
@@ -130,7 +131,7 @@ def quantize(
     start = time.monotonic()
     calibration = _read_calibration(edits, PrecisionChoice.int8)
     with _progress() as report:
-        manifest = quantize_bundle(bundle, output, calibration, report)
+        manifest = quantize_bundle(bundle, output, calibration, report, steps=steps)
     for name, graph in manifest.graphs.items():
         audit = graph.variants[0].audit
         if audit is not None:

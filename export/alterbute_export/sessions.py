@@ -53,13 +53,20 @@ class OneGraphBackend:
     Args:
         bundle: The bundle; what its graph files hold is verified, its weights are mapped as they are.
         prepare: Makes of a graph's name and file what is run in its place.
+        in_file_order: As of `open_session`.
     """
 
     min_slots: int = 1
     min_rows: int = 1
 
-    def __init__(self, bundle: Bundle, prepare: Callable[[str, bytes], bytes] = lambda graph, model: model) -> None:
-        self._bundle, self._prepare = bundle, prepare
+    def __init__(
+        self,
+        bundle: Bundle,
+        prepare: Callable[[str, bytes], bytes] = lambda graph, model: model,
+        *,
+        in_file_order: bool = False,
+    ) -> None:
+        self._bundle, self._prepare, self._in_file_order = bundle, prepare, in_file_order
         self._open: tuple[str, Any] = ("", None)
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
@@ -67,7 +74,7 @@ class OneGraphBackend:
         if self._open[0] != graph:
             self._open = ("", None)
             model = self._prepare(graph, self._bundle.read(f"{graph}.onnx"))
-            self._open = (graph, open_session(model, self._bundle.path))
+            self._open = (graph, open_session(model, self._bundle.path, in_file_order=self._in_file_order))
         session = self._open[1]
         names = [edge.name for edge in session.get_outputs()]
         return hand_over(dict(zip(names, session.run(names, dict(inputs)), strict=True)), outputs)

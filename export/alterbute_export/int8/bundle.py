@@ -47,6 +47,8 @@ def quantize_bundle(
     target: Path,
     edits: Sequence[CalibrationEdit] | None = None,
     report: Callable[[str, int, int], None] | None = None,
+    *,
+    steps: int | None = None,
 ) -> Manifest:
     """Write an int8 bundle of an fp32 one; the source stays as it is.
 
@@ -55,6 +57,7 @@ def quantize_bundle(
         target: The new bundle's folder; an earlier bundle there is replaced.
         edits: What the ranges are taken from, over all steps; None takes the bundle's sample photo alone.
         report: Told about progress: what, how many done, of how many.
+        steps: Of the calibration; None is the bundle's default.
 
     Raises:
         CalibrationError: an edit cannot be run.
@@ -64,7 +67,7 @@ def quantize_bundle(
     check_target(target)
     bundle = open_bundle(source)
     with atomic_folder(target) as folder:
-        return write_int8(bundle, folder, edits, report)
+        return write_int8(bundle, folder, edits, report, steps=steps)
 
 
 def write_int8(
@@ -72,6 +75,8 @@ def write_int8(
     folder: Path,
     edits: Sequence[CalibrationEdit] | None = None,
     report: Callable[[str, int, int], None] | None = None,
+    *,
+    steps: int | None = None,
 ) -> Manifest:
     """Write the int8 bundle of an fp32 one into an empty folder; arguments and errors as of `quantize_bundle`."""
     typed = typed_as(bundle.manifest)
@@ -81,7 +86,7 @@ def write_int8(
         )
     tell = report or (lambda task, done, total: None)
     files = {name: bundle.path / _variant(graph).file for name, graph in bundle.manifest.graphs.items()}
-    ranges = record_ranges(bundle, files, edits or default_edits(bundle), tell)
+    ranges = record_ranges(bundle, files, edits or default_edits(bundle), tell, steps)
     _copy_rest(bundle, folder)
     store = WeightStore(folder, half=False)
     audits: dict[str, TypeAudit] = {}
@@ -103,7 +108,11 @@ def write_int8(
 
 
 def record_ranges(
-    bundle: Bundle, files: Mapping[str, Path], edits: Sequence[CalibrationEdit], tell: Callable[[str, int, int], None]
+    bundle: Bundle,
+    files: Mapping[str, Path],
+    edits: Sequence[CalibrationEdit],
+    tell: Callable[[str, int, int], None],
+    steps: int | None = None,
 ) -> dict[str, dict[str, Range]]:
     """Run the edits on watched graphs; the range of every product's input and output, by graph and value."""
 
@@ -113,14 +122,14 @@ def record_ranges(
         watched = ir.load(files[graph])
         return watch_graph(watched, find_products(watched))
 
-    recorder = RangeRecorder(OneGraphBackend(bundle, watch))
+    recorder = RangeRecorder(OneGraphBackend(bundle, watch, in_file_order=True))
     # Words that the bundle does not offer are still words that its graphs can be run with.
     open_to_all = replace(bundle, manifest=replace(bundle.manifest, attributes=None))
     with Editor(open_to_all, backend=recorder) as editor:
         for number, edit in enumerate(edits):
             tell("calibrate", number, len(edits))
             try:
-                editor.edit(edit.photo, edit.mask, edit.prompt, reference=edit.reference, seed=edit.seed)
+                editor.edit(edit.photo, edit.mask, edit.prompt, reference=edit.reference, steps=steps, seed=edit.seed)
             except AlterbuteError as fault:
                 raise CalibrationError(
                     f"calibration edit {number + 1} failed: {fault}",

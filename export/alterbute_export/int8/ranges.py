@@ -47,33 +47,48 @@ def watch_graph(model: ir.Model, products: Iterable[Product]) -> bytes:
         axes.setdefault(product.result, product.channel_axis)
     proto = ir.to_proto(model)
     del proto.graph.value_info[:]
-    for name, axis in axes.items():
-        _watch(proto.graph, name, axis)
+    nodes: list[onnx.NodeProto] = []
+    for name in (name for name in axes if not _is_computed(proto.graph, name)):
+        nodes += _watch(proto.graph, name, axes[name])
+    # Behind the node that makes the value, so that it need not be kept until the end.
+    for node in proto.graph.node:
+        nodes.append(node)
+        for name in node.output:
+            if name in axes:
+                nodes += _watch(proto.graph, name, axes[name])
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
     data: bytes = proto.SerializeToString()
     return data
 
 
-def _watch(graph: onnx.GraphProto, name: str, axis: int) -> None:
-    """Channels last, all else in one axis, reduced."""
+def _is_computed(graph: onnx.GraphProto, name: str) -> bool:
+    return any(name in node.output for node in graph.node)
+
+
+def _watch(graph: onnx.GraphProto, name: str, axis: int) -> list[onnx.NodeProto]:
+    """Nodes that put channels last and all else in one axis, and reduce that; their results become outputs."""
     turned, flat, shape, rows = (f"{kind}_of_{name}" for kind in ("turned", "flat", "shape", "axes"))
-    order = [0, 2, 3, 1] if axis == 1 else None
-    source = name
-    if order is not None:
-        graph.node.append(onnx.helper.make_node("Transpose", [name], [turned], perm=order))
+    make, nodes, source = onnx.helper.make_node, [], name
+    if axis == 1:
+        nodes.append(make("Transpose", [name], [turned], perm=[0, 2, 3, 1]))
         source = turned
-    graph.node.append(onnx.helper.make_node("Shape", [source], [shape], start=-1))
-    graph.initializer.append(onnx.numpy_helper.from_array(np.array([-1], np.int64), f"minus_{rows}"))
-    graph.initializer.append(onnx.numpy_helper.from_array(np.array([0], np.int64), rows))
-    graph.node.append(onnx.helper.make_node("Concat", [f"minus_{rows}", shape], [f"sizes_{rows}"], axis=0))
-    graph.node.append(onnx.helper.make_node("Reshape", [source, f"sizes_{rows}"], [flat]))
-    graph.node.append(onnx.helper.make_node("Mul", [flat, flat], [f"squares_{rows}"]))
+    for constant, value in ((f"minus_{rows}", -1), (rows, 0)):
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array([value], np.int64), constant))
+    nodes += [
+        make("Shape", [source], [shape], start=-1),
+        make("Concat", [f"minus_{rows}", shape], [f"sizes_{rows}"], axis=0),
+        make("Reshape", [source, f"sizes_{rows}"], [flat]),
+        make("Mul", [flat, flat], [f"squares_{rows}"]),
+    ]
     for kind, prefix, reduced in (
         ("ReduceMin", _LOW, flat),
         ("ReduceMax", _HIGH, flat),
         ("ReduceMean", _SQUARE, f"squares_{rows}"),
     ):
-        graph.node.append(onnx.helper.make_node(kind, [reduced, rows], [prefix + name], keepdims=0))
+        nodes.append(make(kind, [reduced, rows], [prefix + name], keepdims=0))
         graph.output.append(onnx.helper.make_tensor_value_info(prefix + name, onnx.TensorProto.FLOAT, ["channels"]))
+    return nodes
 
 
 class RangeRecorder:
