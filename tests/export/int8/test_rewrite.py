@@ -1,0 +1,174 @@
+"""Products in int8: integer kernels, scales that no launch changes, weights that no machine saturates on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from alterbute_export.int8.products import constant_array, find_products
+from alterbute_export.int8.ranges import Range
+from alterbute_export.int8.rewrite import quantize_graph
+from alterbute_export.int8.scales import WEIGHT_LIMIT, choose_scale, choose_scales, quantize_weights
+from numpy.typing import NDArray
+
+GRAPH = """
+<ir_version: 10, opset_import: ["" : 20]>
+net (float[N,8,h,w] x, float[N,S,64] t) => (float[N,8,h,w] out, float[N,S,96] states)
+{
+  first = Conv<pads = [1,1,1,1]>(x, w_first)
+  one = Conv<pads = [1,1,1,1]>(first, w_one, b_one)  kept = Relu(one)
+  two = Conv<pads = [1,1,1,1]>(kept, w_two)
+  out = Conv<pads = [1,1,1,1]>(two, w_last)
+  wide = Cast<to = 1>(w_half)  states = MatMul(t, wide)
+}
+"""
+generator = np.random.default_rng(0)
+WEIGHTS: dict[str, Any] = {
+    "w_first": generator.standard_normal((32, 8, 3, 3), np.float32) / 8,
+    "w_one": generator.standard_normal((32, 32, 3, 3), np.float32) / 17,
+    "b_one": generator.standard_normal(32, np.float32),
+    "w_two": generator.standard_normal((32, 32, 3, 3), np.float32) / 17,
+    "w_last": generator.standard_normal((8, 32, 3, 3), np.float32) / 17,
+    "w_half": (generator.standard_normal((64, 96)) / 8).astype(np.float16),
+}
+
+
+def parse() -> ir.Model:
+    proto = onnx.parser.parse_model(GRAPH)
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in WEIGHTS.items())
+    model: ir.Model = ir.from_proto(proto)
+    return model
+
+
+def draw(rows: int, seed: int = 0) -> dict[str, Any]:
+    numbers = np.random.default_rng(seed)
+    return {
+        "x": numbers.standard_normal((rows, 8, 9, 7), np.float32),
+        "t": numbers.standard_normal((rows, 5, 64), np.float32),
+    }
+
+
+def run(model: ir.Model, inputs: dict[str, Any]) -> Any:
+    return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString()).run(None, inputs)
+
+
+def span(array: NDArray[np.float32], axis: int) -> Range:
+    others = tuple(index for index in range(array.ndim) if index != axis % array.ndim)
+    return Range(low=array.min(others), high=array.max(others), square=(array.astype(np.float64) ** 2).mean(others))
+
+
+def see_ranges(model: ir.Model) -> dict[str, Range]:
+    """Every product's numbers, looked at one by one."""
+    proto = ir.to_proto(model)
+    axes = {name: product.channel_axis for product in find_products(model) for name in (product.source, product.result)}
+    known = {item.name for item in proto.graph.output} | {item.name for item in proto.graph.input}
+    proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in axes if name not in known)
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    inputs = draw(4)
+    made = {
+        **inputs,
+        **dict(zip([item.name for item in session.get_outputs()], session.run(None, inputs), strict=True)),
+    }
+    return {name: span(made[name], axis) for name, axis in axes.items()}
+
+
+def quantize(model: ir.Model) -> ir.Model:
+    ranges = see_ranges(model)
+    quantize_graph(
+        model, {item: choose_scales(item, ranges[item.source], ranges[item.result]) for item in find_products(model)}
+    )
+    return model
+
+
+def test_all_but_the_first_and_the_last_convolution_are_products() -> None:
+    assert [product.result for product in find_products(parse())] == ["one", "two", "states"]
+
+
+def test_the_result_is_near_fp32() -> None:
+    for found, wanted in zip(run(quantize(parse()), draw(4)), run(parse(), draw(4)), strict=True):
+        assert 0 < abs(found - wanted).max() <= 0.04 * abs(wanted).max()
+
+
+def test_onnx_runtime_makes_integer_kernels_of_every_product(tmp_path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    onnxruntime.InferenceSession(ir.to_proto(quantize(parse())).SerializeToString(), options)
+    loaded = [node.op_type for node in onnx.load(tmp_path / "loaded.onnx").graph.node]
+    assert (loaded.count("QLinearConv"), loaded.count("MatMulIntegerToFloat"), loaded.count("Conv")) == (2, 1, 2)
+
+
+def test_a_row_has_the_same_bytes_in_every_batch() -> None:
+    model, inputs = quantize(parse()), draw(6, seed=3)
+    # One neighbour is a hundred times as large: a scale over the batch would follow it.
+    inputs = {
+        name: array * np.array([1, 100, 1, 1, 1, 1]).reshape(-1, *[1] * (array.ndim - 1)).astype(np.float32)
+        for name, array in inputs.items()
+    }
+    together = run(model, inputs)
+    for rows in ([0, 2], [0, 3, 4, 5]):
+        for whole, part in zip(
+            together, run(model, {name: array[rows] for name, array in inputs.items()}), strict=True
+        ):
+            assert np.array_equal(whole[rows], part)
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((32, 16, 3, 3), 0), ((64, 48), 1)])
+def test_weights_have_seven_bits_and_a_scale_for_each_output(shape: tuple[int, ...], axis: int) -> None:
+    weights = np.random.default_rng(1).standard_normal(shape, np.float32)
+    weights[(slice(None),) * axis + (3,)] = 0
+    stored, scales = quantize_weights(weights, axis)
+    assert stored.dtype == np.int8 and abs(stored.astype(int)).max() == WEIGHT_LIMIT == 63
+    # What an AVX2 machine adds in 16 bits: two products of a u8 and a weight.
+    assert 2 * 255 * WEIGHT_LIMIT < 2**15
+    sizes = [-1 if index == axis else 1 for index in range(len(shape))]
+    assert (abs(stored * scales.reshape(sizes) - weights) <= scales.reshape(sizes) / 2 + 1e-6).all()
+
+
+def test_zero_is_exact_in_every_scale() -> None:
+    for low, high in ((-0.3, 7.0), (2.0, 5.0), (-4.0, -1.0), (0.0, 0.0)):
+        ends = np.array([low], np.float32), np.array([high], np.float32)
+        scale = choose_scale(Range(low=ends[0], high=ends[1], square=np.ones(1)))
+        stored = np.clip(np.rint(np.array([low, 0.0, high]) / scale.scale) + scale.zero, 0, 255)
+        assert stored[1] == scale.zero
+        assert abs((stored - scale.zero) * scale.scale - np.array([low, 0.0, high])).max() <= scale.scale
+
+
+def test_channels_of_unlike_size_are_smoothed_and_gain_by_it() -> None:
+    model = parse()
+    product = next(item for item in find_products(model) if item.result == "states")
+    inputs = draw(4)["t"]
+    inputs[..., 0] *= 100
+    source, result = span(inputs, -1), span(inputs @ product.weights, -1)
+    smoothed, even = choose_scales(product, source, result), choose_scales(product, span(draw(4)["t"], -1), result)
+    assert smoothed.smooth is not None and even.smooth is None
+    quantize_graph(model, {product: smoothed})
+    wanted = inputs @ product_weights()
+    errors = abs(run(model, {**draw(4), "t": inputs})[1] - wanted)
+    assert np.sqrt((errors**2).mean() / (wanted**2).mean()) < 0.02
+
+
+def product_weights() -> Any:
+    return WEIGHTS["w_half"].astype(np.float32)
+
+
+def test_the_predicted_noise_is_the_measured_noise() -> None:
+    model = parse()
+    ranges = see_ranges(model)
+    chosen = {item: choose_scales(item, ranges[item.source], ranges[item.result]) for item in find_products(model)}
+    predicted = {item.result: scales.noise_db for item, scales in chosen.items()}
+    quantize_graph(model, chosen)
+    found, wanted = run(model, draw(4))[1], run(parse(), draw(4))[1]
+    measured = 10 * np.log10((wanted**2).mean() / ((found - wanted) ** 2).mean())
+    assert abs(measured - predicted["states"]) < 1.0
+
+
+def test_a_weight_that_is_widened_when_loaded_is_known_as_constant() -> None:
+    model = parse()
+    product = next(node for node in model.graph if node.op_type == "MatMul")
+    assert np.array_equal(constant_array(product.inputs[1]), WEIGHTS["w_half"].astype(np.float32))
+    assert constant_array(product.inputs[0]) is None
