@@ -7,7 +7,7 @@ CHECKPOINT ?= build/demo
 MINUTES ?= 240
 JOBS ?= 2
 
-.PHONY: edit test test-all cpp-check engines-all serve-check lint bundle demo-checkpoint quality solver-parity serving benchmark-tables gpu clean
+.PHONY: edit test test-all cpp-check engines-all serve-check lint bundle demo-checkpoint quality int8 solver-parity serving benchmark-tables gpu clean
 
 edit: $(RUN_VENV)/.ready ## edit the sample photo with the demo bundle (no torch)
 	$(RUN_VENV)/bin/alterbute edit
@@ -33,6 +33,11 @@ lint: $(TEST_VENV)/.ready
 
 bundle: $(TEST_VENV)/.ready ## export the committed demo checkpoint into engines/demo
 	$(TEST_VENV)/bin/alterbute-export bundle demo/checkpoint -o engines/demo
+
+int8: $(TEST_VENV)/.ready ## the demo in int8, calibrated on rendered edits, and its quality beside fp32's (minutes)
+	PYTHONPATH=. $(TEST_VENV)/bin/python -m demo.calibration build/demo-edits
+	$(TEST_VENV)/bin/alterbute-export quantize engines/demo -o build/demo-int8 --edits build/demo-edits/edits.toml
+	PYTHONPATH=. $(TEST_VENV)/bin/python -m benchmarks.fidelity engines/demo build/demo-int8 --quality 40 --out benchmarks/results/fidelity.json
 
 demo-checkpoint: $(TEST_VENV)/.ready ## render, train and write the demo checkpoint; resumable; MINUTES of training
 	PYTHONPATH=. $(TEST_VENV)/bin/python -m demo.make $(CHECKPOINT) --minutes $(MINUTES)

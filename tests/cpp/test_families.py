@@ -40,3 +40,15 @@ def test_image_bytes_of_every_family_are_pythons(built: Path, kind: str, tmp_pat
                 assert_same_edit(editor, driver, photo, mask, {**base, **options})
         if "identity" in forms:
             assert_same_edit(editor, driver, photo, mask, {**base, "guidance": 4.0, "identity_guidance": 2.0})
+
+
+def test_image_bytes_of_an_int8_bundle_are_pythons(built: Path, tmp_path: Path) -> None:
+    from alterbute.bundle import default_bundle_path, open_bundle
+    from alterbute_export.int8 import default_edits, quantize_bundle
+
+    demo = default_bundle_path()
+    quantize_bundle(demo, tmp_path / "bundle", default_edits(open_bundle(demo))[:1], steps=1)
+    photo, mask = draw_photo(96, 80, seed=3), draw_mask(96, 80, 0)
+    with Editor.open(tmp_path / "bundle", backend="onnxruntime") as editor, Driver(built / "tests" / "driver") as driver:
+        driver.ask("open", path=str(tmp_path / "bundle"), load=True)
+        assert_same_edit(editor, driver, photo, mask, {"prompt": "color: red", "seed": 1, "steps": 3})
