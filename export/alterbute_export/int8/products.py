@@ -11,6 +11,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
+from alterbute_export.onnx_file import OPSET
+
 MIN_WEIGHTS: Final = 4096
 """Smaller weights stay fp32: rounding their inputs costs more than they do."""
 _RANKS: Final = {"Conv": 4, "MatMul": 2}
@@ -41,12 +43,13 @@ class Product:
 def find_products(model: ir.Model) -> list[Product]:
     """The products that become int8, in the graph's order: all but the first and the last convolution, and small ones."""
     nodes = list(model.graph)
-    convolutions = [node for node in nodes if node.op_type == "Conv" and is_constant(node.inputs[1])]
+    fixed = find_constants(model)
+    convolutions = [node for node in nodes if node.op_type == "Conv" and node.inputs[1] in fixed]
     ends = {id(node) for node in (convolutions[:1] + convolutions[-1:])}
     found = []
     for node in nodes:
         source = node.inputs[0] if len(node.inputs) > 1 else None
-        if source is None or id(node) in ends or is_constant(source) or not is_constant(node.inputs[1]):
+        if source is None or id(node) in ends or source in fixed or node.inputs[1] not in fixed:
             continue
         array = constant_array(node.inputs[1])
         if array is None or array.size < MIN_WEIGHTS or array.ndim != _RANKS.get(node.op_type) or _groups(node) != 1:
@@ -64,50 +67,47 @@ def find_products(model: ir.Model) -> list[Product]:
     return found
 
 
-def is_constant(value: ir.Value | None) -> bool:
-    """Whether a value follows from initialisers alone, as a weight that is widened when it is loaded does."""
-    if value is None:
-        return True
-    if value.const_value is not None:
-        return True
-    producer = value.producer()
-    return producer is not None and bool(producer.inputs) and all(is_constant(item) for item in producer.inputs)
+def find_constants(model: ir.Model) -> set[ir.Value | None]:
+    """The values that follow from initialisers alone, as a weight that is widened when it is loaded does."""
+    found: set[ir.Value | None] = set(model.graph.initializers.values())
+    for node in model.graph:
+        if node.inputs and all(value is None or value in found for value in node.inputs):
+            found.update(node.outputs)
+    return found
 
 
 def constant_array(value: ir.Value | None) -> NDArray[np.generic] | None:
     """What a constant value is; None of one that depends on the graph's inputs."""
-    if value is None or not is_constant(value):
+    if value is None:
         return None
     if value.const_value is not None:
         return value.const_value.numpy()
     nodes: list[ir.Node] = []
-    weights: dict[str, ir.Value] = {}
-    _collect(value, nodes, weights)
+    weights: dict[str, ir.TensorProtocol] = {}
+    if not _collect(value, nodes, weights):
+        return None
     tensors = [
-        onnx.numpy_helper.from_array(np.ascontiguousarray(item.const_value.numpy()), name)
-        for name, item in weights.items()
-        if item.const_value is not None
+        onnx.numpy_helper.from_array(np.ascontiguousarray(tensor.numpy()), name) for name, tensor in weights.items()
     ]
     outputs = [onnx.helper.make_empty_tensor_value_info(str(value.name))]
     graph = onnx.helper.make_graph([ir.to_proto(node) for node in nodes], "constant", [], outputs, tensors)
-    made = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)])).run(
-        None, {}
-    )
-    return np.asarray(made[0])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)])
+    return np.asarray(ReferenceEvaluator(model).run(None, {})[0])
 
 
-def _collect(value: ir.Value, nodes: list[ir.Node], weights: dict[str, ir.Value]) -> None:
+def _collect(value: ir.Value, nodes: list[ir.Node], weights: dict[str, ir.TensorProtocol]) -> bool:
+    """The nodes that make a value, in their order, and the initialisers under them; False where a graph's input is among those."""
     if value.const_value is not None:
-        weights[str(value.name)] = value
-        return
+        weights[str(value.name)] = value.const_value
+        return True
     producer = value.producer()
-    assert producer is not None
-    if producer in nodes:
-        return
-    for item in producer.inputs:
-        if item is not None:
-            _collect(item, nodes, weights)
-    nodes.append(producer)
+    if producer is None:
+        return False
+    if producer not in nodes:
+        if not all(_collect(item, nodes, weights) for item in producer.inputs if item is not None):
+            return False
+        nodes.append(producer)
+    return True
 
 
 def _groups(node: ir.Node) -> int:
