@@ -17,6 +17,7 @@ from alterbute.bundle import Graph, Parity, Variant
 from onnx_ir.passes import common as passes
 
 from alterbute_export.errors import AttentionError
+from alterbute_export.folded_upsample import fold_upsampling
 
 FUSED_GRAPHS: Final = ("step", "scene", "decode")
 """The graphs whose attention is fused where they have one. Prompt and identity encoders have short ones, at 1 % of an edit."""
@@ -39,7 +40,7 @@ class _Attention:
 
 
 def add_fused(name: str, graph: Graph, path: Path, check: Callable[[Path], Parity]) -> Graph:
-    """Write `<name>.mha.onnx` beside a written graph that has attention, and list both.
+    """Write `<name>.mha.onnx` beside a written graph that has attention or upsampling, and list both.
 
     Args:
         name: The graph's name.
@@ -56,7 +57,7 @@ def add_fused(name: str, graph: Graph, path: Path, check: Callable[[Path], Parit
     if name not in FUSED_GRAPHS:
         return graph
     model = ir.load(path)
-    if not fuse_attention(model):
+    if not fuse_attention(model) + fold_upsampling(model):
         return graph
     fused = path.with_suffix(FUSED_SUFFIX)
     proto = ir.to_proto(model)
