@@ -31,6 +31,7 @@ from benchmarks.peer_parts.turns import Turn, run_turn, tell_turn
 CONTENDERS: Final = (
     "diffusers",
     "alterbute",
+    "alterbute-int8",
     "decomposed",
     "openvino",
     "openvino-fixed",
@@ -38,6 +39,7 @@ CONTENDERS: Final = (
     "diffusers-compile",
     "optimum",
 )
+_DEFAULT: Final = ("diffusers", "alterbute", "decomposed", "openvino", "openvino-fixed")
 _BASE: Final = "diffusers"
 _WARM_UP: Final = 2
 """ONNX Runtime's arena still grows in the second launch of a graph without fused attention: a fifth of a step."""
@@ -47,8 +49,9 @@ _PACKAGES: Final = ("torch", "diffusers", "onnxruntime", "openvino", "optimum-on
 def take_turn(options: argparse.Namespace) -> Turn:
     """Load a contender, warm it up, keep what it gives, and time its steps."""
     folder = options.optimum_export if options.turn == "optimum" else options.checkpoint
+    bundle = options.int8_bundle if options.turn == "alterbute-int8" else options.bundle
     start = time.perf_counter()
-    step = make_step(options.turn, options.bundle, folder, options.side, options.threads)
+    step = make_step(options.turn, bundle, folder, options.side, options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
     np.save(options.work / f"{options.turn}.npy", np.asarray(step()))
     for _ in range(_WARM_UP - 1):
@@ -89,7 +92,7 @@ def summarise(turns: Turns) -> Entry:
 
 def measure(options: argparse.Namespace) -> None:
     """Take the turns that are missing."""
-    names = ("bundle", "checkpoint", "side", "steps", "threads", "optimum_export", "work", "out")
+    names = ("bundle", "checkpoint", "side", "steps", "threads", "int8_bundle", "optimum_export", "work", "out")
     shared = [word for name in names if getattr(options, name) for word in (f"--{name.replace('_', '-')}", str(getattr(options, name)))]
 
     def take(kind: str) -> Turn | str:
@@ -108,14 +111,17 @@ def measure(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Take turns, or be one."""
-    parser = rounds_parser(__doc__, CONTENDERS, CONTENDERS[:5])
+    parser = rounds_parser(__doc__, CONTENDERS, _DEFAULT)
     parser.add_argument("--side", type=int, default=64, help="latent height and width")
     parser.add_argument("--steps", type=int, default=2, help="timed steps of a turn")
+    parser.add_argument("--int8-bundle", type=Path, help="the bundle as `alterbute-export quantize` made it, for `alterbute-int8`")
     parser.add_argument("--optimum-python", default=sys.executable, help="interpreter of the environment that has optimum-onnx")
     parser.add_argument("--optimum-export", type=Path, help="the checkpoint as optimum-onnx exported it")
     options = parser.parse_args()
     if "optimum" in options.contenders and options.optimum_export is None:
         parser.error("the contender optimum needs --optimum-export, a folder made by `optimum-cli export onnx`")
+    if "alterbute-int8" in options.contenders and options.int8_bundle is None:
+        parser.error("the contender alterbute-int8 needs --int8-bundle")
     if options.turn:
         tell_turn(take_turn(options), _PACKAGES)
     else:

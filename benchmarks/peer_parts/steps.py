@@ -39,7 +39,13 @@ def make_step(kind: str, bundle: Path, checkpoint: Path, side: int, threads: int
         return _optimum(checkpoint, inputs, threads)
     if kind.startswith("diffusers"):
         return _diffusers(checkpoint, inputs, kind, threads)
-    makers = {"alterbute": _alterbute, "decomposed": _decomposed, "openvino": _openvino, "openvino-fixed": _openvino_fixed}
+    makers = {
+        "alterbute": _alterbute,
+        "alterbute-int8": _alterbute,
+        "decomposed": _decomposed,
+        "openvino": _openvino,
+        "openvino-fixed": _openvino_fixed,
+    }
     return makers[kind](bundle, inputs, threads)
 
 
