@@ -42,7 +42,7 @@ CONTENDERS: Final = (
 _DEFAULT: Final = ("diffusers", "alterbute", "decomposed", "openvino", "openvino-fixed")
 _BASE: Final = "diffusers"
 _WARM_UP: Final = 2
-"""ONNX Runtime's arena still grows in the second launch of a graph without fused attention: a fifth of a step."""
+"""In ONNX Runtime the second launch of a graph without fused attention took a fifth longer than the next, or more."""
 _PACKAGES: Final = ("torch", "diffusers", "onnxruntime", "openvino", "optimum-onnx")
 
 
