@@ -123,6 +123,10 @@ def quantize(
     edits: Annotated[
         Path | None, typer.Option(help="TOML file of edits to calibrate with; without it the bundle's sample photo.")
     ] = None,
+    step_snr: Annotated[
+        float,
+        typer.Option(help="Products of the step graph with a lower signal-to-noise ratio in dB stay fp32.", min=0, max=100),
+    ] = 28.0,
     steps: Annotated[int | None, typer.Option(help="Of each calibration edit; without it the bundle's default.", min=1)] = None,
 ) -> None:
     """Make an int8 bundle for the CPU out of an fp32 one."""
@@ -131,7 +135,7 @@ def quantize(
     start = time.monotonic()
     calibration = _read_calibration(edits, PrecisionChoice.int8)
     with _progress() as report:
-        manifest = quantize_bundle(bundle, output, calibration, report, steps=steps)
+        manifest = quantize_bundle(bundle, output, calibration, report, steps=steps, step_snr=step_snr)
     for name, graph in manifest.graphs.items():
         audit = graph.variants[0].audit
         if audit is not None:

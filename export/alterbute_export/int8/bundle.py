@@ -35,9 +35,9 @@ from alterbute_export.typed_variants import TYPED_GRAPHS, typed_as
 from alterbute_export.weights import WeightStore
 
 _BACKEND: Final = "onnxruntime"
-_MIN_DB: Final = 38.0
-"""Products with more noise stay fp32. Encoders and decoder run once, and what they lose is seen in the picture."""
-_STEP_MIN_DB: Final = 28.0
+_SNR: Final = 38.0
+"""Products with a lower signal-to-noise ratio stay fp32. Encoders and decoder run once, and what they lose is seen in the picture."""
+STEP_SNR: Final = 28.0
 """Of the step graph: its later runs see what the earlier ones lost, and mend it."""
 _MIN_SHARE: Final = 0.5
 
@@ -49,6 +49,7 @@ def quantize_bundle(
     report: Callable[[str, int, int], None] | None = None,
     *,
     steps: int | None = None,
+    step_snr: float = STEP_SNR,
 ) -> Manifest:
     """Write an int8 bundle of an fp32 one; the source stays as it is.
 
@@ -58,6 +59,7 @@ def quantize_bundle(
         edits: What the ranges are taken from, over all steps; None takes the bundle's sample photo alone.
         report: Told about progress: what, how many done, of how many.
         steps: Of the calibration; None is the bundle's default.
+        step_snr: Products of the step graph with a lower signal-to-noise ratio (dB) stay fp32: higher is slower and closer.
 
     Raises:
         CalibrationError: an edit cannot be run.
@@ -67,7 +69,7 @@ def quantize_bundle(
     check_target(target)
     bundle = open_bundle(source)
     with atomic_folder(target) as folder:
-        return write_int8(bundle, folder, edits, report, steps=steps)
+        return write_int8(bundle, folder, edits, report, steps=steps, step_snr=step_snr)
 
 
 def write_int8(
@@ -77,6 +79,7 @@ def write_int8(
     report: Callable[[str, int, int], None] | None = None,
     *,
     steps: int | None = None,
+    step_snr: float = STEP_SNR,
 ) -> Manifest:
     """Write the int8 bundle of an fp32 one into an empty folder; arguments and errors as of `quantize_bundle`."""
     typed = typed_as(bundle.manifest)
@@ -93,14 +96,14 @@ def write_int8(
     for index, (name, path) in enumerate(files.items()):
         tell(f"quantize {name}", index, len(files))
         model = ir.load(path)
-        islands = _convert(model, name, ranges.get(name, {}))
+        islands = _convert(model, name, ranges.get(name, {}), step_snr if name == "step" else _SNR)
         store.move_out(model, takes_stored=True)
         written = folder / f"{name}.onnx"
         written.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
         del model
         if name in TYPED_GRAPHS:
             audits[name] = audit_graph(written, _sizes(bundle.manifest), islands=islands)
-    _check_step(audits["step"])
+    _check_step(audits["step"], step_snr)
     graphs = {name: _describe(name, graph, audits.get(name)) for name, graph in bundle.manifest.graphs.items()}
     manifest = replace(bundle.manifest, graphs=graphs, engines=(), files=describe_files(folder))
     write_manifest(folder, manifest)
@@ -139,20 +142,19 @@ def record_ranges(
     return recorder.ranges
 
 
-def _convert(model: ir.Model, name: str, ranges: Mapping[str, Range]) -> dict[str, int]:
+def _convert(model: ir.Model, name: str, ranges: Mapping[str, Range], limit: float) -> dict[str, int]:
     """Give a graph int8 arithmetic in place, where that is quiet enough; how many products stayed, by reason."""
     if name not in TYPED_GRAPHS:
         return {}
-    limit = _STEP_MIN_DB if name == "step" else _MIN_DB
     products = find_products(model)
     chosen: dict[Product, Scales] = {}
     for product in products:
         scales = choose_scales(product, ranges[product.source], ranges[product.result])
-        if scales.noise_db >= limit:
+        if scales.snr >= limit:
             chosen[product] = scales
     quantize_graph(model, chosen)
     noisy = len(products) - len(chosen)
-    return {f"noise above -{limit:.0f} dB": noisy} if noisy else {}
+    return {f"under {limit:.0f} dB": noisy} if noisy else {}
 
 
 def _copy_rest(bundle: Bundle, folder: Path) -> None:
@@ -174,13 +176,13 @@ def _sizes(manifest: Manifest) -> dict[str, int]:
     return edit_sizes(resolution=manifest.resolution, factor=manifest.latent_factor, tokens=manifest.text.tokens)
 
 
-def _check_step(audit: TypeAudit) -> None:
+def _check_step(audit: TypeAudit, limit: float) -> None:
     share = audit.shares.get("int8", 0.0)
     if share < _MIN_SHARE:
         raise PrecisionError(
-            f"{share:.0%} of the step graph's arithmetic can be int8 without more noise than -{_STEP_MIN_DB:.0f} dB",
+            f"{share:.1%} of the step graph's arithmetic has a signal-to-noise ratio of {limit:.0f} dB or more in int8",
             f"at least {_MIN_SHARE:.0%}",
-            "calibrate with more edits of the kind that the bundle is for (--edits), or stay with fp32",
+            "give --step-snr to allow more noise, and look at the edits; or stay with fp32",
         )
 
 

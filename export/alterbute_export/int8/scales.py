@@ -1,6 +1,6 @@
 """Scales of one product, and how much noise they cost: chosen from ranges and weights alone, before anything is rewritten.
 
-Noise is told as a ratio of power, signal by error, in decibels. Rounding to steps of `d` adds `d^2 / 12` to every number that is rounded;
+Noise is told as a signal-to-noise ratio of power in decibels (`snr`). Rounding to steps of `d` adds `d^2 / 12` to every number that is rounded;
 a product's output gets that of its activations through its weights, that of its weights through its activations, and, of a
 convolution, that of its own result.
 
@@ -42,7 +42,7 @@ class Scales:
     weight_scales: NDArray[np.float32]
     smooth: NDArray[np.float32] | None
     result: Scale | None
-    noise_db: float
+    snr: float
 
 
 def choose_scales(product: Product, source: Range, result: Range) -> Scales:
@@ -63,7 +63,7 @@ def choose_scales(product: Product, source: Range, result: Range) -> Scales:
         replace(source, low=source.low / smooth, high=source.high / smooth, square=source.square / smooth**2),
         result,
     )
-    if smoothed.noise_db >= plain.noise_db + _SMOOTHING_GAIN_DB:
+    if smoothed.snr >= plain.snr + _SMOOTHING_GAIN_DB:
         return replace(smoothed, smooth=smooth)
     return plain
 
@@ -96,10 +96,8 @@ def _choose(product: Product, weights: NDArray[np.float32], source: Range, resul
     error += float(source.square.sum()) * taps * float((scales.astype(np.float64) ** 2).mean())
     error += float(own.scale) ** 2 if own else 0.0
     signal = float(result.square.mean())
-    noise_db = 10 * np.log10(signal / (error / 12)) if error and signal else np.inf
-    return Scales(
-        activation=activation, weights=stored, weight_scales=scales, smooth=None, result=own, noise_db=float(noise_db)
-    )
+    snr = 10 * np.log10(signal / (error / 12)) if error and signal else np.inf
+    return Scales(activation=activation, weights=stored, weight_scales=scales, smooth=None, result=own, snr=float(snr))
 
 
 def _smoothing(weights: NDArray[np.float32], output_axis: int, source: Range) -> NDArray[np.float32]:

@@ -160,7 +160,7 @@ def test_the_predicted_noise_is_the_measured_noise() -> None:
     model = parse()
     ranges = see_ranges(model)
     chosen = {item: choose_scales(item, ranges[item.source], ranges[item.result]) for item in find_products(model)}
-    predicted = {item.result: scales.noise_db for item, scales in chosen.items()}
+    predicted = {item.result: scales.snr for item, scales in chosen.items()}
     quantize_graph(model, chosen)
     found, wanted = run(model, draw(4))[1], run(parse(), draw(4))[1]
     measured = 10 * np.log10((wanted**2).mean() / ((found - wanted) ** 2).mean())
