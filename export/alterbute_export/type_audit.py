@@ -40,6 +40,10 @@ def audit_graph(
         value.shape = ir.Shape([size if isinstance(size, int) else sizes[str(size.value)] for size in value.shape])
     for value in model.graph.outputs:
         value.shape = None
+    # Nobody infers sizes through this operator of ONNX Runtime's own; what comes out has those of its query.
+    for node in model.graph:
+        if node.op_type == "MultiHeadAttention" and node.inputs[0] is not None:
+            node.outputs[0].replace_all_uses_with(node.inputs[0])
     # With its inputs' sizes known, folding the graph's shape arithmetic makes every other size known.
     with quiet_tracing():
         optimizer.fold_constants(model, onnx_shape_inference=True)
