@@ -10,6 +10,7 @@ import pytest
 from alterbute import Editor
 from alterbute.bundle import default_bundle_path, open_bundle, verify_bundle
 from alterbute.request import EditRequest
+from alterbute_export.bundle import export_bundle
 from alterbute_export.cli import main
 from alterbute_export.errors import CalibrationError, PrecisionError
 from alterbute_export.int8 import CalibrationEdit, default_edits, quantize_bundle, read_edits
@@ -78,6 +79,17 @@ def test_same_bytes_alone_and_beside_others(int8: Path) -> None:
 def test_calibration_is_the_same_bytes_every_time(int8: Path, tmp_path: Path) -> None:
     quantize_bundle(DEMO, tmp_path / "again", default_edits(open_bundle(DEMO))[:2], steps=2)
     assert digest(tmp_path / "again") == digest(int8)
+
+
+def test_a_checkpoint_is_exported_in_int8_at_once(checkpoint: Path, tmp_path: Path) -> None:
+    photo, mask = Image.open(DEMO / "sample" / "photo.png"), Image.open(DEMO / "sample" / "mask.png")
+    edits = [CalibrationEdit(photo=photo, mask=mask, prompt="color: red")]
+    manifest = export_bundle(checkpoint, tmp_path / "bundle", precision="int8", edits=edits)
+    assert verify_bundle(tmp_path / "bundle").manifest == manifest
+    assert manifest.graphs["step"].variants[0].precision == "int8"
+    assert sorted(path.name for path in (tmp_path / "bundle").glob("*.onnx")) == sorted(f"{name}.onnx" for name in manifest.graphs)
+    with Editor.open(tmp_path / "bundle") as editor:
+        assert editor.edit(photo, mask, "color: red", steps=2).image.size == photo.size
 
 
 def test_only_fp32_bundles_are_taken(int8: Path, tmp_path: Path) -> None:
