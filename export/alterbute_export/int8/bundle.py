@@ -16,7 +16,7 @@ from alterbute.bundle import (
     Variant,
     VariantPrecision,
     describe_files,
-    open_bundle,
+    verify_bundle,
     write_manifest,
 )
 from alterbute.editor import Editor
@@ -64,10 +64,11 @@ def quantize_bundle(
     Raises:
         CalibrationError: an edit cannot be run.
         PrecisionError: the source is not fp32, or hardly anything of a step can be int8.
+        BundleError: a file of the source is not what its manifest says.
         OutputError: `target` holds something else than a bundle, or cannot be written.
     """
     check_target(target)
-    bundle = open_bundle(source)
+    bundle = verify_bundle(source)
     with atomic_folder(target) as folder:
         return write_int8(bundle, folder, edits, report, steps=steps, step_snr=step_snr)
 
