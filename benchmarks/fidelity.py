@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from alterbute.backends import Array
 from alterbute.bundle import Bundle, open_bundle
+from alterbute.prompt import first_prompts
 
 from benchmarks.machine import machine_facts
 from benchmarks.results_file import update_results
@@ -30,8 +31,7 @@ def edit_all(bundle: Bundle, edits: int, steps: int | None, threads: int | None)
     """Latent [C,h,w], picture HWC uint8 and alpha HW uint8 of each edit."""
     editor, watch, _ = open_timed(bundle, threads=threads)
     photo, mask, prompt = sample(bundle)
-    word, known = next(iter((bundle.manifest.attributes or {"": ()}).items()))
-    prompts = [f"{word}: {value}" for value in known] or [prompt]
+    prompts = first_prompts(bundle.manifest.attributes) or (prompt,)
     made: Edits = []
     with editor:
         for seed in range(edits):

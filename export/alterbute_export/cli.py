@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from alterbute.bundle import Manifest
 from alterbute.cli import run_command
 
 from alterbute_export.cli_engine import engine, publish, sign
@@ -113,8 +114,7 @@ def bundle(
             typer.echo(
                 f"{name:<9} relative error {graph.parity.relative_error:.1e} against {graph.parity.against}", err=True
             )
-    size = sum(entry.size for entry in manifest.files.values())
-    typer.echo(f"wrote {output}, {size / 1e6:.1f} MB, in {time.monotonic() - start:.0f} s", err=True)
+    _tell_written(output, manifest, start)
 
 
 def quantize(
@@ -124,9 +124,11 @@ def quantize(
         Path | None, typer.Option(help="TOML file of edits to calibrate with; without it the bundle's sample photo.")
     ] = None,
     step_snr: Annotated[
-        float,
-        typer.Option(help="Products of the step graph with a lower signal-to-noise ratio in dB stay fp32.", min=0, max=100),
-    ] = 28.0,
+        float | None,
+        typer.Option(
+            help="Products of the step graph with a lower signal-to-noise ratio in dB stay fp32; without it 28.", min=0, max=100
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Of each calibration edit; without it the bundle's default.", min=1)] = None,
 ) -> None:
     """Make an int8 bundle for the CPU out of an fp32 one."""
@@ -141,8 +143,7 @@ def quantize(
         if audit is not None:
             shares = ", ".join(f"{share:.0%} {kind}" for kind, share in audit.shares.items())
             typer.echo(f"{name:<9} {shares}", err=True)
-    size = sum(entry.size for entry in manifest.files.values())
-    typer.echo(f"wrote {output}, {size / 1e6:.1f} MB, in {time.monotonic() - start:.0f} s", err=True)
+    _tell_written(output, manifest, start)
 
 
 def sample_checkpoint(
@@ -186,6 +187,11 @@ def _build_app() -> typer.Typer:
 def _options(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+
+
+def _tell_written(output: Path, manifest: Manifest, start: float) -> None:
+    size = sum(entry.size for entry in manifest.files.values())
+    typer.echo(f"wrote {output}, {size / 1e6:.1f} MB, in {time.monotonic() - start:.0f} s", err=True)
 
 
 def _read_calibration(edits: Path | None, precision: PrecisionChoice) -> list[CalibrationEdit] | None:

@@ -106,12 +106,12 @@ def free_memory() -> None:
 
 
 def _bytes_per_weight(precision: VariantPrecision, is_half: bool) -> int:
-    """On disk, at the peak: a typed bundle is an fp32 one first, and its weights are packed into a new file in the end."""
+    """On disk, at the peak: a typed bundle is an fp32 one first, and its weights are written to a new file in the end."""
     stored = 2 if is_half else 4
     if precision == "fp32":
         return stored
-    # What int8 leaves in fp32 is little, and its own file and the packed one are there at once.
-    return stored + {"fp16": 2, "bf16": 4, "int8": 2}[precision]
+    # Of int8, graphs that lose too much stay as they are stored.
+    return stored + {"fp16": 2, "bf16": 4, "int8": stored}[precision]
 
 
 def _count_weights(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,15 +40,32 @@ def _watch(model: Any) -> list[str]:
     floats = {
         info.name for info in inferred.graph.value_info if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     }
-    watched, nodes = [], []
-    for node in model.graph.node:
-        nodes.append(node)
-        for name in [name for name in node.output if name in floats]:
-            magnitude, largest = f"{_PREFIX}abs_{name}", _PREFIX + name
-            nodes.append(onnx.helper.make_node("Abs", [name], [magnitude]))
-            nodes.append(onnx.helper.make_node("ReduceMax", [magnitude], [largest], keepdims=0))
-            model.graph.output.append(onnx.helper.make_tensor_value_info(largest, onnx.TensorProto.FLOAT, []))
-            watched.append(name)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    watched = [name for node in model.graph.node for name in node.output if name in floats]
+    watchers = {}
+    for name in watched:
+        magnitude, largest = f"{_PREFIX}abs_{name}", _PREFIX + name
+        watchers[name] = [
+            onnx.helper.make_node("Abs", [name], [magnitude]),
+            onnx.helper.make_node("ReduceMax", [magnitude], [largest], keepdims=0),
+        ]
+        model.graph.output.append(onnx.helper.make_tensor_value_info(largest, onnx.TensorProto.FLOAT, []))
+    insert_behind(model.graph, watchers)
     return watched
+
+
+def insert_behind(graph: Any, watchers: Mapping[str, Sequence[Any]]) -> None:
+    """Put nodes that look at a value right behind the node that makes it, or in front of all for an input.
+
+    At the graph's end they would keep every value alive until then; run such a graph in file order (`open_session`).
+
+    Args:
+        graph: A GraphProto, changed in place.
+        watchers: NodeProtos by the value's name.
+    """
+    computed = {name for node in graph.node for name in node.output}
+    nodes = [watcher for name, added in watchers.items() if name not in computed for watcher in added]
+    for node in graph.node:
+        nodes.append(node)
+        nodes += [watcher for name in node.output for watcher in watchers.get(name, ())]
+    del graph.node[:]
+    graph.node.extend(nodes)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import onnx_ir as ir
-from alterbute.bundle import Precision, TypeAudit
+from alterbute.bundle import Manifest, Precision, TypeAudit
 from onnxscript import optimizer
 
 from alterbute_export.errors import PrecisionError
@@ -81,6 +81,11 @@ def edit_sizes(*, resolution: int, factor: int, tokens: int) -> dict[str, int]:
     """The free dimensions of one edit at a resolution, with text guidance."""
     cells = resolution // factor
     return {"B": 1, "N": 2, "M": 1, "T": tokens, "S": resolution, "h": cells, "w": cells}
+
+
+def manifest_sizes(manifest: Manifest) -> dict[str, int]:
+    """As `edit_sizes`, of an exported bundle at its own resolution."""
+    return edit_sizes(resolution=manifest.resolution, factor=manifest.latent_factor, tokens=manifest.text.tokens)
 
 
 def _type_name(node: ir.Node) -> str:

@@ -20,7 +20,7 @@ from alterbute_export.ranges import find_overflow
 from alterbute_export.real_edit import Call, record_edit
 from alterbute_export.rounded import round_values
 from alterbute_export.sessions import open_session
-from alterbute_export.type_audit import audit_graph, check_types, edit_sizes
+from alterbute_export.type_audit import audit_graph, check_types, manifest_sizes
 from alterbute_export.weights import WeightStore
 
 TYPED_GRAPHS: Final = ("prompt", "identity", "scene", "step", "decode")
@@ -79,7 +79,7 @@ def write_variants(
     if typed != "fp32":
         return _find_typed(bundle, typed, precision)
     calls = record_edit(bundle) if measure else {}
-    sizes = _edit_sizes(bundle.manifest)
+    sizes = manifest_sizes(bundle.manifest)
     store = WeightStore(folder, half=False, file=f"weights_{precision}.bin")
     written: dict[str, TypedVariant] = {}
     try:
@@ -114,10 +114,6 @@ def typed_as(manifest: Manifest) -> VariantPrecision:
     return next((variant.precision for variant in step.variants if variant.file == "step.onnx"), "fp32")
 
 
-def _edit_sizes(manifest: Manifest) -> dict[str, int]:
-    return edit_sizes(resolution=manifest.resolution, factor=manifest.latent_factor, tokens=manifest.text.tokens)
-
-
 def _find_typed(bundle: Bundle, typed: VariantPrecision, precision: Precision) -> dict[str, TypedVariant]:
     """The graphs of a bundle that was typed at export."""
     if typed != precision:
@@ -139,7 +135,7 @@ def _find_typed(bundle: Bundle, typed: VariantPrecision, precision: Precision) -
 def _find(bundle: Bundle, variant: Variant | None) -> TypedVariant | None:
     if variant is None:
         return None
-    audit = variant.audit or audit_graph(bundle.path / variant.file, _edit_sizes(bundle.manifest))
+    audit = variant.audit or audit_graph(bundle.path / variant.file, manifest_sizes(bundle.manifest))
     return TypedVariant(file=variant.file, audit=audit, relative_error=variant.relative_error)
 
 

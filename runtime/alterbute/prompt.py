@@ -120,8 +120,13 @@ def parse_attributes(prompt: str) -> tuple[tuple[str, str], ...]:
 
 def first_prompt(attributes: Mapping[str, Sequence[str]] | None) -> str | None:
     """The first edit that a bundle says it knows; None where its vocabulary is open."""
-    known = ((name, values[0]) for name, values in (attributes or {}).items() if values)
-    return next((f"{name}: {value}" for name, value in known), None)
+    return next(iter(first_prompts(attributes)), None)
+
+
+def first_prompts(attributes: Mapping[str, Sequence[str]] | None) -> tuple[str, ...]:
+    """Every value of the first attribute that a bundle says it knows, as edits; none where its vocabulary is open."""
+    name, values = next(((name, values) for name, values in (attributes or {}).items() if values), ("", ()))
+    return tuple(f"{name}: {value}" for value in values)
 
 
 def unknown_words(prompt: str, attributes: Mapping[str, Sequence[str]] | None) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -30,14 +31,14 @@ from alterbute_export.int8.ranges import Range, RangeRecorder, watch_graph
 from alterbute_export.int8.rewrite import quantize_graph
 from alterbute_export.int8.scales import Scales, choose_scales
 from alterbute_export.sessions import OneGraphBackend
-from alterbute_export.type_audit import audit_graph, edit_sizes
+from alterbute_export.type_audit import audit_graph, manifest_sizes
 from alterbute_export.typed_variants import TYPED_GRAPHS, typed_as
 from alterbute_export.weights import WeightStore
 
 _BACKEND: Final = "onnxruntime"
 _SNR: Final = 38.0
 """Products with a lower signal-to-noise ratio stay fp32. Encoders and decoder run once, and what they lose is seen in the picture."""
-STEP_SNR: Final = 28.0
+_STEP_SNR: Final = 28.0
 """Of the step graph: its later runs see what the earlier ones lost, and mend it."""
 _MIN_SHARE: Final = 0.5
 
@@ -49,7 +50,7 @@ def quantize_bundle(
     report: Callable[[str, int, int], None] | None = None,
     *,
     steps: int | None = None,
-    step_snr: float = STEP_SNR,
+    step_snr: float | None = None,
 ) -> Manifest:
     """Write an int8 bundle of an fp32 one; the source stays as it is.
 
@@ -59,7 +60,7 @@ def quantize_bundle(
         edits: What the ranges are taken from, over all steps; None takes the bundle's sample photo alone.
         report: Told about progress: what, how many done, of how many.
         steps: Of the calibration; None is the bundle's default.
-        step_snr: Products of the step graph with a lower signal-to-noise ratio (dB) stay fp32: higher is slower and closer.
+        step_snr: Products of the step graph with a lower signal-to-noise ratio (dB) stay fp32: higher is slower and closer. None is 28.
 
     Raises:
         CalibrationError: an edit cannot be run.
@@ -80,7 +81,7 @@ def write_int8(
     report: Callable[[str, int, int], None] | None = None,
     *,
     steps: int | None = None,
-    step_snr: float = STEP_SNR,
+    step_snr: float | None = None,
 ) -> Manifest:
     """Write the int8 bundle of an fp32 one into an empty folder; arguments and errors as of `quantize_bundle`."""
     typed = typed_as(bundle.manifest)
@@ -89,6 +90,7 @@ def write_int8(
             f"the bundle's graphs are {typed}", "an fp32 bundle", "export the checkpoint with --precision fp32 first"
         )
     tell = report or (lambda task, done, total: None)
+    limit = _STEP_SNR if step_snr is None else step_snr
     files = {name: bundle.path / _variant(graph).file for name, graph in bundle.manifest.graphs.items()}
     ranges = record_ranges(bundle, files, edits or default_edits(bundle), tell, steps)
     _copy_rest(bundle, folder)
@@ -97,14 +99,14 @@ def write_int8(
     for index, (name, path) in enumerate(files.items()):
         tell(f"quantize {name}", index, len(files))
         model = ir.load(path)
-        islands = _convert(model, name, ranges.get(name, {}), step_snr if name == "step" else _SNR)
+        islands = _convert(model, name, ranges.get(name, {}), limit if name == "step" else _SNR)
         store.move_out(model, takes_stored=True)
         written = folder / f"{name}.onnx"
         written.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
         del model
         if name in TYPED_GRAPHS:
-            audits[name] = audit_graph(written, _sizes(bundle.manifest), islands=islands)
-    _check_step(audits["step"], step_snr)
+            audits[name] = audit_graph(written, manifest_sizes(bundle.manifest), islands=islands)
+    _check_step(audits["step"], limit)
     graphs = {name: _describe(name, graph, audits.get(name)) for name, graph in bundle.manifest.graphs.items()}
     manifest = replace(bundle.manifest, graphs=graphs, engines=(), files=describe_files(folder))
     write_manifest(folder, manifest)
@@ -120,13 +122,15 @@ def record_ranges(
 ) -> dict[str, dict[str, Range]]:
     """Run the edits on watched graphs; the range of every product's input and output, by graph and value."""
 
-    def watch(graph: str, model: bytes) -> bytes:
-        if graph not in TYPED_GRAPHS:
-            return model
-        watched = ir.load(files[graph])
-        return watch_graph(watched, find_products(watched))
+    @cache
+    def watched(graph: str) -> bytes:
+        model = ir.load(files[graph])
+        return watch_graph(model, find_products(model))
 
-    recorder = RangeRecorder(OneGraphBackend(bundle, watch, in_file_order=True))
+    def prepare(graph: str, model: bytes) -> bytes:
+        return watched(graph) if graph in TYPED_GRAPHS else model
+
+    recorder = RangeRecorder(OneGraphBackend(bundle, prepare, in_file_order=True))
     # Words that the bundle does not offer are still words that its graphs can be run with.
     open_to_all = replace(bundle, manifest=replace(bundle.manifest, attributes=None))
     with Editor(open_to_all, backend=recorder) as editor:
@@ -171,10 +175,6 @@ def _describe(name: str, graph: Graph, audit: TypeAudit | None) -> Graph:
     """The entry of a written graph: for ONNX Runtime's CPU alone, fp32 where nothing of it could be int8."""
     precision: VariantPrecision = "int8" if audit is not None and "int8" in audit.shares else "fp32"
     return replace(graph, variants=(Variant(backend=_BACKEND, file=f"{name}.onnx", precision=precision, audit=audit),))
-
-
-def _sizes(manifest: Manifest) -> dict[str, int]:
-    return edit_sizes(resolution=manifest.resolution, factor=manifest.latent_factor, tokens=manifest.text.tokens)
 
 
 def _check_step(audit: TypeAudit, limit: float) -> None:

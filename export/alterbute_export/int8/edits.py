@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from alterbute.bundle import Bundle
-from alterbute.prompt import first_prompt
+from alterbute.prompt import first_prompts
 from PIL import Image
 
 from alterbute_export.errors import CalibrationError
@@ -63,8 +63,7 @@ def read_edits(path: Path) -> list[CalibrationEdit]:
 def default_edits(bundle: Bundle) -> list[CalibrationEdit]:
     """The bundle's sample photo, or a drawn one, with every value of its first attribute: better than nothing, and no more."""
     photo, mask = sample_pictures(bundle)
-    word, values = next(iter((bundle.manifest.attributes or {}).items()), ("", ()))
-    prompts = [f"{word}: {value}" for value in values] or [first_prompt(bundle.manifest.attributes) or "color: red"]
+    prompts = first_prompts(bundle.manifest.attributes) or ("color: red",)
     return [CalibrationEdit(photo=photo, mask=mask, prompt=prompt, seed=seed) for seed, prompt in enumerate(prompts)]
 
 

@@ -13,6 +13,7 @@ from alterbute.backends import Array, Arrays, Backend
 from numpy.typing import NDArray
 
 from alterbute_export.int8.products import Product
+from alterbute_export.ranges import insert_behind
 
 _LOW: Final = "low_of_"
 _HIGH: Final = "high_of_"
@@ -47,23 +48,9 @@ def watch_graph(model: ir.Model, products: Iterable[Product]) -> bytes:
         axes.setdefault(product.result, product.channel_axis)
     proto = ir.to_proto(model)
     del proto.graph.value_info[:]
-    nodes: list[onnx.NodeProto] = []
-    for name in (name for name in axes if not _is_computed(proto.graph, name)):
-        nodes += _watch(proto.graph, name, axes[name])
-    # Behind the node that makes the value, so that it need not be kept until the end.
-    for node in proto.graph.node:
-        nodes.append(node)
-        for name in node.output:
-            if name in axes:
-                nodes += _watch(proto.graph, name, axes[name])
-    del proto.graph.node[:]
-    proto.graph.node.extend(nodes)
+    insert_behind(proto.graph, {name: _watch(proto.graph, name, axis) for name, axis in axes.items()})
     data: bytes = proto.SerializeToString()
     return data
-
-
-def _is_computed(graph: onnx.GraphProto, name: str) -> bool:
-    return any(name in node.output for node in graph.node)
 
 
 def _watch(graph: onnx.GraphProto, name: str, axis: int) -> list[onnx.NodeProto]:

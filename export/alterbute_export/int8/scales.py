@@ -55,11 +55,10 @@ def choose_scales(product: Product, source: Range, result: Range) -> Scales:
     """
     weights = product.weights
     plain = _choose(product, weights, source, result)
-    smooth = _smoothing(weights, product.output_axis, source)
-    shape = _along_inputs(weights.ndim, product.output_axis)
+    smooth = _smoothing(_largest_along(weights, 1 - product.output_axis), source)
     smoothed = _choose(
         product,
-        weights * smooth.reshape(shape),
+        weights * _spread(smooth, weights.ndim, 1 - product.output_axis),
         replace(source, low=source.low / smooth, high=source.high / smooth, square=source.square / smooth**2),
         result,
     )
@@ -77,11 +76,9 @@ def choose_scale(found: Range) -> Scale:
 
 def quantize_weights(weights: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Weights in seven bits and the scales of their output channels `[channels]`; `rewrite` says why seven."""
-    others = tuple(index for index in range(weights.ndim) if index != axis)
-    largest = np.abs(weights).max(axis=others)
+    largest = _largest_along(weights, axis)
     scales = np.where(largest > 0, largest / WEIGHT_LIMIT, 1).astype(np.float32)
-    shape = [-1 if index == axis else 1 for index in range(weights.ndim)]
-    return np.rint(weights / scales.reshape(shape)).astype(np.int8), scales
+    return np.rint(weights / _spread(scales, weights.ndim, axis)).astype(np.int8), scales
 
 
 def _choose(product: Product, weights: NDArray[np.float32], source: Range, result: Range) -> Scales:
@@ -100,13 +97,18 @@ def _choose(product: Product, weights: NDArray[np.float32], source: Range, resul
     return Scales(activation=activation, weights=stored, weight_scales=scales, smooth=None, result=own, snr=float(snr))
 
 
-def _smoothing(weights: NDArray[np.float32], output_axis: int, source: Range) -> NDArray[np.float32]:
-    others = tuple(index for index in range(weights.ndim) if index != 1 - output_axis)
-    heavy = np.abs(weights).max(axis=others)
+def _smoothing(heavy: NDArray[np.float32], source: Range) -> NDArray[np.float32]:
+    """Divisors of the activations' channels; `heavy` is the largest weight that meets each."""
     large = np.maximum(np.abs(source.low), np.abs(source.high))
     known = (heavy > 0) & (large > 0)
     return np.where(known, np.sqrt(np.where(known, large, 1) / np.where(known, heavy, 1)), 1).astype(np.float32)
 
 
-def _along_inputs(rank: int, output_axis: int) -> list[int]:
-    return [-1 if index == 1 - output_axis else 1 for index in range(rank)]
+def _largest_along(weights: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    largest: NDArray[np.float32] = np.abs(weights).max(axis=tuple(index for index in range(weights.ndim) if index != axis))
+    return largest
+
+
+def _spread(values: NDArray[np.float32], rank: int, axis: int) -> NDArray[np.float32]:
+    """Values of one axis, in a shape that meets an array of this rank along it."""
+    return values.reshape([-1 if index == axis else 1 for index in range(rank)])
