@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from alterbute.backends import Array
 from alterbute.bundle import Bundle, open_bundle
-from alterbute.prompt import first_prompts
+from alterbute.encode.prompt import first_prompts
 
 from benchmarks.machine import machine_facts
 from benchmarks.results_file import update_results

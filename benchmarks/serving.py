@@ -2,7 +2,7 @@
 
     python -m benchmarks.serving --out benchmarks/results/serving.json --plot benchmarks/results/serving.png
 
-Three ways to admit a waiting image (`alterbute.serve.schedule.Admission`), on the same engines and the same arrivals:
+Three ways to admit a waiting image (`alterbute.serve.scheduler.admission.Admission`), on the same engines and the same arrivals:
 
     step     at any step with a free slot, the shortest that have waited long enough first (what the server does)
     request  up to `--slots` images into an empty lane, whose results are given when all are done (request-level batching)
@@ -33,18 +33,18 @@ import numpy as np
 from alterbute import Editor
 from alterbute.backends import open_backend
 from alterbute.bundle import Bundle, default_bundle_path, open_bundle
+from alterbute.denoise.plan import make_plan
 from alterbute.images import load_mask, load_photo
 from alterbute.images.region import load_region
-from alterbute.plan import make_plan
 from alterbute.request import EditRequest
-from alterbute.serve import around as serve_around
-from alterbute.serve import device as serve_device
-from alterbute.serve import service as serve_service
-from alterbute.serve import ticket as serve_ticket
-from alterbute.serve.observer import Observer
-from alterbute.serve.schedule import Admission
-from alterbute.serve.service import Service
-from alterbute.serve.ticket import Ask, Served, Ticket
+from alterbute.serve.scheduler import server_request as serve_ticket
+from alterbute.serve.scheduler import service as serve_service
+from alterbute.serve.scheduler import stages as serve_around
+from alterbute.serve.scheduler import worker as serve_device
+from alterbute.serve.scheduler.admission import Admission
+from alterbute.serve.scheduler.observer import Observer
+from alterbute.serve.scheduler.server_request import Ask, Served, Ticket
+from alterbute.serve.scheduler.service import Service
 
 from benchmarks.machine import load_average, machine_facts
 from benchmarks.replay import Inline, ReplayBackend, ReplayClock

@@ -8,8 +8,8 @@ from itertools import product
 from typing import Any
 
 from alterbute.solver import PREDICTION_TYPES, SIGMAS, SOLVERS, SPACINGS
-from alterbute.solver.schedule import make_schedule
-from alterbute.solver.scheduler import read_scheduler
+from alterbute.solver.noise_levels import make_schedule
+from alterbute.solver.scheduler_config import read_scheduler
 
 from benchmarks.solver_walks import SIGMA_SPACE, Case, Errors
 

@@ -14,9 +14,9 @@ from alterbute.backends import Arrays
 from alterbute.backends.onnxruntime import OnnxRuntimeBackend
 from alterbute.bundle import Bundle
 from alterbute.editor import Editor
+from alterbute.encode.prompt import first_prompt
 from alterbute.images import Photo, load_mask, load_photo
 from alterbute.images.photo import Bytes
-from alterbute.prompt import first_prompt
 
 RANKS: Final = (50, 90, 99)
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from alterbute.backends import Backend, choose_backend, open_backend
 from alterbute.backends.onnxruntime import OnnxRuntimeBackend
-from alterbute.backends.tensorrt import HOST_GRAPHS
+from alterbute.backends.tensorrt.backend import HOST_GRAPHS
 from alterbute.bundle import open_bundle
 
 from benchmarks.gpu_parts.machine import Machine

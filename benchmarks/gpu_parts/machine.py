@@ -7,7 +7,7 @@ import importlib.util
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from alterbute.backends.driver import Driver, probe_driver
+from alterbute.backends.cuda.driver import Driver, probe_driver
 
 from benchmarks.machine import ask, commit, cpu_name, load_average, package_versions, usable_cpus
 

@@ -10,7 +10,7 @@ import numpy as np
 from alterbute.backends import Array
 from alterbute.bundle import Bundle
 from alterbute.editor import Editor
-from alterbute.prompt import first_prompt
+from alterbute.encode.prompt import first_prompt
 
 from benchmarks.gpu_parts.cases import MAX_SLOTS, Case, Model, make_pictures
 from benchmarks.gpu_parts.timed import TimedBackend

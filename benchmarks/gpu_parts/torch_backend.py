@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from alterbute.backends import Array, Arrays, Backend
-from alterbute.backends.tensorrt import HOST_GRAPHS
+from alterbute.backends.tensorrt.backend import HOST_GRAPHS
 from alterbute_export.bundle import read_specs
 from torch import nn
 

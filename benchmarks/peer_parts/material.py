@@ -10,10 +10,10 @@ import numpy as np
 from alterbute.backends import Array
 from alterbute.backends.onnxruntime import OnnxRuntimeBackend
 from alterbute.bundle import Bundle
-from alterbute.encode import Encoder
+from alterbute.denoise.noise import draw_noise
+from alterbute.encode.encoder import Encoder
 from alterbute.images import identity_box, load_photo, load_reference, load_region, whole_region
 from alterbute.images.photo import Bytes
-from alterbute.noise import draw_noise
 
 from benchmarks.timing import draw_scene
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import torch
 from alterbute.bundle import Json
 from alterbute.errors import BundleError
-from alterbute.solver.scheduler import read_scheduler
+from alterbute.solver.scheduler_config import read_scheduler
 from torch import nn
 
 from alterbute_export.adapter_file import AdapterFile, read_adapter

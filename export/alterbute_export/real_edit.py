@@ -11,7 +11,7 @@ import numpy as np
 from alterbute.backends import Array, Arrays, Backend
 from alterbute.bundle import Bundle
 from alterbute.editor import Editor
-from alterbute.prompt import first_prompt
+from alterbute.encode.prompt import first_prompt
 from PIL import Image
 
 from alterbute_export.sessions import OneGraphBackend

@@ -11,7 +11,7 @@ import numpy as np
 from alterbute.bundle import SolverTable
 from alterbute.errors import BundleError, InputError
 from alterbute.solver import SOLVERS, STATE_ROWS, SolverSteps, solver_steps
-from alterbute.solver.table import TABLE_VERSION
+from alterbute.solver.solver_table import TABLE_VERSION
 from numpy.typing import NDArray
 
 TABLE_FILE: Final = "solvers.safetensors"
@@ -20,7 +20,7 @@ _DTYPES: Final = {np.dtype(np.float32): "F32", np.dtype(np.int64): "I64"}
 
 
 def write_solver_table(folder: Path, scheduler: Mapping[str, object], spacing: str) -> SolverTable:
-    """Write `solvers.safetensors`: each solver at 1..50 steps, strength 1, eta 0 (`alterbute.solver.table` has the format).
+    """Write `solvers.safetensors`: each solver at 1..50 steps, strength 1, eta 0 (`alterbute.solver.solver_table` has the format).
 
     Args:
         folder: Where to write.

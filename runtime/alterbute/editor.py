@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Final, Unpack
 
 from alterbute.backends import Array, Backend, Choice, choose_backend
 from alterbute.bundle import Bundle, Manifest, default_bundle_path, open_bundle, read_trust_keys
-from alterbute.encode import Encoder, check_finite
+from alterbute.denoise.lane import Conditions, Finished, Job, Lane
+from alterbute.denoise.plan import Plans
+from alterbute.encode.encoder import Encoder, check_finite
+from alterbute.encode.prompt import check_attributes, check_text, vocabulary_warning
 from alterbute.errors import InputError
 from alterbute.images import Patch, Photo, Region, load_photo, load_reference, load_region, make_patch
-from alterbute.lane import Conditions, Finished, Job, Lane
-from alterbute.plan import Plans
-from alterbute.prompt import check_attributes, check_text, vocabulary_warning
 from alterbute.request import (
     MAX_SEED,
     CancelCheck,

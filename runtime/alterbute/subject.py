@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
-from alterbute.encode import Scene, Window
+from alterbute.encode.encoder import Scene, Window
 from alterbute.errors import InputError
 from alterbute.images import Box, Photo, Region
 from alterbute.images.photo import Bytes

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from alterbute.backends import Backend, open_backend
-from alterbute.backends.tensorrt import TensorRtBackend
+from alterbute.backends.tensorrt.backend import TensorRtBackend
 from alterbute.bundle import Bundle, open_bundle
 
 from tests.backends.fake_cuda import FakeCuda

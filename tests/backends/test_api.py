@@ -18,7 +18,9 @@ from types import ModuleType
 from typing import Any, Protocol
 
 import pytest
-from alterbute.backends import cuda, tensorrt_api, tensorrt_module
+from alterbute.backends.cuda import runtime as cuda
+from alterbute.backends.tensorrt import api as tensorrt_api
+from alterbute.backends.tensorrt import module as tensorrt_module
 from alterbute_export.engine import api as builder_api
 from alterbute_export.engine import module as builder_module
 
@@ -213,7 +215,8 @@ def test_nothing_of_tensorrt_is_used_that_no_protocol_names() -> None:
     root = Path(__file__).parents[2]
     used = set()
     for folder in ("runtime/alterbute/backends", "export/alterbute_export/engine"):
-        for path in (root / folder).glob("*.py"):
+        for path in (root / folder).rglob("*.py"):
             used |= set(re.findall(r"\btrt\.(\w+)", path.read_text()))
     named = {*_members(tensorrt_module.RuntimeModule), *_members(builder_module.BuilderModule), "__version__"}
+    assert used
     assert used <= named

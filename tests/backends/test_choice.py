@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alterbute.backends import choice, choose_backend, tensorrt_module
-from alterbute.backends import cuda as cuda_module
+from alterbute.backends import choice, choose_backend
 from alterbute.backends.choice import Machine, check_engine, choose_engines
-from alterbute.backends.driver import Driver, Gpu, probe_driver, this_platform
+from alterbute.backends.cuda import runtime as cuda_module
+from alterbute.backends.cuda.driver import Driver, Gpu, probe_driver, this_platform
+from alterbute.backends.tensorrt import module as tensorrt_module
 from alterbute.bundle import Bundle, open_bundle
 from alterbute.editor import Editor
 from alterbute.errors import DeviceError, EngineError, EngineMismatchError, InputError

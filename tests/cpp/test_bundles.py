@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from alterbute.bundle import WEIGHTS_FILE, Bundle, open_bundle, parse_manifest, read_trust_keys, verify_bundle
 from alterbute.errors import AlterbuteError, BundleError
-from alterbute.solver.table import read_table
+from alterbute.solver.solver_table import read_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

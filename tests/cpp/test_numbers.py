@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from alterbute.bundle import open_bundle
+from alterbute.denoise.noise import draw_noise
+from alterbute.encode.prompt import PromptTokenizer, vocabulary_warning
 from alterbute.errors import InputError
-from alterbute.noise import draw_noise
-from alterbute.prompt import PromptTokenizer, vocabulary_warning
 from alterbute.solver import SolverSteps, solver_steps
 
 from tests.cpp.conftest import SOLVER_TABLE
@@ -215,7 +215,7 @@ def test_a_strength_that_the_table_cannot_give_is_refused(driver: Driver, demo: 
 
 
 def test_an_unknown_solver_is_refused_in_pythons_words(driver: Driver, demo: Path) -> None:
-    from alterbute.solver.table import read_table
+    from alterbute.solver.solver_table import read_table
 
     with pytest.raises(InputError) as ours:
         read_table((demo / SOLVER_TABLE).read_bytes()).solver_steps("magic", 5)

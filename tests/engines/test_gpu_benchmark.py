@@ -48,7 +48,7 @@ def test_cases_are_those_of_the_question() -> None:
 def test_the_recipe_is_that_of_the_gpu(gpu: str, recipe: str) -> None:
     from dataclasses import replace
 
-    from alterbute.backends.driver import Driver, Gpu
+    from alterbute.backends.cuda.driver import Driver, Gpu
 
     driver = Driver(cuda="13.0", gpu=Gpu(name=gpu, capability="9.0", memory=1), reason="")
     assert recipe_for("tensorrt", replace(look_at_machine(), driver=driver)) == recipe

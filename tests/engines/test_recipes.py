@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from alterbute.backends.driver import Driver, Gpu
+from alterbute.backends.cuda.driver import Driver, Gpu
 from alterbute.bundle import open_bundle
 from alterbute_export.cli import main
 from alterbute_export.engine.build import check_machine

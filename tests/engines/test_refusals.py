@@ -12,8 +12,9 @@ from typing import Any
 
 import onnxruntime
 import pytest
-from alterbute.backends import choice, open_backend, tensorrt_module
-from alterbute.backends import cuda as cuda_module
+from alterbute.backends import choice, open_backend
+from alterbute.backends.cuda import runtime as cuda_module
+from alterbute.backends.tensorrt import module as tensorrt_module
 from alterbute.bundle import MANIFEST_FILE, SIGNATURE_FILE, open_bundle
 from alterbute.editor import Editor
 from alterbute.errors import AlterbuteError

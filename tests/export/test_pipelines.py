@@ -14,7 +14,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from alterbute.guidance import Row, guidance_rows
+from alterbute.denoise.guidance import Row, guidance_rows
 from alterbute.solver import SolverSteps, solver_steps
 from alterbute_export.adapter_file import read_adapter
 from alterbute_export.checkpoint import Checkpoint, read_checkpoint

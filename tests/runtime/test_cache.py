@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from alterbute.backends import Array
-from alterbute.cache import EncodingCache, content_key
+from alterbute.encode.cache import EncodingCache, content_key
 from hypothesis import given
 from hypothesis import strategies as st
 

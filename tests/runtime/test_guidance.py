@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from alterbute.denoise.guidance import Row, guidance_rows, guided_steps
 from alterbute.errors import InputError
-from alterbute.guidance import Row, guidance_rows, guided_steps
 from hypothesis import given
 from hypothesis import strategies as st
 

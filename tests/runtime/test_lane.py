@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from alterbute.backends import Array, open_backend
 from alterbute.bundle import Manifest, TensorSpec, open_bundle
+from alterbute.denoise.guidance import Row
+from alterbute.denoise.lane import Conditions, Job, Lane
+from alterbute.denoise.noise import draw_noise
+from alterbute.denoise.plan import Plan, make_plan
 from alterbute.errors import Cancelled
-from alterbute.guidance import Row
-from alterbute.lane import Conditions, Job, Lane
-from alterbute.noise import draw_noise
-from alterbute.plan import Plan, make_plan
 from alterbute.request import EditRequest
 
 from tests.support.backends import FakeBackend, fake_unet

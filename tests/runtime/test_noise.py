@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from alterbute.noise import draw_noise, philox4x32
+from alterbute.denoise.noise import draw_noise, philox4x32
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from alterbute.encode.prompt import (
+    MAX_PROMPT_BYTES,
+    PromptTokenizer,
+    check_attributes,
+    unknown_words,
+    vocabulary_warning,
+)
 from alterbute.errors import BundleError, InputError
-from alterbute.prompt import MAX_PROMPT_BYTES, PromptTokenizer, check_attributes, unknown_words, vocabulary_warning
 from hypothesis import given
 from hypothesis import strategies as st
 

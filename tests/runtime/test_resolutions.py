@@ -11,10 +11,10 @@ from alterbute.backends import Array, open_backend
 from alterbute.bundle import Bundle, Manifest, open_bundle
 from alterbute.bundle.manifest import parse_manifest
 from alterbute.bundle.typed_json import dump
+from alterbute.denoise.lane import Job, Lane
 from alterbute.editor import Editor
 from alterbute.errors import BundleError, InputError
 from alterbute.images import Box, choose_resolution
-from alterbute.lane import Job, Lane
 from hypothesis import given
 from hypothesis import strategies as st
 

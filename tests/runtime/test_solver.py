@@ -21,8 +21,8 @@ from alterbute.solver import (
     SolverSteps,
     solver_steps,
 )
-from alterbute.solver.schedule import make_schedule
-from alterbute.solver.scheduler import read_scheduler
+from alterbute.solver.noise_levels import make_schedule
+from alterbute.solver.scheduler_config import read_scheduler
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 

@@ -14,8 +14,8 @@ from alterbute.images import (
     photo_box,
     reference_box,
 )
+from alterbute.images.boxes import MAX_REFERENCE_ZOOM_OUT
 from alterbute.images.photo import Bytes
-from alterbute.images.window import MAX_REFERENCE_ZOOM_OUT
 from hypothesis import given
 from hypothesis import strategies as st
 

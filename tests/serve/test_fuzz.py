@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from alterbute.serve.openapi import make_document
+from alterbute.serve.openai.openapi import make_document
 
 from tests.support.serving import Served, mask_bytes, photo_bytes, wait_until
 

@@ -235,7 +235,7 @@ def test_a_client_that_sends_no_headers_is_let_go(impatient: Served) -> None:
 
 
 def test_a_client_that_sends_its_body_too_slowly_gets_a_408(served: Served) -> None:
-    from alterbute.serve import body
+    from alterbute.serve.http import request_body as body
 
     grace, body._GRACE_S = body._GRACE_S, 0.2  # type: ignore[misc]
     try:

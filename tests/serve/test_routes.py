@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from alterbute.serve.app import make_app, make_routes
-from alterbute.serve.openapi import make_document
+from alterbute.serve.openai.openapi import make_document
 from alterbute.serve.routes import ADMIN_ROUTES, ROUTES
 from starlette.routing import Route
 

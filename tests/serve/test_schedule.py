@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from alterbute.denoise.guidance import Row
+from alterbute.denoise.plan import Plan
 from alterbute.errors import OverloadedError
-from alterbute.guidance import Row
-from alterbute.plan import Plan
-from alterbute.serve.limits import MemoryBudget, RateLimit
-from alterbute.serve.preview import clean_estimate, preview_steps
-from alterbute.serve.schedule import LaunchCost, admission_key
+from alterbute.serve.http.limits import MemoryBudget, RateLimit
+from alterbute.serve.scheduler.admission import LaunchCost, admission_key
+from alterbute.serve.scheduler.preview import clean_estimate, preview_steps
 from hypothesis import given
 from hypothesis import strategies as st
 

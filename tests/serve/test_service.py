@@ -17,13 +17,13 @@ import pytest
 from alterbute import Editor
 from alterbute.backends import Array, Arrays, open_backend
 from alterbute.bundle import open_bundle
+from alterbute.denoise.plan import make_plan
 from alterbute.errors import Cancelled, DeadlineExceeded, DeviceError, EngineError, InputError, OverloadedError
 from alterbute.images import load_photo, load_region
-from alterbute.plan import make_plan
 from alterbute.request import EditRequest
-from alterbute.serve.schedule import Admission
-from alterbute.serve.service import Service
-from alterbute.serve.ticket import Ask, Served, Ticket
+from alterbute.serve.scheduler.admission import Admission
+from alterbute.serve.scheduler.server_request import Ask, Served, Ticket
+from alterbute.serve.scheduler.service import Service
 
 from tests.support.pictures import noise
 from tests.support.serving import HookedBackend, Hooks, mask_array, wait_until

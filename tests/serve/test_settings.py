@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from alterbute.cli import main
 from alterbute.errors import InputError
-from alterbute.serve.auth import open_keyring
+from alterbute.serve.http.auth import open_keyring
 from alterbute.serve.settings import Settings, merge
 
 

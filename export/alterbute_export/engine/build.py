@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from alterbute.backends.driver import Driver, probe_driver, this_platform
+from alterbute.backends.cuda.driver import Driver, probe_driver, this_platform
 from alterbute.bundle import (
     WEIGHTS_FILE,
     Bundle,

@@ -150,7 +150,7 @@ def _set_timing_cache(config: api.IBuilderConfig, job: Job) -> api.ITimingCache 
 
 def _inspect(trt: BuilderModule, logger: Any, job: Job) -> tuple[int | None, str | None]:
     """Scratch memory and layer report of the plan just built, where there is a GPU to load it."""
-    from alterbute.backends.driver import probe_driver
+    from alterbute.backends.cuda.driver import probe_driver
 
     if probe_driver().gpu is None or job.builder.refit != "none":
         return None, None

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from alterbute.bundle import Json
-from alterbute.solver.scheduler import read_scheduler
+from alterbute.solver.scheduler_config import read_scheduler
 from torch import nn
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from alterbute.bundle import Bundle
-from alterbute.prompt import first_prompts
+from alterbute.encode.prompt import first_prompts
 from PIL import Image
 
 from alterbute_export.errors import CalibrationError

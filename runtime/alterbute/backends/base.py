@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Mapping[str, Array]
+
+HOST_GRAPHS: Final = ("window", "paste")
+"""The image graphs: they run on ONNX Runtime's CPU provider, whatever runs the others, so that every backend makes the same pixels."""
 
 
 def hand_over(made: dict[str, Array], outputs: Arrays | None) -> dict[str, Array]:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from alterbute.backends.base import Backend
-from alterbute.backends.driver import Driver, probe_driver, this_platform
+from alterbute.backends.base import HOST_GRAPHS, Backend
+from alterbute.backends.cuda.driver import Driver, probe_driver, this_platform
 from alterbute.bundle import Bundle, Engine, Product
 from alterbute.errors import AlterbuteError, DeviceError, EngineError, EngineMismatchError, InputError
 
@@ -170,9 +170,9 @@ class _Opener:
         return OnnxRuntimeBackend(self._bundle, threads=self._threads, graphs=graphs)
 
     def _open_tensorrt(self, product: Product) -> Backend:
-        from alterbute.backends.cuda import load_cuda
-        from alterbute.backends.tensorrt import HOST_GRAPHS, TensorRtBackend
-        from alterbute.backends.tensorrt_module import load_module
+        from alterbute.backends.cuda.runtime import load_cuda
+        from alterbute.backends.tensorrt.backend import TensorRtBackend
+        from alterbute.backends.tensorrt.module import load_module
 
         has_engines = any(engine.product == product for engine in self._bundle.manifest.engines)
         # The cheap answers first: most machines have no such engines and no GPU, and none of this needs a library.
@@ -192,10 +192,8 @@ class _Opener:
         )
 
     def _open_cuda(self) -> Backend:
-        from alterbute.backends.cuda import load_cuda
+        from alterbute.backends.cuda.runtime import load_cuda
         from alterbute.backends.onnxruntime_cuda import PROVIDER, OnnxRuntimeCudaBackend
-        from alterbute.backends.tensorrt import HOST_GRAPHS
-
         self._need_gpu("onnxruntime-cuda")
         fix = "run `pip install 'alterbute[cuda]'`"
         if importlib.util.find_spec("onnxruntime") is None:
@@ -235,8 +233,6 @@ def _check_trust(bundle: Bundle, product: Product, has_engines: bool, allow_unsi
 
 
 def _check_complete(bundle: Bundle, recipe: str, engines: dict[str, Engine]) -> None:
-    from alterbute.backends.tensorrt import HOST_GRAPHS
-
     missing = sorted(set(bundle.manifest.graphs) - set(engines) - set(HOST_GRAPHS))
     if missing:
         raise _mismatch(

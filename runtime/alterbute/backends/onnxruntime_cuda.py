@@ -13,11 +13,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from alterbute.backends.base import Arrays, Backend, hand_over
-from alterbute.backends.cuda import Cuda, CudaApi
-from alterbute.backends.device_steps import DeviceSteps, Launch
+from alterbute.backends.base import HOST_GRAPHS, Arrays, Backend, hand_over
+from alterbute.backends.cuda.device_steps import DeviceSteps, Launch
+from alterbute.backends.cuda.runtime import Cuda, CudaApi
 from alterbute.backends.steps import Steps
-from alterbute.backends.tensorrt import HOST_GRAPHS
 from alterbute.bundle import WEIGHTS_FILE, Bundle, ShapeRange, TensorSpec, Variant
 from alterbute.errors import BundleError, DeviceError, EngineError
 

@@ -152,7 +152,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SolverTable:
-    """The solvers as numbers (`alterbute.solver.table` has the format), at 1..`max_steps` steps of the spacing."""
+    """The solvers as numbers (`alterbute.solver.solver_table` has the format), at 1..`max_steps` steps of the spacing."""
 
     file: str
     max_steps: int

@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code, as of `run_command`.
     """
-    from alterbute.cli.app import build_app
+    from alterbute.cli.commands import build_app
 
     return run_command(build_app, "alterbute", arguments)
 

@@ -196,7 +196,7 @@ def _sample_prompt(bundle: Bundle) -> str | None:
     """The first thing that the bundle says it knows, or what its maker wrote beside the sample."""
     if bundle.has(_SAMPLE_PROMPT):
         return bundle.read(_SAMPLE_PROMPT).decode("utf-8", "replace").strip()
-    from alterbute.prompt import first_prompt
+    from alterbute.encode.prompt import first_prompt
 
     return first_prompt(bundle.manifest.attributes)
 

@@ -29,8 +29,8 @@ def serve(*, bundle: str | None = None, config: Path | None = None, **flags: Val
             raise EngineError(
                 f"{module} is not installed", "the server's libraries", "run `pip install 'alterbute[serve]'`"
             )
-    from alterbute.serve.daemon import run
     from alterbute.serve.logs import configure_logs
+    from alterbute.serve.process import run
 
     configure_logs(effective.settings.log_level)
     return run(effective.settings)

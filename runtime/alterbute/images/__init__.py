@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from alterbute.images.decode import PictureSource
-from alterbute.images.intake import Polarity, load_mask, load_photo, load_reference
+from alterbute.images.boxes import Box, choose_resolution, identity_box, object_box, photo_box, reference_box
+from alterbute.images.image_file import PictureSource
+from alterbute.images.load import Polarity, load_mask, load_photo, load_reference
 from alterbute.images.paste import Patch, cut, make_patch, paste_back
 from alterbute.images.photo import Photo
 from alterbute.images.region import MASK_KINDS, MaskKind, Region, load_region, whole_region
 from alterbute.images.save import check_output, encode, save
-from alterbute.images.window import Box, choose_resolution, identity_box, object_box, photo_box, reference_box
 
 __all__ = [
     "MASK_KINDS",

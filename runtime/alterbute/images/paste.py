@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from alterbute.images.boxes import Box, object_box
 from alterbute.images.photo import Bytes, Photo
-from alterbute.images.window import Box, object_box
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -8,10 +8,10 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 
 from alterbute.errors import InputError
-from alterbute.images.decode import LevelSource
-from alterbute.images.intake import Polarity, as_mask, load_mask, load_protect, load_weights
+from alterbute.images.boxes import object_box
+from alterbute.images.image_file import LevelSource
+from alterbute.images.load import Polarity, as_mask, load_mask, load_protect, load_weights
 from alterbute.images.photo import Bytes, Photo
-from alterbute.images.window import object_box
 
 MaskKind: TypeAlias = Literal["precise", "box", "soft"]
 """`precise`: the mask is the object. `box`: the box around it may change, for edits of shape (arXiv 2601.10714, section 3.5).

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from alterbute.serve.edge import Edge
-from alterbute.serve.faults import ApiError
+from alterbute.serve.http.error_response import ApiError
+from alterbute.serve.middleware import Edge
 from alterbute.serve.routes import ADMIN_ROUTES, ROUTES, answer_error, make_route
 
 if TYPE_CHECKING:

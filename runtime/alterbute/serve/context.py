@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, TypeVar
 from alterbute.backends import Choice, choose_backend
 from alterbute.bundle import MANIFEST_FILE, Bundle, default_bundle_path, open_bundle, read_trust_keys
 from alterbute.errors import DeadlineExceeded
-from alterbute.serve.auth import Keyring, open_keyring
-from alterbute.serve.faults import ApiError
-from alterbute.serve.limits import MemoryBudget, RateLimit
+from alterbute.serve.http.auth import Keyring, open_keyring
+from alterbute.serve.http.error_response import ApiError
+from alterbute.serve.http.limits import MemoryBudget, RateLimit
 from alterbute.serve.metrics import Metrics
-from alterbute.serve.service import Service
+from alterbute.serve.scheduler.service import Service
 
 if TYPE_CHECKING:
     from alterbute.backends import Backend

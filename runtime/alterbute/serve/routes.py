@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from alterbute.serve import edits, health, kserve, models
-from alterbute.serve.body import ClientGone
-from alterbute.serve.faults import ApiError, as_api_error
+from alterbute.serve import health
+from alterbute.serve.http.error_response import ApiError, as_api_error
+from alterbute.serve.http.request_body import ClientGone
+from alterbute.serve.kserve import infer_endpoint as kserve
+from alterbute.serve.openai import edits_endpoint as edits
+from alterbute.serve.openai import models
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -6,23 +6,9 @@ an image is denoised, in any language.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final
-
-import numpy as np
-from numpy.typing import NDArray
-
-from alterbute.errors import InputError
-from alterbute.solver.betas import Floats
-from alterbute.solver.heun import heun, heun_calls
-from alterbute.solver.lcm import lcm
-from alterbute.solver.matrices import NOISE, OUTPUT, STATE_ROWS, first_order
-from alterbute.solver.multistep import dpmpp_2m, dpmpp_3m
-from alterbute.solver.plms import plms, plms_calls
-from alterbute.solver.schedule import Schedule, make_schedule
-from alterbute.solver.scheduler import PREDICTION_TYPES, SIGMAS, SPACINGS, Grid, Scheduler, read_scheduler
-from alterbute.solver.unipc import unipc
+from alterbute.solver.matrices import NOISE, OUTPUT, STATE_ROWS
+from alterbute.solver.scheduler_config import PREDICTION_TYPES, SIGMAS, SPACINGS
+from alterbute.solver.trajectory import SOLVERS, SolverSteps, solver_steps
 
 __all__ = [
     "NOISE",
@@ -35,111 +21,3 @@ __all__ = [
     "SolverSteps",
     "solver_steps",
 ]
-
-
-def _one_call_per_step(first: int, count: int) -> list[int]:
-    return list(range(first, count))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Solver:
-    """Grid and matrices of a solver. `eta` None means that the caller may choose it; `calls` places its UNet calls."""
-
-    grid: Grid
-    matrices: Callable[[Schedule, Scheduler, int, float], Floats]
-    eta: float | None = 0.0
-    calls: Callable[[int, int], list[int]] = _one_call_per_step
-
-
-SOLVERS: Final[Mapping[str, _Solver]] = {
-    "ddim": _Solver(grid="ddim", matrices=first_order, eta=None),
-    "euler": _Solver(grid="euler", matrices=first_order),
-    "euler_a": _Solver(grid="euler_a", matrices=first_order, eta=1.0),
-    "heun": _Solver(grid="heun", matrices=heun, calls=heun_calls),
-    "dpmpp_2m": _Solver(grid="dpm", matrices=dpmpp_2m),
-    "dpmpp_2m_sde": _Solver(grid="dpm", matrices=dpmpp_2m, eta=1.0),
-    "dpmpp_3m": _Solver(grid="dpm", matrices=dpmpp_3m),
-    "unipc": _Solver(grid="unipc", matrices=unipc),
-    "lcm": _Solver(grid="lcm", matrices=lcm),
-    "plms": _Solver(grid="plms", matrices=plms, calls=plms_calls),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SolverSteps:
-    """A whole trajectory of n UNet calls.
-
-    n is the number of steps with most solvers; `heun` takes 2 * steps - 1 calls and `plms` steps + 1 (1 for 1 step).
-
-    Args:
-        timestep: [n] f32, what the UNet is told at each call.
-        matrix: [n,K,K+2] f64, W of each call; columns are the K state rows, the UNet output, fresh noise.
-        level: [n,2] f64, signal and noise scale (a', s') of the level that each call reaches; (1, 0) at the last.
-        start: [2] f64, signal and noise scale of the first latent: `start[0] * photo + start[1] * noise`.
-    """
-
-    timestep: NDArray[np.float32]
-    matrix: Floats
-    level: Floats
-    start: Floats
-
-    @property
-    def is_noisy(self) -> NDArray[np.bool_]:
-        """[n] bool, the calls that draw fresh noise."""
-        noisy: NDArray[np.bool_] = np.any(self.matrix[:, :, NOISE] != 0, axis=1)
-        return noisy
-
-
-def solver_steps(
-    scheduler_config: Mapping[str, object],
-    solver: str,
-    steps: int,
-    *,
-    strength: float = 1.0,
-    eta: float = 0.0,
-    spacing: str | None = None,
-    sigmas: str | None = None,
-) -> SolverSteps:
-    """Compile a solver into data.
-
-    The order and form of `unipc` (`solver_order`, `solver_type`), the second-order form of the `dpmpp` solvers, the final
-    sigma and LCM's distillation steps are the config's; keys that do not speak to the solver are left alone.
-
-    Args:
-        scheduler_config: A diffusers scheduler's own dictionary, of any class.
-        solver: One of SOLVERS.
-        steps: Steps from pure noise, 1..T; a `strength` below 1 runs the last of them only. `heun` calls the UNet twice
-            per step but once in the last, `plms` once more than there are steps.
-        strength: SDEdit: 1 starts from noise, less starts from the photo under that share of the steps' noise.
-        eta: For `ddim`: 0 is deterministic, 1 draws as much fresh noise as DDPM.
-        spacing: One of SPACINGS; None takes the config's. `lcm` has timesteps of its own.
-        sigmas: One of SIGMAS, for `euler`, `heun`, `unipc` and the `dpmpp` solvers: "karras" and "exponential" spread the
-            noise levels by a rule, "normal" leaves them to the spacing. None takes the config's.
-
-    Raises:
-        InputError: an unknown solver, spacing or sigmas; steps, strength or eta out of range.
-        BundleError: the config has a key or value that is not supported.
-    """
-    kind = SOLVERS.get(solver)
-    if kind is None:
-        raise _input_error("solver", solver, f"one of {', '.join(SOLVERS)}", "unknown")
-    if not 0 < strength <= 1:
-        raise _input_error("strength", strength, "more than 0, at most 1", "out_of_range")
-    if not 0 <= eta <= (1 if kind.eta is None else 0):
-        raise _input_error("eta", eta, "0 to 1 with ddim, 0 with every other solver", "out_of_range")
-    scheduler = read_scheduler(scheduler_config, kind.grid)
-    schedule = make_schedule(scheduler, kind.grid, steps, spacing, sigmas)
-    first = steps - int(steps * strength)
-    if first == steps:
-        raise _input_error("strength", strength, f"at least {1 / steps:g} with {steps} steps", "out_of_range")
-    calls = kind.calls(first, steps)
-    return SolverSteps(
-        timestep=schedule.timestep[calls],
-        matrix=kind.matrices(schedule, scheduler, first, eta if kind.eta is None else kind.eta),
-        level=np.concatenate([schedule.here[calls[1:]], [[1.0, 0.0]]]),
-        start=schedule.here[first] if strength < 1 else np.array([0.0, schedule.start_noise]),
-    )
-
-
-def _input_error(param: str, value: object, expected: str, code: str) -> InputError:
-    return InputError(f"{param} is {value!r}", expected, f"choose another {param}", param, f"{param}_{code}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from alterbute.solver.betas import Floats
 from alterbute.solver.matrices import STATE_ROWS, clean_estimate, first_order_step, unit
-from alterbute.solver.schedule import Schedule
-from alterbute.solver.scheduler import Scheduler
+from alterbute.solver.noise_levels import Schedule
+from alterbute.solver.noise_schedule import Floats
+from alterbute.solver.scheduler_config import Scheduler
 
 
 def heun_calls(first: int, count: int) -> list[int]:

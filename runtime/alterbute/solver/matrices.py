@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 
-from alterbute.solver.betas import Floats
-from alterbute.solver.schedule import Schedule
-from alterbute.solver.scheduler import PredictionType, Scheduler
+from alterbute.solver.noise_levels import Schedule
+from alterbute.solver.noise_schedule import Floats
+from alterbute.solver.scheduler_config import PredictionType, Scheduler
 
 STATE_ROWS: Final = 4
 """K: enough for every solver; PLMS needs all of them."""

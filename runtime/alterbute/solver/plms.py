@@ -6,10 +6,10 @@ from typing import Final
 
 import numpy as np
 
-from alterbute.solver.betas import Floats
 from alterbute.solver.matrices import OUTPUT, STATE_ROWS, step_between, unit
-from alterbute.solver.schedule import Schedule, level_of
-from alterbute.solver.scheduler import Scheduler
+from alterbute.solver.noise_levels import Schedule, level_of
+from alterbute.solver.noise_schedule import Floats
+from alterbute.solver.scheduler_config import Scheduler
 
 _ANCHOR: Final = 3
 """State row that holds the first latent between the first two calls; later it holds the oldest output."""

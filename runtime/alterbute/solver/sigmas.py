@@ -10,8 +10,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from alterbute.solver.betas import Floats
-from alterbute.solver.scheduler import Grid, Scheduler
+from alterbute.solver.noise_schedule import Floats
+from alterbute.solver.scheduler_config import Grid, Scheduler
 
 _RHO = 7.0
 # diffusers keeps a trace of signal at a timestep without signal, so that sigma stays finite.

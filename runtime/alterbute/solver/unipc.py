@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from alterbute.solver.betas import Floats
 from alterbute.solver.matrices import STATE_ROWS, clean_estimate, log_snr_gaps, unit, usable_order
-from alterbute.solver.schedule import Schedule
-from alterbute.solver.scheduler import Scheduler
+from alterbute.solver.noise_levels import Schedule
+from alterbute.solver.noise_schedule import Floats
+from alterbute.solver.scheduler_config import Scheduler
 
 _CORRECTED = 1
 """State row of u, the part of the corrected latent that is known one step early."""

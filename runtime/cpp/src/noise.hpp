@@ -1,4 +1,4 @@
-// Gaussian noise that any language can draw again: Philox4x32-10, then Box-Muller. The Python module `alterbute.noise`
+// Gaussian noise that any language can draw again: Philox4x32-10, then Box-Muller. The Python module `alterbute.denoise.noise`
 // describes the layout; this is its port.
 #pragma once
 

@@ -1,5 +1,5 @@
 // `solvers.safetensors`: a bundle's solvers as numbers, so that no solver code runs here. The Python module
-// `alterbute.solver.table` describes the file; this reads and checks it in the same way.
+// `alterbute.solver.solver_table` describes the file; this reads and checks it in the same way.
 #pragma once
 
 #include <array>

@@ -1,0 +1,201 @@
+"""The steps of a CUDA device: state and inputs stay there, and one launch is kept per shape and direction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from threading import RLock
+from typing import Final, Protocol, TypeAlias
+
+import numpy as np
+
+from alterbute.backends.base import Array, Arrays
+from alterbute.backends.cuda.runtime import Cuda
+from alterbute.backends.cuda.upload_ring import UploadRing
+from alterbute.bundle import ShapeRange, TensorSpec
+from alterbute.errors import EngineError
+
+_ITEM_BYTES: Final = {"float32": 4, "int64": 8, "uint8": 1}
+# What a step changes is small and gets a deep ring, so that no edit of ordinary length waits in it. What an admission
+# changes is large and rare.
+_SMALL_BYTES: Final = 64 << 10
+_SMALL_DEPTH: Final = 64
+_LARGE_DEPTH: Final = 2
+
+
+class Launch(Protocol):
+    """The step graph at one shape, from one state buffer to the other."""
+
+    def launch(self) -> None:
+        """Enqueue one step; waits for nothing."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds."""
+        ...
+
+
+MakeLaunch: TypeAlias = Callable[[int, Mapping[str, tuple[int, ...]], Mapping[str, int]], Launch]
+"""Makes a launch from the index of a profile, the shape of every input, and the address of every input and output."""
+
+
+class DeviceSteps:
+    """As `alterbute.backends.steps.Steps`.
+
+    Inputs have one device buffer each for the largest shape: a smaller shape uses its beginning, so that addresses never
+    change and captured graphs stay valid.
+
+    Args:
+        cuda: The device.
+        inputs: The step graph's inputs.
+        output: Its output, the next state.
+        profiles: Shapes that it can be launched at.
+        state: [slots,K,C,h,w] that the lane wants.
+        make_launch: Of the engine library.
+        lock: Held while the stream is used.
+        fix: What to do when no profile fits.
+    """
+
+    def __init__(
+        self,
+        cuda: Cuda,
+        inputs: tuple[TensorSpec, ...],
+        output: str,
+        *,
+        profiles: Sequence[Mapping[str, ShapeRange]],
+        state: tuple[int, ...],
+        make_launch: MakeLaunch,
+        lock: RLock,
+        fix: str,
+    ) -> None:
+        self._cuda, self._lock, self._output, self._make_launch, self._fix = cuda, lock, output, make_launch, fix
+        self._specs = {edge.name: edge for edge in inputs}
+        self._names = [name for name in self._specs if name != "state"]
+        self._slot_shape = state[1:]
+        self._all_profiles = profiles
+        self._profiles = [(index, item) for index, item in enumerate(profiles) if item["state"].max[-2:] == state[-2:]]
+        if not self._profiles:
+            raise self._no_bucket(state[0], state[0])
+        slots = max(state[0], *(profile["state"].max[0] for _, profile in self._profiles))
+        state_bytes = math.prod(self._slot_shape) * 4
+        self._states = [cuda.allocate(slots * state_bytes) for _ in range(2)]
+        largest = {
+            name: max(self._bytes(name, profile[name].max) for _, profile in self._profiles) for name in self._names
+        }
+        self._buffers = {name: cuda.allocate(size) for name, size in largest.items()}
+        small = sum(size for size in largest.values() if size <= _SMALL_BYTES)
+        self._small = UploadRing(cuda, size=small + 256 * len(largest), depth=_SMALL_DEPTH)
+        self._large = UploadRing(cuda, size=state_bytes, depth=_LARGE_DEPTH)
+        self._landing = cuda.allocate_pinned(state_bytes)
+        self._launches: dict[tuple[int, int, int], Launch] = {}
+        self._shape: tuple[int, int] | None = None
+        self._turn = 0
+
+    def put(self, slot: int, state: Array) -> None:
+        """As `Steps.put`."""
+        with self._lock:
+            self._large.send([(self._states[self._turn] + slot * state.nbytes, state, state.nbytes)])
+
+    def launch(self, inputs: Arrays, changed: Collection[str]) -> None:
+        """As `Steps.launch`."""
+        with self._lock:
+            profile, slots, rows = self._choose(*inputs["guidance"].shape)
+            # Another shape pads its inputs otherwise, and its guidance has another stride.
+            stale = set(changed) if (slots, rows) == self._shape else set(inputs)
+            self._upload(inputs, stale, slots, rows)
+            self._shape = (slots, rows)
+            self._launch_at(profile, slots, rows).launch()
+
+    def is_finite(self, slot: int) -> bool:
+        """As `Steps.is_finite`: True, because asking would wait; a latent that is not finite shows when it is read."""
+        return True
+
+    def flip(self) -> None:
+        """As `Steps.flip`."""
+        self._turn ^= 1
+
+    def latent(self, slot: int) -> Array:
+        """As `Steps.latent`: the first wait since the slot was put."""
+        return self._read(slot, self._slot_shape[1:])
+
+    def last_launch(self, slot: int) -> tuple[Array, Array]:
+        """As `Steps.last_launch`; waits."""
+        return self._read(slot, self._slot_shape, turn=1 - self._turn), self._read(slot, self._slot_shape)
+
+    def _read(self, slot: int, shape: tuple[int, ...], *, turn: int | None = None) -> Array:
+        state = self._states[self._turn if turn is None else turn]
+        landing = self._landing[: math.prod(shape) * 4]
+        with self._lock:
+            self._cuda.download(landing, state + slot * math.prod(self._slot_shape) * 4)
+            self._cuda.synchronize()
+            value: Array = landing.view(np.float32).reshape(shape).copy()
+        return value
+
+    def close(self) -> None:
+        """Free everything."""
+        self._cuda.synchronize()
+        for launch in self._launches.values():
+            launch.close()
+        self._small.close()
+        self._large.close()
+        self._cuda.free_pinned(self._landing)
+        for address in (*self._states, *self._buffers.values()):
+            self._cuda.free(address)
+        self._launches.clear()
+
+    def _choose(self, slots: int, rows: int) -> tuple[int, int, int]:
+        """The cheapest profile that holds so many slots and rows, and the shape to launch it at."""
+        fitting = []
+        for index, profile in self._profiles:
+            low, high = ((profile["guidance"].min), (profile["guidance"].max))
+            if slots <= high[0] and rows <= high[1]:
+                shape = (max(slots, low[0]), max(rows, low[1]))
+                fitting.append((shape[1], shape[0], index))
+        if not fitting:
+            raise self._no_bucket(slots, rows)
+        best_rows, best_slots, index = min(fitting)
+        return index, best_slots, best_rows
+
+    def _launch_at(self, profile: int, slots: int, rows: int) -> Launch:
+        key = (slots, rows, self._turn)
+        if key not in self._launches:
+            shapes = {name: self._shape_of(name, slots, rows) for name in self._specs}
+            here, there = self._states[self._turn], self._states[1 - self._turn]
+            addresses = {**self._buffers, "state": here, self._output: there}
+            self._launches[key] = self._make_launch(profile, shapes, addresses)
+        return self._launches[key]
+
+    def _upload(self, inputs: Arrays, names: Collection[str], slots: int, rows: int) -> None:
+        small: list[tuple[int, Array, int]] = []
+        large: list[tuple[int, Array, int]] = []
+        for name in self._names:
+            if name in names:
+                array, shape = inputs[name], self._shape_of(name, slots, rows)
+                size = self._bytes(name, shape)
+                if name == "guidance" and array.shape != shape:
+                    padded = np.zeros(shape, np.float32)
+                    padded[: array.shape[0], : array.shape[1]] = array
+                    array = padded
+                (small if size <= _SMALL_BYTES else large).append((self._buffers[name], array, size))
+        for ring, items in ((self._small, small), (self._large, large)):
+            if items:
+                ring.send(items)
+
+    def _shape_of(self, name: str, slots: int, rows: int) -> tuple[int, ...]:
+        profile = self._profiles[0][1][name].max
+        sizes = {"B": slots, "N": rows}
+        axes = zip(self._specs[name].shape, profile, strict=True)
+        return tuple(sizes.get(axis, size) if isinstance(axis, str) else axis for axis, size in axes)
+
+    def _bytes(self, name: str, shape: tuple[int, ...]) -> int:
+        return math.prod(shape) * _ITEM_BYTES[self._specs[name].dtype]
+
+    def _no_bucket(self, slots: int, rows: int) -> EngineError:
+        shapes = (
+            f"{list(profile['guidance'].max)} at {list(profile['state'].max[-2:])}" for profile in self._all_profiles
+        )
+        return EngineError(
+            f"a launch has {slots} slots and {rows} rows at a latent of {list(self._slot_shape[-2:])}",
+            f"one of the engine's buckets: {', '.join(shapes)}",
+            f"open the editor with fewer slots, or {self._fix}",
+        )

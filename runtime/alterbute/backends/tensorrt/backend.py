@@ -1,0 +1,233 @@
+"""TensorRT and TensorRT-RTX: prebuilt engines on one GPU, all from verified bytes, on one stream.
+
+The two image graphs run on ONNX Runtime's CPU provider whatever runs the rest: pixels are the same everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from threading import RLock
+from typing import Any
+
+import numpy as np
+
+from alterbute.backends.base import HOST_GRAPHS, Array, Arrays, Backend, hand_over
+from alterbute.backends.cuda.device_steps import DeviceSteps
+from alterbute.backends.cuda.runtime import Cuda, CudaApi
+from alterbute.backends.cuda.upload_ring import UploadRing
+from alterbute.backends.steps import Steps
+from alterbute.backends.tensorrt.cuda_graph import CapturedRun
+from alterbute.backends.tensorrt.engine import Arena, Plan, open_runtime
+from alterbute.backends.tensorrt.module import RuntimeModule, make_logger
+from alterbute.bundle import Bundle, Engine, Product
+from alterbute.errors import DeviceError, EngineError
+
+
+class TensorRtBackend:
+    """As `alterbute.backends.Backend`, for engines that the choice has accepted for this machine.
+
+    Args:
+        bundle: The bundle, signed or trusted on purpose.
+        product: Which library.
+        engines: One accepted engine for each graph but the image graphs.
+        trt: That library's module; the driver was probed before it was imported.
+        cuda_api: `cuda.bindings.runtime`.
+        host: Runs the image graphs.
+        device: Index of the GPU.
+    """
+
+    # Any launch is padded to the shape of a bucket.
+    min_slots: int = 1
+    min_rows: int = 1
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        product: Product,
+        engines: dict[str, Engine],
+        *,
+        trt: RuntimeModule,
+        cuda_api: CudaApi,
+        host: Backend,
+        device: int = 0,
+    ) -> None:
+        self._bundle, self._host = bundle, host
+        self._lock = RLock()
+        self._cuda = Cuda(cuda_api, device)
+        self._check_memory(engines)
+        # All of them before the first is loaded: the library sees no byte of a bundle in which one plan is wrong.
+        plans = {graph: bundle.read(engine.file) for graph, engine in engines.items()}
+        self._logger = make_logger(trt)
+        self._runtime = open_runtime(trt, self._logger, product)
+        self._arena = Arena(self._cuda)
+        # Scratch memory has its final size before the first context: addresses are set once.
+        self._plans = {
+            graph: Plan(trt, self._runtime, self._logger, self._cuda, self._arena, bundle, engine, plans.pop(graph))
+            for graph, engine in engines.items()
+        }
+        self._runners = {graph: _Runner(plan, bundle) for graph, plan in self._plans.items() if graph != "step"}
+        self._steps: list[DeviceSteps] = []
+
+    @property
+    def cuda(self) -> Cuda:
+        """The device and the stream that everything runs on: to time it, and to run beside it."""
+        return self._cuda
+
+    def open_steps(self, state: tuple[int, ...]) -> Steps:
+        """As `DeviceBackend.open_steps`."""
+        with self._lock:
+            steps = self._make_steps(state)
+            self._steps.append(steps)
+        return steps
+
+    def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
+        """As `Backend.run`; waits for the outputs."""
+        if graph in HOST_GRAPHS:
+            return self._host.run(graph, inputs, outputs)
+        with self._lock:
+            made = self._run_step(inputs) if graph == "step" else self._runners[graph].run(inputs)
+        return hand_over(made, outputs)
+
+    def close(self) -> None:
+        """As `Backend.close`. What a lost device held went with it."""
+        with self._lock:
+            try:
+                parts: list[DeviceSteps | _Runner] = [*self._steps, *self._runners.values()]
+                for part in parts:
+                    part.close()
+                self._arena.close()
+                self._cuda.call("cudaStreamDestroy", self._cuda.stream)
+            except DeviceError as fault:
+                if not fault.is_fatal:
+                    raise
+            self._steps.clear()
+            self._runners.clear()
+            self._plans.clear()
+        self._host.close()
+
+    def _make_steps(self, state: tuple[int, ...]) -> DeviceSteps:
+        plan = self._plans["step"]
+        return DeviceSteps(
+            self._cuda,
+            self._bundle.manifest.graphs["step"].inputs,
+            plan.outputs[0],
+            profiles=plan.entry.profiles,
+            state=state,
+            make_launch=lambda profile, shapes, addresses: CapturedRun(
+                plan, plan.make_context(profile, shapes, addresses)
+            ),
+            lock=self._lock,
+            fix=f"add a bucket to recipe {plan.entry.recipe} and rebuild it",
+        )
+
+    def _run_step(self, inputs: Arrays) -> dict[str, Array]:
+        """One step from host state to host state, for parity runs; a lane uses `open_steps`."""
+        state = inputs["state"]
+        steps = self._make_steps(state.shape)
+        try:
+            for slot, value in enumerate(state):
+                steps.put(slot, value)
+            rest = {name: array for name, array in inputs.items() if name != "state"}
+            steps.launch(rest, rest.keys())
+            steps.flip()
+            return {
+                self._plans["step"].outputs[0]: np.stack([steps.last_launch(slot)[1] for slot in range(len(state))])
+            }
+        finally:
+            steps.close()
+
+    def _check_memory(self, engines: dict[str, Engine]) -> None:
+        """Refuse before anything is loaded, rather than fail when the last engine is."""
+        needed = sum(self._bundle.manifest.files[engine.file].size for engine in engines.values())
+        free = self._cuda.free_bytes()
+        if needed > free:
+            raise EngineError(
+                f"the bundle's engines have {needed / 1e6:.0f} MB and the GPU has {free / 1e6:.0f} MB free",
+                "room for them",
+                "free the GPU, or use a smaller bundle",
+            )
+
+
+class _Runner:
+    """One graph beside the step: buffers for its largest shape, a context for each shape that was seen."""
+
+    def __init__(self, plan: Plan, bundle: Bundle) -> None:
+        self._plan, self._cuda = plan, plan.cuda
+        self._generation = plan.arena.generation
+        graph = bundle.manifest.graphs[plan.entry.graph]
+        self._inputs = {edge.name: edge for edge in graph.inputs}
+        self._outputs = {edge.name: edge for edge in graph.outputs}
+        self._contexts: dict[tuple[tuple[int, ...], ...], tuple[Any, dict[str, tuple[int, ...]]]] = {}
+        largest = {
+            name: math.prod(max(profile[name].max for profile in plan.entry.profiles)) * np.dtype(edge.dtype).itemsize
+            for name, edge in self._inputs.items()
+        }
+        self._buffers = {name: self._cuda.allocate(size) for name, size in largest.items()}
+        self._results: dict[str, tuple[int, Array]] = {}
+        self._ring = UploadRing(self._cuda, size=sum(largest.values()) + 256 * len(largest), depth=1)
+
+    def run(self, inputs: Arrays) -> dict[str, Array]:
+        """Upload, run, download, wait."""
+        shapes = tuple(inputs[name].shape for name in self._inputs)
+        if shapes not in self._contexts:
+            self._contexts[shapes] = self._make_context(dict(zip(self._inputs, shapes, strict=True)))
+        if self._generation != self._plan.arena.generation:
+            for context, _ in self._contexts.values():
+                self._plan.place(context)
+            self._generation = self._plan.arena.generation
+        context, results = self._contexts[shapes]
+        self._ring.send([(self._buffers[name], inputs[name], inputs[name].nbytes) for name in self._inputs])
+        self._plan.enqueue(context)
+        landed = {}
+        for name, shape in results.items():
+            edge, (address, landing) = self._outputs[name], self._results[name]
+            size = math.prod(shape) * np.dtype(edge.dtype).itemsize
+            self._cuda.download(landing[:size], address)
+            landed[name] = (landing[:size], edge.dtype, shape)
+        self._cuda.synchronize()
+        return {name: array.view(dtype).reshape(shape).copy() for name, (array, dtype, shape) in landed.items()}
+
+    def close(self) -> None:
+        self._contexts.clear()
+        self._ring.close()
+        for address in self._buffers.values():
+            self._cuda.free(address)
+        for address, landing in self._results.values():
+            self._cuda.free(address)
+            self._cuda.free_pinned(landing)
+
+    def _make_context(self, shapes: dict[str, tuple[int, ...]]) -> tuple[Any, dict[str, tuple[int, ...]]]:
+        profile = self._plan.profile_for(
+            lambda ranges: all(_is_within(shape, ranges[name].min, ranges[name].max) for name, shape in shapes.items())
+        )
+        if profile < 0:
+            entry = self._plan.entry
+            ranges = [item for profile in entry.profiles for item in profile.items()]
+            wanted = "; ".join(f"{name} {list(shape.min)}..{list(shape.max)}" for name, shape in ranges)
+            seen = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+            raise EngineError(
+                f"the graph {entry.graph!r} is given {seen}",
+                wanted,
+                f"rebuild it with other shapes: recipe {entry.recipe}",
+            )
+        context = self._plan.make_context(profile, shapes, self._buffers)
+        results = {name: tuple(int(size) for size in context.get_tensor_shape(name)) for name in self._outputs}
+        for name, shape in results.items():
+            self._make_room(name, math.prod(shape) * np.dtype(self._outputs[name].dtype).itemsize)
+            context.set_tensor_address(name, self._results[name][0])
+        return context, results
+
+    def _make_room(self, name: str, size: int) -> None:
+        """A result's buffers, made anew when a larger shape comes; contexts of smaller ones are made again then."""
+        if name in self._results and len(self._results[name][1]) >= size:
+            return
+        if name in self._results:
+            self._cuda.synchronize()
+            self._contexts.clear()
+            self._cuda.free(self._results[name][0])
+            self._cuda.free_pinned(self._results[name][1])
+        self._results[name] = (self._cuda.allocate(size), self._cuda.allocate_pinned(size))
+
+
+def _is_within(shape: tuple[int, ...], low: tuple[int, ...], high: tuple[int, ...]) -> bool:
+    return len(shape) == len(low) and all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))

@@ -1,0 +1,69 @@
+"""One captured CUDA graph per shape of a plan, made anew when its addresses change."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from alterbute.backends.tensorrt import api
+from alterbute.backends.tensorrt.engine import Plan
+from alterbute.errors import DeviceError
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class CapturedRun:
+    """A plan at one shape and with fixed addresses: plain once, then captured as a CUDA graph, then replayed.
+
+    Args:
+        plan: The plan.
+        context: Made for this shape and these addresses.
+    """
+
+    def __init__(self, plan: Plan, context: api.IExecutionContext) -> None:
+        self._plan, self._context = plan, context
+        self._generation = plan.arena.generation
+        self._graph: object | None = None
+        self._runs = 0
+        self._can_capture = True
+
+    def launch(self) -> None:
+        """Enqueue one run."""
+        cuda = self._plan.cuda
+        if self._generation != self._plan.arena.generation:
+            self._move()
+        if self._graph is None and self._runs and self._can_capture:
+            self._capture()
+        if self._graph is not None:
+            cuda.launch(self._graph)
+        else:
+            # The first run of a shape sets things up that cannot be captured.
+            self._plan.enqueue(self._context)
+        self._runs += 1
+
+    def close(self) -> None:
+        """Forget what was captured."""
+        if self._graph is not None:
+            self._plan.cuda.call("cudaGraphExecDestroy", self._graph)
+            self._graph = None
+
+    def _move(self) -> None:
+        """The scratch memory is elsewhere: a graph that was captured with the old addresses is void."""
+        self.close()
+        self._plan.place(self._context)
+        self._generation, self._runs = self._plan.arena.generation, 0
+
+    def _capture(self) -> None:
+        try:
+            with self._plan.cuda.capture() as graphs:
+                self._plan.enqueue(self._context)
+            self._graph = graphs[0]
+        except DeviceError as fault:
+            if fault.is_fatal:
+                raise
+            _LOG.warning(
+                "the graph %s cannot be captured as a CUDA graph and is enqueued each time: %s",
+                self._plan.entry.graph,
+                fault,
+            )
+            self._can_capture = False

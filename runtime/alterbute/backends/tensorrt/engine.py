@@ -1,0 +1,206 @@
+"""A loaded plan, the scratch memory that all plans share, and contexts whose addresses are set once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from alterbute.backends.cuda.runtime import Cuda
+from alterbute.backends.tensorrt import api
+from alterbute.backends.tensorrt.module import RtxModule, RuntimeModule, make_recorder, take_errors
+from alterbute.bundle import Bundle, Engine, Graph, Product, ShapeRange
+from alterbute.errors import DeviceError, EngineError
+
+
+class Arena:
+    """One piece of scratch memory for every context: all run on one stream, one after the other.
+
+    `generation` counts how often it moved: a captured graph of an older one must not be launched.
+    """
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda = cuda
+        self.address, self.size, self.generation = 0, 0, 0
+
+    def grow(self, size: int) -> None:
+        """Hold at least so many bytes; what was captured before is void if that moves it."""
+        if size <= self.size:
+            return
+        self._cuda.synchronize()
+        self.close()
+        self.address, self.size = self._cuda.allocate(size), size
+        self.generation += 1
+
+    def close(self) -> None:
+        """Give the memory back."""
+        if self.size:
+            self._cuda.free(self.address)
+            self.address, self.size = 0, 0
+
+
+class Plan:
+    """An engine of the bundle, loaded from verified bytes.
+
+    Args:
+        trt: The module.
+        runtime: Its runtime.
+        logger: Its logger.
+        cuda: Where it runs.
+        arena: Its scratch memory, grown to what it needs.
+        bundle: Where the weights of a stripped plan come from.
+        engine: What the manifest says of it.
+        data: Its verified bytes.
+    """
+
+    def __init__(
+        self,
+        trt: RuntimeModule,
+        runtime: api.Runtime,
+        logger: Any,
+        cuda: Cuda,
+        arena: Arena,
+        bundle: Bundle,
+        engine: Engine,
+        data: bytes,
+    ) -> None:
+        self.entry, self.arena, self.cuda = engine, arena, cuda
+        self._trt = trt
+        self._recorder = make_recorder(trt)
+        runtime.error_recorder = self._recorder
+        loaded = runtime.deserialize_cuda_engine(data)
+        if loaded is None:
+            raise self._fault("does not load", "a plan for this machine")
+        self._engine = loaded
+        if engine.refit == "identical":
+            _refit(trt, loaded, logger, bundle, engine)
+        self.inputs, self.outputs = self._list_edges(bundle.manifest.graphs[engine.graph])
+        arena.grow(loaded.device_memory_size_v2)
+
+    def profile_for(self, sizes: Callable[[Mapping[str, ShapeRange]], bool]) -> int:
+        """The first profile that `sizes` accepts, or -1."""
+        return next((index for index, profile in enumerate(self.entry.profiles) if sizes(profile)), -1)
+
+    def make_context(
+        self, profile: int, shapes: Mapping[str, tuple[int, ...]], addresses: Mapping[str, int]
+    ) -> api.IExecutionContext:
+        """A context with its profile, shapes, scratch memory and addresses, none of which changes again.
+
+        Raises:
+            EngineError: the library refuses one of them.
+        """
+        context = self._new_context()
+        context.error_recorder = self._recorder
+        self._check(context.set_optimization_profile_async(profile, self.cuda.handle), f"profile {profile}")
+        for name, shape in shapes.items():
+            self._check(context.set_input_shape(name, shape), f"{name} of shape {list(shape)}")
+        missing = context.infer_shapes()
+        self._check(not missing, f"no shape for {', '.join(missing)}")
+        self.place(context)
+        for name, address in addresses.items():
+            self._check(context.set_tensor_address(name, address), f"the address of {name}")
+        return context
+
+    def place(self, context: api.IExecutionContext) -> None:
+        """Give a context the arena, after it was made or the arena moved."""
+        context.set_device_memory(self.arena.address, self.arena.size)
+
+    def enqueue(self, context: api.IExecutionContext) -> None:
+        """Enqueue one run.
+
+        Raises:
+            DeviceError: the device failed before it.
+            EngineError: the library refused.
+        """
+        if not context.execute_async_v3(self.cuda.handle):
+            told = take_errors(self._recorder)
+            # A lost device shows here first; its own error says more than TensorRT's.
+            self.cuda.call("cudaMemGetInfo")
+            raise DeviceError(
+                f"the engine of graph {self.entry.graph!r} failed ({told})",
+                "a run",
+                "see the log; if it stays, rebuild the engine",
+            )
+
+    def _new_context(self) -> api.IExecutionContext:
+        config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(self._trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if self.entry.product == "tensorrt_rtx":
+            # Compile a shape's kernels before it runs: a captured graph would keep the slow ones for ever.
+            rtx: RtxModule = self._trt  # type: ignore[assignment]
+            config.dynamic_shapes_kernel_specialization_strategy = rtx.DynamicShapesKernelSpecializationStrategy.EAGER
+        context = self._engine.create_execution_context(config)
+        if context is None:
+            raise self._fault("gives no execution context", "one")
+        return context
+
+    def _list_edges(self, graph: Graph) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of inputs and outputs, checked with their types against the manifest."""
+        kinds = {
+            self._trt.DataType.FLOAT: "float32",
+            self._trt.DataType.INT64: "int64",
+            self._trt.DataType.UINT8: "uint8",
+        }
+        names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
+        found = {name: kinds.get(self._engine.get_tensor_dtype(name), "another type") for name in names}
+        wanted = {edge.name: edge.dtype for edge in (*graph.inputs, *graph.outputs)}
+        if found != wanted:
+            raise EngineError(
+                f"the engine {self.entry.file!r} has the edges {_list(found)}",
+                _list(wanted),
+                f"rebuild it: recipe {self.entry.recipe}",
+            )
+        is_input = {name: self._engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT for name in names}
+        return tuple(name for name in names if is_input[name]), tuple(name for name in names if not is_input[name])
+
+    def _check(self, is_done: bool, what: str) -> None:
+        if not is_done:
+            raise self._fault(f"refuses {what}", "a shape of its profiles")
+
+    def _fault(self, what: str, expected: str) -> EngineError:
+        told = take_errors(self._recorder)
+        return EngineError(
+            f"the engine {self.entry.file!r} {what} ({told})",
+            expected,
+            f"rebuild it on this machine: recipe {self.entry.recipe}",
+        )
+
+
+def open_runtime(trt: RuntimeModule, logger: Any, product: Product) -> api.Runtime:
+    """The library's runtime. The driver must have been probed: without one this object is a null pointer in disguise.
+
+    Raises:
+        EngineError: the library makes none.
+    """
+    try:
+        runtime = trt.Runtime(logger)
+    except TypeError as fault:
+        raise EngineError(
+            f"{product} makes no runtime ({fault})",
+            "one, on a machine with a working driver",
+            "update the NVIDIA driver",
+        ) from fault
+    # Plans are built without host code; one that holds some is not ours.
+    runtime.engine_host_code_allowed = False
+    return runtime
+
+
+def _refit(trt: RuntimeModule, loaded: api.ICudaEngine, logger: Any, bundle: Bundle, engine: Engine) -> None:
+    """Put back the weights that a stripped plan was shipped without, from copies that were hashed as they were written."""
+    with TemporaryDirectory(prefix="alterbute-refit-") as folder:
+        for name in (engine.source, *engine.weights):
+            with (Path(folder) / name).open("wb") as file:
+                bundle.copy(name, file)
+        refitter = trt.Refitter(loaded, logger)
+        parser = trt.OnnxParserRefitter(refitter, logger)
+        if not (parser.refit_from_file(str(Path(folder) / engine.source)) and refitter.refit_cuda_engine()):
+            raise EngineError(
+                f"the engine {engine.file!r} does not take the weights of {engine.source!r}",
+                "the graph that it was built from",
+                f"rebuild it: recipe {engine.recipe}",
+            )
+
+
+def _list(edges: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind in sorted(edges.items()))

@@ -1,0 +1,131 @@
+"""The step graph's inputs, allocated once: one place per slot and per row, written in place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from alterbute.backends import Array
+from alterbute.bundle import Manifest
+from alterbute.denoise.guidance import Row
+from alterbute.solver import STATE_ROWS
+
+MAX_ROWS_PER_SLOT: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PlacedRow:
+    """A guidance row with what it sees: text [T,D], pooled text [P], and identity [Ti,D] or [C,h,w], f32."""
+
+    slot: int
+    row: Row
+    text: Array
+    pooled: Array | None
+    identity: Array | None
+    identity_scale: float
+
+
+class StepBuffers:
+    """Inputs of the step graph for up to `slots` slots; addresses never change, so a graph of launches can be kept.
+
+    Args:
+        manifest: The bundle's; an input that its step graph does not have is not kept.
+        slots: Places for images.
+        rows: Places for UNet rows.
+        cells: Side of the latents.
+    """
+
+    def __init__(self, manifest: Manifest, *, slots: int, rows: int, cells: int) -> None:
+        latent = (manifest.latent_channels, cells, cells)
+        # SDXL is told the picture's size: that of another resolution is as many times larger or smaller.
+        time_ids = np.array(manifest.time_ids or (), np.float32) * np.float32(cells * manifest.latent_factor / manifest.resolution)
+        text, identity = manifest.text, manifest.identity
+        known = {edge.name for edge in manifest.graphs["step"].inputs}
+        per_slot = {
+            "noise": _zeros(slots, *latent),
+            "timestep": _zeros(slots),
+            "solver": _zeros(slots, STATE_ROWS, STATE_ROWS + 2),
+            "reinject": _zeros(slots, 2),
+            "background": _zeros(slots, *latent),
+            "background_noise": _zeros(slots, *latent),
+            "keep": _zeros(slots, 1, cells, cells),
+            "scene": _zeros(slots, manifest.scene_channels, cells, cells),
+            "guidance_rescale": _zeros(slots),
+            "rescale_row": np.zeros(slots, np.int64),
+        }
+        per_row = {
+            "owner": np.zeros(rows, np.int64),
+            "source_on": _zeros(rows),
+            "text": _zeros(rows, text.tokens, text.dim),
+            "pooled": _zeros(rows, text.pooled),
+            "time_ids": np.tile(time_ids, (rows, 1)),
+            "identity": _zeros(rows, *identity.shape) if identity else _zeros(rows, 0),
+            "identity_scale": _zeros(rows),
+        }
+        self._per_slot = {name: array for name, array in per_slot.items() if name in known}
+        self._per_row = {name: array for name, array in per_row.items() if name in known}
+        self.state_shape = (slots, STATE_ROWS, *latent)
+        self._guidance = _zeros(0, 0)
+        self._changed: set[str] = set()
+
+    def put(self, slot: int, **values: Array | float) -> None:
+        """Write inputs of one slot."""
+        for name in values.keys() & self._per_slot.keys():
+            self._per_slot[name][slot] = values[name]
+            self._changed.add(name)
+
+    def clear(self, slot: int) -> None:
+        """Make a slot idle: it owns no row and its solver is 0, so what is left in it stays finite and unseen."""
+        self.put(slot, noise=0, solver=0, reinject=0, keep=0, guidance_rescale=0, rescale_row=0)
+
+    def pack(self, rows: list[PlacedRow], *, min_slots: int, min_rows: int) -> None:
+        """Lay out the rows of the next launches: at least so many slots and rows.
+
+        Args:
+            rows: In the order of their slots.
+            min_slots: The backend's.
+            min_rows: The backend's; places to spare repeat the first row at weight 0.
+        """
+        self._guidance = _zeros(max(rows[-1].slot + 1, min_slots), max(len(rows), min_rows))
+        for n, placed in enumerate([*rows, *rows[:1] * (min_rows - len(rows))]):
+            values: dict[str, Array | float | None] = {
+                "owner": placed.slot,
+                "source_on": placed.row.source_on,
+                "text": placed.text,
+                "pooled": placed.pooled,
+                "identity": placed.identity,
+                "identity_scale": placed.identity_scale,
+            }
+            for name in values.keys() & self._per_row.keys():
+                self._per_row[name][n] = values[name]
+        self._changed |= {"guidance", *self._per_row}
+        for n, placed in enumerate(rows):
+            self._guidance[placed.slot, n] = placed.row.weight
+            if placed.row.text == "prompt":
+                self.put(placed.slot, rescale_row=n)
+
+    def inputs(self) -> dict[str, Array]:
+        """Every input of the next launch but its state: views of the slots and rows that were packed."""
+        slots, rows = self._guidance.shape
+        return {
+            "guidance": self._guidance,
+            **{name: array[:slots] for name, array in self._per_slot.items()},
+            **{name: array[:rows] for name, array in self._per_row.items()},
+        }
+
+    def take_changed(self) -> frozenset[str]:
+        """The inputs that were written since this was last asked."""
+        changed = frozenset(self._changed)
+        self._changed.clear()
+        return changed
+
+    def noise(self, slot: int) -> Array | None:
+        """The fresh noise [C,h,w] that a slot's last launch took; None where the graph takes none."""
+        noise = self._per_slot.get("noise")
+        return None if noise is None else noise[slot].copy()
+
+
+def _zeros(*shape: int) -> Array:
+    return np.zeros(shape, np.float32)

@@ -1,0 +1,81 @@
+"""The lane: one device's slots and the loop over them - admit, step, retire.
+
+A slot holds one image. Every input of the step graph is per slot or per row, so images at different steps, with
+different solvers and guidance, share a launch; an image that joins or leaves changes nothing for the others. Images of
+different resolutions share the lane and never a launch.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from alterbute.backends import Array, Backend
+from alterbute.bundle import Manifest
+from alterbute.denoise.job import Conditions, Finished, Job
+from alterbute.denoise.slots import Slots
+from alterbute.errors import Cancelled
+from alterbute.request import CancelCheck
+
+__all__ = ["Conditions", "Finished", "Job", "Lane"]
+
+
+class Lane:
+    """Slots on one backend; used by one thread at a time.
+
+    Args:
+        backend: Where the step graph runs.
+        manifest: The bundle's.
+        slots: Images that may be denoised together, of all resolutions.
+    """
+
+    def __init__(self, backend: Backend, manifest: Manifest, *, slots: int) -> None:
+        self._capacity = slots
+        # All of them now: an engine that was not built for one of the bundle's resolutions fails here, not under a request.
+        self._sizes = {
+            cells: Slots(backend, manifest, capacity=slots, cells=cells)
+            for cells in (side // manifest.latent_factor for side in manifest.window_sides)
+        }
+
+    def run(self, jobs: Iterable[Job], cancel: CancelCheck | None = None) -> Iterator[Finished]:
+        """Denoise jobs, yielding each as it finishes; more jobs than slots wait for a free one.
+
+        Raises:
+            Cancelled: `cancel` said so; jobs that are not finished are dropped.
+            EngineError: the step graph failed.
+        """
+        waiting = deque(jobs)
+        try:
+            while waiting or self.steps_done:
+                if cancel is not None and cancel():
+                    raise Cancelled("the edit was cancelled", "no cancellation", "ask for it again")
+                while waiting and len(self.steps_done) < self._capacity:
+                    self.admit(waiting.popleft())
+                yield from self.step()
+        finally:
+            for job in self.steps_done:
+                self.evict(job)
+
+    @property
+    def steps_done(self) -> dict[Job, int]:
+        """The jobs that are in the lane, and how many steps of each are done."""
+        return {job: step for size in self._sizes.values() for job, step in size.steps_done.items()}
+
+    def evict(self, job: Job) -> None:
+        """Take a job out between two launches; what it has so far is lost, and the others do not notice."""
+        self._sizes[job.cells].evict(job)
+
+    def last_launch(self, job: Job) -> tuple[Array, Array, Array | None]:
+        """The last launch as a job of the lane saw it: state before and after [K,C,h,w], and its noise [C,h,w] if it has any."""
+        return self._sizes[job.cells].last_launch(job)
+
+    def admit(self, job: Job) -> None:
+        """Put a job into the first free slot; it takes part from the next launch on."""
+        self._sizes[job.cells].admit(job)
+
+    def step(self) -> list[Finished]:
+        """One launch per resolution: every image in the lane moves one step, and those that reach their end leave.
+
+        An image whose numbers stop being finite leaves with its fault; the others take their step without it.
+        """
+        return [finished for size in self._sizes.values() if size.steps_done for finished in size.step()]

@@ -1,0 +1,126 @@
+"""An edit compiled to data before it starts: what the lane does at each step, with nothing left to decide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alterbute.bundle import Manifest
+from alterbute.denoise.guidance import Row, guidance_rows, guided_steps
+from alterbute.errors import BundleError
+from alterbute.request import EditRequest
+from alterbute.solver import STATE_ROWS, solver_steps
+
+_KEPT_PLANS: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Plan:
+    """One image of a request, for n steps: as many as the solver calls the UNet.
+
+    Args:
+        timestep: [n] f32, what the UNet is told.
+        matrix: [n,K,K+2] f32, the solver's matrices.
+        level: [n,2] f32, signal and noise scale that each step reaches.
+        start: Signal and noise scale of the first latent.
+        rows: The UNet rows of each step.
+        is_noisy: [n] bool, the steps that take fresh noise.
+        identity_scale: How strongly the identity speaks.
+        guidance_rescale: How far guidance is pulled back to the prompt row's spread; 0 is off.
+        reinject: Whether the photo's latent is put back outside the mask after every step.
+        seed: Key of the noise.
+        image: Index of the image within its request, part of the noise's counter.
+    """
+
+    timestep: NDArray[np.float32]
+    matrix: NDArray[np.float32]
+    level: NDArray[np.float32]
+    start: tuple[float, float]
+    rows: tuple[tuple[Row, ...], ...]
+    is_noisy: NDArray[np.bool_]
+    identity_scale: float
+    guidance_rescale: float
+    reinject: bool
+    seed: int
+    image: int
+
+    @property
+    def steps(self) -> int:
+        """How many launches this image takes part in."""
+        return len(self.timestep)
+
+
+def make_plan(request: EditRequest, manifest: Manifest, *, seed: int, image: int) -> Plan:
+    """Compile one image of a request.
+
+    Args:
+        request: What is asked; None fields take the bundle's defaults.
+        manifest: The bundle's.
+        seed: The request's seed, or the one drawn for it.
+        image: 0..count-1.
+
+    Raises:
+        InputError: an unknown solver, or steps or guidance that this bundle cannot do.
+        BundleError: the bundle's scheduler config, or its solver state, is not supported.
+    """
+    if manifest.state_rows != STATE_ROWS:
+        raise BundleError(
+            f"the bundle's step graph has {manifest.state_rows} state rows", f"{STATE_ROWS}", "export the bundle again with this version"
+        )
+    defaults, guidance = manifest.defaults, manifest.guidance
+    solved = solver_steps(
+        manifest.scheduler,
+        request.solver or defaults.solver,
+        request.steps or defaults.steps,
+        strength=_given(request.strength, defaults.strength),
+        eta=float(request.eta),
+        spacing=defaults.spacing,
+        sigmas=request.sigmas,
+    )
+    rows = guidance_rows(_given(request.guidance, guidance.scale), _given(request.identity_guidance, guidance.identity), guidance.forms)
+    start, stop = request.guidance_interval or guidance.interval
+    return Plan(
+        timestep=solved.timestep,
+        matrix=solved.matrix.astype(np.float32),
+        level=solved.level.astype(np.float32),
+        start=(float(solved.start[0]), float(solved.start[1])),
+        rows=guided_steps(rows, len(solved.timestep), (float(start), float(stop))),
+        is_noisy=solved.is_noisy,
+        identity_scale=float(request.identity_scale),
+        guidance_rescale=_given(request.guidance_rescale, guidance.rescale),
+        reinject=manifest.reinject if request.reinject is None else bool(request.reinject),
+        seed=seed,
+        image=image,
+    )
+
+
+class Plans:
+    """One bundle's plans, each compiled once: most requests differ in their words and noise alone.
+
+    Args:
+        manifest: The bundle's.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._compile = lru_cache(_KEPT_PLANS)(self._make)
+
+    def make(self, request: EditRequest, *, seed: int, image: int) -> Plan:
+        """As `make_plan`; plans share their arrays, which are read-only."""
+        interval = request.guidance_interval and (request.guidance_interval[0], request.guidance_interval[1])
+        key = replace(request, prompt="", negative_prompt="", seed=None, count=1, guidance_interval=interval)
+        return replace(self._compile(key), seed=seed, image=image)
+
+    def _make(self, request: EditRequest) -> Plan:
+        plan = make_plan(request, self._manifest, seed=0, image=0)
+        for array in (plan.timestep, plan.matrix, plan.level, plan.is_noisy):
+            array.setflags(write=False)
+        return plan
+
+
+def _given(value: float | None, default: float) -> float:
+    return default if value is None else float(value)

@@ -1,0 +1,167 @@
+"""The slots of one resolution: their buffers, and the launches that they share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from alterbute.backends import Array, Backend, open_steps
+from alterbute.bundle import Manifest
+from alterbute.denoise.buffers import MAX_ROWS_PER_SLOT, PlacedRow, StepBuffers
+from alterbute.denoise.guidance import Row
+from alterbute.denoise.job import Finished, Job
+from alterbute.denoise.noise import draw_noise
+from alterbute.errors import EngineError
+
+_Layout: TypeAlias = tuple[tuple[int, tuple[Row, ...]], ...]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Slot:
+    index: int
+    job: Job
+    admitted_s: float
+    step: int = 0
+
+
+class Slots:
+    """Buffers for images of one size on one backend; used by one thread at a time.
+
+    Args:
+        backend: Where the step graph runs.
+        manifest: The bundle's.
+        capacity: Images that may be denoised together.
+        cells: Side of their latents.
+    """
+
+    def __init__(self, backend: Backend, manifest: Manifest, *, capacity: int, cells: int) -> None:
+        self._backend, self._capacity = backend, capacity
+        self._buffers = StepBuffers(
+            manifest,
+            slots=max(capacity, backend.min_slots),
+            rows=max(capacity * MAX_ROWS_PER_SLOT, backend.min_rows),
+            cells=cells,
+        )
+        self._steps = open_steps(backend, self._buffers.state_shape)
+        self._slots: dict[int, _Slot] = {}
+        self._layout: _Layout = ()
+
+    @property
+    def steps_done(self) -> dict[Job, int]:
+        """The jobs that are here, and how many steps of each are done."""
+        return {slot.job: slot.step for slot in self._slots.values()}
+
+    def evict(self, job: Job) -> None:
+        """As `Lane.evict`."""
+        for slot in [slot for slot in self._slots.values() if slot.job is job]:
+            self._clear(slot.index)
+
+    def last_launch(self, job: Job) -> tuple[Array, Array, Array | None]:
+        """As `Lane.last_launch`."""
+        index = next(slot.index for slot in self._slots.values() if slot.job is job)
+        before, after = self._steps.last_launch(index)
+        return before, after, self._buffers.noise(index)
+
+    def admit(self, job: Job) -> None:
+        """As `Lane.admit`; there is a free slot."""
+        index = next(index for index in range(self._capacity) if index not in self._slots)
+        self._slots[index] = _Slot(index=index, job=job, admitted_s=time.perf_counter())
+        plan, seen = job.plan, job.conditions
+        noise = draw_noise(plan.seed, plan.image, 0, seen.background.shape)
+        state = np.zeros(self._buffers.state_shape[1:], np.float32)
+        state[0] = np.float32(plan.start[0]) * seen.background + np.float32(plan.start[1]) * noise
+        self._steps.put(index, state)
+        self._buffers.put(
+            index,
+            background=seen.background,
+            background_noise=noise,
+            keep=seen.keep if plan.reinject else 0,
+            scene=seen.scene,
+            guidance_rescale=plan.guidance_rescale,
+        )
+
+    def step(self) -> list[Finished]:
+        """One launch: every image in the lane moves one step, and those that reach their end leave.
+
+        An image whose numbers stop being finite leaves with its fault; the others take their step without it.
+        """
+        slots = [self._slots[index] for index in sorted(self._slots)]
+        for slot in slots:
+            self._load(slot)
+        finished = []
+        if not self._launch(slots):
+            # Guidance sums over all rows of a launch, so one NaN shows in every slot: each is tried alone.
+            broken = [slot for slot in slots if len(slots) == 1 or not self._launch([slot])]
+            finished = [self._retire(slot, _not_finite(slot)) for slot in broken]
+            slots = [slot for slot in slots if slot not in broken]
+            if not slots:
+                return finished
+            self._launch(slots)
+        self._steps.flip()
+        for slot in slots:
+            self._advance(slot)
+        return finished + [self._retire(slot) for slot in slots if slot.step == slot.job.plan.steps]
+
+    def _launch(self, slots: list[_Slot]) -> bool:
+        """Run the step graph on the rows of these slots; whether every latent that it wrote for them is finite."""
+        self._pack(slots)
+        self._steps.launch(self._buffers.inputs(), self._buffers.take_changed())
+        return all(self._steps.is_finite(slot.index) for slot in slots)
+
+    def _load(self, slot: _Slot) -> None:
+        """This step's numbers of one slot."""
+        plan, k = slot.job.plan, slot.step
+        self._buffers.put(slot.index, timestep=plan.timestep[k], solver=plan.matrix[k], reinject=plan.level[k])
+        if plan.is_noisy[k]:
+            shape = slot.job.conditions.background.shape
+            self._buffers.put(slot.index, noise=draw_noise(plan.seed, plan.image, k + 1, shape))
+
+    def _pack(self, slots: list[_Slot]) -> None:
+        """Lay out this launch's rows, unless they are those of the last one: most steps change none."""
+        layout = tuple((slot.index, slot.job.plan.rows[slot.step]) for slot in slots)
+        if layout == self._layout:
+            return
+        placed = [
+            PlacedRow(
+                slot=slot.index,
+                row=row,
+                text=slot.job.conditions.text[row.text],
+                pooled=slot.job.conditions.pooled.get(row.text),
+                identity=slot.job.conditions.identity.get(row.identity),
+                identity_scale=slot.job.plan.identity_scale,
+            )
+            for slot in slots
+            for row in slot.job.plan.rows[slot.step]
+        ]
+        self._buffers.pack(placed, min_slots=self._backend.min_slots, min_rows=self._backend.min_rows)
+        self._layout = layout
+
+    def _advance(self, slot: _Slot) -> None:
+        slot.step += 1
+        if slot.job.on_step is not None:
+            slot.job.on_step(slot.step)
+
+    def _retire(self, slot: _Slot, fault: EngineError | None = None) -> Finished:
+        latent = self._steps.latent(slot.index)
+        if fault is None and not np.isfinite(latent).all():
+            # A device is not waited for between steps: it shows here.
+            fault = _not_finite(slot)
+        self._clear(slot.index)
+        return Finished(job=slot.job, latent=latent, seconds=time.perf_counter() - slot.admitted_s, fault=fault)
+
+    def _clear(self, index: int) -> None:
+        del self._slots[index]
+        self._buffers.clear(index)
+        # The next image in this slot may have rows that look the same and see something else.
+        self._layout = ()
+
+
+def _not_finite(slot: _Slot) -> EngineError:
+    return EngineError(
+        f"the step graph gave numbers that are not finite by step {min(slot.step + 1, slot.job.plan.steps)} of {slot.job.plan.steps}",
+        "finite latents",
+        "try other guidance or another seed; if it stays, export the bundle again",
+    )

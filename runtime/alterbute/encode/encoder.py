@@ -1,0 +1,188 @@
+"""Pictures and prompts to what the UNet sees, each encoded once: results are cached by their inputs' content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from threading import Lock
+from typing import Final
+
+import numpy as np
+
+from alterbute.backends import Array, Arrays, Backend
+from alterbute.bundle import Bundle
+from alterbute.encode.cache import EncodingCache, content_key
+from alterbute.encode.prompt import PromptTokenizer
+from alterbute.errors import EngineError
+from alterbute.images import (
+    Box,
+    Photo,
+    Region,
+    choose_resolution,
+    cut,
+    identity_box,
+    photo_box,
+    reference_box,
+    whole_region,
+)
+from alterbute.images.photo import Bytes
+
+CACHE_BYTES: Final = 256 << 20
+_KEPT_PROMPTS: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Window:
+    """The part of a picture that the model sees, at a resolution of the model's.
+
+    Args:
+        pixels: SS3 uint8 RGB in [0,255].
+        object_mask: SS uint8, 255 = object.
+        edit_mask: SS uint8, 255 = what is painted anew: object and dilated rim, or the box, or blend weights.
+        alpha: hw uint8 at the picture's resolution, how much of the edit each pixel of the box gets.
+    """
+
+    pixels: Bytes
+    object_mask: Bytes
+    edit_mask: Bytes
+    alpha: Bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scene:
+    """An encoded subject, all f32.
+
+    Args:
+        scene: [Cs,h,w], what the UNet sees beside the latent.
+        background: [C,h,w], clean latent of the photo's window.
+        keep: [1,h,w], 1 = background.
+        identity: [Ti,D] or [C,h,w] by name, `given` and `null`; empty for a bundle without identity.
+    """
+
+    scene: Array
+    background: Array
+    keep: Array
+    identity: dict[str, Array]
+
+
+class Encoder:
+    """The graphs before the lane: window, scene, identity and prompt.
+
+    Every picture and prompt is encoded alone, never in a batch, so that its bits depend on nothing else.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+        self._bundle, self._manifest, self._backend = bundle, bundle.manifest, backend
+        self._tokenizer: PromptTokenizer | None = None
+        self._known_ids = lru_cache(_KEPT_PROMPTS)(self._make_ids)
+        self.cache = EncodingCache(CACHE_BYTES)
+        self._view_lock = Lock()
+
+    def view(self, pixels: Bytes, region: Region, box: Box, size: int) -> Window:
+        """The window of a picture, HWC uint8, and its masks, resized to `size` x `size`."""
+        dilate = self._manifest.mask.dilate if region.dilate is None else region.dilate
+        # The box's part alone, so that looking at it, and knowing it again, costs no more in a larger picture.
+        near = box.inside(*pixels.shape[:2])
+        part = np.s_[near.top : near.bottom, near.left : near.right]
+        pictures = {"image": pixels, "mask": region.object, "region": region.edit, "protect": region.protect}
+        parts = {id(picture): np.ascontiguousarray(picture[part]) for picture in pictures.values()}
+        inputs: dict[str, Array] = {
+            **{name: parts[id(picture)] for name, picture in pictures.items()},
+            "box": box.moved(-near.top, -near.left).as_array(),
+            "size": np.array([size, size], np.int64),
+            "rules": np.array([dilate // 2, region.is_soft], np.int64),
+        }
+        with self._view_lock:
+            out = self._encode("window", inputs)
+        return Window(
+            pixels=out["window"], object_mask=out["object_mask"], edit_mask=out["window_mask"], alpha=out["alpha"]
+        )
+
+    def view_photo(self, photo: Photo, region: Region, side: int | None) -> tuple[Box, Window, Bytes]:
+        """Where the model looks, what it sees there in `side` x `side` pixels, and the box's own pixels (hw3 uint8)."""
+        box = photo_box(region.edit, self._manifest.mask.margin)
+        side = side or choose_resolution(box, self._manifest.window_sides)
+        return box, self.view(photo.pixels, region, box, side), cut(photo.pixels, box)
+
+    def encode_subject(
+        self, photo: Photo, region: Region, box: Box, window: Window, reference: tuple[Bytes, Bytes] | None
+    ) -> Scene:
+        """Encode a photo's window with the object that gives the identity.
+
+        Args:
+            photo: The photo.
+            region: Its masks.
+            box: The photo's window.
+            window: What the model sees there.
+            reference: Another picture (HWC uint8) and its object (HW uint8); None takes the photo's own object.
+        """
+        manifest = self._manifest
+        pixels, shown = reference or (photo.pixels, region.object)
+        inputs = {"photo": window.pixels, "mask": window.edit_mask}
+        if "reference" in manifest.scene:
+            seen = window
+            if reference is not None:
+                seen = self.view(pixels, whole_region(shown), reference_box(shown, region.object, box), len(window.pixels))
+            inputs |= {"reference": seen.pixels, "reference_mask": seen.object_mask}
+        out = self._encode("scene", {name: array[None] for name, array in inputs.items()})
+        identity = {}
+        if manifest.identity is not None:
+            close = self.view(pixels, whole_region(shown), identity_box(shown), manifest.identity.size)
+            found = self._encode("identity", {"reference": close.pixels[None], "reference_mask": close.object_mask[None]})
+            identity = {"given": found["identity"][0], "null": found["null_identity"][0]}
+        nothing = np.zeros((0, *out["background"].shape[2:]), np.float32)
+        scene = out["scene"][0] if "scene" in out else nothing
+        return Scene(scene=scene, background=out["background"][0], keep=out["keep"][0], identity=identity)
+
+    def encode_prompt(self, prompt: str) -> dict[str, Array]:
+        """`text` [T,D] f32 of one prompt, and `pooled` [P] where the bundle has it.
+
+        Raises:
+            InputError: the prompt is longer than the window.
+        """
+        out = self._encode("prompt", {"ids": self.tokenize(prompt)})
+        return {name: array[0] for name, array in out.items()}
+
+    def tokenize(self, prompt: str) -> Array:
+        """[1,T] int64, read-only; the tokenizer is opened on first use."""
+        return self._known_ids(prompt)
+
+    def _make_ids(self, prompt: str) -> Array:
+        if self._tokenizer is None:
+            text = self._manifest.text
+            self._tokenizer = PromptTokenizer.from_bytes(
+                self._bundle.read(text.tokenizer),
+                tokens=text.tokens,
+                start_id=text.start_id,
+                end_id=text.end_id,
+                pad_id=text.pad_id,
+            )
+        ids = self._tokenizer.encode([prompt])
+        ids.setflags(write=False)
+        return ids
+
+    def _encode(self, graph: str, inputs: Arrays) -> dict[str, Array]:
+        """Run a graph, or take its outputs from an earlier run on the same bytes."""
+        key = content_key(graph, inputs)
+        known = self.cache.find(key)
+        if known is not None:
+            return known
+        outputs = self._backend.run(graph, inputs)
+        for name, array in outputs.items():
+            check_finite(graph, name, array)
+        self.cache.keep(key, outputs)
+        return outputs
+
+
+def check_finite(graph: str, name: str, array: Array) -> None:
+    """Refuse an output that holds NaN or infinity.
+
+    Raises:
+        EngineError: it does; the graph is named.
+    """
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise EngineError(
+            f"the graph {graph!r} gave numbers that are not finite in {name!r}",
+            "finite numbers",
+            "export the bundle in a wider precision, and check its weights",
+        )

@@ -1,0 +1,1 @@
+"""HTTP without an API: request bodies, API keys, rate limits and error responses."""

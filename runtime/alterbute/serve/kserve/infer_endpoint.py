@@ -1,0 +1,177 @@
+"""KServe v2 / Open Inference Protocol over REST: the same edits as `/v1/images/edits`, as tensors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.responses import JSONResponse, Response
+
+from alterbute.serve.health import why_not_ready
+from alterbute.serve.http.error_response import ApiError, bad_request
+from alterbute.serve.http.request_body import Body, Json, Source, read_body, shown_name
+from alterbute.serve.kserve.tensors import InferRequest, Tensor, describe_outputs, picture_bytes, read_infer_request
+from alterbute.serve.openai import encode_image as render
+from alterbute.serve.openai import validate_request as intake
+from alterbute.serve.openai.fields import OPTIONS, EditForm, check_model, read_form
+from alterbute.serve.openai.response import headers_of, wait_for_ticket
+from alterbute.serve.scheduler.server_request import Served
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from alterbute.serve.context import Context
+
+_VERSION: Final = "1"
+_PICTURES: Final[Mapping[str, str]] = {
+    "IMAGE": "image",
+    "MASK": "mask",
+    "REFERENCE": "reference",
+    "REFERENCE_MASK": "reference_mask",
+    "PROTECT": "protect",
+}
+_SCALARS: Final[Mapping[str, str]] = {
+    "SEED": "seed",
+    "STEPS": "num_inference_steps",
+    "GUIDANCE": "guidance_scale",
+    "PROMPT": "prompt",
+    "NEGATIVE_PROMPT": "negative_prompt",
+}
+_PARAMETERS: Final = frozenset({*OPTIONS, "mask_polarity", "mask_kind", "dilate", "attribute", "timeout_s"})
+_INPUTS: Final = (
+    ("IMAGE", "BYTES", [1]),
+    ("MASK", "BYTES", [1]),
+    ("PROMPT", "BYTES", [1]),
+    ("REFERENCE", "BYTES", [1]),
+    ("REFERENCE_MASK", "BYTES", [1]),
+    ("PROTECT", "BYTES", [1]),
+    ("NEGATIVE_PROMPT", "BYTES", [1]),
+    ("SEED", "INT64", [1]),
+    ("STEPS", "INT32", [1]),
+    ("GUIDANCE", "FP32", [1]),
+)
+_OUTPUTS: Final = (("IMAGE", "UINT8", [-1, -1, -1]), ("SEED_USED", "INT64", [1]), ("TIMINGS_MS", "FP32", [5]))
+
+
+async def server_metadata(request: Request) -> Response:
+    """What this server is."""
+    from importlib.metadata import version
+
+    return JSONResponse({"name": "alterbute", "version": version("alterbute"), "extensions": ["binary_tensor_data"]})
+
+
+async def model_metadata(request: Request) -> Response:
+    """The tensors of the bundle; pictures may also come as UINT8 arrays."""
+    context = _check_path(request)
+    return JSONResponse(
+        {
+            "name": context.model,
+            "versions": [_VERSION],
+            "platform": f"alterbute_{context.backend}",
+            "inputs": [{"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in _INPUTS],
+            "outputs": [{"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in _OUTPUTS],
+        }
+    )
+
+
+async def model_ready(request: Request) -> Response:
+    """As `/v2/health/ready`, for a bundle."""
+    context = _check_path(request)
+    why = why_not_ready(context)
+    return JSONResponse({"name": context.model, "ready": why is None}, 200 if why is None else 503)
+
+
+async def infer(request: Request) -> Response:
+    """One edit."""
+    context = _check_path(request)
+    context.service.check_room()
+    arrived_s = time.monotonic()
+    memory = context.memory.open()
+    try:
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise ApiError(
+                415, "compressed bodies are not read here", "unsupported_media_type", retry=False, reason="bad_request"
+            )
+        data = await read_body(request, context.settings, memory)
+        header_length = request.headers.get("inference-header-content-length")
+        asked, form = await context.on_pool(lambda: _read(data, header_length, context))
+        checked = await intake.check(context, form, memory, key=request.state.key, arrived_s=arrived_s)
+        ticket = context.service.submit(await context.on_pool(checked.ask))
+        served = await wait_for_ticket(request, ticket)
+        return await context.on_pool(lambda: _reply(context, asked, served))
+    finally:
+        memory.release()
+
+
+def _check_path(request: Request) -> Context:
+    context: Context = request.app.state.context
+    check_model(request.path_params["model"], context.model)
+    if request.path_params.get("version", _VERSION) != _VERSION:
+        raise ApiError(404, "this version is not served here", "model_not_found", "version", retry=False)
+    return context
+
+
+def _read(data: bytes, header_length: str | None, context: Context) -> tuple[InferRequest, EditForm]:
+    asked = read_infer_request(data, header_length)
+    files: list[tuple[str, Source]] = []
+    fields: dict[str, Json] = {}
+    for name, tensor in asked.inputs.items():
+        if name in _PICTURES:
+            files.append((_PICTURES[name], _picture(name, tensor, int(context.settings.max_file_mb * 2**20))))
+        elif name in _SCALARS:
+            fields[_SCALARS[name]] = _scalar(name, tensor)
+        else:
+            raise bad_request(f"the inputs are {', '.join((*_PICTURES, *_SCALARS))}", shown_name(name), "unknown_input")
+    for name, value in asked.parameters.items():
+        if name not in _PARAMETERS or name in fields:
+            raise bad_request("this parameter is unknown, or given twice", shown_name(name), "unknown_parameter")
+        fields[name] = value
+    return asked, read_form(Body(fields=fields, files=tuple(files)))
+
+
+def _picture(name: str, tensor: Tensor, max_file: int) -> Source:
+    if isinstance(tensor, list):
+        if len(tensor) != 1:
+            raise bad_request(f"{name} has {len(tensor)} elements; expected 1 picture file", name, "invalid_tensor")
+        data = picture_bytes(name, tensor[0])
+        if len(data) > max_file:
+            raise ApiError(413, f"{name} is over {max_file} bytes", "file_too_large", name, reason="too_large")
+        return data
+    is_picture = tensor.ndim == 2 or (tensor.ndim == 3 and tensor.shape[2] in (3, 4))
+    if tensor.dtype != np.uint8 or not is_picture:
+        raise bad_request(f"{name} is neither BYTES[1] nor UINT8 of [H,W], [H,W,3] or [H,W,4]", name, "invalid_tensor")
+    return tensor
+
+
+def _scalar(name: str, tensor: Tensor) -> Json:
+    if len(tensor) != 1 or (not isinstance(tensor, list) and tensor.size != 1):
+        raise bad_request(f"{name} does not have one value", name, "invalid_tensor")
+    if isinstance(tensor, list):
+        try:
+            return tensor[0].decode()
+        except UnicodeDecodeError:
+            raise bad_request(f"{name} is not UTF-8", name, "invalid_encoding") from None
+    value: Any = tensor.ravel()[0].item()
+    return value if isinstance(value, bool | int | float) else None
+
+
+def _reply(context: Context, asked: InferRequest, served: Served) -> Response:
+    edit = served.edits[0]
+    photo = edit.photo
+    outputs: dict[str, NDArray[Any]] = {
+        "IMAGE": photo.pixels if photo.alpha is None else np.dstack((photo.pixels, photo.alpha)),
+        "SEED_USED": np.array([edit.seed], np.int64),
+        "TIMINGS_MS": np.array(list(render.timings_ms(edit).values()), np.float32),
+    }
+    head: dict[str, Any] = {"model_name": context.model, "model_version": _VERSION}
+    if asked.id:
+        head["id"] = asked.id
+    head["outputs"], raw = describe_outputs(outputs, asked)
+    text, headers = render.as_json(head), headers_of(served)
+    if not raw:
+        return Response(text, media_type="application/json", headers=headers)
+    headers["inference-header-content-length"] = str(len(text))
+    return Response(b"".join([text, *raw]), media_type="application/octet-stream", headers=headers)

@@ -1,0 +1,236 @@
+"""Tensors of the Open Inference Protocol (KServe v2): JSON values or raw bytes after the JSON, to arrays and back."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alterbute.serve.http.error_response import ApiError, bad_request
+from alterbute.serve.http.request_body import Json, read_json, shown_name
+
+Tensor: TypeAlias = "NDArray[Any] | list[bytes]"
+"""An array, or the elements of a BYTES tensor."""
+
+DTYPES: Final[Mapping[str, str]] = {
+    "BOOL": "bool",
+    "UINT8": "uint8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "FP32": "float32",
+    "FP64": "float64",
+}
+_MAX_TENSORS: Final = 16
+_MAX_DIMENSIONS: Final = 4
+_ID: Final = re.compile(r"[\w.:-]{0,128}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferRequest:
+    """A request's tensors by name, its parameters, and how the outputs should come.
+
+    Args:
+        id: The client's, given back.
+        inputs: By name.
+        parameters: Of the request.
+        binary: By output: whether it comes as raw bytes; empty is "all outputs".
+        is_binary: For outputs that are not named.
+    """
+
+    id: str
+    inputs: Mapping[str, Tensor]
+    parameters: Mapping[str, Json]
+    binary: Mapping[str, bool]
+    is_binary: bool
+
+
+def read_infer_request(data: bytes, header_length: str | None) -> InferRequest:
+    """A body as the protocol has it.
+
+    Args:
+        data: JSON, and maybe raw tensors after it.
+        header_length: The `Inference-Header-Content-Length` header: how much of it is JSON.
+
+    Raises:
+        ApiError: it breaks the protocol, or a limit.
+    """
+    json_size = len(data)
+    if header_length is not None:
+        if not header_length.isdecimal() or len(header_length) > 10 or not 0 < int(header_length) <= len(data):
+            raise bad_request("Inference-Header-Content-Length is not within the body", None, "invalid_tensor")
+        json_size = int(header_length)
+    head = read_json(data[:json_size])
+    if not isinstance(head, dict):
+        raise bad_request("the body is not a JSON object", None, "invalid_json")
+    for key in head.keys() - {"id", "inputs", "outputs", "parameters"}:
+        raise bad_request("this key is unknown", shown_name(key), "unknown_parameter")
+    identifier = head.get("id", "")
+    if not isinstance(identifier, str) or not _ID.fullmatch(identifier):
+        raise bad_request("id is not a short string of letters and digits", "id")
+    raw, inputs = memoryview(data)[json_size:], {}
+    for entry in _entries(head.get("inputs"), "inputs"):
+        name = str(entry["name"])
+        if name in inputs:
+            raise bad_request("it is given twice", shown_name(name), "duplicate_field")
+        inputs[name], raw = _read_tensor(name, entry, raw)
+    if len(raw):
+        raise bad_request("there are bytes that no input claims", None, "invalid_tensor")
+    binary = {str(entry["name"]): _is_binary(entry) for entry in _entries(head.get("outputs", []), "outputs")}
+    parameters = _parameters(head)
+    is_binary = parameters.pop("binary_data_output", False) is True
+    return InferRequest(id=identifier, inputs=inputs, parameters=parameters, binary=binary, is_binary=is_binary)
+
+
+def describe_outputs(outputs: Mapping[str, NDArray[Any]], request: InferRequest) -> tuple[list[Json], list[bytes]]:
+    """The `outputs` of a response, and the raw bytes that follow its JSON."""
+    wanted = request.binary or dict.fromkeys(outputs, request.is_binary)
+    described: list[Json] = []
+    raw = []
+    for name, is_binary in wanted.items():
+        if name not in outputs:
+            raise bad_request(f"the outputs are {', '.join(outputs)}", shown_name(name), "unknown_output")
+        array = outputs[name]
+        datatype = next(datatype for datatype, dtype in DTYPES.items() if dtype == str(array.dtype))
+        entry: dict[str, Json] = {"name": name, "datatype": datatype, "shape": [int(side) for side in array.shape]}
+        if is_binary:
+            raw.append(np.ascontiguousarray(array).tobytes())
+            entry["parameters"] = {"binary_data_size": len(raw[-1])}
+        else:
+            entry["data"] = array.ravel().tolist()
+        described.append(entry)
+    return described, raw
+
+
+def _entries(value: Json, what: str) -> list[dict[str, Json]]:
+    if not isinstance(value, list) or len(value) > _MAX_TENSORS:
+        raise bad_request(f"{what} is not a list of at most {_MAX_TENSORS} tensors", what)
+    entries = []
+    for entry in value:
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+            raise bad_request(f"an entry of {what} has no name", what)
+        entries.append(entry)
+    return entries
+
+
+def _read_tensor(name: str, entry: dict[str, Json], raw: memoryview) -> tuple[Tensor, memoryview]:
+    """One input, and the raw bytes that are left."""
+    shown = shown_name(name)
+    shape, datatype = _shape(shown, entry.get("shape")), str(entry.get("datatype"))
+    count = math.prod(shape)
+    if datatype != "BYTES" and datatype not in DTYPES:
+        raise bad_request(f"its datatype is none of BYTES, {', '.join(DTYPES)}", shown, "invalid_tensor")
+    size = _parameters(entry).get("binary_data_size")
+    if size is None:
+        return _from_json(shown, entry.get("data"), datatype, shape), raw
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(raw) or "data" in entry:
+        raise bad_request("its binary_data_size is not what follows the JSON", shown, "invalid_tensor")
+    mine, rest = raw[:size], raw[size:]
+    if datatype == "BYTES":
+        return _split_bytes(shown, mine, count), rest
+    dtype = np.dtype(DTYPES[datatype])
+    if size != count * dtype.itemsize:
+        raise bad_request(f"it has {size} bytes; its shape needs {count * dtype.itemsize}", shown, "invalid_tensor")
+    return np.frombuffer(mine, dtype).reshape(shape), rest
+
+
+def _shape(name: str, value: Json) -> tuple[int, ...]:
+    if not isinstance(value, list) or not 0 < len(value) <= _MAX_DIMENSIONS:
+        raise bad_request(f"its shape is not a list of 1 to {_MAX_DIMENSIONS} sizes", name, "invalid_tensor")
+    sides = []
+    for side in value:
+        if isinstance(side, bool) or not isinstance(side, int) or not 0 < side < 2**31:
+            raise bad_request("its shape has a size that is not within 1..2^31", name, "invalid_tensor")
+        sides.append(side)
+    return tuple(sides)
+
+
+def _from_json(name: str, data: Json, datatype: str, shape: tuple[int, ...]) -> Tensor:
+    flat: list[Json] = []
+    _flatten(data, flat, _MAX_DIMENSIONS)
+    if not isinstance(data, list) or len(flat) != math.prod(shape):
+        raise bad_request(f"it has {len(flat)} values; its shape needs {math.prod(shape)}", name, "invalid_tensor")
+    if datatype == "BYTES":
+        return [_text_bytes(name, value) for value in flat]
+    dtype = np.dtype(DTYPES[datatype])
+    for value in flat:
+        is_flag = isinstance(value, bool)
+        if (
+            is_flag != (datatype == "BOOL")
+            or not isinstance(value, int | float)
+            or (dtype.kind in "iu" and not isinstance(value, int))
+        ):
+            raise bad_request(f"it has a value that is no {datatype}", name, "invalid_tensor")
+    try:
+        return np.array(flat, dtype).reshape(shape)
+    except (OverflowError, ValueError):
+        raise bad_request(f"it has a value out of the range of {datatype}", name, "invalid_tensor") from None
+
+
+def _flatten(value: Json, flat: list[Json], depth: int) -> None:
+    if not isinstance(value, list) or depth < 0:
+        flat.append(value)
+        return
+    for inner in value:
+        _flatten(inner, flat, depth - 1)
+
+
+def _text_bytes(name: str, value: Json) -> bytes:
+    if not isinstance(value, str):
+        raise bad_request("it has a value that is no string", name, "invalid_tensor")
+    return value.encode("utf-8", "surrogatepass")
+
+
+def _split_bytes(name: str, data: memoryview, count: int) -> list[bytes]:
+    """Elements of a raw BYTES tensor: each a length of four bytes, little-endian, and that many bytes."""
+    elements: list[bytes] = []
+    at = 0
+    while at + 4 <= len(data) and len(elements) < count:
+        (length,) = struct.unpack_from("<I", data, at)
+        elements.append(bytes(data[at + 4 : at + 4 + length]))
+        at += 4 + length
+    if at != len(data) or len(elements) != count:
+        raise bad_request(f"its bytes are not {count} elements", name, "invalid_tensor")
+    return elements
+
+
+def _parameters(entry: dict[str, Json]) -> dict[str, Json]:
+    parameters = entry.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise bad_request("it is not an object", "parameters")
+    return dict(parameters)
+
+
+def _is_binary(entry: dict[str, Json]) -> bool:
+    parameters = _parameters(entry)
+    for key in parameters.keys() - {"binary_data"}:
+        raise bad_request("this output parameter is unknown", shown_name(key), "unknown_parameter")
+    return parameters.get("binary_data", False) is True
+
+
+def picture_bytes(name: str, element: bytes) -> bytes:
+    """A picture file that came as itself, or in base64 where JSON could not hold it.
+
+    Raises:
+        ApiError: neither.
+    """
+    if element[:4] in (b"\x89PNG", b"RIFF") or element[:3] == b"\xff\xd8\xff" or not element:
+        return element
+    try:
+        return base64.b64decode(element, validate=True)
+    except (binascii.Error, ValueError):
+        raise ApiError(
+            415,
+            f"{name} is neither a PNG, JPEG or WebP file nor base64 of one",
+            "unsupported_image_type",
+            name,
+            retry=False,
+            reason="bad_image",
+        ) from None

@@ -1,0 +1,144 @@
+"""The outermost layer: request ids, safe headers, one log line and one count per request, and patience with limits."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import re
+import time
+import uuid
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+
+from alterbute.serve.http.error_response import ApiError
+from alterbute.serve.logs import ACCESS
+from alterbute.serve.settings import is_loopback
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from alterbute.serve.context import Context
+
+_log = logging.getLogger(__name__)
+_REQUEST_ID: Final = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+_TRACE_PARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Edge:
+    """Wraps the routes.
+
+    Args:
+        app: The routes.
+        context: The server's.
+        is_admin: Whether this is the admin port.
+    """
+
+    def __init__(self, app: ASGIApp, context: Context, *, is_admin: bool = False) -> None:
+        self._app, self._context, self._is_admin = app, context, is_admin
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As every ASGI application."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, headers = time.perf_counter(), Headers(scope=scope)
+        request_id = _given(headers, "x-request-id", _REQUEST_ID) or uuid.uuid4().hex
+        trace = _given(headers, "traceparent", _TRACE_PARENT)
+        scope["alterbute.request_id"] = request_id
+        status, size_bytes = 499, 0
+
+        async def send_safely(message: Message) -> None:
+            nonlocal status, size_bytes
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._add_headers(MutableHeaders(raw=message["headers"]), request_id, trace)
+            size_bytes += len(message.get("body", b""))
+            # A client that does not read would hold its response in memory for ever.
+            await asyncio.wait_for(send(message), self._context.settings.write_timeout_s)
+
+        self._context.num_open += 1
+        try:
+            refused = self._why_refused(headers)
+            if refused is not None:
+                scope["alterbute.error"] = refused.code
+                self._context.metrics.on_reject("auth")
+                await JSONResponse(refused.body(), refused.status, headers=refused.headers())(
+                    scope, receive, send_safely
+                )
+            else:
+                await self._app(scope, receive, send_safely)
+        except TimeoutError:
+            scope["alterbute.error"], status = "client_reads_too_slowly", 499
+        except Exception:
+            _log.exception("a request failed outside its route", extra={"request_id": request_id})
+            status = 500
+            raise
+        finally:
+            self._context.num_open -= 1
+            self._report(scope, status, time.perf_counter() - start, size_bytes, trace)
+
+    def _add_headers(self, headers: MutableHeaders, request_id: str, trace: str | None) -> None:
+        headers["x-request-id"] = request_id
+        headers["x-content-type-options"] = "nosniff"
+        headers["cache-control"] = "no-store"
+        if trace is not None:
+            headers["traceparent"] = trace
+        if self._context.is_stopping:  # clients should open their next connection elsewhere
+            headers["connection"] = "close"
+
+    def _why_refused(self, headers: Headers) -> ApiError | None:
+        """Keep web pages out: a browser may send forms to loopback, or to a name that was made to point there."""
+        host = _hostname("//" + headers.get("host", ""))
+        origin = headers.get("origin")
+        if origin is not None and _hostname(origin) != host:
+            return ApiError(403, "requests from other origins are not answered", "cross_origin", retry=False)
+        has_keys = not self._context.keyring.is_open and not self._is_admin
+        settings = self._context.settings
+        if has_keys or settings.insecure or _is_local(host) or host == settings.host:
+            return None
+        return ApiError(
+            403, "without an API key only requests to a loopback address are answered", "host_not_allowed", retry=False
+        )
+
+    def _report(self, scope: Scope, status: int, seconds: float, size_bytes: int, trace: str | None) -> None:
+        endpoint = scope.get("alterbute.endpoint", "other")
+        self._context.metrics.on_response(endpoint=endpoint, status=status, seconds=seconds, size_bytes=size_bytes)
+        ACCESS.info(
+            "request",
+            extra={
+                "request_id": scope["alterbute.request_id"],
+                "method": scope["method"] if scope["method"].isalpha() else "?",
+                "endpoint": endpoint,
+                "status": status,
+                "ms": round(seconds * 1000, 1),
+                "bytes": size_bytes,
+                **({"key": scope["alterbute.key"]} if "alterbute.key" in scope else {}),
+                **({"error": scope["alterbute.error"]} if "alterbute.error" in scope else {}),
+                **({"trace": trace} if trace else {}),
+            },
+        )
+
+
+def _given(headers: Headers, name: str, pattern: re.Pattern[str]) -> str | None:
+    value = headers.get(name)
+    return value if value is not None and pattern.fullmatch(value) else None
+
+
+def _hostname(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _is_local(host: str) -> bool:
+    if is_loopback(host):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

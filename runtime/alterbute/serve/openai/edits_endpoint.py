@@ -1,0 +1,100 @@
+"""`POST /v1/images/edits`: OpenAI's contract, answered at once or as a stream of events."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from alterbute.serve.http.limits import Reservation
+from alterbute.serve.http.request_body import read_body, split_body
+from alterbute.serve.openai import encode_image as render
+from alterbute.serve.openai import validate_request as intake
+from alterbute.serve.openai.fields import read_form
+from alterbute.serve.openai.response import Accepted, describe_edit, describe_output, headers_of, usage, wait_for_ticket
+from alterbute.serve.openai.stream import EditStream
+from alterbute.serve.scheduler.server_request import Served
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from alterbute.serve.context import Context
+
+
+async def edit_images(request: Request) -> Response:
+    """Edit an image; see the OpenAPI document for its fields."""
+    context: Context = request.app.state.context
+    context.service.check_room()
+    memory = context.memory.open()
+    keep = False
+    try:
+        accepted = await _accept(request, context, memory)
+        if accepted.checked.form.is_dry_run:
+            return _dry_run(accepted)
+        if accepted.checked.form.is_stream:
+            stream = await EditStream.open(request, accepted)
+            keep = True
+            return stream
+        ask = await context.on_pool(accepted.checked.ask)
+        ticket = context.service.submit(ask)
+        served = await wait_for_ticket(request, ticket)
+        body = await context.on_pool(lambda: _reply(accepted, served))
+        return Response(body, media_type="application/json", headers=headers_of(served))
+    finally:
+        if not keep:
+            memory.release()
+
+
+async def _accept(request: Request, context: Context, memory: Reservation) -> Accepted:
+    arrived_s = time.monotonic()
+    data = await read_body(request, context.settings, memory)
+    content_type = request.headers.get("content-type", "")
+    form = await context.on_pool(lambda: read_form(split_body(data, content_type, context.settings)))
+    checked = await intake.check(context, form, memory, key=request.state.key, arrived_s=arrived_s)
+    return Accepted(context=context, checked=checked, memory=memory)
+
+
+def _reply(accepted: Accepted, served: Served) -> bytes:
+    context, checked = accepted.context, accepted.checked
+    form = checked.form
+    data = []
+    for edit in served.edits:
+        file, seconds = render.timed(edit.photo, form.output_format, form.output_compression)
+        context.metrics.on_stage("encode_image", seconds)
+        data.append({"b64_json": render.as_text(file)})
+    return render.as_json(
+        {
+            "created": int(time.time()),
+            "data": data,
+            **describe_output(checked),
+            "usage": usage(context, checked),
+            "alterbute": describe_edit(context, checked, served),
+        }
+    )
+
+
+def _dry_run(accepted: Accepted) -> Response:
+    """Everything was checked; nothing is run."""
+    context, checked = accepted.context, accepted.checked
+    settings, ask = context.settings, checked.ask()
+    body = {
+        "object": "image_edit.dry_run",
+        **describe_output(checked),
+        "usage": usage(context, checked),
+        "alterbute": {
+            **describe_edit(context, checked, None),
+            "rows": checked.rows,
+            "estimate_ms": round(context.service.estimate_s(ask) * 1000, 1),
+            "limits": {
+                "n": settings.max_count,
+                "num_inference_steps": settings.max_steps,
+                "megapixel_steps": settings.max_megapixel_steps,
+                "megapixels": settings.max_megapixels,
+                "file_bytes": int(settings.max_file_mb * 2**20),
+                "request_bytes": int(settings.max_request_mb * 2**20),
+                "timeout_s": settings.timeout_s,
+            },
+        },
+    }
+    return Response(render.as_json(body), media_type="application/json")

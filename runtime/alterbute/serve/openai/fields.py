@@ -1,0 +1,293 @@
+"""The fields of `POST /v1/images/edits`: one table of names and types; a name that is not in it is an error."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias, cast
+
+from alterbute.images import MaskKind, Polarity
+from alterbute.serve.http.error_response import ApiError, bad_request
+from alterbute.serve.http.request_body import Body, Json, Source, shown_name
+
+OutputFormat: TypeAlias = Literal["png", "webp", "jpeg"]
+Read: TypeAlias = Callable[[str, Json], Any]
+
+QUALITY_STEPS: Final[Mapping[str, int | None]] = {
+    "auto": None,
+    "low": 8,
+    "medium": 20,
+    "high": 40,
+    "xhigh": 60,
+    "max": 100,
+}
+FIDELITY_SCALE: Final[Mapping[str, float]] = {"low": 0.5, "high": 1.0}
+MAX_PARTIAL_IMAGES: Final = 3
+_INTEGER: Final = re.compile(r"-?\d{1,19}")
+_UNSUPPORTED: Final = ("complexity", "frame_count", "svg", "markup")
+
+
+def _text(name: str, value: Json) -> str:
+    if not isinstance(value, str):
+        raise bad_request(f"{name} is not a string", name, "invalid_type")
+    return value
+
+
+def _integer(name: str, value: Json) -> int:
+    if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise bad_request(f"{name} is not a whole number", name, "invalid_type")
+
+
+def _number(name: str, value: Json) -> float:
+    try:
+        if (
+            isinstance(value, str | int | float)
+            and not isinstance(value, bool)
+            and math.isfinite(number := float(value))
+        ):
+            return number
+    except (ValueError, OverflowError):
+        pass
+    raise bad_request(f"{name} is not a finite number", name, "invalid_type")
+
+
+def _flag(name: str, value: Json) -> bool:
+    known = {"true": True, "1": True, "false": False, "0": False}
+    if isinstance(value, str) and value.lower() in known:
+        return known[value.lower()]
+    if isinstance(value, bool):
+        return value
+    raise bad_request(f"{name} is neither true nor false", name, "invalid_type")
+
+
+def _interval(name: str, value: Json) -> tuple[float, float]:
+    ends = value.split(",") if isinstance(value, str) else value
+    if not isinstance(ends, list) or len(ends) != 2:
+        raise bad_request(f"{name} is not two numbers", name, "invalid_type")
+    return _number(name, ends[0]), _number(name, ends[1])
+
+
+def _choice(*known: str) -> Read:
+    def read(name: str, value: Json) -> str:
+        if value not in known:
+            raise bad_request(f"{name} is none of {', '.join(known)}", name)
+        return str(value)
+
+    return read
+
+
+def _ignored(name: str, value: Json) -> None:
+    if not isinstance(value, str):
+        raise bad_request(f"{name} is not a string", name, "invalid_type")
+
+
+FIELDS: Final[Mapping[str, Read]] = {
+    "prompt": _text,
+    "model": _text,
+    "n": _integer,
+    "size": _text,
+    "quality": _choice(*QUALITY_STEPS),
+    "input_fidelity": _choice(*FIDELITY_SCALE),
+    "background": _choice("auto", "opaque", "transparent"),
+    "response_format": _choice("b64_json", "url"),
+    "output_format": _choice("png", "webp", "jpeg"),
+    "output_compression": _integer,
+    "stream": _flag,
+    "partial_images": _integer,
+    "user": _ignored,
+    "safety_identifier": _ignored,
+    "moderation": _choice("auto", "low"),
+    # What OpenAI's API does not have.
+    "seed": _integer,
+    "num_inference_steps": _integer,
+    "solver": _text,
+    "sigmas": _text,
+    "strength": _number,
+    "eta": _number,
+    "guidance_scale": _number,
+    "identity_guidance": _number,
+    "guidance_rescale": _number,
+    "guidance_interval": _interval,
+    "identity_scale": _number,
+    "reinject": _flag,
+    "negative_prompt": _text,
+    "attribute": _text,
+    "mask_polarity": _choice("auto", "alpha", "white", "black"),
+    "mask_kind": _choice("precise", "box", "soft"),
+    "dilate": _integer,
+    "timeout_s": _number,
+    "dry_run": _flag,
+}
+"""Every field but the files."""
+
+OPTIONS: Final[Mapping[str, str]] = {
+    "num_inference_steps": "steps",
+    "guidance_scale": "guidance",
+    **{
+        name: name
+        for name in (
+            *(
+                "seed",
+                "solver",
+                "sigmas",
+                "strength",
+                "eta",
+                "identity_guidance",
+                "guidance_rescale",
+                "guidance_interval",
+            ),
+            *("identity_scale", "reinject", "negative_prompt"),
+        )
+    },
+}
+"""Fields that are those of an `EditRequest`, by its names."""
+
+FILES: Final = ("image", "mask", "reference", "reference_mask", "protect")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EditForm:
+    """A request as it was sent, each value of the right type, none of them checked against a bundle.
+
+    Args:
+        files: Pictures by name: `image`, and those of `reference`, `mask`, `reference_mask`, `protect` that came.
+        prompt: What to change.
+        model: The bundle that is asked for, if any.
+        count: Images.
+        size: `auto`, or the photo's own.
+        quality: A key of `QUALITY_STEPS`.
+        background: `auto`, `opaque` or `transparent`.
+        output_format: Of the images.
+        output_compression: 0..100; 100 is lossless where the format can be.
+        is_stream: Whether the reply is a stream of events.
+        partial_images: Previews per image in the stream.
+        is_dry_run: Whether to check everything and run nothing.
+        attribute: The attribute that the prompt gives the value of, if any.
+        mask_polarity: See `alterbute.images.Polarity`.
+        mask_kind: See `alterbute.images.MaskKind`.
+        dilate: See `alterbute.images.load_region`.
+        timeout_s: The client's own deadline, if any.
+        options: Fields of an `EditRequest` that were given.
+    """
+
+    files: Mapping[str, Source]
+    prompt: str
+    model: str | None
+    count: int
+    size: str
+    quality: str
+    background: str
+    output_format: OutputFormat
+    output_compression: int
+    is_stream: bool
+    partial_images: int
+    is_dry_run: bool
+    attribute: str | None
+    mask_polarity: Polarity
+    mask_kind: MaskKind
+    dilate: int | None
+    timeout_s: float | None
+    options: Mapping[str, Any]
+
+
+def read_form(body: Body) -> EditForm:
+    """Fields and files by their types.
+
+    Raises:
+        ApiError: a field is unknown, missing, or of another type; `param` names it.
+    """
+    values: dict[str, Any] = {}
+    for name, value in body.fields.items():
+        if name in _UNSUPPORTED:
+            raise bad_request(f"{name} is not supported here", name, "unsupported_parameter")
+        if name not in FIELDS:
+            raise bad_request("this field is unknown", shown_name(name), "unknown_parameter")
+        if value is not None:  # JSON's null is "not given"
+            values[name] = FIELDS[name](name, value)
+    if "prompt" not in values:
+        raise bad_request("there is no prompt", "prompt", "missing_parameter")
+    if not values["prompt"].strip():
+        raise bad_request("the prompt is empty", "prompt", "invalid_value")
+    if values.get("response_format") == "url":
+        raise bad_request(
+            "this server keeps no files: only b64_json is possible", "response_format", "unsupported_value"
+        )
+    if not 0 <= values.get("output_compression", 100) <= 100:
+        raise bad_request("output_compression is not within 0..100", "output_compression")
+    if not 0 <= values.get("partial_images", 0) <= MAX_PARTIAL_IMAGES:
+        raise bad_request(f"partial_images is not within 0..{MAX_PARTIAL_IMAGES}", "partial_images")
+    if values.get("partial_images", 0) and not values.get("stream", False):
+        raise bad_request("partial_images needs stream", "partial_images")
+    if values.get("timeout_s", 1.0) <= 0:
+        raise bad_request("timeout_s is not above 0", "timeout_s")
+    options = {option: values[name] for name, option in OPTIONS.items() if name in values}
+    quality = values.get("quality", "auto")
+    if QUALITY_STEPS[quality] is not None:
+        options.setdefault("steps", QUALITY_STEPS[quality])
+    if "input_fidelity" in values:
+        options.setdefault("identity_scale", FIDELITY_SCALE[values["input_fidelity"]])
+    return EditForm(
+        files=_name_files(body),
+        prompt=values["prompt"],
+        model=values.get("model"),
+        count=values.get("n", 1),
+        size=values.get("size", "auto"),
+        quality=quality,
+        background=values.get("background", "auto"),
+        output_format=cast(OutputFormat, values.get("output_format", "png")),
+        output_compression=values.get("output_compression", 100),
+        is_stream=values.get("stream", False),
+        partial_images=values.get("partial_images", 0),
+        is_dry_run=values.get("dry_run", False),
+        attribute=values.get("attribute"),
+        mask_polarity=cast(Polarity, values.get("mask_polarity", "auto")),
+        mask_kind=cast(MaskKind, values.get("mask_kind", "precise")),
+        dilate=values.get("dilate"),
+        timeout_s=values.get("timeout_s"),
+        options=options,
+    )
+
+
+def _name_files(body: Body) -> dict[str, Source]:
+    """`image` once is the photo; a second one, as `image[]` in a list, is the reference."""
+    files: dict[str, Source] = {}
+    for sent, data in body.files:
+        name = "image" if sent in ("image", "image[]") else sent
+        if name == "image" and "image" in files:
+            name = "reference"
+        if name not in FILES:
+            raise bad_request("this file field is unknown", shown_name(sent), "unknown_parameter")
+        if name in files:
+            message = (
+                "there are more than two images: one to edit, one reference"
+                if name == "reference"
+                else "it is given twice"
+            )
+            raise bad_request(message, "image" if name == "reference" else name, "too_many_files")
+        files[name] = data
+    if "image" not in files:
+        raise bad_request("there is no image", "image", "missing_parameter")
+    if "mask" not in files:
+        raise bad_request(
+            "there is no mask: send a PNG of the image's size with the object in white or transparent",
+            "mask",
+            "mask_missing",
+        )
+    return files
+
+
+def check_model(form_model: str | None, name: str) -> None:
+    """Refuse a model that is not served.
+
+    Raises:
+        ApiError: 404.
+    """
+    if form_model is not None and form_model != name:
+        raise ApiError(
+            404, "this model is not served here; GET /v1/models lists what is", "model_not_found", "model", retry=False
+        )

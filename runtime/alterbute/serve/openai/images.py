@@ -1,0 +1,109 @@
+"""A request's pictures: sizes read from their headers first, memory taken for them, and only then decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from alterbute.images import MaskKind, Photo, Polarity, Region, load_photo, load_reference, load_region
+from alterbute.images.header import read_header
+from alterbute.images.image_file import Levels, decode_levels
+from alterbute.images.photo import Bytes
+from alterbute.serve.http.error_response import ApiError
+from alterbute.serve.http.limits import Reservation
+from alterbute.serve.http.request_body import Source
+
+# What decoding, editing and encoding one pixel holds at its peak: planes as decoded and as kept, masks, the result.
+_BYTES_PER_PIXEL: Final = 16
+_MAX_ASPECT: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pictures:
+    """What a request shows.
+
+    Args:
+        photo: The photo.
+        region: What may change.
+        reference: HWC uint8 RGB and HW uint8, whose object gives the identity.
+        mask_mode: Which of the mask's pixels meant "object": `alpha`, `white` or `black`.
+        mask_pixels: How many.
+    """
+
+    photo: Photo
+    region: Region
+    reference: tuple[Bytes, Bytes] | None
+    mask_mode: str
+    mask_pixels: int
+
+
+def check_headers(files: Mapping[str, Source], max_megapixels: float, memory: Reservation) -> None:
+    """Look at sizes before any decoder sees a file, and take the memory that decoding them will need.
+
+    Raises:
+        ApiError: not a picture (415), or too large (413).
+        OverloadedError: the memory is taken by others.
+    """
+    for name, data in files.items():
+        if not isinstance(data, bytes):
+            _check_size(name, data.shape[1], data.shape[0], max_megapixels)
+            memory.take(data.shape[0] * data.shape[1] * _BYTES_PER_PIXEL)
+            continue
+        header = read_header(data)
+        if header is None:
+            what = "is empty" if not data else "is not a PNG, JPEG or WebP file"
+            raise ApiError(
+                415, f"{name} {what}", "unsupported_image_type", _public(name), retry=False, reason="bad_image"
+            )
+        _check_size(name, header.width, header.height, max_megapixels)
+        memory.take(header.width * header.height * _BYTES_PER_PIXEL)
+
+
+def decode_pictures(files: Mapping[str, Source], *, polarity: Polarity, kind: MaskKind, dilate: int | None) -> Pictures:
+    """Decode and check all pictures of a request; takes time, so it belongs on a thread.
+
+    Raises:
+        InputError: see `alterbute.images`.
+    """
+    photo = load_photo(files["image"])
+    # An array is left as it is: one of 0 and 1 means something else than a picture of them.
+    mask = decode_levels(files["mask"], "mask") if isinstance(files["mask"], bytes) else files["mask"]
+    mode = polarity
+    if polarity == "auto":
+        is_opaque = not isinstance(mask, Levels) or mask.alpha is None or bool((mask.alpha == 255).all())
+        mode = "white" if is_opaque else "alpha"
+    region = load_region(mask, photo, polarity=mode, kind=kind, protect=files.get("protect"), dilate=dilate)
+    reference = None
+    if "reference" in files:
+        reference = load_reference(files["reference"], files.get("reference_mask"), polarity)
+    elif "reference_mask" in files:
+        raise ApiError(
+            400,
+            "there is a reference_mask and no second image",
+            "reference_missing",
+            "reference_mask",
+            reason="bad_request",
+        )
+    return Pictures(
+        photo=photo, region=region, reference=reference, mask_mode=mode, mask_pixels=int((region.object > 0).sum())
+    )
+
+
+def _check_size(name: str, width: int, height: int, max_megapixels: float) -> None:
+    # A size of 0 is a damaged header: the decoder's limits name it.
+    is_long = max(width, height) > _MAX_ASPECT * max(min(width, height), 1)
+    if width * height <= max_megapixels * 1e6 and not is_long:
+        return
+    raise ApiError(
+        413,
+        f"{name} is {width}x{height} pixels; expected at most {max_megapixels:g} megapixels and sides of at most {_MAX_ASPECT}:1; resize it",
+        "image_too_large",
+        _public(name),
+        retry=False,
+        reason="too_large",
+    )
+
+
+def _public(name: str) -> str:
+    return "image" if name == "reference" else name

@@ -1,0 +1,129 @@
+"""What every reply of an edit says, at once or as events, and waiting for the edit itself."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from alterbute.serve.http.limits import Reservation
+from alterbute.serve.http.request_body import ClientGone
+from alterbute.serve.openai import encode_image as render
+from alterbute.serve.openai.fields import QUALITY_STEPS
+from alterbute.serve.openai.validate_request import Checked
+from alterbute.serve.scheduler.server_request import Served, Ticket
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from alterbute.serve.context import Context
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Accepted:
+    """A checked request on its way, and the memory that it holds until its response is out."""
+
+    context: Context
+    checked: Checked
+    memory: Reservation
+
+
+async def wait_for_ticket(request: Request, ticket: Ticket) -> Served:
+    """A ticket's outcome; a client that leaves cancels it.
+
+    Raises:
+        ClientGone: it left.
+        AlterbuteError: the edit failed.
+    """
+    outcome = outcome_of(ticket)
+    gone = asyncio.ensure_future(until_gone(request))
+    try:
+        both: set[asyncio.Future[Any]] = {outcome, gone}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if outcome.done():
+            return outcome.result()
+        raise ClientGone
+    finally:
+        gone.cancel()
+        if not outcome.done():
+            ticket.cancel()
+
+
+def outcome_of(ticket: Ticket) -> asyncio.Future[Served]:
+    """A ticket's future for this loop. Never cancel it: that would end the ticket before its device has let go of it."""
+    outcome = asyncio.wrap_future(ticket.future)
+    # Whoever stopped waiting does not ask any more, and asyncio would complain that nobody did.
+    outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return outcome
+
+
+async def until_gone(request: Request) -> None:
+    """Return when the client has left; its body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def headers_of(served: Served) -> dict[str, str]:
+    """Where the time went."""
+    return {
+        "x-alterbute-queue-ms": f"{served.queue_s * 1000:.1f}",
+        "x-alterbute-compute-ms": f"{served.compute_s * 1000:.1f}",
+    }
+
+
+def describe_output(checked: Checked) -> Json:
+    """The keys that every reply and event has."""
+    photo, form = checked.pictures.photo, checked.form
+    return {
+        "background": "transparent" if photo.alpha is not None and form.background == "transparent" else "opaque",
+        "output_format": form.output_format,
+        "quality": _quality(checked),
+        "size": f"{photo.width}x{photo.height}",
+    }
+
+
+def usage(context: Context, checked: Checked) -> Json:
+    """Tokens as this runtime has them: the prompt's, and latent positions."""
+    manifest = context.service.editor.manifest
+    positions = (manifest.resolution // manifest.latent_factor) ** 2
+    image_tokens = positions * (1 if checked.pictures.reference is None else 2)
+    output_tokens = positions * len(checked.requests)
+    input_tokens = image_tokens + checked.text_tokens
+    return {
+        "input_tokens": input_tokens,
+        "output_tokens": output_tokens,
+        "total_tokens": input_tokens + output_tokens,
+        "input_tokens_details": {"image_tokens": image_tokens, "text_tokens": checked.text_tokens},
+    }
+
+
+def describe_edit(context: Context, checked: Checked, served: Served | None) -> Json:
+    """What OpenAI's reply has no key for."""
+    form, pictures = checked.form, checked.pictures
+    described: Json = {
+        "seed": checked.requests[0].seed,
+        "seeds": [request.seed for request in checked.requests],
+        "steps": checked.plan.steps,
+        "bundle_id": context.model,
+        "bundle_sha256": context.bundle_sha256,
+        "precision": context.precision,
+        "background_exact": render.is_lossless(form.output_format, form.output_compression),
+        "mask_mode": pictures.mask_mode,
+        "mask_pixels": pictures.mask_pixels,
+    }
+    if served is not None:
+        described["timings_ms"] = [
+            {"picture_decode": round(checked.decode_s * 1000, 3), **render.timings_ms(edit)} for edit in served.edits
+        ]
+        described["warnings"] = list(dict.fromkeys(line for edit in served.edits for line in edit.warnings))
+    return described
+
+
+def _quality(checked: Checked) -> str:
+    """The preset that was asked for, or the one whose steps come nearest."""
+    if checked.form.quality != "auto" and QUALITY_STEPS[checked.form.quality] == checked.plan.steps:
+        return checked.form.quality
+    presets = {name: steps for name, steps in QUALITY_STEPS.items() if steps is not None}
+    return min(presets, key=lambda name: abs(presets[name] - checked.plan.steps))

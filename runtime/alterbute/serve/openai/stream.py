@@ -1,0 +1,142 @@
+"""A reply as server-sent events: previews on a photo whose background is in place, then the images themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.responses import Response
+
+from alterbute.images import Photo
+from alterbute.serve.http.error_response import as_api_error
+from alterbute.serve.openai import encode_image as render
+from alterbute.serve.openai import response as reply
+from alterbute.serve.scheduler.server_request import Ticket
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
+
+    from alterbute.serve.openai.response import Accepted
+
+_log = logging.getLogger(__name__)
+
+_BEAT_S: Final = 15.0
+_Preview = tuple[int, int, Photo]
+
+
+class EditStream(Response):
+    """The stream of one accepted request; a client that leaves cancels it."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, request: Request, accepted: Accepted, ticket: Ticket, previews: asyncio.Queue[_Preview]) -> None:
+        self.status_code, self.background = 200, None
+        self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no"})
+        # A stream has no length, and ends with its connection's chunk.
+        self.raw_headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
+        self._request, self._accepted, self._ticket, self._previews = request, accepted, ticket, previews
+
+    @classmethod
+    async def open(cls, request: Request, accepted: Accepted) -> EditStream:
+        """Submit the request: what can be refused is refused before the stream starts."""
+        loop = asyncio.get_running_loop()
+        previews: asyncio.Queue[_Preview] = asyncio.Queue()
+
+        def on_preview(image: int, number: int, photo: Photo) -> None:
+            loop.call_soon_threadsafe(previews.put_nowait, (image, number, photo))
+
+        context = accepted.context
+        ask = await context.on_pool(lambda: accepted.checked.ask(on_preview))
+        return cls(request, accepted, context.service.submit(ask), previews)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As every ASGI response."""
+        gone = asyncio.ensure_future(reply.until_gone(self._request))
+        events = asyncio.ensure_future(self._send_events(send))
+        try:
+            await asyncio.wait({gone, events}, return_when=asyncio.FIRST_COMPLETED)
+            if events.done():
+                events.result()
+        finally:
+            for task in (gone, events):
+                task.cancel()
+            self._ticket.cancel()  # nothing, if it is over
+            self._accepted.memory.release()
+
+    async def _send_events(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+
+        async def send_bytes(data: bytes) -> None:
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+
+        outcome = reply.outcome_of(self._ticket)
+        try:
+            while not outcome.done():
+                preview = asyncio.ensure_future(self._previews.get())
+                either: set[asyncio.Future[Any]] = {outcome, preview}
+                await asyncio.wait(either, timeout=_BEAT_S, return_when=asyncio.FIRST_COMPLETED)
+                if preview.done():
+                    await send_bytes(await self._preview_event(*preview.result()))
+                else:
+                    preview.cancel()
+                    if not outcome.done():
+                        await send_bytes(b": still at it\n\n")
+            served = outcome.result()
+            for number in range(len(served.edits)):
+                await send_bytes(await self._completed_event(number))
+        except Exception as fault:
+            await send_bytes(_error_event(fault))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _preview_event(self, image: int, number: int, photo: Photo) -> bytes:
+        checked = self._accepted.checked
+        file, size = await self._accepted.context.on_pool(
+            lambda: render.render_preview(photo, checked.form.output_format)
+        )
+        return _event(
+            "image_edit.partial_image",
+            {
+                "b64_json": render.as_text(file),
+                "created_at": int(time.time()),
+                **reply.describe_output(checked),
+                "size": size,
+                "partial_image_index": number,
+                "alterbute": {"image": image},
+            },
+        )
+
+    async def _completed_event(self, number: int) -> bytes:
+        context, checked = self._accepted.context, self._accepted.checked
+        served = self._ticket.future.result()
+
+        def make() -> bytes:
+            form = checked.form
+            file, seconds = render.timed(served.edits[number].photo, form.output_format, form.output_compression)
+            context.metrics.on_stage("encode_image", seconds)
+            return _event(
+                "image_edit.completed",
+                {
+                    "b64_json": render.as_text(file),
+                    "created_at": int(time.time()),
+                    **reply.describe_output(checked),
+                    "usage": reply.usage(context, checked),
+                    "alterbute": {**reply.describe_edit(context, checked, served), "image": number},
+                },
+            )
+
+        return await context.on_pool(make)
+
+
+def _event(name: str, data: dict[str, Any]) -> bytes:
+    return f"event: {name}\ndata: ".encode() + render.as_json({"type": name, **data}) + b"\n\n"
+
+
+def _error_event(fault: Exception) -> bytes:
+    """The headers are out: the error travels as an event, in the body that it would have had."""
+    error = as_api_error(fault)
+    if error.status == 500:
+        _log.error("a stream failed", exc_info=fault)
+    return b"event: error\ndata: " + render.as_json({"type": "error", **error.body()}) + b"\n\n"

@@ -1,0 +1,174 @@
+"""From a form to an ask: every part of a request checked against the bundle and the limits, cheapest first."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from alterbute.denoise.plan import Plan
+from alterbute.images import Photo
+from alterbute.request import MAX_SEED, EditRequest
+from alterbute.serve.http.error_response import ApiError, bad_request
+from alterbute.serve.openai.fields import EditForm, check_model
+from alterbute.serve.openai.images import Pictures, check_headers, decode_pictures
+from alterbute.serve.scheduler.server_request import Ask
+
+if TYPE_CHECKING:
+    from alterbute.serve.context import Context
+    from alterbute.serve.http.limits import Reservation
+    from alterbute.serve.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Checked:
+    """A request that can be done.
+
+    Args:
+        form: As it was sent.
+        pictures: Decoded.
+        requests: One per image, each with its seed.
+        plan: Of the first image; the others differ in their noise only.
+        text_tokens: Of the prompt.
+        deadline_s: In `time.monotonic` seconds.
+        decode_s: What decoding took.
+    """
+
+    form: EditForm
+    pictures: Pictures
+    requests: tuple[EditRequest, ...]
+    plan: Plan
+    text_tokens: int
+    deadline_s: float
+    decode_s: float
+
+    @property
+    def rows(self) -> int:
+        """UNet rows of all images over all steps."""
+        return len(self.requests) * sum(len(rows) for rows in self.plan.rows)
+
+    def ask(self, on_preview: Callable[[int, int, Photo], None] | None = None) -> Ask:
+        """What the service is asked."""
+        digest = hashlib.sha256(self.pictures.photo.pixels.data)
+        digest.update(self.pictures.region.edit.data)
+        digest.update(repr([replace(request, seed=None) for request in self.requests]).encode("utf-8", "replace"))
+        return Ask(
+            photo=self.pictures.photo,
+            region=self.pictures.region,
+            reference=self.pictures.reference,
+            requests=self.requests,
+            rows=self.rows,
+            steps=self.plan.steps,
+            deadline_s=self.deadline_s,
+            previews=self.form.partial_images,
+            on_preview=on_preview,
+            fingerprint=digest.digest(),
+        )
+
+
+async def check(context: Context, form: EditForm, memory: Reservation, *, key: str, arrived_s: float) -> Checked:
+    """Check a form, and decode its pictures.
+
+    Args:
+        context: The server's.
+        form: The request.
+        memory: Pays for its pictures.
+        key: Whose rate it counts against.
+        arrived_s: When it came.
+
+    Raises:
+        ApiError, InputError, OverloadedError: the reason why not.
+    """
+    check_model(form.model, context.model)
+    requests, plan, text_tokens = await context.on_pool(lambda: _make_requests(context, form))
+    check_headers(form.files, context.settings.max_megapixels, memory)
+    start = time.perf_counter()
+    pictures = await context.on_decoder(
+        lambda: decode_pictures(form.files, polarity=form.mask_polarity, kind=form.mask_kind, dilate=form.dilate),
+        context.settings.decode_timeout_s,
+    )
+    decode_s = time.perf_counter() - start
+    context.metrics.on_stage("decode", decode_s)
+    _check_photo(form, pictures.photo)
+    _check_work(context, form, pictures.photo, plan.steps, key)
+    timeout_s = min(form.timeout_s or context.settings.timeout_s, context.settings.timeout_s)
+    return Checked(
+        form=form,
+        pictures=pictures,
+        requests=requests,
+        plan=plan,
+        text_tokens=text_tokens,
+        deadline_s=arrived_s + timeout_s,
+        decode_s=decode_s,
+    )
+
+
+def _make_requests(context: Context, form: EditForm) -> tuple[tuple[EditRequest, ...], Plan, int]:
+    settings, editor = context.settings, context.service.editor
+    _check_counts(form, settings)
+    options = dict(form.options)
+    seed = options.pop("seed", None)
+    if seed is None:
+        seed = int.from_bytes(os.urandom(8)) & MAX_SEED
+    prompt = _with_attribute(form, editor.manifest.attributes)
+    first = editor.check_request(EditRequest(prompt=prompt, seed=seed, **options), {})
+    # Image i has the bytes of a request of its own with seed + i.
+    requests = tuple(replace(first, seed=(seed + image) % (MAX_SEED + 1)) for image in range(form.count))
+    plan = editor.plans.make(first, seed=seed, image=0)
+    if plan.steps > settings.max_steps:
+        raise bad_request(
+            f"num_inference_steps is not within 1..{settings.max_steps}", "num_inference_steps", "steps_out_of_range"
+        )
+    return requests, plan, editor.count_tokens(prompt)
+
+
+def _check_counts(form: EditForm, settings: Settings) -> None:
+    if not 1 <= form.count <= settings.max_count:
+        raise bad_request(f"n is not within 1..{settings.max_count}", "n", "n_out_of_range")
+    steps = form.options.get("steps")
+    if steps is not None and not 1 <= steps <= settings.max_steps:
+        raise bad_request(
+            f"num_inference_steps is not within 1..{settings.max_steps}", "num_inference_steps", "steps_out_of_range"
+        )
+
+
+def _with_attribute(form: EditForm, known: object) -> str:
+    """`attribute` names what the prompt gives the value of: color + red is "color: red"."""
+    if form.attribute is None:
+        return form.prompt
+    if isinstance(known, dict) and form.attribute not in known:
+        raise bad_request(f"attribute is none of {', '.join(known)}", "attribute")
+    return f"{form.attribute}: {form.prompt}"
+
+
+def _check_photo(form: EditForm, photo: Photo) -> None:
+    """What can only be checked beside the photo's own size and transparency."""
+    own = f"{photo.width}x{photo.height}"
+    if form.size not in ("auto", own):
+        raise bad_request(
+            f"size is neither auto nor {own}, the image's own: the background is kept bit for bit",
+            "size",
+            "size_unsupported",
+        )
+    if form.background == "transparent" and photo.alpha is None:
+        raise bad_request("the image has no transparency to keep", "background")
+    if form.output_format == "jpeg" and photo.alpha is not None:
+        raise bad_request("JPEG cannot hold the image's transparency", "output_format")
+
+
+def _check_work(context: Context, form: EditForm, photo: Photo, steps: int, key: str) -> None:
+    resolution = context.service.editor.manifest.resolution
+    megapixels = max(photo.width * photo.height, resolution**2) / 1e6
+    work, limit = megapixels * steps * form.count, context.settings.max_megapixel_steps
+    if work > limit:
+        raise ApiError(
+            400,
+            f"the request is {work:.0f} megapixel-steps; expected at most {limit:g}; take fewer steps, fewer images or a smaller image",
+            "too_much_work",
+            "num_inference_steps",
+            reason="too_large",
+        )
+    context.rate.take(key, work)

@@ -1,0 +1,225 @@
+"""A server as a process: sockets, signals, warm-up and drain. Only the command comes here; the library sets no handler."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from alterbute.errors import InputError
+from alterbute.serve.app import make_app
+from alterbute.serve.context import Context, make_context
+from alterbute.serve.scheduler.warmup import warm_up
+
+if TYPE_CHECKING:
+    from alterbute.serve.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+EXIT_DEVICE: Final = 70
+"""The device is broken: a supervisor should start the process anew."""
+_TICK_S: Final = 0.1
+_BACKLOG: Final = 2048
+_HEADER_BYTES: Final = 32 << 10
+_CLOSE_S: Final = 1.5
+# A chunked body with a line end per so many bytes, or fewer, is framing and no content.
+_LINE_BYTES: Final = 8
+_LOOK_BYTES: Final = 1024
+_PIECE_BYTES: Final = 16 << 10
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's, for clients that open a connection and take their time."""
+
+    header_timeout_s: float = 10.0
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait_for_headers()
+
+    def data_received(self, data: bytes) -> None:
+        # A piece at a time, so that headers are known before much of a body is parsed.
+        for start in range(0, len(data), _PIECE_BYTES):
+            piece = data[start : start + _PIECE_BYTES]
+            if self.transport.is_closing():
+                return
+            if self._is_tiny_chunks(piece):
+                self.send_400_response("Too many tiny chunks.")
+                return
+            super().data_received(piece)
+        if self.cycle is not None and not self.cycle.response_complete and self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.transport.is_closing() and self.cycle.response_complete:
+            self._wait_for_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        super().connection_lost(exc)
+
+    def _is_tiny_chunks(self, data: bytes) -> bool:
+        """A million chunks of a byte each would keep the parser, and with it everybody, busy for many seconds."""
+        if self.cycle is None or self.cycle.response_started or len(data) < _LOOK_BYTES:
+            return False
+        is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
+        return is_chunked and data.count(b"\r\n") * _LINE_BYTES > len(data)
+
+    def _wait_for_headers(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        self._patience = self.loop.call_later(self.header_timeout_s, self._close_if_silent)
+
+    def _close_if_silent(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, without its signal handlers: drain needs its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run(settings: Settings) -> int:
+    """Serve until a signal, and drain.
+
+    Returns:
+        The exit code: 0, or `EXIT_DEVICE`.
+    """
+    sockets = [_bind(settings.host, settings.port, "port")]
+    if settings.admin_port is not None:
+        sockets.append(_bind("127.0.0.1", settings.admin_port, "admin_port"))
+    return asyncio.run(_serve(settings, sockets))
+
+
+def _bind(host: str, port: int, param: str) -> socket.socket:
+    """Take a port before anything is loaded: that it is taken is the commonest mistake."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as fault:
+        raise InputError(
+            f"{host}:{port} cannot be listened on ({fault.strerror or fault})",
+            "a free port",
+            f"choose another {param}",
+            param,
+            "port_taken",
+        ) from None
+
+
+async def _serve(settings: Settings, sockets: list[socket.socket]) -> int:
+    stop, now = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        # The second one does not wait.
+        (now if stop.is_set() else stop).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    context = make_context(settings)
+    servers = [make_server(context, is_admin=bool(number)) for number in range(len(sockets))]
+    tasks = [asyncio.create_task(server.serve([one])) for server, one in zip(servers, sockets, strict=True)]
+    for one, name in zip(sockets, ("listening", "listening for the administrator"), strict=False):
+        host, port = one.getsockname()[:2]
+        _log.info(name, extra={"host": host, "port": port, "model": context.model})
+    warming = asyncio.create_task(_warm_up(context))
+    try:
+        code = await _until_stop(context, stop, tasks)
+        if code == 0 and stop.is_set():
+            await _drain(context, now)
+    finally:
+        warming.cancel()
+        context.service.drain()
+        context.service.cancel_all()
+        for server in servers:
+            server.should_exit = True
+        await asyncio.wait(tasks, timeout=_CLOSE_S)
+        for server in servers:
+            server.force_exit = True
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if code_of(context) == 0:
+            await asyncio.to_thread(context.close)
+    _log.info("stopped")
+    return code
+
+
+async def _warm_up(context: Context) -> None:
+    start = time.perf_counter()
+    await asyncio.to_thread(warm_up, context)
+    context.is_ready = True
+    _log.info("ready", extra={"seconds": round(time.perf_counter() - start, 2)})
+
+
+async def _until_stop(context: Context, stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> int:
+    """Wait for a signal, a broken device, or a server that ended by itself."""
+    while not stop.is_set():
+        if any(task.done() for task in tasks):
+            return 1
+        if code_of(context) != 0:
+            _log.error("the device is broken: the process must be started anew")
+            return EXIT_DEVICE
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _TICK_S)
+    return 0
+
+
+def code_of(context: Context) -> int:
+    """The exit code that the devices ask for."""
+    return EXIT_DEVICE if any(device.fatal is not None for device in context.service.devices) else 0
+
+
+async def _drain(context: Context, now: asyncio.Event) -> None:
+    """Not ready at once; accept a little longer, for the balancer to see it; then finish what was accepted."""
+    settings = context.settings
+    _log.info("draining", extra={"accepted": context.service.num_accepted})
+    context.is_stopping = True
+    await _sleep(settings.drain_delay_s, now)
+    context.service.drain()
+    until = time.monotonic() + settings.drain_timeout_s
+    while context.num_open > 0 and time.monotonic() < until and not now.is_set():
+        await asyncio.sleep(_TICK_S / 2)
+    left = context.service.num_accepted
+    if left:
+        _log.warning("gave up requests", extra={"requests": left})
+
+
+async def _sleep(seconds: float, now: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(now.wait(), seconds)
+
+
+def make_server(context: Context, *, is_admin: bool = False) -> _Server:
+    """uvicorn around an application; its caller gives it sockets."""
+    header_timeout_s = context.settings.header_timeout_s
+    protocol: type[Any] = type("Protocol", (_Protocol,), {"header_timeout_s": header_timeout_s})
+    config = uvicorn.Config(
+        make_app(context, is_admin=is_admin),
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        loop="asyncio",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        h11_max_incomplete_event_size=_HEADER_BYTES,
+        timeout_keep_alive=max(int(header_timeout_s), 1),
+        timeout_graceful_shutdown=1,
+    )
+    return _Server(config)

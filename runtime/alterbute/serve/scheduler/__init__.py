@@ -1,0 +1,1 @@
+"""Step-level batching: queues, admission at step boundaries, the worker thread of a device, and encode and decode around it."""

@@ -1,0 +1,77 @@
+"""DPM-Solver++ as a multistep method (arXiv:2211.01095): the slope of the clean estimates of the last steps."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from alterbute.solver.matrices import clean_estimate, first_order_step, log_snr_gaps, unit, usable_order
+from alterbute.solver.noise_levels import Schedule
+from alterbute.solver.noise_schedule import Floats
+from alterbute.solver.scheduler_config import Scheduler
+
+_FEW_STEPS = 15
+"""With fewer steps than this, `lower_order_final` lowers the order at the end."""
+
+
+def dpmpp_2m(schedule: Schedule, scheduler: Scheduler, first: int, eta: float) -> Floats:
+    """DPM-Solver++ 2M (eta 0) and its SDE form (eta 1); row 1 keeps the last clean estimate.
+
+    Arguments and result as `first_order`.
+    """
+    return _multistep(schedule, scheduler, first, eta, 2)
+
+
+def dpmpp_3m(schedule: Schedule, scheduler: Scheduler, first: int, eta: float) -> Floats:
+    """DPM-Solver++ 3M; rows 1 and 2 keep the last two clean estimates. Arguments and result as `first_order`."""
+    return _multistep(schedule, scheduler, first, eta, 3)
+
+
+def _multistep(schedule: Schedule, scheduler: Scheduler, first: int, eta: float, order: int) -> Floats:
+    count, gaps = len(schedule.timestep), log_snr_gaps(schedule)
+    matrices = []
+    for k in range(first, count):
+        matrix = first_order_step(schedule, k, scheduler.prediction_type, eta)
+        clean = clean_estimate(schedule.here[k], scheduler.prediction_type)
+        usable = usable_order(gaps, k, first, min(order, _planned_order(k, count, scheduler)))
+        if usable > 1:
+            matrix[0] += _correction(gaps[: k + 1], clean, float(schedule.there[k, 0]), usable, scheduler, eta)
+        matrix[1] = clean
+        if order == 3 and k > first:
+            matrix[2] = unit(1)
+        matrices.append(matrix)
+    return np.stack(matrices)
+
+
+def _planned_order(k: int, count: int, scheduler: Scheduler) -> int:
+    """First order onto no noise, and lower orders at the end where few steps make higher ones unstable."""
+    lowers = scheduler.lower_order_final and count < _FEW_STEPS
+    if k == count - 1 and (scheduler.final_sigmas_type == "zero" or scheduler.euler_at_final or lowers):
+        return 1
+    return 2 if k == count - 2 and lowers else 3
+
+
+def _correction(gaps: Floats, clean: Floats, signal: float, order: int, scheduler: Scheduler, eta: float) -> Floats:
+    """[K+2] row that a higher order adds to a first-order step.
+
+    Args:
+        gaps: In log SNR, up to that of this step, h.
+        clean: Row of this step's clean estimate.
+        signal: a' of the level that the step reaches.
+        order: 2 or 3.
+    """
+    gap = float(gaps[-1])
+    last_ratio = gaps[-2] / gap
+    slope = (clean - unit(1)) / last_ratio
+    exponent = gap * (1 + eta)
+    change = -math.expm1(-exponent)
+    if order == 2:
+        weight = 1 - change / exponent if scheduler.solver_type == "heun" else change / 2
+        second: Floats = signal * weight * slope
+        return second
+    older_ratio = gaps[-3] / gap
+    older_slope = (unit(1) - unit(2)) / older_ratio
+    bend = (slope - older_slope) / (last_ratio + older_ratio)
+    third: Floats = (1 - change / gap) * (slope + last_ratio * bend) - ((gap - change) / gap**2 - 0.5) * bend
+    return signal * third

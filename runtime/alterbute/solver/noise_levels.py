@@ -1,0 +1,172 @@
+"""Which noise levels a solver visits: one function per grid, as diffusers lays them.
+
+A level is `(a, s)`: how much signal and how much noise of unit variance a latent holds, a^2 + s^2 = 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alterbute.errors import InputError
+from alterbute.solver.noise_schedule import Floats
+from alterbute.solver.scheduler_config import SIGMAS, SPACINGS, Grid, Scheduler, config_error
+from alterbute.solver.sigmas import look_up_timesteps, round_timesteps, spread_sigmas, trained_sigmas
+
+_LEADING: Final[tuple[Grid, ...]] = ("ddim", "plms")
+"""Their spacing when neither config nor caller says one; linspace for the others."""
+_FRACTIONAL: Final[tuple[Grid, ...]] = ("euler", "euler_a", "heun")
+"""Timesteps may lie between two training timesteps, and the first latent is scaled by its sigma."""
+_SPREAD: Final[tuple[Grid, ...]] = ("euler", "heun", "dpm", "unipc")
+"""Sigmas may be spread by a rule of their own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Schedule:
+    """The levels of n steps.
+
+    Args:
+        timestep: [n] f32, what the UNet is told; may be fractional.
+        here: [n,2] f64, the level that each step starts from.
+        there: [n,2] f64, the level that each step reaches.
+        start_noise: Scale of the noise that the first latent is made of, 1 but on Euler's and Heun's grid.
+    """
+
+    timestep: NDArray[np.float32]
+    here: Floats
+    there: Floats
+    start_noise: float
+
+
+def make_schedule(scheduler: Scheduler, grid: Grid, steps: int, spacing: str | None, sigmas: str | None) -> Schedule:
+    """The levels of `steps` steps on a grid.
+
+    Args:
+        spacing: One of SPACINGS; None takes the config's, or the default of the grid's diffusers class.
+        sigmas: One of SIGMAS; None takes the config's where the grid can, or "normal".
+
+    Raises:
+        InputError: an unknown spacing, sigmas that the grid cannot take, or more steps than it has room for.
+    """
+    spacing = spacing or scheduler.timestep_spacing or ("leading" if grid in _LEADING else "linspace")
+    if spacing not in SPACINGS:
+        raise _choice_error("spacing", spacing, SPACINGS)
+    kind = _choose_sigmas(scheduler, grid, sigmas)
+    if not 1 <= steps <= scheduler.train_steps:
+        raise _steps_error(steps, f"1 to {scheduler.train_steps}, the timesteps that the checkpoint was trained on")
+    if grid == "lcm":
+        return _distilled(scheduler, steps)
+    if kind != "normal" and grid not in _FRACTIONAL:
+        return _spread(scheduler, grid, kind, steps)
+    timestep = _timesteps(scheduler, grid, steps, spacing)
+    if timestep[0] > scheduler.train_steps - 1 or (steps > 1 and timestep[0] == timestep[-1]):
+        raise _steps_error(steps, f"fewer with {spacing} spacing and steps_offset {scheduler.steps_offset}")
+    if grid in ("ddim", "plms"):
+        return _whole_timesteps(scheduler, timestep, is_final_clean=grid == "ddim")
+    trained = trained_sigmas(scheduler)
+    sigma = np.interp(timestep, np.arange(len(trained)), trained)
+    if kind != "normal":
+        sigma = spread_sigmas(kind, *_ends(scheduler, sigma[0], sigma[-1]), steps)
+        timestep = look_up_timesteps(sigma, trained)
+    is_final_clean = grid in ("euler_a", "heun") or scheduler.final_sigmas_type == "zero"
+    schedule = _sigma_levels(timestep, sigma, 0.0 if is_final_clean else float(trained[0]))
+    if grid in _FRACTIONAL and spacing != "leading":
+        return Schedule(
+            timestep=schedule.timestep, here=schedule.here, there=schedule.there, start_noise=schedule.here[0, 1]
+        )
+    return schedule
+
+
+def _timesteps(scheduler: Scheduler, grid: Grid, steps: int, spacing: str) -> Floats:
+    """[n] f64, falling. The DPM grids leave out the last of n + 1 points, which the final level stands for."""
+    total, points = scheduler.train_steps, steps + (grid in ("dpm", "unipc"))
+    if spacing == "trailing":
+        # The last point of this arange may be a rounding error above 0, hence the cut.
+        return _rounded(np.arange(total, 0, -total / steps)[:steps]) - 1
+    if spacing == "leading":
+        return np.arange(points, dtype=np.float64)[::-1][:steps] * (total // points) + scheduler.steps_offset
+    line = np.linspace(0, total - 1, points)[::-1][:steps]
+    # float32 as in diffusers: the sigmas between two timesteps are interpolated at this very value.
+    return line.astype(np.float32).astype(np.float64) if grid in _FRACTIONAL else _rounded(line)
+
+
+def _rounded(points: Floats) -> Floats:
+    """Half to even, as diffusers rounds."""
+    whole: Floats = np.round(points)
+    return whole
+
+
+def _whole_timesteps(scheduler: Scheduler, timestep: Floats, *, is_final_clean: bool) -> Schedule:
+    """A step reaches `t - T // n`, whatever the next step starts from: the two differ unless n divides T."""
+    powers = scheduler.alphas_cumprod
+    is_clean = is_final_clean if scheduler.set_alpha_to_one is None else scheduler.set_alpha_to_one
+    index = timestep.astype(np.int64)
+    reached = index - scheduler.train_steps // len(index)
+    power = np.where(reached >= 0, powers[reached], 1.0 if is_clean else powers[0])
+    return Schedule(
+        timestep=timestep.astype(np.float32), here=level_of(powers[index]), there=level_of(power), start_noise=1.0
+    )
+
+
+def _distilled(scheduler: Scheduler, steps: int) -> Schedule:
+    """LCM: of the timesteps that it was distilled on, `steps` evenly chosen ones (the spacing does not matter)."""
+    original = scheduler.original_steps
+    if steps > original:
+        raise _steps_error(steps, f"1 to {original}, the steps that the checkpoint was distilled from")
+    chosen = np.floor(np.linspace(0, original, steps, endpoint=False)).astype(np.int64)
+    index = (original - chosen) * (scheduler.train_steps // original) - 1
+    here = level_of(scheduler.alphas_cumprod[index])
+    there = np.concatenate([here[1:], [[1.0, 0.0]]])
+    return Schedule(timestep=index.astype(np.float32), here=here, there=there, start_noise=1.0)
+
+
+def _spread(scheduler: Scheduler, grid: Grid, kind: str, steps: int) -> Schedule:
+    """Sigmas between the ends of training, whatever the spacing; timesteps are whole."""
+    trained = trained_sigmas(scheduler)
+    sigma = spread_sigmas(kind, *_ends(scheduler, float(trained[-1]), float(trained[0])), steps)
+    timestep = round_timesteps(look_up_timesteps(sigma, trained), kind, grid, is_cosine=scheduler.is_cosine)
+    least = sigma[-1] if grid == "unipc" else trained[0]
+    return _sigma_levels(timestep, sigma, 0.0 if scheduler.final_sigmas_type == "zero" else float(least))
+
+
+def _choose_sigmas(scheduler: Scheduler, grid: Grid, sigmas: str | None) -> str:
+    if sigmas is None:
+        return scheduler.sigmas if grid in _SPREAD else "normal"
+    if sigmas not in SIGMAS:
+        raise _choice_error("sigmas", sigmas, SIGMAS)
+    if sigmas != "normal" and grid not in _SPREAD:
+        expected = "none with this solver; euler, heun, unipc and the dpmpp solvers take them"
+        raise InputError(f"sigmas is {sigmas!r}", expected, "choose another solver", "sigmas", "sigmas_unsupported")
+    return sigmas
+
+
+def _ends(scheduler: Scheduler, sigma_max: float, sigma_min: float) -> tuple[float, float]:
+    high, low = float(scheduler.sigma_max or sigma_max), float(scheduler.sigma_min or sigma_min)
+    if low > high:
+        raise config_error("sigma_min, sigma_max", f"{low:g}, {high:g}", "a sigma_min that is the smaller of the two")
+    return high, low
+
+
+def _sigma_levels(timestep: Floats, sigma: Floats, last: float) -> Schedule:
+    """Each step reaches the level that the next one starts from; the last step reaches sigma `last`."""
+    ends = np.append(sigma, last)
+    levels = np.stack([np.ones_like(ends), ends], axis=1) / np.hypot(1, ends)[:, None]
+    return Schedule(timestep=timestep.astype(np.float32), here=levels[:-1], there=levels[1:], start_noise=1.0)
+
+
+def level_of(power: Floats) -> Floats:
+    """Signal power [n] to levels [n,2]."""
+    return np.stack([np.sqrt(power), np.sqrt(1 - power)], axis=-1)
+
+
+def _choice_error(param: str, value: object, choices: tuple[str, ...]) -> InputError:
+    return InputError(
+        f"{param} is {value!r}", f"one of {', '.join(choices)}", f"choose another {param}", param, f"{param}_unknown"
+    )
+
+
+def _steps_error(steps: int, expected: str) -> InputError:
+    return InputError(f"steps is {steps}", expected, "choose another number of steps", "steps", "steps_out_of_range")
