@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from alterbute.bundle import Manifest, Precision, verify_bundle
-from alterbute_export.checkpoint import read_checkpoint
-from alterbute_export.needs import estimate_needs
+from alterbute_export.checkpoint.reader import read_checkpoint
+from alterbute_export.checks.resources import estimate_needs
 
 from benchmarks.machine import machine_facts
 from benchmarks.results_file import update_results

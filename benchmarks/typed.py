@@ -3,7 +3,7 @@
     python -m benchmarks.typed --bundle engines/demo
     python -m benchmarks.typed --bundle sd15-bundle --resolution 128 --seeds 1
 
-The typed graphs are computed as fp32 graphs whose narrow values and weights are rounded to the type (`alterbute_export.rounded`): what
+The typed graphs are computed as fp32 graphs whose narrow values and weights are rounded to the type (`alterbute_export.half.simulate`): what
 a GPU computes whose products sum in fp32. The same edit (photo, mask, prompt, seed) runs once in fp32 and once rounded; compared
 are the latents that the decode graph is given. With --graphs step alone the encoders stay fp32, which tells the two apart.
 """
@@ -20,12 +20,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from alterbute.bundle import Bundle, Precision, open_bundle
-from alterbute_export.precision import type_graph
-from alterbute_export.ranges import find_overflow
-from alterbute_export.real_edit import Call, record_edit
-from alterbute_export.rounded import round_values
-from alterbute_export.sessions import OneGraphBackend
-from alterbute_export.typed_variants import TYPED_GRAPHS
+from alterbute_export.checks.recorded_edit import Call, record_edit
+from alterbute_export.half.convert import type_graph
+from alterbute_export.half.overflow import find_overflow
+from alterbute_export.half.simulate import round_values
+from alterbute_export.half.variants import TYPED_GRAPHS
+from alterbute_export.onnx_io.sessions import OneGraphBackend
 
 from benchmarks.machine import machine_facts
 from benchmarks.published import PACKAGES

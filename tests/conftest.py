@@ -29,7 +29,7 @@ def tiny_bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     """A real bundle of the demo's layout with random weights; exporting it takes about a minute, so it is cached."""
 
     def make(folder: Path) -> None:
-        from alterbute_export.bundle import export_bundle
+        from alterbute_export.export_bundle import export_bundle
 
         from tests.support.checkpoints import make_checkpoint
 
@@ -46,7 +46,7 @@ def family_cache(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def family_checkpoint(family_cache: Path) -> FamilyFolder:
-    """The tiny checkpoint of a kind, as of `alterbute_export.maker`."""
+    """The tiny checkpoint of a kind, as of `alterbute_export.sample_checkpoints`."""
 
     def make(kind: str) -> Path:
         from tests.support.checkpoints import make_checkpoint
@@ -63,7 +63,7 @@ def family_bundle(family_cache: Path, family_checkpoint: FamilyFolder) -> Family
     """The whole bundle of a kind."""
 
     def make(kind: str) -> Path:
-        from alterbute_export.bundle import export_bundle
+        from alterbute_export.export_bundle import export_bundle
 
         source = family_checkpoint(kind)
         return keep(family_cache / "bundles" / kind, "manifest.json", lambda folder: export_bundle(source, folder))

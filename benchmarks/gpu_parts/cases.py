@@ -77,8 +77,8 @@ def make_model(model: Model, work: Path) -> tuple[Path, Path]:
     """The model's checkpoint and bundle folders, made on first use and kept."""
     checkpoint, bundle = work / f"{model.size}-{model.kind}-checkpoint", work / f"{model.size}-{model.kind}"
     if not (bundle / "manifest.json").is_file():
-        from alterbute_export.bundle import export_bundle
-        from alterbute_export.maker import make_checkpoint, sample_shape
+        from alterbute_export.export_bundle import export_bundle
+        from alterbute_export.sample_checkpoints import make_checkpoint, sample_shape
 
         if not (checkpoint / "unet").is_dir():
             make_checkpoint(checkpoint, sample_shape(model.kind, model.size))

@@ -92,8 +92,8 @@ def _write_half_variants(bundle: Path) -> None:
     from dataclasses import replace
 
     from alterbute.bundle import describe_files, write_manifest
-    from alterbute_export.atomic_folder import changed_bundle
-    from alterbute_export.typed_variants import list_variants, write_variants
+    from alterbute_export.half.variants import list_variants, write_variants
+    from alterbute_export.packaging.atomic_folder import changed_bundle
 
     opened = open_bundle(bundle)
     if any(variant.precision == "fp16" for variant in opened.manifest.graphs["step"].variants):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from alterbute.backends import Array, Arrays, Backend
 from alterbute.backends.tensorrt.backend import HOST_GRAPHS
-from alterbute_export.bundle import read_specs
+from alterbute_export.export_bundle import read_specs
 from torch import nn
 
 

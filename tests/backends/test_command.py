@@ -25,7 +25,7 @@ def test_a_named_backend_without_engines_is_refused_and_nothing_is_written(
 def test_a_bundle_that_the_given_key_did_not_sign_is_refused(
     engine_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from alterbute_export.sign import make_key
+    from alterbute_export.packaging.sign import make_key
 
     public = make_key(tmp_path / "key.pem")
     assert _edit(engine_bundle.path, tmp_path / "out.png", "--trust-key", str(public)) == 2

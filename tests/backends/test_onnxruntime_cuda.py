@@ -16,7 +16,7 @@ from alterbute.backends.onnxruntime_cuda import OnnxRuntimeCudaBackend
 from alterbute.bundle import Bundle, describe_files, open_bundle, write_manifest
 from alterbute.editor import Editor
 from alterbute.errors import DeviceError
-from alterbute_export.typed_variants import list_variants, write_variants
+from alterbute_export.half.variants import list_variants, write_variants
 
 from tests.backends.conftest import draw_photo_and_mask
 from tests.backends.fake_cuda import FakeCuda

@@ -23,7 +23,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sd15", "sd15-instruct", "sd15-grid", "sdxl-adapter"])
 def test_image_bytes_of_every_family_are_pythons(built: Path, kind: str, tmp_path: Path) -> None:
-    from alterbute_export.bundle import export_bundle
+    from alterbute_export.export_bundle import export_bundle
 
     from tests.support.checkpoints import make_checkpoint
 

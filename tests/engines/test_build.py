@@ -84,7 +84,7 @@ def test_a_bundle_whose_files_have_two_names_builds(copy: Path, tmp_path: Path) 
 
 def test_building_again_replaces_the_recipe_and_drops_the_signature(copy: Path, tmp_path: Path) -> None:
     need_rtx()
-    from alterbute_export.sign import make_key, sign_bundle
+    from alterbute_export.packaging.sign import make_key, sign_bundle
 
     recipe = read_recipe(RECIPES / "rtx_fp16.toml")
     for _ in range(2):
@@ -97,7 +97,7 @@ def test_building_again_replaces_the_recipe_and_drops_the_signature(copy: Path, 
 
 def test_a_half_recipe_whose_engine_is_mostly_fp32_fails(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need_rtx()
-    from alterbute_export import typed_variants
+    from alterbute_export.half import variants as typed_variants
 
     def keep_wide(model: Any, precision: Any, *, wide: Any = ()) -> Any:
         return type_graph(model, "fp32")

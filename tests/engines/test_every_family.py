@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from alterbute.bundle import Precision, verify_bundle
-from alterbute_export.bundle import export_bundle
 from alterbute_export.engine.build import build_engines
 from alterbute_export.engine.recipe import read_recipe
-from alterbute_export.maker import make_checkpoint, sample_shape
+from alterbute_export.export_bundle import export_bundle
+from alterbute_export.sample_checkpoints import make_checkpoint, sample_shape
 
 from tests.engines.conftest import RECIPES, need_rtx
 

@@ -10,12 +10,12 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 from alterbute.bundle import WEIGHTS_FILE, Precision, open_bundle
-from alterbute_export.precision import is_core, type_graph
-from alterbute_export.ranges import find_overflow
-from alterbute_export.real_edit import Call
-from alterbute_export.rounded import round_values
-from alterbute_export.sessions import open_session
-from alterbute_export.typed_variants import TYPED_GRAPHS, list_variants, write_variants
+from alterbute_export.checks.recorded_edit import Call
+from alterbute_export.half.convert import is_core, type_graph
+from alterbute_export.half.overflow import find_overflow
+from alterbute_export.half.simulate import round_values
+from alterbute_export.half.variants import TYPED_GRAPHS, list_variants, write_variants
+from alterbute_export.onnx_io.sessions import open_session
 
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 # Conv, norm written out, Conv, and a tail: one of each case in a graph that fits on a screen.

@@ -18,7 +18,7 @@ from alterbute.backends.tensorrt import module as tensorrt_module
 from alterbute.bundle import MANIFEST_FILE, SIGNATURE_FILE, open_bundle
 from alterbute.editor import Editor
 from alterbute.errors import AlterbuteError
-from alterbute_export.sign import make_key, make_signature, read_private_key, sign_bundle
+from alterbute_export.packaging.sign import make_key, make_signature, read_private_key, sign_bundle
 
 from tests.backends.fake_cuda import FakeCuda
 from tests.backends.test_choice import DRIVER

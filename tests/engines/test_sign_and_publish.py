@@ -12,8 +12,8 @@ from alterbute.cli import main as runtime_main
 from alterbute.errors import AlterbuteError, BundleError, InputError
 from alterbute_export.cli import main
 from alterbute_export.errors import OutputError
-from alterbute_export.publish import publish_bundle
-from alterbute_export.sign import make_key, sign_bundle
+from alterbute_export.packaging.publish import publish_bundle
+from alterbute_export.packaging.sign import make_key, sign_bundle
 
 from tests.support.engines import add_engines
 

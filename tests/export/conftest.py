@@ -24,11 +24,11 @@ def family_step(family_cache: Path, family_checkpoint: FamilyFolder) -> FamilyFo
     """A folder with the step graph of a kind and its weights: that of the bundle, where there is one."""
 
     def make(kind: str) -> Path:
-        from alterbute_export.bundle import load_models
-        from alterbute_export.checkpoint import read_checkpoint
+        from alterbute_export.checkpoint.reader import read_checkpoint
+        from alterbute_export.export_bundle import load_models
         from alterbute_export.families import build_family
-        from alterbute_export.onnx_file import write_graph
-        from alterbute_export.weights import WeightStore
+        from alterbute_export.onnx_io.weights import WeightStore
+        from alterbute_export.onnx_io.write_onnx import write_graph
 
         whole = family_cache / "bundles" / kind
         if (whole / "manifest.json").is_file():

@@ -13,11 +13,11 @@ import onnx
 import pytest
 import torch
 from alterbute.bundle import GRAPHS, WEIGHTS_FILE, Manifest, verify_bundle
+from alterbute_export.checks.parity import LIMIT, check_parity
 from alterbute_export.errors import ParityError
 from alterbute_export.graphs.spec import GraphSpec, edge
-from alterbute_export.onnx_file import write_graph
-from alterbute_export.parity import LIMIT, check_parity
-from alterbute_export.weights import WeightStore
+from alterbute_export.onnx_io.weights import WeightStore
+from alterbute_export.onnx_io.write_onnx import write_graph
 
 from tests.support.checkpoints import VOCABULARY
 
@@ -116,11 +116,11 @@ def test_bundle_is_smaller_than_its_checkpoint(checkpoint: Path, bundle: Path) -
 def test_another_process_writes_the_same_bytes(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from alterbute_export.bundle import load_prompt\n"
-        "from alterbute_export.checkpoint import read_checkpoint\n"
-        "from alterbute_export.onnx_file import write_graph\n"
-        "from alterbute_export.tokens import read_tokenizer\n"
-        "from alterbute_export.weights import WeightStore\n"
+        "from alterbute_export.export_bundle import load_prompt\n"
+        "from alterbute_export.checkpoint.reader import read_checkpoint\n"
+        "from alterbute_export.onnx_io.write_onnx import write_graph\n"
+        "from alterbute_export.checkpoint.tokenizer import read_tokenizer\n"
+        "from alterbute_export.onnx_io.weights import WeightStore\n"
         "checkpoint = read_checkpoint(sys.argv[1])\n"
         "spec = load_prompt(checkpoint, read_tokenizer(checkpoint.path))\n"
         "write_graph(spec, WeightStore(Path(sys.argv[2]), half=True))\n"
@@ -135,7 +135,7 @@ def test_another_process_writes_the_same_bytes(checkpoint: Path, bundle: Path, t
 
 @pytest.mark.slow
 def test_whole_bundle_is_the_same_bytes_again(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
-    from alterbute_export.bundle import export_bundle
+    from alterbute_export.export_bundle import export_bundle
 
     again = tmp_path / "again"
     export_bundle(checkpoint, again)

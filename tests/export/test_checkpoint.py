@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from alterbute_export.bundle import export_bundle, load_models
-from alterbute_export.checkpoint import read_checkpoint
+from alterbute_export.checkpoint.reader import read_checkpoint
 from alterbute_export.errors import CheckpointError, OutputError
+from alterbute_export.export_bundle import export_bundle, load_models
 from alterbute_export.families import build_family
 from safetensors.torch import load_file, save_file
 
@@ -108,7 +108,7 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_tokenizer_must_be_there(folder: Path) -> None:
-    from alterbute_export.tokens import read_tokenizer
+    from alterbute_export.checkpoint.tokenizer import read_tokenizer
 
     (folder / "tokenizer" / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match=r"no tokenizer/tokenizer\.json"):

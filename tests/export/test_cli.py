@@ -52,7 +52,7 @@ def test_a_sample_checkpoint_is_made_and_an_existing_folder_is_not_touched(
 def test_flags_for_files_from_outside_are_heard(
     flag: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from alterbute_export.maker import make_checkpoint
+    from alterbute_export.sample_checkpoints import make_checkpoint
 
     monkeypatch.chdir(tmp_path)
     make_checkpoint(tmp_path / "checkpoint", "sd15-inpaint")

@@ -12,16 +12,16 @@ import pytest
 import torch
 from alterbute import Editor
 from alterbute.bundle import read_manifest
-from alterbute_export.autoencoder import Encode
-from alterbute_export.bundle import export_bundle, load_prompt
-from alterbute_export.checkpoint import read_checkpoint
+from alterbute_export.checkpoint.reader import read_checkpoint
+from alterbute_export.checkpoint.settings import build_settings, read_overrides
+from alterbute_export.checkpoint.tokenizer import read_tokenizer
+from alterbute_export.export_bundle import export_bundle, load_prompt
 from alterbute_export.families.grid import GridRows
-from alterbute_export.graphs.gain import NoGain
 from alterbute_export.graphs.identity import LatentIdentityGraph
 from alterbute_export.graphs.scene import SceneGraph
-from alterbute_export.maker import KINDS, make_checkpoint
-from alterbute_export.settings import build_settings, read_overrides
-from alterbute_export.tokens import read_tokenizer
+from alterbute_export.modules.autoencoder import Encode
+from alterbute_export.modules.input_gain import NoGain
+from alterbute_export.sample_checkpoints import KINDS, make_checkpoint
 
 from tests.export.conftest import FamilyFolder
 
@@ -150,7 +150,7 @@ def test_grid_rules_choose_mask_canvas_and_null_identity(family_checkpoint: Fami
 
 
 def inferred(checkpoint: Any) -> dict[str, Any]:
-    from alterbute_export.infer import infer_settings
+    from alterbute_export.checkpoint.infer_settings import infer_settings
 
     configs = checkpoint.configs
     return infer_settings(

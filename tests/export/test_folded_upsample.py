@@ -10,8 +10,8 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from alterbute_export.folded_upsample import fold_upsampling
-from alterbute_export.weights import WeightStore
+from alterbute_export.onnx_io.weights import WeightStore
+from alterbute_export.rewrites.folded_upsampling import fold_upsampling
 
 GRAPH = """
 <ir_version: 10, opset_import: ["" : 20]>

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from alterbute.bundle import Manifest
 from alterbute_export.errors import AttentionError
-from alterbute_export.fused_attention import fuse_attention
+from alterbute_export.rewrites.fused_attention import fuse_attention
 
 GRAPH = """
 <ir_version: 10, opset_import: ["" : 20]>

@@ -10,8 +10,8 @@ from alterbute.bundle import MaskRules
 from alterbute_export.graphs.paste import paste_spec
 from alterbute_export.graphs.spec import Array
 from alterbute_export.graphs.window import window_spec
-from alterbute_export.onnx_file import write_graph
-from alterbute_export.weights import WeightStore
+from alterbute_export.onnx_io.weights import WeightStore
+from alterbute_export.onnx_io.write_onnx import write_graph
 from PIL import Image
 
 from tests.export.conftest import open_graph

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from alterbute_export.bundle import load_models
-from alterbute_export.checkpoint import hash_weights, read_checkpoint
+from alterbute_export.checkpoint.extras import Extras, read_extras
+from alterbute_export.checkpoint.reader import hash_weights, read_checkpoint
 from alterbute_export.errors import CheckpointError
-from alterbute_export.extras import Extras, read_extras
+from alterbute_export.export_bundle import load_models
 from alterbute_export.families import build_family
-from alterbute_export.maker import KINDS, SIZES, make_checkpoint, sample_shape
+from alterbute_export.sample_checkpoints import KINDS, SIZES, make_checkpoint, sample_shape
 from safetensors.torch import load_file, save_file
 
 from tests.export.conftest import FamilyFolder
@@ -62,7 +62,7 @@ def test_every_kind_is_expected_here() -> None:
 
 
 def test_published_sizes_are_those_of_the_published_models() -> None:
-    from alterbute_export.parts import build_hollow
+    from alterbute_export.checkpoint.model_classes import build_hollow
 
     millions = {
         ("sd15-inpaint", "unet"): 859.5,
@@ -234,7 +234,7 @@ def test_damage_to_a_published_layout_is_named(family_checkpoint: FamilyFolder, 
 def test_the_vit_h_and_bigg_mix_up_is_named_at_published_widths(tmp_path: Path) -> None:
     from types import SimpleNamespace
 
-    from alterbute_export.adapter_file import check_adapter, read_adapter
+    from alterbute_export.checkpoint.ip_adapter_file import check_adapter, read_adapter
 
     save_file(
         {"image_proj.proj.weight": torch.zeros(4 * 8, 1024), "image_proj.norm.weight": torch.zeros(8)},
@@ -259,8 +259,8 @@ def test_an_adapter_for_a_family_without_one_is_refused(family_checkpoint: Famil
 
 
 def test_two_tokenizers_of_different_vocabularies_are_refused(family_checkpoint: FamilyFolder, tmp_path: Path) -> None:
-    from alterbute_export.bundle import load_prompt
-    from alterbute_export.tokens import read_tokenizer
+    from alterbute_export.checkpoint.tokenizer import read_tokenizer
+    from alterbute_export.export_bundle import load_prompt
 
     folder = Path(shutil.copytree(family_checkpoint("sdxl"), tmp_path / "checkpoint"))
     path = folder / "tokenizer_2" / "vocab.json"

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from alterbute_export.bundle import learn_words, load_prompt
-from alterbute_export.checkpoint import read_checkpoint
+from alterbute_export.checkpoint.extras import read_extras
+from alterbute_export.checkpoint.merge.lora_keys import module_finder, parse_key
+from alterbute_export.checkpoint.reader import read_checkpoint
+from alterbute_export.checkpoint.tokenizer import read_tokenizer
 from alterbute_export.errors import CheckpointError
-from alterbute_export.extras import read_extras
-from alterbute_export.maker.configs import UNETS
-from alterbute_export.manifest import describe_merged
-from alterbute_export.merge.lora_keys import module_finder, parse_key
-from alterbute_export.tokens import read_tokenizer
+from alterbute_export.export_bundle import learn_words, load_prompt
+from alterbute_export.packaging.manifest import describe_merged
+from alterbute_export.sample_checkpoints.configs import UNETS
 from diffusers import UNet2DConditionModel
 from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
 from safetensors.torch import save_file

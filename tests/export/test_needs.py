@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from alterbute_export import needs as module
-from alterbute_export.bundle import export_bundle, load_models
-from alterbute_export.checkpoint import read_checkpoint
+from alterbute_export.checkpoint.reader import read_checkpoint
+from alterbute_export.checks import resources as module
+from alterbute_export.checks.parity import compare_graph, run_reference
+from alterbute_export.checks.resources import Needs, check_room, estimate_needs
 from alterbute_export.errors import ResourceError
+from alterbute_export.export_bundle import export_bundle, load_models
 from alterbute_export.families import build_family
-from alterbute_export.needs import Needs, check_room, estimate_needs
-from alterbute_export.parity import compare_graph, run_reference
 from torch import nn
 
 FamilyFolder = Callable[[str], Path]
@@ -36,7 +36,7 @@ def test_too_little_memory_is_refused_before_anything_is_loaded(
     family_checkpoint: FamilyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "available_memory", lambda: 100_000_000)
-    monkeypatch.setattr("alterbute_export.loading.load_part", lambda *arguments: pytest.fail("it was loaded"))
+    monkeypatch.setattr("alterbute_export.checkpoint.load_model.load_part", lambda *arguments: pytest.fail("it was loaded"))
     with pytest.raises(ResourceError, match=r"0\.1 GB of memory.*about 0\.\d GB, for graph step.*--allow-shortage"):
         export_bundle(family_checkpoint("sd15-adapter"), tmp_path / "bundle")
     assert not any(tmp_path.iterdir())
@@ -53,13 +53,13 @@ def test_models_are_loaded_by_the_makers_alone(
     checkpoint = read_checkpoint(family_checkpoint("sdxl-adapter-plus"))
     models = load_models(checkpoint)
     assert all(value.is_meta for model in (models.unet, models.vae) for value in model.state_dict().values())
-    monkeypatch.setattr("alterbute_export.loading.load_part", lambda *arguments: pytest.fail("it was loaded"))
+    monkeypatch.setattr("alterbute_export.checkpoint.load_model.load_part", lambda *arguments: pytest.fail("it was loaded"))
     build_family(checkpoint, models)
 
 
 def test_a_loaded_part_is_that_of_the_library(family_checkpoint: FamilyFolder) -> None:
     checkpoint = read_checkpoint(family_checkpoint("sdxl-adapter"))
-    from alterbute_export.loading import _load_by_library
+    from alterbute_export.checkpoint.load_model import _load_by_library
 
     for part in ("unet", "vae"):
         ours = checkpoint.load(part).state_dict()
@@ -81,8 +81,8 @@ def test_merging_into_mapped_weights_leaves_the_checkpoint_as_it_was(tmp_path: P
 
 def test_parity_needs_no_model_once_the_reference_has_run(tmp_path: Path) -> None:
     from alterbute_export.graphs.spec import GraphSpec, edge, without_models
-    from alterbute_export.onnx_file import write_graph
-    from alterbute_export.weights import WeightStore
+    from alterbute_export.onnx_io.weights import WeightStore
+    from alterbute_export.onnx_io.write_onnx import write_graph
 
     layer = nn.Linear(32, 48).requires_grad_(False)
     spec = GraphSpec(

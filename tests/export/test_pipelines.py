@@ -16,11 +16,11 @@ import pytest
 import torch
 from alterbute.denoise.guidance import Row, guidance_rows
 from alterbute.solver import SolverSteps, solver_steps
-from alterbute_export.adapter_file import read_adapter
-from alterbute_export.checkpoint import Checkpoint, read_checkpoint
+from alterbute_export.checkpoint.ip_adapter_file import read_adapter
+from alterbute_export.checkpoint.layout import find_adapter
+from alterbute_export.checkpoint.reader import Checkpoint, read_checkpoint
 from alterbute_export.graphs.spec import Array
-from alterbute_export.layout import find_adapter
-from alterbute_export.projectors import Resampler, TokenProjector
+from alterbute_export.modules.ip_adapter_projectors import Resampler, TokenProjector
 
 from tests.export.conftest import FamilyFolder, open_graph
 

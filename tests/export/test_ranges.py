@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from alterbute_export.ranges import find_overflow
-from alterbute_export.real_edit import Call
+from alterbute_export.checks.recorded_edit import Call
+from alterbute_export.half.overflow import find_overflow
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
 LAYERS = 40
@@ -40,7 +40,7 @@ def peak_megabytes(path: Path) -> int:
     """Peak of a process of its own that looks through the graph."""
     code = (
         "import sys\nfrom pathlib import Path\nfrom tests.export.test_ranges import call\n"
-        "from alterbute_export.ranges import find_overflow\n"
+        "from alterbute_export.half.overflow import find_overflow\n"
         "find_overflow(Path(sys.argv[1]), [call()])\nprint(Path('/proc/self/status').read_text())"
     )
     told = subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True).stdout

@@ -12,8 +12,8 @@ from alterbute.bundle import open_bundle
 from alterbute.errors import BundleError, InputError
 from alterbute.solver import SOLVERS, SPACINGS, solver_steps
 from alterbute.solver.solver_table import Table, read_table
-from alterbute_export.checkpoint import _read_scheduler
-from alterbute_export.solver_table import MAX_STEPS, TABLE_FILE, write_solver_table
+from alterbute_export.checkpoint.reader import _read_scheduler
+from alterbute_export.packaging.solver_table import MAX_STEPS, TABLE_FILE, write_solver_table
 from diffusers import DPMSolverMultistepScheduler
 from safetensors.numpy import load_file
 

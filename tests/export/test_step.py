@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from alterbute.bundle import Manifest
-from alterbute_export.attention import cross_attention_names, install_identity_attention
-from alterbute_export.checkpoint import read_checkpoint
+from alterbute_export.checkpoint.reader import read_checkpoint
 from alterbute_export.graphs.spec import Array, draw_index, draw_uniform
-from alterbute_export.projectors import TokenProjector
+from alterbute_export.modules.ip_adapter_attention import cross_attention_names, install_identity_attention
+from alterbute_export.modules.ip_adapter_projectors import TokenProjector
 from safetensors.torch import load_file
 
 SIZES = {"B": 2, "N": 4, "T": 16, "h": 8, "w": 8}

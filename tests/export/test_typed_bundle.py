@@ -27,14 +27,14 @@ from alterbute.bundle import (
 )
 from alterbute.cli.inspect import describe
 from alterbute.errors import BundleError
+from alterbute_export.checks.recorded_edit import record_edit
+from alterbute_export.checks.type_audit import audit_graph, check_types
 from alterbute_export.engine.build import build_engines
 from alterbute_export.engine.recipe import read_recipe
 from alterbute_export.errors import CheckpointError, PrecisionError
-from alterbute_export.real_edit import record_edit
-from alterbute_export.sessions import open_session
-from alterbute_export.type_audit import audit_graph, check_types
-from alterbute_export.typed_bundle import type_bundle
-from alterbute_export.typed_variants import TYPED_GRAPHS
+from alterbute_export.half.convert_bundle import type_bundle
+from alterbute_export.half.variants import TYPED_GRAPHS
+from alterbute_export.onnx_io.sessions import open_session
 
 from tests.conftest import kept_folder
 from tests.engines.conftest import RECIPES, need_rtx
@@ -220,7 +220,7 @@ def test_a_half_graph_that_is_mostly_fp32_fails() -> None:
 
 
 def test_what_overflows_is_fp32_and_is_listed(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import alterbute_export.typed_variants as typed
+    import alterbute_export.half.variants as typed
 
     folder = Path(shutil.copytree(bundle, tmp_path / "bundle"))
     shutil.copyfile(folder / "step.onnx", folder / "step.other.onnx")
@@ -238,7 +238,7 @@ def test_what_overflows_is_fp32_and_is_listed(bundle: Path, tmp_path: Path, monk
 
 
 def test_storage_and_precision_together_are_refused(checkpoint: Path, tmp_path: Path) -> None:
-    from alterbute_export.bundle import export_bundle
+    from alterbute_export.export_bundle import export_bundle
 
     with pytest.raises(CheckpointError, match="--storage fp32 was given with --precision fp16"):
         export_bundle(checkpoint, tmp_path / "bundle", storage="fp32", precision="fp16")

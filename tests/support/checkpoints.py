@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alterbute_export.maker import Shape, make_checkpoint, make_tokenizer, sample_shape
-from alterbute_export.maker.demo import VOCABULARY
+from alterbute_export.sample_checkpoints import Shape, make_checkpoint, make_tokenizer, sample_shape
+from alterbute_export.sample_checkpoints.demo import VOCABULARY
 
 __all__ = ["VOCABULARY", "Shape", "make_checkpoint", "make_tokenizer", "sample_shape"]

@@ -11,7 +11,7 @@ from typing import Any
 from alterbute.bundle import WEIGHTS_FILE, Bundle, Engine, describe_files, open_bundle, write_manifest
 from alterbute_export.engine.profiles import make_profiles
 from alterbute_export.engine.recipe import Bucket, Recipe
-from alterbute_export.typed_variants import TYPED_GRAPHS
+from alterbute_export.half.variants import TYPED_GRAPHS
 
 BUCKETS = (Bucket(slots=2, rows=2), Bucket(slots=2, rows=4), Bucket(slots=4, rows=8), Bucket(slots=4, rows=12))
 

@@ -23,13 +23,13 @@ from alterbute.bundle import (
 )
 from alterbute.bundle.engines import Fit
 
-from alterbute_export.atomic_folder import changed_bundle
+from alterbute_export.engine.build_job import Built, Job
 from alterbute_export.engine.child import WORKER, run_job
-from alterbute_export.engine.job import Built, Job
 from alterbute_export.engine.profiles import make_profiles
 from alterbute_export.engine.recipe import Builder, Recipe
 from alterbute_export.errors import BuildError
-from alterbute_export.typed_variants import TYPED_GRAPHS, TypedVariant, list_variants, write_variants
+from alterbute_export.half.variants import TYPED_GRAPHS, TypedVariant, list_variants, write_variants
+from alterbute_export.packaging.atomic_folder import changed_bundle
 
 Report: TypeAlias = Callable[[str, int, int], None]
 """Called with what is being done, its step, and how many steps it has (0: unknown)."""

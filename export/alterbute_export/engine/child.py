@@ -14,7 +14,7 @@ from typing import IO, Any, Final, TypeAlias
 
 from alterbute.bundle import typed_json
 
-from alterbute_export.engine.job import Built, Job
+from alterbute_export.engine.build_job import Built, Job
 from alterbute_export.errors import BuildError
 
 Report: TypeAlias = Callable[[str, int, int], None]

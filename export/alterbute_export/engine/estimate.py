@@ -13,7 +13,7 @@ from alterbute.bundle import Bundle, ShapeRange, TensorSpec
 
 from alterbute_export.engine.profiles import make_profiles
 from alterbute_export.engine.recipe import Recipe
-from alterbute_export.typed_variants import TYPED_GRAPHS
+from alterbute_export.half.variants import TYPED_GRAPHS
 
 _FLOAT_BYTES: Final = {"fp32": 4, "fp16": 2, "bf16": 2}
 _EDGE_BYTES: Final = {"float32": 4, "int64": 8, "uint8": 1}

@@ -22,7 +22,7 @@ from alterbute.errors import AlterbuteError
 
 from alterbute_export.engine import api
 from alterbute_export.engine.audit import Audit, audit_network, check_audit, count_plan
-from alterbute_export.engine.job import Built, Job
+from alterbute_export.engine.build_job import Built, Job
 from alterbute_export.engine.module import BuilderModule, load_module
 from alterbute_export.errors import BuildError
 

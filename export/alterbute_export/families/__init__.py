@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from alterbute_export.checkpoint import Checkpoint
+from alterbute_export.checkpoint.reader import Checkpoint
 from alterbute_export.families import adapter, grid, instruct, plain
 from alterbute_export.families.base import FamilyGraphs, Models
 

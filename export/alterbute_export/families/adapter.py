@@ -7,18 +7,18 @@ from typing import Any
 import torch
 from alterbute.bundle import Identity
 
-from alterbute_export.adapter_file import check_adapter
-from alterbute_export.attention import cross_attention_names, install_identity_attention
-from alterbute_export.checkpoint import Checkpoint
+from alterbute_export.checkpoint.ip_adapter_file import check_adapter
+from alterbute_export.checkpoint.reader import Checkpoint
+from alterbute_export.checkpoint.settings import scene_starts
 from alterbute_export.errors import CheckpointError
 from alterbute_export.families.base import FamilyGraphs, Models, step_layout
-from alterbute_export.graphs.gain import input_gain
 from alterbute_export.graphs.identity import IdentityGraph, PatchIdentityGraph, identity_spec
 from alterbute_export.graphs.spec import GraphSpec
 from alterbute_export.graphs.step import CollageResidual, step_spec
-from alterbute_export.graphs.unet import Row, UNetRows
-from alterbute_export.projectors import Resampler, TokenProjector, Weights
-from alterbute_export.settings import scene_starts
+from alterbute_export.modules.input_gain import input_gain
+from alterbute_export.modules.ip_adapter_attention import cross_attention_names, install_identity_attention
+from alterbute_export.modules.ip_adapter_projectors import Resampler, TokenProjector, Weights
+from alterbute_export.modules.unet import Row, UNetRows
 
 
 class AdapterRows(UNetRows):

@@ -7,10 +7,10 @@ from typing import Any
 
 from alterbute.bundle import Identity
 
+from alterbute_export.checkpoint.settings import Settings, droppable_channels, scene_channels
+from alterbute_export.checkpoint.text_sizes import TextSizes
 from alterbute_export.graphs.spec import SpecMaker
 from alterbute_export.graphs.step import StepLayout
-from alterbute_export.settings import Settings, droppable_channels, scene_channels
-from alterbute_export.text import TextSizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import torch
 from alterbute.bundle import Identity
 
-from alterbute_export.checkpoint import Checkpoint
+from alterbute_export.checkpoint.reader import Checkpoint
 from alterbute_export.families.base import FamilyGraphs, Models, step_layout
-from alterbute_export.graphs.gain import input_gain
 from alterbute_export.graphs.identity import LatentIdentityGraph, identity_spec
 from alterbute_export.graphs.spec import GraphSpec
 from alterbute_export.graphs.step import step_spec
-from alterbute_export.graphs.unet import Row, UNetRows
+from alterbute_export.modules.input_gain import input_gain
+from alterbute_export.modules.unet import Row, UNetRows
 
 
 class GridRows(UNetRows):

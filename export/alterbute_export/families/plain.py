@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from alterbute_export.checkpoint import Checkpoint
+from alterbute_export.checkpoint.reader import Checkpoint
 from alterbute_export.families.base import FamilyGraphs, Models, step_layout
-from alterbute_export.graphs.gain import input_gain
 from alterbute_export.graphs.spec import GraphSpec
 from alterbute_export.graphs.step import step_spec
-from alterbute_export.graphs.unet import UNetRows
+from alterbute_export.modules.input_gain import input_gain
+from alterbute_export.modules.unet import UNetRows
 
 
 def build(checkpoint: Checkpoint, models: Models) -> FamilyGraphs:

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from alterbute_export.autoencoder import Encode, latent_factor
-from alterbute_export.graphs.pixels import to_coverage, to_signed
+from alterbute_export.checkpoint.settings import IdentityRules
 from alterbute_export.graphs.spec import CHECK_SIDE, GraphSpec, draw_mask, draw_speckles, edge
-from alterbute_export.settings import IdentityRules
+from alterbute_export.modules.autoencoder import Encode, latent_factor
+from alterbute_export.modules.pixels import to_coverage, to_signed
 
 
 class IdentityGraph(nn.Module):  # type: ignore[misc]

@@ -9,10 +9,10 @@ from alterbute.bundle import TensorSpec
 from torch import nn
 from torch.nn import functional
 
-from alterbute_export.autoencoder import Encode
-from alterbute_export.graphs.pixels import to_coverage, to_signed
+from alterbute_export.checkpoint.settings import Settings, scene_channels
 from alterbute_export.graphs.spec import CHECK_SIDE, GraphSpec, draw_mask, edge
-from alterbute_export.settings import Settings, scene_channels
+from alterbute_export.modules.autoencoder import Encode
+from alterbute_export.modules.pixels import to_coverage, to_signed
 
 
 class SceneGraph(nn.Module):  # type: ignore[misc]

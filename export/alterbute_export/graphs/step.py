@@ -9,12 +9,11 @@ import torch
 from alterbute.bundle import TensorSpec
 from torch import nn
 
+from alterbute_export.checkpoint.settings import TIME_IDS
 from alterbute_export.graphs.spec import GraphSpec, draw_index, draw_uniform, edge
 
 STATE_ROWS: Final = 4
 """K: the latent and three auxiliary rows hold every solver that is named in the design."""
-TIME_IDS: Final = 6
-"""SDXL's numbers: original height and width, top and left of the crop, target height and width."""
 ROW_INPUTS: Final[tuple[str, ...]] = ("text", "pooled", "time_ids", "identity", "identity_scale")
 """What the UNet is told of a row beside latent, timestep and scene."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alterbute_export.int8.bundle import quantize_bundle, write_int8
-from alterbute_export.int8.edits import CalibrationEdit, default_edits, read_edits
+from alterbute_export.int8.calibration_edits import CalibrationEdit, default_edits, read_edits
+from alterbute_export.int8.quantize_bundle import quantize_bundle, write_int8
 
 __all__ = ["CalibrationEdit", "default_edits", "quantize_bundle", "read_edits", "write_int8"]

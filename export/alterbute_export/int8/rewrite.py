@@ -16,7 +16,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes import common as passes
 
-from alterbute_export.int8.products import Product, constant_array
+from alterbute_export.int8.find_ops import Product, constant_array
 from alterbute_export.int8.scales import Scale, Scales
 
 

@@ -16,8 +16,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from alterbute_export.int8.products import Product
-from alterbute_export.int8.ranges import Range
+from alterbute_export.int8.activation_ranges import Range
+from alterbute_export.int8.find_ops import Product
 
 WEIGHT_LIMIT: Final = 63
 _LEVELS: Final = 255

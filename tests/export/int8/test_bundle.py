@@ -10,9 +10,9 @@ import pytest
 from alterbute import Editor
 from alterbute.bundle import default_bundle_path, open_bundle, verify_bundle
 from alterbute.request import EditRequest
-from alterbute_export.bundle import export_bundle
 from alterbute_export.cli import main
 from alterbute_export.errors import CalibrationError, PrecisionError
+from alterbute_export.export_bundle import export_bundle
 from alterbute_export.int8 import CalibrationEdit, default_edits, quantize_bundle, read_edits
 from PIL import Image
 

@@ -10,8 +10,8 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from alterbute_export.int8.products import constant_array, find_products
-from alterbute_export.int8.ranges import Range
+from alterbute_export.int8.activation_ranges import Range
+from alterbute_export.int8.find_ops import constant_array, find_products
 from alterbute_export.int8.rewrite import quantize_graph
 from alterbute_export.int8.scales import WEIGHT_LIMIT, choose_scale, choose_scales, quantize_weights
 from numpy.typing import NDArray

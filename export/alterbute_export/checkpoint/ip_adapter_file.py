@@ -1,0 +1,145 @@
+"""IP-Adapter files as they are published: which kind one is, and what must fit around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from alterbute_export.checkpoint.ip_adapter_shapes import adapter_shapes, base_shapes, resampler_shapes
+from alterbute_export.checkpoint.layout import open_weights
+from alterbute_export.errors import CheckpointError
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+HEAD_DIM: Final = 64
+"""Width of a head of the plus projector: the same in every published file, and written in none."""
+_ENCODERS: Final[Mapping[tuple[str, int], str]] = {
+    ("base", 1024): "OpenCLIP ViT-H/14 (models/image_encoder of h94/IP-Adapter)",
+    ("base", 1280): "OpenCLIP ViT-bigG/14 (sdxl_models/image_encoder of h94/IP-Adapter)",
+    ("base", 768): "CLIP ViT-L/14",
+    ("plus", 1280): "OpenCLIP ViT-H/14 (models/image_encoder of h94/IP-Adapter)",
+    ("plus", 1664): "OpenCLIP ViT-bigG/14 (sdxl_models/image_encoder of h94/IP-Adapter)",
+    ("plus", 1024): "CLIP ViT-L/14",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterFile:
+    """What an adapter file says of itself.
+
+    Args:
+        path: The file.
+        kind: "base" projects the encoder's image embedding, "plus" resamples its last but one hidden states.
+        tokens: Identity tokens Ti.
+        dim: Width D of a token.
+        encoder_width: Width of what the projector takes from the image encoder.
+        shapes: Shape of every tensor.
+    """
+
+    path: Path
+    kind: Literal["base", "plus"]
+    tokens: int
+    dim: int
+    encoder_width: int
+    shapes: Shapes
+
+    @property
+    def name(self) -> str:
+        """The file's name, as messages call it."""
+        return self.path.name
+
+
+def read_adapter(path: Path) -> AdapterFile:
+    """Look at an adapter file without loading it.
+
+    Raises:
+        CheckpointError: the file is no IP-Adapter, or of a kind that is not supported.
+    """
+    with open_weights(path) as file:
+        shapes = {name: tuple(int(n) for n in file.get_slice(name).get_shape()) for name in file.keys()}
+    if "image_proj.latents" in shapes:
+        wanted = ("image_proj.latents", "image_proj.proj_in.weight", "image_proj.proj_out.weight")
+        latents, proj_in, proj_out = (
+            _shape(path, shapes, name, axes) for name, axes in zip(wanted, (3, 2, 2), strict=True)
+        )
+        return AdapterFile(
+            path=path, kind="plus", tokens=latents[1], dim=proj_out[0], encoder_width=proj_in[1], shapes=shapes
+        )
+    if "image_proj.norm.weight" in shapes and "image_proj.proj.weight" in shapes:
+        (dim,) = _shape(path, shapes, "image_proj.norm.weight", 1)
+        width, encoder_width = _shape(path, shapes, "image_proj.proj.weight", 2)
+        return AdapterFile(
+            path=path, kind="base", tokens=width // dim, dim=dim, encoder_width=encoder_width, shapes=shapes
+        )
+    seen = next(
+        (name for name in sorted(shapes) if name.startswith("image_proj.")), next(iter(sorted(shapes)), "no key")
+    )
+    raise CheckpointError(
+        f"{path.name} is no IP-Adapter of a known kind ({seen})",
+        "image_proj.proj.weight (base) or image_proj.latents (plus); `full` and FaceID adapters are not supported",
+        "use a base or plus adapter",
+    )
+
+
+def check_adapter(adapter: AdapterFile, unet: Any, encoder: Any, tokens: int) -> None:
+    """Hold an adapter against the UNet and the image encoder.
+
+    Raises:
+        CheckpointError: they do not fit; the key, both shapes, and for a mixed-up encoder both by name.
+    """
+    config = encoder.config
+    given = int(config.projection_dim if adapter.kind == "base" else config.hidden_size)
+    if given != adapter.encoder_width:
+        raise CheckpointError(
+            f"the adapter {adapter.name} does not fit the image encoder: it takes {adapter.encoder_width} numbers"
+            f"{_encoder_name(adapter.kind, adapter.encoder_width)}, image_encoder/ gives {given}"
+            f"{_encoder_name(adapter.kind, given)}",
+            "the image encoder that the adapter was trained with",
+            "choose it with --image-encoder DIR; a vit-h adapter never goes with the bigG encoder",
+        )
+    wanted = wanted_shapes(adapter, unet, tokens)
+    for name, shape in wanted.items():
+        if name not in adapter.shapes:
+            raise CheckpointError(
+                f"{adapter.name} lacks key {name}",
+                f"it, {list(shape)}",
+                "use the adapter that was trained with this UNet",
+            )
+        if adapter.shapes[name] != shape:
+            raise CheckpointError(
+                f"{adapter.name} key {name} is {list(adapter.shapes[name])}",
+                f"{list(shape)}, by unet/config.json, image_encoder/config.json and `identity.tokens`",
+                "use the adapter, UNet and image encoder that were trained together",
+            )
+    for name in sorted(adapter.shapes.keys() - wanted.keys()):
+        raise CheckpointError(
+            f"{adapter.name} has an unknown key {name}",
+            f"the keys of a {adapter.kind} adapter",
+            "use an adapter of this UNet",
+        )
+
+
+def wanted_shapes(adapter: AdapterFile, unet: Any, tokens: int) -> dict[str, tuple[int, ...]]:
+    """Every key of an adapter of this kind, with the shape that UNet and image encoder ask for."""
+    dim, width = int(unet.config.cross_attention_dim), adapter.encoder_width
+    if adapter.kind == "base":
+        return adapter_shapes(unet, base_shapes(tokens, dim, width))
+    inner = adapter.shapes["image_proj.latents"][2]
+    depth = sum(name.endswith(".0.to_q.weight") for name in adapter.shapes)
+    queries = (adapter.shapes[f"image_proj.layers.{layer}.0.to_q.weight"][0] for layer in range(depth))
+    heads = [across // HEAD_DIM * HEAD_DIM for across in queries]
+    return adapter_shapes(unet, resampler_shapes(tokens, dim, width, inner=inner, heads=heads))
+
+
+def _shape(path: Path, shapes: Shapes, name: str, axes: int) -> tuple[int, ...]:
+    shape = shapes.get(name, ())
+    if len(shape) != axes or 0 in shape:
+        raise CheckpointError(f"{path.name} key {name} is {list(shape)}", f"{axes} axes", "copy the adapter again")
+    return shape
+
+
+def _encoder_name(kind: str, width: int) -> str:
+    name = _ENCODERS.get((kind, width))
+    return f", as of {name}" if name else ""

@@ -1,0 +1,50 @@
+"""The tensors of a published IP-Adapter file and their shapes: what a reader asks for and a maker writes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alterbute_export.modules.ip_adapter_attention import cross_attention_names
+
+Shape = tuple[int, ...]
+
+
+def adapter_shapes(unet: Any, projector: dict[str, Shape]) -> dict[str, Shape]:
+    """Every key of an adapter: its projector, and a pair of weights for each cross-attention of the UNet."""
+    dim = int(unet.config.cross_attention_dim)
+    shapes = {f"image_proj.{name}": shape for name, shape in projector.items()}
+    for index, name in enumerate(cross_attention_names(unet)):
+        width = unet.get_submodule(name.removesuffix(".processor")).to_k.weight.shape[0]
+        shapes |= {f"ip_adapter.{2 * index + 1}.to_{part}_ip.weight": (width, dim) for part in "kv"}
+    return shapes
+
+
+def base_shapes(tokens: int, dim: int, width: int) -> dict[str, Shape]:
+    """The base projector: one Linear from an embedding of `width` to `tokens` of `dim`, then LayerNorm."""
+    return {
+        "proj.weight": (tokens * dim, width),
+        "proj.bias": (tokens * dim,),
+        "norm.weight": (dim,),
+        "norm.bias": (dim,),
+    }
+
+
+def resampler_shapes(tokens: int, dim: int, width: int, *, inner: int, heads: list[int]) -> dict[str, Shape]:
+    """The plus projector: `tokens` queries of `inner`, and a layer for each of `heads`, the width of all its heads."""
+    shapes: dict[str, Shape] = {
+        "latents": (1, tokens, inner),
+        "proj_in.weight": (inner, width),
+        "proj_in.bias": (inner,),
+        "proj_out.weight": (dim, inner),
+        "proj_out.bias": (dim,),
+        "norm_out.weight": (dim,),
+        "norm_out.bias": (dim,),
+    }
+    for layer, across in enumerate(heads):
+        attention, forward = f"layers.{layer}.0", f"layers.{layer}.1"
+        shapes |= {f"{attention}.norm{n}.{part}": (inner,) for n in (1, 2) for part in ("weight", "bias")}
+        shapes |= {f"{attention}.to_q.weight": (across, inner), f"{attention}.to_kv.weight": (2 * across, inner)}
+        shapes |= {f"{attention}.to_out.weight": (inner, across)}
+        shapes |= {f"{forward}.0.weight": (inner,), f"{forward}.0.bias": (inner,)}
+        shapes |= {f"{forward}.1.weight": (4 * inner, inner), f"{forward}.3.weight": (inner, 4 * inner)}
+    return shapes

@@ -1,0 +1,211 @@
+"""Reading a checkpoint folder: diffusers' layout, safetensors only, every file there before a model is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+from alterbute.bundle import Json
+from alterbute.errors import BundleError
+from alterbute.solver.scheduler_config import read_scheduler
+from torch import nn
+
+from alterbute_export.checkpoint.extras import Extras
+from alterbute_export.checkpoint.infer_settings import infer_settings
+from alterbute_export.checkpoint.ip_adapter_file import AdapterFile, read_adapter
+from alterbute_export.checkpoint.layout import (
+    Part,
+    are_half,
+    check_folder,
+    find_adapter,
+    find_part,
+    open_weights,
+    read_json,
+)
+from alterbute_export.checkpoint.merge.lora import LoraFile, check_parts, merge_lora, read_lora
+from alterbute_export.checkpoint.settings import Settings, build_settings, read_overrides
+from alterbute_export.errors import CheckpointError
+
+Storage = Literal["auto", "fp16", "fp32"]
+
+_SCHEDULER: Final = "scheduler/scheduler_config.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint folder whose files are all there and readable; models are loaded on request.
+
+    `half_storage` says that weights go to the bundle as fp16: they were fp16 on disk, or the user asked for it.
+    """
+
+    path: Path
+    settings: Settings
+    scheduler: Mapping[str, Json]
+    parts: Mapping[str, Part]
+    configs: Mapping[str, Mapping[str, Any]]
+    index: Mapping[str, Any]
+    adapter: AdapterFile | None
+    extras: Extras
+    loras: tuple[LoraFile, ...]
+    half_storage: bool
+
+    def load(self, part: str) -> Any:
+        """The model of one part (`unet`, ...) in fp32 and eval mode, every weight of it from the files.
+
+        LoRA files are merged into it; the weights are rounded as the bundle will store them.
+
+        Raises:
+            CheckpointError: a key is missing, unknown or of another shape than the part's config says.
+        """
+        from alterbute_export.checkpoint.load_model import load_part
+
+        model = load_part(self.parts[part], self.configs[part])
+        for lora in self.loras:
+            merge_lora(lora, part, model)
+        return self.settle(model)
+
+    def load_hollow(self, part: str) -> Any:
+        """The model of one part without its weights, its files held against it.
+
+        Raises:
+            CheckpointError: as of `load`.
+        """
+        from alterbute_export.checkpoint.load_model import check_part
+
+        return check_part(self.parts[part], self.configs[part])
+
+    def load_adapter(self, prefix: str = "") -> dict[str, torch.Tensor]:
+        """The tensors of the adapter file in fp32 whose published names begin with `prefix`."""
+        assert self.adapter is not None
+        with open_weights(self.adapter.path) as file:
+            names = sorted(name for name in file.keys() if name.startswith(prefix))
+            return {name: self._round(file.get_tensor(name)) for name in names}
+
+    def settle(self, model: nn.Module) -> nn.Module:
+        """Round weights as the bundle will store them, so that parity is measured against what is shipped."""
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+            if self.half_storage:
+                parameter.copy_(self._round(parameter))
+        return model.eval()
+
+    def _round(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.half().float() if self.half_storage else tensor.float()
+
+
+def read_checkpoint(path: str | Path, storage: Storage = "auto", extras: Extras | None = None) -> Checkpoint:
+    """Check the folder's files and find out how it is to be used, without loading a model.
+
+    Args:
+        path: A folder in diffusers' layout.
+        storage: How weights will be stored.
+        extras: Files from outside the folder.
+
+    Raises:
+        CheckpointError: the folder, a file or a key is missing or wrong; it is named.
+    """
+    folder, extras = check_folder(Path(path)), extras or Extras()
+    index = read_json(folder / "model_index.json", "model_index.json")
+    overrides = read_overrides(folder)
+    adapter_path = extras.adapter or find_adapter(folder)
+    adapter = read_adapter(adapter_path) if adapter_path else None
+    names = ["unet", "vae", "text_encoder"]
+    names += ["text_encoder_2"] if (index.get("text_encoder_2") or [None])[0] else []
+    parts = {name: find_part(folder / name, name) for name in names}
+    if adapter is not None:
+        parts["image_encoder"] = _find_image_encoder(folder, extras, adapter)
+    elif extras.image_encoder is not None:
+        raise CheckpointError(
+            f"--image-encoder {extras.image_encoder.name} was given, and there is no adapter",
+            "an adapter with it",
+            "give --adapter FILE, too",
+        )
+    configs = {name: read_json(part.folder / "config.json", part.config_name) for name, part in parts.items()}
+    scheduler = _read_scheduler(folder)
+    inferred = infer_settings(
+        folder,
+        index=index,
+        unet=configs["unet"],
+        vae=configs["vae"],
+        image_encoder=configs.get("image_encoder"),
+        scheduler=scheduler,
+        adapter=adapter,
+        overrides=overrides,
+    )
+    if overrides.get("family", inferred["family"]) == "adapter" and adapter is None:
+        raise CheckpointError(
+            "the checkpoint has no ip_adapter.safetensors, and its family is adapter",
+            "an IP-Adapter file at its top",
+            "put it there, or give --adapter FILE and --image-encoder DIR",
+        )
+    settings = build_settings(inferred, overrides)
+    if settings.family != "adapter":
+        _refuse_unused_adapter(settings, extras)
+        adapter = None
+        parts.pop("image_encoder", None)
+    loras = tuple(read_lora(lora.path, lora.weight) for lora in extras.loras)
+    for lora in loras:
+        check_parts(lora, parts)
+    files = [file for part in parts.values() for file in part.files] + ([adapter.path] if adapter else [])
+    return Checkpoint(
+        path=folder,
+        settings=settings,
+        scheduler=scheduler,
+        parts=parts,
+        configs=configs,
+        index=index,
+        adapter=adapter,
+        extras=extras,
+        loras=loras,
+        half_storage=storage == "fp16" or (storage == "auto" and are_half(tuple(files))),
+    )
+
+
+def hash_weights(checkpoint: Checkpoint) -> dict[str, str]:
+    """SHA-256 of each weights file, by its part and name; never by a path of this machine."""
+    names = {f"{name}/{file.name}": file for name, part in checkpoint.parts.items() for file in part.files}
+    if checkpoint.adapter is not None:
+        names[checkpoint.adapter.name] = checkpoint.adapter.path
+    return {name: hash_file(path) for name, path in names.items()}
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _find_image_encoder(folder: Path, extras: Extras, adapter: AdapterFile) -> Part:
+    place = extras.image_encoder or folder / "image_encoder"
+    if not (place / "config.json").is_file():
+        raise CheckpointError(
+            f"there is an adapter, {adapter.name}, and no image_encoder/config.json",
+            "the image encoder that the adapter was trained with",
+            "put it into image_encoder/, or give --image-encoder DIR",
+        )
+    return find_part(place, "image_encoder")
+
+
+def _refuse_unused_adapter(settings: Settings, extras: Extras) -> None:
+    if extras.adapter is not None:
+        raise CheckpointError(
+            f"--adapter {extras.adapter.name} was given, and the checkpoint's family is {settings.family}",
+            "family adapter",
+            "leave --adapter out, or use an inpainting or text-to-image checkpoint",
+        )
+
+
+def _read_scheduler(folder: Path) -> dict[str, Json]:
+    """The scheduler's config, verbatim; what no solver supports is refused here, by its key."""
+    config: dict[str, Json] = read_json(folder / _SCHEDULER, _SCHEDULER)
+    try:
+        read_scheduler(config)
+    except BundleError as fault:
+        raise CheckpointError(f"{_SCHEDULER}: {fault.seen}", fault.expected, fault.fix) from None
+    # DPM-Solver's default, which diffusers writes as -Infinity: JSON has no such number.
+    return {key: None if value == -math.inf else value for key, value in config.items()}

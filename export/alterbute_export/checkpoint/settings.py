@@ -1,0 +1,179 @@
+"""How a checkpoint is to be used: what its layout tells, under what `alterbute.json` says otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from alterbute.bundle import Defaults, GridRules, Guidance, MaskRules, are_window_sides, typed_json
+
+from alterbute_export.errors import CheckpointError
+
+SETTINGS_FILE: Final = "alterbute.json"
+TIME_IDS: Final = 6
+"""SDXL's numbers: original height and width, top and left of the crop, target height and width."""
+SETTINGS_VERSION: Final = 1
+_NESTED: Final = ("mask", "identity", "grid", "guidance", "defaults")
+
+Picture = Literal["mask", "masked_photo", "reference", "photo"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityRules:
+    """How the image encoder wants its picture: `size` x `size`, RGB in [0,1] normalised by `mean` and `std`."""
+
+    tokens: int
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that is not in the weights.
+
+    `scene` lists the pictures beside the latent in channel order, `masked_fill` is the hole's value in [-1,1],
+    `residual` "collage" adds `mask*reference + (1-mask)*masked_photo` to the UNet's output; `input_gain` "signal" shows
+    the UNet the latent times the signal scale of its timestep, so that pure noise is not seen at all. `identity` is
+    there for family `adapter`, `grid` for family `grid`, `time_ids` for a UNet of SDXL's kind. `resolutions` are all window sides
+    that the checkpoint is good at, rising, where there are several.
+    """
+
+    schema_version: int
+    name: str
+    family: Literal["adapter", "grid", "instruct", "plain"]
+    resolution: int
+    resolutions: tuple[int, ...] = ()
+    scene: tuple[Picture, ...]
+    latent_mask: Literal["area", "nearest"]
+    masked_fill: float
+    residual: Literal["collage"] | None
+    input_gain: Literal["signal"] | None
+    reinject: bool
+    mask: MaskRules
+    identity: IdentityRules | None
+    grid: GridRules | None
+    time_ids: tuple[float, ...] | None
+    guidance: Guidance
+    defaults: Defaults
+    attributes: Mapping[str, tuple[str, ...]] | None
+
+
+def read_overrides(folder: Path) -> dict[str, Any]:
+    """The content of `alterbute.json`, unchecked; empty if there is none.
+
+    Raises:
+        CheckpointError: the file is not JSON.
+    """
+    try:
+        document = typed_json.parse((folder / SETTINGS_FILE).read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError as fault:
+        raise CheckpointError(f"{SETTINGS_FILE} is not JSON ({fault})", "a JSON object", "correct the file") from None
+    if not isinstance(document, dict):
+        raise CheckpointError(f"{SETTINGS_FILE} holds a {type(document).__name__}", "a JSON object", "correct the file")
+    return document
+
+
+def build_settings(inferred: Mapping[str, Any], overrides: Mapping[str, Any]) -> Settings:
+    """Settings from what the layout tells, overruled key by key.
+
+    Raises:
+        CheckpointError: a key is unknown or wrong; the key is named.
+    """
+    document = {**inferred, **overrides}
+    for key in _NESTED:
+        if isinstance(inferred.get(key), dict) and isinstance(overrides.get(key), dict):
+            document[key] = {**inferred[key], **overrides[key]}
+    try:
+        settings = typed_json.build(Settings, document)
+        _check(settings)
+    except typed_json.KeyFault as fault:
+        raise CheckpointError(
+            f"{SETTINGS_FILE} key `{fault.key or '(top)'}` is {fault.seen}", fault.expected, "correct the file"
+        ) from None
+    return settings
+
+
+def scene_starts(settings: Settings, latent_channels: int) -> dict[str, int]:
+    """First scene channel of each picture: a mask takes one channel, a picture as many as the latent."""
+    starts: dict[str, int] = {}
+    channel = 0
+    for picture in settings.scene:
+        starts[picture] = channel
+        channel += 1 if picture == "mask" else latent_channels
+    return starts
+
+
+def scene_channels(settings: Settings, latent_channels: int) -> int:
+    """Cs: all channels that the UNet sees beside the latent."""
+    return sum(1 if picture == "mask" else latent_channels for picture in settings.scene)
+
+
+def droppable_channels(settings: Settings, latent_channels: int) -> tuple[int, ...]:
+    """1 for each scene channel of a reference or source picture, which a row may do without; 0 for the others."""
+    channels: list[int] = []
+    for picture in settings.scene:
+        width = 1 if picture == "mask" else latent_channels
+        channels += [int(picture in ("reference", "photo"))] * width
+    return tuple(channels)
+
+
+def _check(settings: Settings) -> None:
+    """What types alone cannot say."""
+    if settings.schema_version != SETTINGS_VERSION:
+        raise typed_json.KeyFault("schema_version", str(settings.schema_version), str(SETTINGS_VERSION))
+    if len(set(settings.scene)) != len(settings.scene):
+        raise typed_json.KeyFault("scene", ", ".join(settings.scene), "each picture once")
+    sides = settings.resolutions
+    if sides and not are_window_sides(sides, settings.resolution):
+        raise typed_json.KeyFault("resolutions", str(list(sides)), f"rising, `resolution` {settings.resolution} among them")
+    if len(sides) > 1 and settings.family == "grid":
+        raise typed_json.KeyFault("resolutions", str(list(sides)), "one for a grid, whose reference is a latent of that size")
+    missing = {"mask", "masked_photo", "reference"} - set(settings.scene)
+    if settings.residual == "collage" and missing:
+        expected = f"null, or {', '.join(sorted(missing))} in `scene`"
+        raise typed_json.KeyFault("residual", '"collage"', expected)
+    for key, kernel in (("mask.dilate", settings.mask.dilate), ("mask.feather", settings.mask.feather)):
+        if kernel < 1 or kernel % 2 == 0:
+            raise typed_json.KeyFault(key, str(kernel), "an odd kernel size, 1 or more")
+    if not -1 <= settings.masked_fill <= 1:
+        raise typed_json.KeyFault("masked_fill", str(settings.masked_fill), "a number in [-1, 1]")
+    _check_family(settings)
+    if settings.identity is not None:
+        _check_identity(settings.identity)
+
+
+def _check_family(settings: Settings) -> None:
+    for key, family, given in (
+        ("identity", "adapter", settings.identity is not None),
+        ("grid", "grid", settings.grid is not None),
+    ):
+        if given != (settings.family == family):
+            seen = "given" if given else "null"
+            raise typed_json.KeyFault(key, seen, f"rules exactly for family {family}, and this is {settings.family}")
+    if settings.family == "grid" and set(settings.scene) != {"mask", "masked_photo"}:
+        raise typed_json.KeyFault(
+            "scene", ", ".join(settings.scene) or "empty", "mask and masked_photo for family grid"
+        )
+    if settings.grid is not None and settings.grid.photo_fill != settings.masked_fill:
+        raise typed_json.KeyFault(
+            "grid.photo_fill", str(settings.grid.photo_fill), f"masked_fill, {settings.masked_fill}"
+        )
+    if settings.family == "instruct" and "photo" not in settings.scene:
+        raise typed_json.KeyFault("scene", ", ".join(settings.scene) or "empty", "photo for family instruct")
+    if settings.grid is not None:
+        for key, fill in (("photo_fill", settings.grid.photo_fill), ("reference_fill", settings.grid.reference_fill)):
+            if not -1 <= fill <= 1:
+                raise typed_json.KeyFault(f"grid.{key}", str(fill), "a number in [-1, 1]")
+
+
+def _check_identity(rules: IdentityRules) -> None:
+    for key, values in (("identity.mean", rules.mean), ("identity.std", rules.std)):
+        if len(values) != 3:
+            raise typed_json.KeyFault(key, f"{len(values)} numbers", "3 numbers, for R, G and B")
+    if min(rules.std) <= 0:
+        raise typed_json.KeyFault("identity.std", str(list(rules.std)), "numbers above 0")

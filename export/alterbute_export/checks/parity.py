@@ -1,0 +1,150 @@
+"""Does the file compute what the model computes? Asked of every graph as it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import torch
+from alterbute.bundle import Parity, TensorSpec
+from torch.nn import functional
+
+from alterbute_export.errors import ParityError
+from alterbute_export.graphs.spec import Array, GraphSpec, draw_inputs
+from alterbute_export.onnx_io.sessions import open_session
+
+LIMIT: Final = 1e-5
+"""Largest allowed difference, as a share of the reference's largest value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reference:
+    """What torch makes of the inputs of every check size, output by output."""
+
+    outputs: tuple[tuple[Array, ...], ...]
+
+
+def check_parity(spec: GraphSpec, path: Path) -> Parity:
+    """Run the written graph in ONNX Runtime against its reference in torch, at every size of the spec.
+
+    Raises:
+        ParityError: as of `compare_graph`.
+    """
+    return compare_graph(spec, path, run_reference(spec))
+
+
+def run_reference(spec: GraphSpec) -> Reference:
+    """Run the torch side: after this, its models are not needed any more."""
+    outputs = []
+    for seed, sizes in enumerate(spec.check_sizes, start=1):
+        inputs = draw_inputs(spec, sizes, seed)
+        with torch.no_grad(), _exact_norms():
+            wanted = spec.reference(*(torch.from_numpy(array) for array in inputs.values()))
+        outputs.append(tuple(value.numpy() for value in (wanted if isinstance(wanted, tuple) else (wanted,))))
+    return Reference(outputs=tuple(outputs))
+
+
+def compare_graph(spec: GraphSpec, path: Path, reference: Reference) -> Parity:
+    """Run the written graph in ONNX Runtime, and compare it with what torch made of the same inputs.
+
+    Args:
+        spec: The graph's edges and sizes; its models are not touched.
+        path: The written graph.
+        reference: As of `run_reference`.
+
+    Raises:
+        ParityError: an output is further from the reference than `LIMIT` times the spec's leeway, has another shape, or is not finite.
+    """
+    session, unrounded = _open(path)
+    names = [output.name for output in session.get_outputs()]
+    limit = LIMIT * spec.leeway
+    worst = 0.0
+    for seed, (sizes, wanted) in enumerate(zip(spec.check_sizes, reference.outputs, strict=True), start=1):
+        found = dict(zip(names, session.run(None, draw_inputs(spec, sizes, seed)), strict=True))
+        for edge, expected in zip(spec.outputs, wanted, strict=True):
+            worst = max(worst, _compare(spec.name, edge, found, unrounded.get(edge.name), expected, limit))
+    # Two digits: more would only say which processor did the comparison.
+    return Parity(relative_error=float(f"{worst:.1e}"), against=f"torch {_release(torch.__version__)}")
+
+
+@contextmanager
+def _exact_norms() -> Iterator[None]:
+    """Let group norms take their statistics in float64: over large flat areas torch's are the least exact part of either side."""
+    plain = functional.group_norm
+
+    def exact(
+        input: torch.Tensor,
+        num_groups: int,
+        weight: torch.Tensor | None = None,
+        bias: torch.Tensor | None = None,
+        eps: float = 1e-5,
+    ) -> torch.Tensor:
+        scale, shift = (value if value is None else value.double() for value in (weight, bias))
+        return plain(input.double(), num_groups, scale, shift, eps).to(input.dtype)
+
+    functional.group_norm = exact
+    try:
+        yield
+    finally:
+        functional.group_norm = plain
+
+
+def _compare(
+    name: str, edge: TensorSpec, found: dict[str, Array], unrounded: str | None, wanted: Array, limit: float
+) -> float:
+    """Relative error of one output; a rounded picture is compared within a rounding, and before it where the graph has that at hand."""
+    value = found[edge.name]
+    if value.shape != wanted.shape:
+        raise _differs(name, edge, f"has shape {value.shape}", f"{wanted.shape}")
+    if value.dtype == np.uint8 and wanted.dtype != np.uint8:
+        levels = float(np.abs(value.astype(np.float32) - wanted).max())
+        if not levels <= 0.5 + 255 * limit:
+            raise _differs(name, edge, f"is {levels:.3f} levels off", "at most a rounding")
+        if unrounded is None:
+            return max(levels - 0.5, 0.0) / 255
+        value = found[unrounded]
+    if not np.isfinite(value).all():
+        raise _differs(name, edge, "is not finite", "numbers")
+    scale = float(np.abs(wanted.astype(np.float64)).max())
+    error = float(np.abs(value.astype(np.float64) - wanted).max()) / (scale or 1.0)
+    if not error <= limit:
+        raise _differs(name, edge, f"is {error:.1e} off", f"at most {limit:.0e} of the largest value")
+    return error
+
+
+def _open(path: Path) -> tuple[Any, dict[str, str]]:
+    """A session over the file's bytes and the weights' bytes, as the runtime opens it; plus the values before Round."""
+    model = onnx.load(path, load_external_data=False)
+    unrounded = _expose_unrounded(model)
+    return open_session(model.SerializeToString(), path.parent), unrounded
+
+
+def _expose_unrounded(model: onnx.ModelProto) -> dict[str, str]:
+    """Make what goes into `Round -> Cast -> output` an output too, in memory only."""
+    producers = {name: node for node in model.graph.node for name in node.output}
+    exposed = {}
+    for output in list(model.graph.output):
+        cast = producers[output.name]
+        before = producers.get(cast.input[0]) if cast.op_type == "Cast" else None
+        if before is not None and before.op_type == "Round":
+            exposed[output.name] = before.input[0]
+            model.graph.output.append(onnx.helper.make_empty_tensor_value_info(before.input[0]))
+    return exposed
+
+
+def _differs(name: str, edge: TensorSpec, seen: str, expected: str) -> ParityError:
+    return ParityError(
+        f"graph {name}, output {edge.name}: the exported graph {seen} against torch",
+        expected,
+        "report this checkpoint's configs: the exporter does not know this architecture well enough",
+    )
+
+
+def _release(version: str) -> str:
+    """`2.13.0` of `2.13.0+cpu`: which build was installed does not belong into a bundle."""
+    return version.split("+", maxsplit=1)[0]

@@ -1,0 +1,87 @@
+"""The verbs of prebuilt bundles: `engine` builds, `sign` signs, `publish` makes the folder that is shipped."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from alterbute_export.cli.progress import progress_bar
+from alterbute_export.engine.build import Outcome
+
+
+def engine(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder; it changes when everything is built, in one step.")],
+    recipe: Annotated[Path, typer.Option("--recipe", help="A recipe of engines/recipes.")],
+    graph: Annotated[list[str] | None, typer.Option(help="Build only this graph; may be given again.")] = None,
+    measure: Annotated[bool, typer.Option(help="Edit the sample photo first, and keep fp32 what overflows.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be built and how large it is.")] = False,
+) -> None:
+    """Build engines of a bundle's graphs by a recipe."""
+    from alterbute.bundle import open_bundle
+
+    from alterbute_export.engine.build import build_engines
+    from alterbute_export.engine.estimate import describe
+    from alterbute_export.engine.recipe import read_recipe
+    from alterbute_export.half.variants import TYPED_GRAPHS
+
+    plan = read_recipe(recipe)
+    if dry_run:
+        for line in describe(open_bundle(bundle), plan):
+            typer.echo(line)
+        return
+    start = time.monotonic()
+    with progress_bar(width=48, is_once_per_graph=True) as report:
+        outcome = build_engines(bundle, plan, report=report, measure=measure, graphs=tuple(graph or TYPED_GRAPHS))
+    _tell(outcome)
+    typer.echo(f"built {plan.name} into {bundle} in {time.monotonic() - start:.0f} s", err=True)
+
+
+def sign(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    key: Annotated[
+        Path, typer.Option("--key", help="Private key (PEM); with --new it is made there, the public one beside it.")
+    ],
+    new: Annotated[bool, typer.Option("--new", help="Make a new key first.")] = False,
+) -> None:
+    """Sign a bundle with Ed25519, so that runtimes that trust the key may load its engines."""
+    from alterbute_export.packaging.sign import make_key, sign_bundle
+
+    if new:
+        typer.echo(f"wrote {key} (keep it secret) and {make_key(key)} (give it to users)", err=True)
+    typer.echo(f"signed {bundle} by key {sign_bundle(bundle, key)}", err=True)
+
+
+def publish(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to ship; an earlier one is replaced.")],
+    engines: Annotated[
+        list[str] | None, typer.Option("--engines", help="Ship engines of this recipe only; may be given again.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option("--key", help="Sign with this private key.")] = None,
+) -> None:
+    """Write a bundle ready to ship: every byte verified, nothing beside it, an inventory of what it was made with."""
+    from alterbute_export.packaging.publish import publish_bundle
+
+    published = publish_bundle(bundle, output, recipes=engines, key=key)
+    size = sum(entry.size for entry in published.manifest.files.values())
+    signed = "signed" if key else "not signed: engines in it need --allow-unsigned"
+    typer.echo(f"wrote {output}, {len(published.manifest.files)} files, {size / 1e6:.1f} MB, {signed}", err=True)
+
+
+def _tell(outcome: Outcome) -> None:
+    for name, variant in outcome.variants.items():
+        error = "" if variant.relative_error is None else f", {variant.relative_error:.1e} from fp32 on the sample edit"
+        shares = ", ".join(f"{share:.1%} {kind}" for kind, share in variant.audit.shares.items())
+        kept = "".join(f", {count} kept fp32 ({reason})" for reason, count in variant.audit.islands.items())
+        typer.echo(f"{name:<9} arithmetic {shares or 'none'}{kept}{error}", err=True)
+    for name, built in outcome.built.items():
+        work = ", ".join(f"{count} {kind}" for kind, count in built.audit.work.items())
+        memory = "" if built.memory is None else f", scratch {built.memory / 1e6:.1f} MB"
+        typer.echo(
+            f"{name:<9} plan in {built.seconds:.0f} s, {built.peak_rss_mib} MiB of memory, work layers: {work}{memory}",
+            err=True,
+        )

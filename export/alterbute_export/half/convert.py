@@ -1,0 +1,231 @@
+"""Typed precision: an fp32 graph becomes one whose heavy part is fp16 or bf16, and whose every cast is written down.
+
+TensorRT 11 takes a tensor's type from the graph and from nowhere else, so half precision is a property of the ONNX file.
+What is narrow: everything between the first and the last *core* operator (a convolution or product with weights).
+What stays fp32, as islands: all before the first core operator (pixels, sinusoids, the latent's gather) and all after the
+last (guidance, solver, re-injection, pixels again); the timestep's embedding; decomposed norms, whose squares
+overflow; and what `wide` names, because it was seen to overflow.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import onnx
+import onnx_ir as ir
+from alterbute.bundle import Precision
+from onnx_ir.passes import common as passes
+
+from alterbute_export.errors import PrecisionError
+from alterbute_export.half.casts import CastWriter
+from alterbute_export.onnx_io.ir import weight_source
+from alterbute_export.rewrites.uint8_inputs import widen_bytes
+
+CORE_OPS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+# Squares, roots and exponentials of decomposed norms: fp16 ends at 65504 and loses everything under 6e-8. The norm
+# operators themselves (LayerNormalization and its kin) sum in fp32 inside and need no island.
+_FRAGILE_OPS: Final = frozenset(
+    {"Pow", "Sqrt", "Reciprocal", "ReduceMean", "ReduceSum", "ReduceL2", "Exp", "Log", "Range"}
+)
+# TensorRT has no bf16 kernel for the first, and ONNX none for the second.
+_NOT_BF16: Final = frozenset({"Resize", "Einsum"})
+# The first in which convolutions and poolings may be bf16; for the operators used here, nothing else changes from 20 on.
+_BF16_OPSET: Final = 22
+_TIME_INPUTS: Final = frozenset({"timestep", "time_ids", "owner"})
+_TIME_LAYERS: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrecisionReport:
+    """What became of a graph's float operators.
+
+    `core_narrow` of `core` operators with weights are narrow; `narrow` and `wide` count all operators with a float output,
+    `casts` the casts between them, and `islands` why a core or inner operator stayed fp32. `rounded` names the values and weights
+    that have the narrow type now and had fp32 before.
+    """
+
+    precision: Precision
+    core: int
+    core_narrow: int
+    narrow: int
+    wide: int
+    casts: int
+    islands: Mapping[str, int]
+    rounded: frozenset[str]
+
+
+def type_graph(model: ir.Model, precision: Precision, *, wide: Collection[str] = ()) -> PrecisionReport:
+    """Give a graph typed precision, in place. Its inputs and outputs keep their types, so callers see no difference.
+
+    Args:
+        model: An fp32 graph as `alterbute-export bundle` writes it.
+        precision: What its heavy part shall be; "fp32" only does what TensorRT needs of any graph.
+        wide: Names of values that overflow the narrow type: their operators, and those that read them, stay fp32.
+
+    Returns:
+        What became narrow, and why the rest did not.
+
+    Raises:
+        PrecisionError: the graph has control flow, which no exported graph has.
+    """
+    widen_bytes(model)
+    kinds = _element_types(model)
+    nodes = [node for node in model.graph if _is_float(node, kinds)]
+    core = {node for node in nodes if is_core(node)}
+    narrow, islands = (
+        (set(), Counter[str]()) if precision == "fp32" else _choose(model, nodes, core, precision, set(wide), kinds)
+    )
+    writer = CastWriter(model, precision, kinds)
+    for node in list(model.graph):
+        writer.convert(node, is_narrow=node in narrow)
+    writer.finish_outputs()
+    if precision == "bf16":
+        model.opset_imports[""] = max(model.opset_imports[""], _BF16_OPSET)
+    _clean(model)
+    return PrecisionReport(
+        precision=precision,
+        core=len(core),
+        core_narrow=len(core & narrow),
+        narrow=len(narrow),
+        wide=len(nodes) - len(narrow),
+        casts=writer.casts,
+        islands=dict(islands),
+        rounded=frozenset(writer.narrow_names),
+    )
+
+
+def is_core(node: ir.Node) -> bool:
+    """Whether a node is a convolution or product with weights: where the work is."""
+    return node.op_type in CORE_OPS and any(
+        value is not None and weight_source(value) is not None for value in node.inputs
+    )
+
+
+def _choose(
+    model: ir.Model,
+    nodes: list[ir.Node],
+    core: set[ir.Node],
+    precision: Precision,
+    wide: set[str],
+    kinds: Mapping[str, int],
+) -> tuple[set[ir.Node], Counter[str]]:
+    """The nodes that become narrow, and how many inner nodes did not, by reason."""
+    after, before = _reach(model, core)
+    time_embedding = _embed_time(model, core)
+    islands: Counter[str] = Counter()
+    narrow: set[ir.Node] = set()
+    for node in nodes:
+        if node not in after or node not in before or node.op_type == "Cast":
+            continue
+        touched = {value.name for value in (*node.inputs, *node.outputs) if value is not None}
+        if node in time_embedding:
+            islands["timestep"] += 1
+        elif touched & wide:
+            islands["overflow"] += 1
+        elif node.op_type in _FRAGILE_OPS:
+            islands["norm"] += 1
+        elif precision == "bf16" and node.op_type in _NOT_BF16:
+            islands["no bf16 kernel"] += 1
+        else:
+            narrow.add(node)
+    narrow -= _between_islands(narrow, core, kinds)
+    return narrow, islands
+
+
+def _reach(model: ir.Model, core: set[ir.Node]) -> tuple[set[ir.Node], set[ir.Node]]:
+    """Nodes that have a core node at or above them, and nodes that have one at or below them."""
+    after, before = set(core), set(core)
+    order = list(model.graph)
+    for node in order:
+        if any(value is not None and value.producer() in after for value in node.inputs):
+            after.add(node)
+    for node in reversed(order):
+        if any(user in before for value in node.outputs for user, _ in value.uses()):
+            before.add(node)
+    return after, before
+
+
+def _embed_time(model: ir.Model, core: set[ir.Node]) -> set[ir.Node]:
+    """Nodes that see the timestep and no picture or prompt, up to the second layer with weights: the embedding.
+
+    What each block makes of the embedding comes after that, and is as narrow as the block.
+    """
+    seen: dict[ir.Node, set[str]] = {}
+    depth: dict[ir.Node, int] = {}
+    for node in model.graph:
+        seen[node], depth[node] = set(), int(node in core)
+        for value in node.inputs:
+            producer = value.producer() if value is not None else None
+            if producer is not None:
+                seen[node] |= seen[producer]
+                depth[node] = max(depth[node], depth[producer] + int(node in core))
+            elif value is not None and value.is_graph_input():
+                seen[node].add(str(value.name))
+    return {
+        node
+        for node, inputs in seen.items()
+        if "timestep" in inputs and inputs <= _TIME_INPUTS and depth[node] <= _TIME_LAYERS
+    }
+
+
+def _between_islands(narrow: set[ir.Node], core: set[ir.Node], kinds: Mapping[str, int]) -> set[ir.Node]:
+    """Nodes that an island hands numbers to and takes them back from: two casts would cost more than they save."""
+    lonely: set[ir.Node] = set()
+    while True:
+        found = {node for node in narrow - lonely - core if _is_lonely(node, narrow - lonely, kinds)}
+        if not found:
+            return lonely
+        lonely |= found
+
+
+def _is_lonely(node: ir.Node, narrow: set[ir.Node], kinds: Mapping[str, int]) -> bool:
+    feeds = [value.producer() for value in node.inputs if value is not None and _is_float_value(value, kinds)]
+    producers = [
+        feed for feed, value in zip(feeds, node.inputs, strict=False) if feed is not None and value is not None
+    ]
+    users = [user for value in node.outputs for user, _ in value.uses()]
+    return (
+        bool(producers)
+        and not any(producer in narrow for producer in producers)
+        and not any(user in narrow for user in users)
+    )
+
+
+def _element_types(model: ir.Model) -> dict[str, int]:
+    """ONNX element type of every value by name; operators of other domains give the type of their first input."""
+    inferred = onnx.shape_inference.infer_shapes(ir.to_proto(model))
+    kinds = {info.name: info.type.tensor_type.elem_type for info in inferred.graph.value_info}
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        kinds[str(value.name)] = int(value.dtype or ir.DataType.UNDEFINED)
+    for node in model.graph:
+        if any(
+            attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+            for attribute in node.attributes.values()
+        ):
+            raise PrecisionError(
+                f"the graph has the control flow operator {node.op_type}", "a graph without", "export the bundle again"
+            )
+        for value in node.outputs:
+            if not kinds.get(str(value.name)) and node.inputs and node.inputs[0] is not None:
+                kinds[str(value.name)] = kinds.get(str(node.inputs[0].name), 0)
+    return kinds
+
+
+def _is_float_value(value: ir.Value, kinds: Mapping[str, int]) -> bool:
+    return kinds.get(str(value.name)) == int(ir.DataType.FLOAT)
+
+
+def _is_float(node: ir.Node, kinds: Mapping[str, int]) -> bool:
+    """Whether a node computes floats; the cast that widens a weight does not compute."""
+    return _is_float_value(node.outputs[0], kinds) and weight_source(node.outputs[0]) is None
+
+
+def _clean(model: ir.Model) -> None:
+    passes.RemoveUnusedNodesPass()(model)
+    for node in model.graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = value.type = None

@@ -1,0 +1,1 @@
+"""torch modules that graphs are built from and that diffusers does not have in an exportable form."""

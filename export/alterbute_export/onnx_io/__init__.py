@@ -1,0 +1,1 @@
+"""ONNX files: written with external weights, read, and run in ONNX Runtime."""

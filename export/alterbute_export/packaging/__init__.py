@@ -1,0 +1,1 @@
+"""What makes graphs a bundle: manifest, solver table, signature, publishing."""

@@ -1,0 +1,110 @@
+"""Filling the runtime's manifest from a checkpoint and the graphs that were written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from alterbute.bundle import (
+    SCHEMA_VERSION,
+    Graph,
+    Identity,
+    Manifest,
+    Merged,
+    Parity,
+    Text,
+    TypeAudit,
+    Variant,
+    describe_files,
+    write_manifest,
+)
+
+from alterbute_export.checkpoint.merge import Lesson, LoraFile
+from alterbute_export.checkpoint.reader import Checkpoint, hash_file, hash_weights
+from alterbute_export.checkpoint.settings import scene_channels
+from alterbute_export.families.base import Models
+from alterbute_export.graphs.spec import GraphSpec
+from alterbute_export.graphs.step import STATE_ROWS
+from alterbute_export.packaging.solver_table import write_solver_table
+
+_PRODUCERS: Final = ("alterbute", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
+
+
+def describe_graph(spec: GraphSpec, parity: Parity, audit: TypeAudit | None) -> Graph:
+    """The manifest's entry of one written graph."""
+    variant = Variant(backend="onnxruntime", file=f"{spec.name}.onnx", audit=audit)
+    return Graph(variants=(variant,), inputs=spec.inputs, outputs=spec.outputs, parity=parity)
+
+
+def describe_merged(loras: Sequence[LoraFile], lessons: Sequence[Lesson]) -> tuple[Merged, ...]:
+    """The files that were merged, in the order of the command line; never by a path of this machine."""
+    files = [
+        Merged(kind="lora", file=lora.path.name, sha256=hash_file(lora.path), weight=lora.weight, token=None)
+        for lora in loras
+    ]
+    for lesson in lessons:
+        files += [
+            Merged(kind="embedding", file=path.name, sha256=hash_file(path), weight=1.0, token=lesson.token)
+            for path in lesson.files
+        ]
+    return tuple(files)
+
+
+def finish_bundle(
+    folder: Path,
+    checkpoint: Checkpoint,
+    models: Models,
+    *,
+    text: Text,
+    identity: Identity | None,
+    graphs: Mapping[str, Graph],
+    merged: tuple[Merged, ...],
+) -> Manifest:
+    """Write `manifest.json` over the files that are in `folder`, and return what it says."""
+    settings = checkpoint.settings
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=settings.name,
+        family=settings.family,
+        resolution=settings.resolution,
+        resolutions=settings.resolutions,
+        latent_channels=models.latent_channels,
+        latent_factor=models.factor,
+        scene_channels=scene_channels(settings, models.latent_channels),
+        state_rows=STATE_ROWS,
+        latent_mask=settings.latent_mask,
+        residual=settings.residual,
+        scene=settings.scene,
+        reinject=settings.reinject,
+        mask=settings.mask,
+        scheduler=checkpoint.scheduler,
+        guidance=settings.guidance,
+        defaults=settings.defaults,
+        text=text,
+        time_ids=settings.time_ids,
+        identity=identity,
+        grid=settings.grid,
+        attributes=settings.attributes,
+        merged=merged,
+        graphs=graphs,
+        # Before the files are listed: it is one of them.
+        solver_table=write_solver_table(folder, checkpoint.scheduler, settings.defaults.spacing),
+        files=describe_files(folder),
+        producer=name_producers(),
+        checkpoint=hash_weights(checkpoint),
+    )
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def name_producers() -> dict[str, str]:
+    """Versions of what made the bundle; a local build tag such as `+cpu` is left out."""
+    versions = {}
+    for name in _PRODUCERS:
+        try:
+            versions[name] = version(name).split("+", maxsplit=1)[0]
+        except PackageNotFoundError:
+            continue
+    return versions

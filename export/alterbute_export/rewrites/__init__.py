@@ -1,0 +1,1 @@
+"""Rewrites of exported graphs for ONNX Runtime: fused attention, folded upsampling, uint8 inputs."""
