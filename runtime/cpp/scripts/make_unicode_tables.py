@@ -1,4 +1,4 @@
-"""Write `src/unicode_tables.inc`: what each character is to the tokenizers library and to Python, found by asking them.
+"""Write `src/base/unicode_tables.inc`: what each character is to the tokenizers library and to Python, found by asking them.
 
 The normalisers and regular expressions of a `tokenizer.json` follow the Unicode versions that the tokenizers library was built
 with: one for NFC, another for lower case, a third for `\\p{L}`. Asking the library, character by character, gives the C++ port
@@ -19,7 +19,7 @@ from typing import Final
 
 from tokenizers import Regex, normalizers, pre_tokenizers
 
-OUT: Final = Path(__file__).parents[1] / "src" / "unicode_tables.inc"
+OUT: Final = Path(__file__).parents[1] / "src" / "base" / "unicode_tables.inc"
 POINTS: Final = [point for point in range(0x110000) if not 0xD800 <= point < 0xE000]
 # U+0345 has the highest combining class of all, U+0334 the lowest.
 HIGHEST: Final = "\u0345"

@@ -5,14 +5,14 @@
 #include <random>
 
 #include "alterbute/alterbute.hpp"
-#include "bundle.hpp"
-#include "encode.hpp"
-#include "engines.hpp"
-#include "lane.hpp"
-#include "picture.hpp"
-#include "plan.hpp"
-#include "solver_table.hpp"
-#include "tokenizer.hpp"
+#include "bundle/bundle.hpp"
+#include "encode/encoder.hpp"
+#include "backends/engines.hpp"
+#include "denoise/lane.hpp"
+#include "images/picture.hpp"
+#include "denoise/plan.hpp"
+#include "denoise/solver_table.hpp"
+#include "encode/tokenizer.hpp"
 
 namespace alterbute {
 namespace {

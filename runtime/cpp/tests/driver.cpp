@@ -11,11 +11,11 @@
 #include <vector>
 
 #include "alterbute/alterbute.hpp"
-#include "bundle.hpp"
-#include "json.hpp"
-#include "noise.hpp"
-#include "solver_table.hpp"
-#include "tokenizer.hpp"
+#include "bundle/bundle.hpp"
+#include "bundle/json.hpp"
+#include "denoise/noise.hpp"
+#include "denoise/solver_table.hpp"
+#include "encode/tokenizer.hpp"
 
 namespace {
 

@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "alterbute/errors.hpp"
-#include "manifest.hpp"
+#include "bundle/manifest.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   try {

@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "alterbute/errors.hpp"
-#include "solver_table.hpp"
+#include "denoise/solver_table.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   try {

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "alterbute/errors.hpp"
-#include "tokenizer.hpp"
+#include "encode/tokenizer.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static std::unique_ptr<alterbute::Tokenizer> known;

@@ -1,0 +1,22 @@
+#include "alterbute/errors.hpp"
+
+#include "base/text.hpp"
+
+namespace alterbute {
+
+Error::Error(std::string seen, std::string expected, std::string fix)
+    : seen_(std::move(seen)), expected_(std::move(expected)), fix_(std::move(fix)) {
+  line_ = text::printable_line(seen_ + "; expected " + expected_ + "; " + fix_);
+}
+
+InputError::InputError(std::string seen, std::string expected, std::string fix, std::string param, std::string code)
+    : Error(std::move(seen), std::move(expected), std::move(fix)), param_(std::move(param)), code_(std::move(code)) {}
+
+// Out of line, so that every program shares this library's type information and can catch what it throws.
+Error::~Error() = default;
+InputError::~InputError() = default;
+BundleError::~BundleError() = default;
+EngineError::~EngineError() = default;
+Cancelled::~Cancelled() = default;
+
+}  // namespace alterbute

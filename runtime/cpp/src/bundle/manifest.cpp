@@ -1,0 +1,388 @@
+#include "bundle/manifest.hpp"
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+#include "alterbute/errors.hpp"
+#include "bundle/engine_entries.hpp"
+#include "base/text.hpp"
+#include "bundle/typed_json.hpp"
+
+namespace alterbute {
+namespace {
+
+using typed::KeyFault;
+using typed::Record;
+
+constexpr std::array<const char*, 7> kGraphs = {"prompt", "identity", "scene", "step", "decode", "window", "paste"};
+
+TensorSpec read_tensor(const Json& value, const std::string& key) {
+  const Record record(value, key, {"name", "dtype", "shape"});
+  TensorSpec spec;
+  spec.name = typed::string(record.at("name"), record.path("name"));
+  spec.dtype = typed::string(record.at("dtype"), record.path("dtype"));
+  spec.shape = typed::list(record.at("shape"), record.path("shape"), [](const Json& size, const std::string& place) {
+    return size.kind == Json::Kind::string ? std::int64_t{-1} : typed::integer(size, place);
+  });
+  return spec;
+}
+
+void check_audit(const Json& value, const std::string& key) {
+  if (value.kind == Json::Kind::null) return;
+  const Record record(value, key, {"multiply_adds", "shares", "islands", "overflow"});
+  typed::integer(record.at("multiply_adds"), record.path("multiply_adds"));
+  typed::map(record.at("shares"), record.path("shares"), typed::number);
+  typed::map(record.at("islands"), record.path("islands"), typed::integer);
+  typed::map(record.at("overflow"), record.path("overflow"), typed::number);
+}
+
+Variant read_variant(const Json& value, const std::string& key) {
+  const Record record(value, key, {"backend", "file"}, {"precision", "relative_error", "audit"});
+  Variant variant{typed::string(record.at("backend"), record.path("backend")),
+                  typed::string(record.at("file"), record.path("file"))};
+  if (const Json* precision = record.find("precision"))
+    variant.precision = typed::choice(*precision, record.path("precision"), {"fp32", "fp16", "bf16", "int8"});
+  if (const Json* error = record.find("relative_error"); error != nullptr && error->kind != Json::Kind::null)
+    typed::number(*error, record.path("relative_error"));
+  if (const Json* audit = record.find("audit")) check_audit(*audit, record.path("audit"));
+  return variant;
+}
+
+void check_parity(const Json& value, const std::string& key) {
+  if (value.kind == Json::Kind::null) return;
+  const Record record(value, key, {"relative_error", "against"});
+  typed::number(record.at("relative_error"), record.path("relative_error"));
+  typed::string(record.at("against"), record.path("against"));
+}
+
+Graph read_graph(const Json& value, const std::string& key) {
+  const Record record(value, key, {"variants", "inputs", "outputs", "parity"});
+  Graph graph;
+  graph.variants = typed::list(record.at("variants"), record.path("variants"), read_variant);
+  graph.inputs = typed::list(record.at("inputs"), record.path("inputs"), read_tensor);
+  graph.outputs = typed::list(record.at("outputs"), record.path("outputs"), read_tensor);
+  check_parity(record.at("parity"), record.path("parity"));
+  return graph;
+}
+
+FileEntry read_file(const Json& value, const std::string& key) {
+  const Record record(value, key, {"sha256", "size"});
+  return {typed::string(record.at("sha256"), record.path("sha256")),
+          typed::integer(record.at("size"), record.path("size"))};
+}
+
+MaskRules read_mask(const Json& value, const std::string& key) {
+  const Record record(value, key, {"dilate", "feather", "margin"});
+  return {typed::integer(record.at("dilate"), record.path("dilate")),
+          typed::integer(record.at("feather"), record.path("feather")),
+          typed::number(record.at("margin"), record.path("margin"))};
+}
+
+GuidanceRules read_guidance(const Json& value, const std::string& key) {
+  const Record record(value, key, {"forms", "scale", "identity", "rescale", "interval"});
+  GuidanceRules rules;
+  rules.forms = typed::list(record.at("forms"), record.path("forms"), [](const Json& form, const std::string& place) {
+    return typed::choice(form, place, {"none", "text", "identity"});
+  });
+  rules.scale = typed::number(record.at("scale"), record.path("scale"));
+  rules.identity = typed::number(record.at("identity"), record.path("identity"));
+  rules.rescale = typed::number(record.at("rescale"), record.path("rescale"));
+  rules.interval = typed::list(record.at("interval"), record.path("interval"), typed::number);
+  return rules;
+}
+
+Defaults read_defaults(const Json& value, const std::string& key) {
+  const Record record(value, key, {"steps", "solver", "spacing", "strength"});
+  return {typed::integer(record.at("steps"), record.path("steps")),
+          typed::string(record.at("solver"), record.path("solver")),
+          typed::string(record.at("spacing"), record.path("spacing")),
+          typed::number(record.at("strength"), record.path("strength"))};
+}
+
+TextRules read_text(const Json& value, const std::string& key) {
+  const Record record(value, key, {"tokens", "dim", "pooled", "tokenizer", "start_id", "end_id", "pad_id"});
+  TextRules rules;
+  rules.tokens = typed::integer(record.at("tokens"), record.path("tokens"));
+  rules.dim = typed::integer(record.at("dim"), record.path("dim"));
+  rules.pooled = typed::integer(record.at("pooled"), record.path("pooled"));
+  rules.tokenizer = typed::string(record.at("tokenizer"), record.path("tokenizer"));
+  rules.start_id = typed::integer(record.at("start_id"), record.path("start_id"));
+  rules.end_id = typed::integer(record.at("end_id"), record.path("end_id"));
+  rules.pad_id = typed::integer(record.at("pad_id"), record.path("pad_id"));
+  return rules;
+}
+
+IdentityRules read_identity(const Json& value, const std::string& key) {
+  const Record record(value, key, {"kind", "shape", "size"});
+  IdentityRules rules;
+  rules.kind = typed::choice(record.at("kind"), record.path("kind"), {"tokens", "latent"});
+  rules.shape = typed::list(record.at("shape"), record.path("shape"), typed::integer);
+  rules.size = typed::integer(record.at("size"), record.path("size"));
+  return rules;
+}
+
+SolverTableEntry read_solver_table(const Json& value, const std::string& key) {
+  const Record record(value, key, {"file", "max_steps", "spacing", "solvers"});
+  SolverTableEntry entry{typed::string(record.at("file"), record.path("file"))};
+  typed::integer(record.at("max_steps"), record.path("max_steps"));
+  typed::string(record.at("spacing"), record.path("spacing"));
+  typed::list(record.at("solvers"), record.path("solvers"), typed::string);
+  return entry;
+}
+
+// What family `grid` had to decide is in its graphs.
+void check_grid(const Json& value, const std::string& key) {
+  const Record record(value, key, {"blank", "null_identity", "photo_fill", "reference_fill", "mask"});
+  typed::choice(record.at("blank"), record.path("blank"), {"zeros"});
+  typed::choice(record.at("null_identity"), record.path("null_identity"), {"zeros", "encoded"});
+  typed::number(record.at("photo_fill"), record.path("photo_fill"));
+  typed::number(record.at("reference_fill"), record.path("reference_fill"));
+  typed::choice(record.at("mask"), record.path("mask"), {"object", "background"});
+}
+
+// A file that was merged into the weights at export.
+bool check_merged(const Json& value, const std::string& key) {
+  const Record record(value, key, {"kind", "file", "sha256", "weight", "token"});
+  typed::choice(record.at("kind"), record.path("kind"), {"lora", "embedding"});
+  typed::string(record.at("file"), record.path("file"));
+  typed::string(record.at("sha256"), record.path("sha256"));
+  typed::number(record.at("weight"), record.path("weight"));
+  if (record.at("token").kind != Json::Kind::null) typed::string(record.at("token"), record.path("token"));
+  return true;
+}
+
+std::vector<std::string> read_words(const Json& value, const std::string& key) {
+  return typed::list(value, key, typed::string);
+}
+
+// Any JSON is allowed under a scheduler's key: no field of it is read here.
+bool skip(const Json&, const std::string&) { return true; }
+
+Manifest build(const Json& document, std::vector<EngineEntry>& engines) {
+  const Record record(document, "", {"schema_version", "name",           "family",     "resolution",  "latent_channels",
+                                     "latent_factor",  "scene_channels", "state_rows", "latent_mask", "residual",
+                                     "scene",          "reinject",       "mask",       "scheduler",   "guidance",
+                                     "defaults",       "text",           "time_ids",   "identity",    "attributes",
+                                     "graphs",         "files",          "producer",   "checkpoint"},
+                      {"grid", "merged", "engines", "solver_table", "resolutions"});
+  const auto given = [&](const char* name) {
+    const Json* value = record.find(name);
+    return value != nullptr && value->kind != Json::Kind::null ? value : nullptr;
+  };
+  Manifest manifest;
+  typed::integer(record.at("schema_version"), "schema_version");
+  manifest.name = typed::string(record.at("name"), "name");
+  manifest.family = typed::choice(record.at("family"), "family", {"adapter", "grid", "instruct", "plain"});
+  manifest.resolution = typed::integer(record.at("resolution"), "resolution");
+  if (const Json* sides = record.find("resolutions")) manifest.resolutions = typed::list(*sides, "resolutions", typed::integer);
+  manifest.latent_channels = typed::integer(record.at("latent_channels"), "latent_channels");
+  manifest.latent_factor = typed::integer(record.at("latent_factor"), "latent_factor");
+  manifest.scene_channels = typed::integer(record.at("scene_channels"), "scene_channels");
+  manifest.state_rows = typed::integer(record.at("state_rows"), "state_rows");
+  typed::choice(record.at("latent_mask"), "latent_mask", {"area", "nearest"});
+  if (record.at("residual").kind != Json::Kind::null) typed::choice(record.at("residual"), "residual", {"collage"});
+  manifest.scene = typed::list(record.at("scene"), "scene", [](const Json& part, const std::string& key) {
+    return typed::choice(part, key, {"mask", "masked_photo", "reference", "photo"});
+  });
+  manifest.reinject = typed::boolean(record.at("reinject"), "reinject");
+  manifest.mask = read_mask(record.at("mask"), "mask");
+  typed::map(record.at("scheduler"), "scheduler", skip);
+  manifest.guidance = read_guidance(record.at("guidance"), "guidance");
+  manifest.defaults = read_defaults(record.at("defaults"), "defaults");
+  manifest.text = read_text(record.at("text"), "text");
+  if (record.at("time_ids").kind != Json::Kind::null)
+    manifest.time_ids = typed::list(record.at("time_ids"), "time_ids", typed::number);
+  if (record.at("identity").kind != Json::Kind::null)
+    manifest.identity = read_identity(record.at("identity"), "identity");
+  if (const Json* grid = given("grid")) {
+    check_grid(*grid, "grid");
+    manifest.has_grid = true;
+  }
+  if (record.at("attributes").kind != Json::Kind::null)
+    manifest.attributes = typed::map(record.at("attributes"), "attributes", read_words);
+  if (const Json* merged = record.find("merged")) typed::list(*merged, "merged", check_merged);
+  manifest.graphs = typed::map(record.at("graphs"), "graphs", read_graph);
+  manifest.files = typed::map(record.at("files"), "files", read_file);
+  typed::map(record.at("producer"), "producer", typed::string);
+  typed::map(record.at("checkpoint"), "checkpoint", typed::string);
+  if (const Json* entries = record.find("engines")) engines = read_engines(*entries, "engines");
+  if (const Json* table = given("solver_table")) manifest.solver_table = read_solver_table(*table, "solver_table");
+  return manifest;
+}
+
+bool is_word(char letter) {
+  return (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') || (letter >= '0' && letter <= '9') ||
+         letter == '_';
+}
+
+bool is_plain_part(std::string_view name) {
+  return !name.empty() && is_word(name[0]) &&
+         std::all_of(name.begin(), name.end(), [](char c) { return is_word(c) || c == '.' || c == '-'; });
+}
+
+// A file name, at most one folder deep.
+bool is_plain_name(std::string_view name) {
+  const std::size_t slash = name.find('/');
+  return slash == std::string_view::npos
+             ? is_plain_part(name)
+             : is_plain_part(name.substr(0, slash)) && is_plain_part(name.substr(slash + 1));
+}
+
+template <typename Value>
+void check_positive(const std::string& key, Value value) {
+  if (value <= 0) throw KeyFault{key, text::python_repr(value), "a number above 0"};
+}
+
+void check_numbers(const Manifest& manifest) {
+  check_positive("resolution", manifest.resolution);
+  check_positive("latent_channels", manifest.latent_channels);
+  check_positive("latent_factor", manifest.latent_factor);
+  check_positive("state_rows", manifest.state_rows);
+  check_positive("defaults.strength", manifest.defaults.strength);
+  check_positive("mask.dilate", manifest.mask.dilate);
+  check_positive("mask.feather", manifest.mask.feather);
+  check_positive("mask.margin", manifest.mask.margin);
+  check_positive("defaults.steps", manifest.defaults.steps);
+  check_positive("text.tokens", manifest.text.tokens);
+  check_positive("text.dim", manifest.text.dim);
+  if (manifest.identity) {
+    const auto& shape = manifest.identity->shape;
+    for (std::size_t axis = 0; axis < shape.size(); ++axis)
+      check_positive("identity.shape[" + std::to_string(axis) + "]", shape[axis]);
+    check_positive("identity.size", manifest.identity->size);
+  }
+}
+
+// This runtime's windows have one size. Taking it where Python would choose another would give other bytes.
+void check_resolutions(const Manifest& manifest) {
+  const auto& sides = manifest.resolutions;
+  if (sides.size() > 1) {
+    throw BundleError("the bundle has the resolutions " + text::python_repr(sides), "one, which is what the C++ runtime edits at",
+                      "edit with the Python runtime, or export the bundle again without `resolutions`");
+  }
+  if (!sides.empty() && sides.front() != manifest.resolution) {
+    throw KeyFault{"resolutions", text::python_repr(sides),
+                   "rising multiples of latent_factor " + text::python_repr(manifest.latent_factor) + ", `resolution` " +
+                       text::python_repr(manifest.resolution) + " among them"};
+  }
+}
+
+// What the UNet is told: scene, identity, guidance and strength.
+void check_conditions(const Manifest& manifest) {
+  if (manifest.scene_channels < 0 || (manifest.scene_channels != 0) != !manifest.scene.empty()) {
+    throw KeyFault{"scene_channels", text::python_repr(manifest.scene_channels), "0 exactly when `scene` is empty"};
+  }
+  if (manifest.text.pooled < 0) throw KeyFault{"text.pooled", text::python_repr(manifest.text.pooled), "a width, or 0 for none"};
+  if (manifest.identity && manifest.identity->shape.size() != (manifest.identity->kind == "tokens" ? 2U : 3U)) {
+    throw KeyFault{"identity.shape", text::python_repr(manifest.identity->shape), "[Ti, D] for tokens, [C, h, w] for a latent"};
+  }
+  if (manifest.has_grid != (manifest.family == "grid")) {
+    throw KeyFault{"grid", manifest.has_grid ? "given" : "missing", "rules exactly for family grid"};
+  }
+  const auto& interval = manifest.guidance.interval;
+  if (interval.size() != 2 || !(0 <= interval[0] && interval[0] <= interval[1] && interval[1] <= 1)) {
+    throw KeyFault{"guidance.interval", text::python_repr(interval), "two shares of the steps, rising, in [0, 1]"};
+  }
+  if (!(0 <= manifest.guidance.rescale && manifest.guidance.rescale <= 1)) {
+    throw KeyFault{"guidance.rescale", text::python_repr(manifest.guidance.rescale), "a number in [0, 1]"};
+  }
+  if (manifest.defaults.strength > 1)
+    throw KeyFault{"defaults.strength", text::python_repr(manifest.defaults.strength), "at most 1"};
+}
+
+void check_files(const Manifest& manifest) {
+  for (const auto& [name, entry] : manifest.files) {
+    if (name == kManifestFile || name == kSignatureFile || !is_plain_name(name)) {
+      throw KeyFault{"files", "the name " + text::python_repr(name), "plain names, at most one folder deep"};
+    }
+    if (!is_sha256(entry.sha256))
+      throw KeyFault{"files." + name + ".sha256", text::python_repr(entry.sha256), "64 hexadecimal digits"};
+    if (entry.size < 0) throw KeyFault{"files." + name + ".size", text::python_repr(entry.size), "a size in bytes"};
+  }
+}
+
+void check_graphs(const Manifest& manifest) {
+  for (const auto& [name, graph] : manifest.graphs) {
+    if (std::find(kGraphs.begin(), kGraphs.end(), name) == kGraphs.end()) {
+      throw KeyFault{"graphs." + name, "an unknown graph",
+                     "only " + text::join({kGraphs.begin(), kGraphs.end()}, ", ")};
+    }
+    if (graph.variants.empty()) throw KeyFault{"graphs." + name + ".variants", "empty", "at least one"};
+    for (const Variant& variant : graph.variants) {
+      if (find(manifest.files, variant.file) == nullptr) {
+        throw KeyFault{"graphs." + name, text::python_repr(variant.file), "a name listed in `files`"};
+      }
+    }
+  }
+  std::set<std::string> needed(kGraphs.begin(), kGraphs.end());
+  if (!manifest.identity) needed.erase("identity");
+  for (const std::string& name : needed) {
+    if (find(manifest.graphs, name) == nullptr) {
+      throw KeyFault{"graphs." + name, "missing", "the graphs " + text::join({needed.begin(), needed.end()}, ", ")};
+    }
+  }
+}
+
+// What types alone cannot say.
+void check(const Manifest& manifest, const std::vector<EngineEntry>& engines) {
+  check_numbers(manifest);
+  for (const auto& [key, kernel] :
+       {std::pair{"mask.dilate", manifest.mask.dilate}, std::pair{"mask.feather", manifest.mask.feather}}) {
+    if (kernel % 2 == 0) throw KeyFault{key, text::python_repr(kernel), "an odd kernel size"};
+  }
+  if (manifest.resolution % manifest.latent_factor != 0) {
+    throw KeyFault{"resolution", text::python_repr(manifest.resolution),
+                   "a multiple of latent_factor " + text::python_repr(manifest.latent_factor)};
+  }
+  check_resolutions(manifest);
+  check_conditions(manifest);
+  check_files(manifest);
+  check_graphs(manifest);
+  if (manifest.solver_table && find(manifest.files, manifest.solver_table->file) == nullptr) {
+    throw KeyFault{"solver_table.file", text::python_repr(manifest.solver_table->file), "a name listed in `files`"};
+  }
+  check_engines(engines, manifest);
+  if (find(manifest.files, manifest.text.tokenizer) == nullptr) {
+    throw KeyFault{"text.tokenizer", text::python_repr(manifest.text.tokenizer), "a name listed in `files`"};
+  }
+}
+
+Json parse_document(std::string_view text) {
+  try {
+    return parse_json(text);
+  } catch (const JsonFault& fault) {
+    throw BundleError(std::string(kManifestFile) + " is not JSON (" + fault.what() + ")", "a JSON object",
+                      kExportAgain);
+  }
+}
+
+}  // namespace
+
+bool Graph::has_input(std::string_view name) const {
+  return std::any_of(inputs.begin(), inputs.end(), [&](const TensorSpec& spec) { return spec.name == name; });
+}
+
+const Graph& Manifest::graph(std::string_view graph_name) const { return *find(graphs, graph_name); }
+
+Manifest parse_manifest(std::string_view text) {
+  const Json document = parse_document(text);
+  const Json* version = document.find("schema_version");
+  // The version goes first: a newer manifest has keys of which nothing can be said.
+  if (version != nullptr && version->kind == Json::Kind::integer && version->number > kSchemaVersion) {
+    throw BundleError("the bundle has manifest schema " + version->text,
+                      "at most " + std::to_string(kSchemaVersion) + ", the newest this alterbute reads",
+                      "install a newer alterbute, or export the bundle again with this one");
+  }
+  try {
+    std::vector<EngineEntry> engines;
+    Manifest manifest = build(document, engines);
+    check(manifest, engines);
+    return manifest;
+  } catch (const KeyFault& fault) {
+    const std::string key = fault.key.empty() ? "(top)" : fault.key;
+    throw BundleError(std::string(kManifestFile) + " key `" + key + "` is " + fault.seen, fault.expected, kExportAgain);
+  }
+}
+
+}  // namespace alterbute

@@ -1,0 +1,75 @@
+// Pictures and prompts to what the UNet sees, each encoded once: results are cached by their inputs' content.
+#pragma once
+
+#include <list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "bundle/bundle.hpp"
+#include "backends/engines.hpp"
+#include "denoise/lane.hpp"
+#include "images/picture.hpp"
+#include "encode/tokenizer.hpp"
+
+namespace alterbute {
+
+// The part of a picture that the model sees, at the model's resolution, and how much of the edit each pixel of the box
+// gets.
+struct Window {
+  Array pixels, object_mask, edit_mask, alpha;
+};
+
+// Graph outputs by a digest of what went in; the least recently used go first. Used by any number of threads.
+class ContentCache {
+ public:
+  std::shared_ptr<const Arrays> find(const std::string& key);
+  void put(const std::string& key, std::shared_ptr<const Arrays> outputs);
+
+ private:
+  struct Entry {
+    std::string key;
+    std::shared_ptr<const Arrays> outputs;
+    std::size_t bytes;
+  };
+
+  std::mutex mutex_;
+  std::list<Entry> entries_;  // most recent first
+  std::map<std::string, std::list<Entry>::iterator> places_;
+  std::size_t bytes_ = 0;
+};
+
+// The graphs before the lane. Every picture and prompt is encoded alone, so that its bits depend on nothing else.
+class Encoder {
+ public:
+  Encoder(std::shared_ptr<const Bundle> bundle, const Engines& engines)
+      : bundle_(std::move(bundle)), engines_(engines) {}
+
+  // The window of a picture and its masks, resized to `size` x `size`.
+  Window view(const Array& pixels, const Region& region, const Box& box, std::int64_t size) const;
+  Scene encode_subject(const Picture& photo, const Region& region, const Box& box, const Window& window,
+                       const std::optional<ReferencePicture>& reference) const;
+  // Throws InputError: not text, or longer than the window.
+  EncodedPrompt encode_prompt(const std::string& prompt) const;
+  std::vector<std::int64_t> tokenize(const std::string& prompt) const;
+
+ private:
+  std::shared_ptr<const Arrays> encode(const std::string& graph, const ArrayViews& inputs) const;
+
+  std::shared_ptr<const Bundle> bundle_;
+  const Engines& engines_;
+  mutable ContentCache cache_;
+  mutable std::mutex tokenizer_mutex_;
+  mutable std::shared_ptr<const Tokenizer> tokenizer_;  // opened on first use
+};
+
+// An output by name, moved out; and the first entry of its batch axis. Throws EngineError when there is none.
+Array take(Arrays& outputs, const std::string& graph, const std::string& name);
+Array first_of(const Arrays& outputs, const std::string& graph, const std::string& name);
+
+// Throws EngineError when the array holds NaN or infinity.
+void check_finite(const std::string& graph, const std::string& name, const Array& array);
+
+}  // namespace alterbute
