@@ -43,19 +43,19 @@ demo-checkpoint: $(TEST_VENV)/.ready ## render, train and write the demo checkpo
 	PYTHONPATH=. $(TEST_VENV)/bin/python -m demo.make $(CHECKPOINT) --minutes $(MINUTES)
 
 quality: $(TEST_VENV)/.ready ## measure the demo bundle on held-out edits with exact ground truth
-	PYTHONPATH=. $(TEST_VENV)/bin/python -m demo.measure --out benchmarks/results/demo_quality.json
+	PYTHONPATH=. $(TEST_VENV)/bin/python -m benchmarks.demo_quality --out benchmarks/results/demo_quality.json
 
 solver-parity: $(TEST_VENV)/.ready ## walk every solver's trajectories beside diffusers (90 s of one core)
-	PYTHONPATH=. $(TEST_VENV)/bin/python -m benchmarks.solver_parity --out benchmarks/results/solver_parity.json
+	PYTHONPATH=. $(TEST_VENV)/bin/python -m benchmarks.solvers.solver_parity --out benchmarks/results/solver_parity.json
 
 serving: $(TEST_VENV)/.ready ## step-level batching against request-level and one at a time, at 80 % load
-	PYTHONPATH=. $(TEST_VENV)/bin/python -m benchmarks.serving
+	PYTHONPATH=. $(TEST_VENV)/bin/python -m benchmarks.serving.serving
 
 benchmark-tables: $(TEST_VENV)/.ready ## tables and plots of benchmarks/README.md from the results
-	PYTHONPATH=. $(TEST_VENV)/bin/python -m benchmarks.tables
+	PYTHONPATH=. $(TEST_VENV)/bin/python -m benchmarks.common.tables
 
 gpu: ## parity, then times, of everything that an NVIDIA machine without network has; PYTHON names its environment
-	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py --out benchmarks/results/gpu
+	PYTHONPATH=. $(PYTHON) benchmarks/gpu/main.py --out benchmarks/results/gpu
 
 $(RUN_VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(RUN_VENV)

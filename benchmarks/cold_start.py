@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 from typing import Final
 
-from benchmarks.machine import machine_facts
-from benchmarks.results_file import write_results
-from benchmarks.timing import summary_ms
+from benchmarks.common.machine import machine_facts
+from benchmarks.common.results_file import write_results
+from benchmarks.common.timing import summary_ms
 
 IMPORT: Final = "import time; t = time.perf_counter(); import alterbute; print(time.perf_counter() - t)"
 IMPORT_EDITOR: Final = (

@@ -20,9 +20,9 @@ from alterbute.backends import Array
 from alterbute.bundle import Bundle, open_bundle
 from alterbute.encode.prompt import first_prompts
 
-from benchmarks.machine import machine_facts
-from benchmarks.results_file import update_results
-from benchmarks.timing import open_timed, sample
+from benchmarks.common.machine import machine_facts
+from benchmarks.common.results_file import update_results
+from benchmarks.common.timing import open_timed, sample
 
 Edits = list[tuple[Array, Array, Array]]
 
@@ -69,7 +69,7 @@ def compare(found: Edits, wanted: Edits) -> dict[str, Any]:
 
 def quality(folder: Path, scenes: int, steps: int | None) -> dict[str, float]:
     """The demo's quality measure, in per cent by row."""
-    from demo.measure import measure_bundle
+    from benchmarks.demo_quality import measure_bundle
 
     rows: dict[str, dict[str, float]] = measure_bundle(folder, scenes=scenes, steps=steps)["percent"]
     return {name: row["value"] for name, row in rows.items() if name.startswith("edit/")}

@@ -15,10 +15,10 @@ from typing import Any
 
 from alterbute.bundle import open_bundle
 
-from benchmarks.bundle_options import bundle_parser, chosen_bundle, keep
 from benchmarks.cold_start import whole_edit
-from benchmarks.machine import machine_facts
-from benchmarks.timing import Stopwatch, forget_encodings, open_timed, sample, summary_ms, time_calls
+from benchmarks.common.bundle_options import bundle_parser, chosen_bundle, keep
+from benchmarks.common.machine import machine_facts
+from benchmarks.common.timing import Stopwatch, forget_encodings, open_timed, sample, summary_ms, time_calls
 
 
 def measure(folder: Path, *, steps: int | None, runs: int, warm_up: int, threads: int | None) -> dict[str, Any]:

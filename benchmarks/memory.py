@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.bundle_options import bundle_parser, chosen_bundle, keep
-from benchmarks.machine import machine_facts
+from benchmarks.common.bundle_options import bundle_parser, chosen_bundle, keep
+from benchmarks.common.machine import machine_facts
 
 _ROOT: Final = Path(__file__).parents[1]
 _CASES: Final = ("libraries", "step", "edit")
@@ -50,8 +50,8 @@ def run_case(case: str, folder: Path, steps: int | None, threads: int | None) ->
     from alterbute.bundle import open_bundle
     from alterbute.editor import Editor
 
+    from benchmarks.common.timing import sample
     from benchmarks.step_share import draw
-    from benchmarks.timing import sample
 
     if case == "libraries":
         return {"peak_mb": resident_mb("VmHWM")}

@@ -19,9 +19,9 @@ from typing import Any
 
 from alterbute.bundle import open_bundle
 
-from benchmarks.bundle_options import bundle_parser, chosen_bundle, keep
-from benchmarks.machine import machine_facts
-from benchmarks.timing import Stopwatch, forget_encodings, open_timed, sample
+from benchmarks.common.bundle_options import bundle_parser, chosen_bundle, keep
+from benchmarks.common.machine import machine_facts
+from benchmarks.common.timing import Stopwatch, forget_encodings, open_timed, sample
 
 
 def share_of(edit: Callable[[], object], watch: Stopwatch) -> tuple[float, float]:

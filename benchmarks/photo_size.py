@@ -24,9 +24,9 @@ from alterbute.images import Photo, encode, load_mask, load_photo
 from alterbute.images.photo import Bytes
 from PIL import Image
 
-from benchmarks.bundle_options import bundle_parser, chosen_bundle, keep
-from benchmarks.machine import machine_facts
-from benchmarks.timing import draw_scene, forget_encodings, open_timed, sample
+from benchmarks.common.bundle_options import bundle_parser, chosen_bundle, keep
+from benchmarks.common.machine import machine_facts
+from benchmarks.common.timing import draw_scene, forget_encodings, open_timed, sample
 
 SIZES: Final = {"12 MP": (3000, 4000), "24 MP": (4000, 6000)}
 BASE: Final = (512, 512)

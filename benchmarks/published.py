@@ -22,8 +22,8 @@ from alterbute.bundle import Manifest, Precision, verify_bundle
 from alterbute_export.checkpoint.reader import read_checkpoint
 from alterbute_export.checks.resources import estimate_needs
 
-from benchmarks.machine import machine_facts
-from benchmarks.results_file import update_results
+from benchmarks.common.machine import machine_facts
+from benchmarks.common.results_file import update_results
 
 RESULTS = Path(__file__).parent / "results" / "published.json"
 PACKAGES = ("torch", "diffusers", "transformers", "onnx", "onnxruntime")

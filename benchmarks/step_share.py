@@ -22,8 +22,8 @@ import onnx
 import onnxruntime
 from alterbute.bundle import WEIGHTS_FILE, Manifest, open_bundle
 
-from benchmarks.machine import machine_facts
-from benchmarks.results_file import write_results
+from benchmarks.common.machine import machine_facts
+from benchmarks.common.results_file import write_results
 
 WARM_UP = 2
 """Launches that plan memory and warm caches."""

@@ -27,7 +27,7 @@ from alterbute_export.half.simulate import round_values
 from alterbute_export.half.variants import TYPED_GRAPHS
 from alterbute_export.onnx_io.sessions import OneGraphBackend
 
-from benchmarks.machine import machine_facts
+from benchmarks.common.machine import machine_facts
 from benchmarks.published import PACKAGES
 
 RESULTS = Path(__file__).parent / "results" / "typed.json"

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from demo import render
-from demo.render import ATTRIBUTES, Identity, Light, Look, View
+from demo.rendering import render
+from demo.rendering.render import ATTRIBUTES, Identity, Light, Look, View
 
 SIZE = 64
 NAMES = tuple(ATTRIBUTES)  # color, material, texture: the column order of `attributes` and `named`

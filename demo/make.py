@@ -48,7 +48,7 @@ def main() -> None:
             [
                 sys.executable,
                 "-m",
-                "demo.train_vae",
+                "demo.training.train_vae",
                 str(state),
                 "--shards",
                 str(shards),
@@ -59,7 +59,7 @@ def main() -> None:
         )
     workers(
         cores,
-        "demo.train",
+        "demo.training.train",
         str(state),
         "--shards",
         str(shards),

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from demo.render import ATTRIBUTES
+from demo.rendering.render import ATTRIBUTES
 
 SIZE, FACTOR, LATENTS, TOKENS, WIDTH, IDENTITY_TOKENS = 64, 4, 16, 32, 128, 4
 GRID = SIZE // FACTOR

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from demo import render
-from demo.render import ATTRIBUTES, EMBLEMS, GBuffer, Identity, Light, Look
-from demo.sheet import contact_sheet
+from demo.rendering import render
+from demo.rendering.render import ATTRIBUTES, EMBLEMS, GBuffer, Identity, Light, Look
+from demo.training.sheet import contact_sheet
 
 PHOTO = 96  # the object fills about 46 of these pixels, so that the crop window is near the model's 64
 HELD_OUT = 900_000_000  # seeds of training shards stay far below

@@ -13,7 +13,7 @@ from transformers import CLIPTokenizer
 
 from demo.data import NAMES
 from demo.model import TOKENS
-from demo.render import ATTRIBUTES
+from demo.rendering.render import ATTRIBUTES
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 

@@ -11,8 +11,8 @@ import torch
 from diffusers import AutoencoderDC
 from PIL import Image
 
-from demo import render
 from demo.model import Editor, save_checkpoint, settings
+from demo.rendering import render
 from demo.text import make_tokenizer
 
 GUIDANCE = 1.2

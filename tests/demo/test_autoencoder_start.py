@@ -7,8 +7,8 @@ import torch
 
 from demo.data import make_shard
 from demo.model import make_vae
-from demo.pca import start_from_pca
-from demo.train_vae import pictures, quality
+from demo.training.pca import start_from_pca
+from demo.training.train_vae import pictures, quality
 
 
 def test_the_untrained_autoencoder_already_reconstructs() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from demo import render
 from demo.data import NAMES, draw_named, make_shard, other_look
 from demo.quality import KINDS, cases, judge, nearest
-from demo.render import ATTRIBUTES, COLORS, FAMILIES
+from demo.rendering import render
+from demo.rendering.render import ATTRIBUTES, COLORS, FAMILIES
 
 
 @pytest.fixture(scope="module")

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu_parts.cases import cases
-from benchmarks.gpu_parts.contenders import recipe_for
-from benchmarks.gpu_parts.machine import CONTENDERS, look_at_machine
-from benchmarks.gpu_parts.measure import Outcome, compare, summary
-from benchmarks.gpu_parts.report import plot, table
+from benchmarks.gpu.cases import cases
+from benchmarks.gpu.contenders import recipe_for
+from benchmarks.gpu.gpu_machine import CONTENDERS, look_at_machine
+from benchmarks.gpu.measure import Outcome, compare, summary
+from benchmarks.gpu.report import plot, table
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_a_dry_run_names_every_contender_and_why_it_cannot_run() -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--dry-run"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu" / "main.py"), "--dry-run"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     machine = look_at_machine()
@@ -94,7 +94,7 @@ def test_a_contender_that_failed_has_a_row_and_no_times(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_whole_program_runs_on_the_cpu_and_passes_parity(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--smoke", "--runs", "2"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu" / "main.py"), "--smoke", "--runs", "2"]
     command += ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "r")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -10,19 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import fidelity, latency, machine, memory, overhead, photo_size, tables
-from benchmarks.results_file import RESULTS, update_results
-from benchmarks.timing import draw_scene, summary_ms
+from benchmarks import fidelity, latency, memory, overhead, photo_size
+from benchmarks.common import machine, tables
+from benchmarks.common.results_file import RESULTS, update_results
+from benchmarks.common.timing import draw_scene, summary_ms
 
-FOLDER = Path(tables.__file__).parent
-PROGRAMS = sorted(re.findall(r"^\| [^|]+ \| `(\w+)` \|", tables.README.read_text(encoding="utf-8"), re.MULTILINE))
+FOLDER = tables.README.parent
+PROGRAMS = sorted(re.findall(r"^\| [^|]+ \| `([\w.]+)` \|", tables.README.read_text(encoding="utf-8"), re.MULTILINE))
 GENERATED = sorted(path for path in RESULTS.glob("*.json") if path.stem in tables.SECTIONS)
 FACTS = {"processor", "cpus", "memory_gib", "load_before", "system", "python", "packages", "commit"}
 
 
 def test_the_readmes_tables_are_what_the_results_give() -> None:
     text = tables.README.read_text(encoding="utf-8")
-    assert tables.fill(text) == text, "run `python -m benchmarks.tables`"
+    assert tables.fill(text) == text, "run `python -m benchmarks.common.tables`"
     assert set(re.findall(r"<!-- table: (\w+) -->", text)) == set(tables.SECTIONS)
 
 
@@ -45,9 +46,9 @@ def test_every_entry_tells_its_machine(path: Path) -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_of_the_readme_is_there_and_asks_one_place_for_machine_facts(name: str) -> None:
-    text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    text = (FOLDER / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8")
     assert not re.findall(r"^import platform|cpu_count|getloadavg|/proc/cpuinfo|sched_getaffinity|importlib.metadata", text, re.MULTILINE)
-    assert re.search(r"from benchmarks\.(gpu_parts\.)?machine import", text)
+    assert re.search(r"from benchmarks\.(common\.machine|gpu\.gpu_machine) import", text)
 
 
 def test_machine_facts_name_the_packages_that_are_installed() -> None:

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from alterbute.bundle import open_bundle
 
-from benchmarks import peers, peers_edit, tables
-from benchmarks.peer_parts.edits import EDITS, open_contender
-from benchmarks.peer_parts.material import Material, make_material
-from benchmarks.peer_parts.steps import make_step
-from benchmarks.peer_parts.turns import Turn, run_turn
+from benchmarks.common import tables
+from benchmarks.peers import measure_edit as peers_edit
+from benchmarks.peers import measure_step as peers
+from benchmarks.peers.edit_contenders import EDITS, open_contender
+from benchmarks.peers.inputs import Material, make_material
+from benchmarks.peers.processes import Turn, run_turn
+from benchmarks.peers.step_contenders import make_step
 from tests.conftest import FamilyFolder
 
 pytestmark = [
@@ -56,7 +58,7 @@ def test_a_step_is_diffusers_own(kind: str, family_bundle: FamilyFolder, family_
 
 
 def test_a_turn_that_fails_says_why() -> None:
-    found = run_turn("benchmarks.peers", ["--nonsense"])
+    found = run_turn("benchmarks.peers.measure_step", ["--nonsense"])
     assert isinstance(found, str) and "the following arguments are required" in found
 
 

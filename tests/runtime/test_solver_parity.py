@@ -12,9 +12,9 @@ pytest.importorskip("diffusers")
 
 from alterbute.solver import SOLVERS
 
-from benchmarks.solver_cases import EXCEPTIONS, LIMIT, is_within_limit, name_exception, sweep
-from benchmarks.solver_parity import measure
-from benchmarks.solver_walks import Case, trajectory_errors
+from benchmarks.solvers.solver_cases import EXCEPTIONS, LIMIT, is_within_limit, name_exception, sweep
+from benchmarks.solvers.solver_parity import measure
+from benchmarks.solvers.solver_walks import Case, trajectory_errors
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 CASES = list(sweep())

@@ -1,0 +1,1 @@
+"""One program per question about speed, memory and fidelity; raw results as JSON in `results/`."""

@@ -1,0 +1,89 @@
+"""What every result file says of the machine and the software that it was measured on: gathered here, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+_ROOT: Final = Path(__file__).parents[2]
+
+
+def machine_facts(*packages: str) -> dict[str, Any]:
+    """Processor, cores, memory, load before the run, Python, the given packages' versions, and the commit.
+
+    Args:
+        packages: Distributions whose numbers matter for the figure; one that is not installed is left out.
+    """
+    return {
+        "processor": cpu_name(),
+        "cpus": usable_cpus(),
+        "memory_gib": memory_gib(),
+        "load_before": load_average(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": package_versions(packages),
+        "commit": commit(),
+    }
+
+
+def cpu_name() -> str:
+    """The CPU's name and widest vector instructions as Linux gives them; elsewhere what Python knows."""
+    info = Path("/proc/cpuinfo")
+    known = dict(
+        (part.strip() for part in line.split(":", 1))
+        for line in (info.read_text().splitlines() if info.exists() else [])
+        if ":" in line
+    )
+    name = known.get("model name") or platform.processor() or platform.machine()
+    flags = set(known.get("flags", "").split())
+    widest = next((flag for flag in ("amx_tile", "avx512_vnni", "avx512f", "avx_vnni", "avx2") if flag in flags), "")
+    return f"{name} ({widest})" if widest else name
+
+
+def usable_cpus() -> int:
+    """Cores that this process may run on, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_gib() -> float | None:
+    """Physical memory; None where the system does not tell."""
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def load_average() -> float:
+    """Processes that wanted to run during the last minute; -1 where the system does not tell."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else -1.0
+
+
+def package_versions(packages: tuple[str, ...]) -> dict[str, str]:
+    """The versions of those that are installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package).split("+")[0]
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str:
+    """The commit that was measured; `+` says that files differed from it. Empty outside a checkout."""
+    name = ask("git", "-C", str(_ROOT), "rev-parse", "--short", "HEAD")
+    is_changed = bool(name) and bool(ask("git", "-C", str(_ROOT), "status", "--porcelain", "-uno", "runtime", "export", "engines"))
+    return f"{name}+" if is_changed else name
+
+
+def ask(*command: str) -> str:
+    """What a program prints; empty when it is missing, fails or hangs."""
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""

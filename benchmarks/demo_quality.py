@@ -1,0 +1,96 @@
+"""Run the quality measure on a bundle with the runtime that users run, and keep the figures as JSON.
+
+python -m benchmarks.demo_quality --bundle engines/demo --scenes 40 --out benchmarks/results/demo_quality.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from alterbute import Editor
+from alterbute.bundle import default_bundle_path, open_bundle
+from alterbute.images import paste_back
+
+from benchmarks.common.machine import machine_facts
+from benchmarks.common.results_file import write_results
+from demo.quality import Bytes, measure
+
+
+def round_trip(editor: Editor, photo: Bytes, mask: Bytes) -> Bytes:
+    """The truth through the bundle's own autoencoder and paste: the ceiling of every edit."""
+    subject = editor.prepare(photo, mask)
+    backend = editor._backend
+    decoded = backend.run("decode", {"latent": subject.scene.background[None]})["image"][0]
+    inputs = {"edited": decoded, "photo": subject.pixels, "alpha": subject.window.alpha}
+    pasted = backend.run("paste", inputs)["image"]
+    return paste_back(subject.photo, subject.box, pasted, subject.window.alpha)[0].pixels
+
+
+def measure_bundle(
+    folder: Path,
+    *,
+    scenes: int,
+    steps: int | None = None,
+    guidance: float | None = None,
+    solver: str | None = None,
+    sheet: Path | None = None,
+) -> dict[str, Any]:
+    """The quality measure of one bundle, and what was asked of it.
+
+    Args:
+        folder: The bundle.
+        scenes: New identities; each is edited in six ways.
+        steps: As of `EditRequest`, like `guidance` and `solver`; None is the bundle's default.
+        guidance: See `steps`.
+        solver: See `steps`.
+        sheet: Where a contact sheet goes.
+    """
+    bundle = open_bundle(folder)
+    # What the bundle does not offer is measured, too: the figures decide what it may offer.
+    editor = Editor.open(replace(bundle, manifest=replace(bundle.manifest, attributes=None)))
+    seconds: list[float] = []
+
+    def edit(photo: Bytes, mask: Bytes, prompt: str, seed: int) -> tuple[Bytes, Bytes]:
+        begin = time.perf_counter()
+        result = editor.edit(photo, mask, prompt, seed=seed, steps=steps, guidance=guidance, solver=solver)
+        seconds.append(time.perf_counter() - begin)
+        return np.asarray(result.image), result.alpha
+
+    figures: dict[str, Any] = measure(edit, lambda photo, mask: round_trip(editor, photo, mask), scenes, sheet)
+    return figures | {
+        "bundle": editor.manifest.name,
+        "steps": steps or editor.manifest.defaults.steps,
+        "solver": solver or editor.manifest.defaults.solver,
+        "guidance": guidance or editor.manifest.guidance.scale,
+        "median_edit_s": round(float(np.median(seconds)), 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, default=None, help="a bundle folder; else the demo bundle")
+    parser.add_argument("--scenes", type=int, default=40, help="new identities; each is edited in six ways")
+    parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--guidance", type=float, default=None)
+    parser.add_argument("--solver", default=None)
+    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--sheet", type=Path, default=None)
+    options = parser.parse_args()
+    figures = measure_bundle(
+        options.bundle or default_bundle_path(),
+        scenes=options.scenes,
+        steps=options.steps,
+        guidance=options.guidance,
+        solver=options.solver,
+        sheet=options.sheet,
+    )
+    write_results(options.out, figures | {"machine": machine_facts("onnxruntime", "numpy")})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,0 @@
-"""The parts of `benchmarks/gpu.py`: machine, cases, contenders, measures and report, one file each."""

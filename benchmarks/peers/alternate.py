@@ -1,0 +1,80 @@
+"""Rounds of turns that alternate between contenders, each kept as soon as it is there, so that a run goes on where the last one stopped."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common.machine import commit
+from benchmarks.common.results_file import update_results
+from benchmarks.peers.processes import Turn
+
+Entry = dict[str, Any]
+Turns = dict[str, list[Turn]]
+
+
+def rounds_parser(description: str | None, contenders: Sequence[str], default: Sequence[str]) -> argparse.ArgumentParser:
+    """A parser with what both programs take; each adds its own."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--name", help="the entry's name; else that of the bundle's folder and what is asked")
+    parser.add_argument("--contenders", nargs="+", choices=contenders, default=list(default))
+    parser.add_argument("--rounds", type=int, default=2, help="turns of each contender in all")
+    parser.add_argument("--limit", type=int, help="turns that this run takes at most")
+    parser.add_argument("--again", nargs="+", choices=contenders, default=[], help="contenders whose kept turns are forgotten")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--work", type=Path, default=Path("build/peers"), help="where arrays pass between turns; one folder per entry")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--turn", choices=contenders, help=argparse.SUPPRESS)
+    return parser
+
+
+def take_rounds(
+    options: argparse.Namespace,
+    name: str,
+    asked: Entry,
+    machine: Entry,
+    take: Callable[[str], Turn | str],
+    summarise: Callable[[Turns], Entry],
+) -> None:
+    """Take the turns that are missing, at most `--limit` of them.
+
+    Args:
+        options: Of `rounds_parser`.
+        name: The entry's.
+        asked: What every turn of the entry is asked.
+        machine: Facts, from before the first of these turns.
+        take: A contender's turn, or why it failed.
+        summarise: The entry's `contenders`, by contender, each with its `turns`.
+
+    Raises:
+        SystemExit: the entry is there, and was asked something else.
+    """
+    entry = kept_entry(options.out, name, asked)
+    turns: Turns = {kind: row["turns"] for kind, row in entry["contenders"].items() if kind not in options.again}
+    missing = [kind for number in range(options.rounds) for kind in options.contenders if len(turns.get(kind, ())) <= number]
+    for kind in missing[: options.limit]:
+        entry["failed"].pop(kind, None)
+        found = take(kind)
+        if isinstance(found, str):
+            entry["failed"][kind] = found
+        else:
+            turns.setdefault(kind, []).append({**found, "commit": commit()})
+        entry |= {"machine": machine, "contenders": summarise(turns)}
+        update_results(options.out, name, entry)
+    left = len(missing[options.limit :]) if options.limit is not None else 0
+    sys.stderr.write(f"{name}: {left} turns are still missing\n")
+
+
+def kept_entry(out: Path, name: str, asked: Entry) -> Entry:
+    """What earlier runs kept under this name, or an empty entry."""
+    kept = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    entry: Entry = kept.get(name, {"asked": asked, "contenders": {}, "failed": {}})
+    if entry["asked"] != asked:
+        raise SystemExit(f"{out} has {name!r} with {entry['asked']}, and now it is {asked}: give another --name")
+    return entry

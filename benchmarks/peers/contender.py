@@ -1,0 +1,36 @@
+"""What a contender of a whole edit takes and returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from alterbute.backends import Array
+from alterbute.images.photo import Bytes
+
+from benchmarks.peers.inputs import Material
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Made:
+    """One edit.
+
+    Args:
+        seconds: `whole`, from pictures and words to a picture, and its parts `encode`, `steps` and `decode`.
+        latent: [C,h,w] f32, the clean latent before it is decoded.
+        picture: SS3 uint8, the edited photo.
+        alpha: SS uint8, how much of the edit each pixel of it got; diffusers paints the whole window.
+    """
+
+    seconds: dict[str, float]
+    latent: Array
+    picture: Bytes
+    alpha: Bytes
+
+
+class Contender(Protocol):
+    """Loaded and ready; every call encodes anew."""
+
+    def edit(self, material: Material, steps: int) -> Made:
+        """A whole edit of one image."""
+        ...

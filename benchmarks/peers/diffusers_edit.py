@@ -1,0 +1,106 @@
+"""A whole edit by diffusers' own inpainting pipeline with IP-Adapter, in eager fp32."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
+from PIL import Image
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+from benchmarks.peers.contender import Made
+from benchmarks.peers.inputs import GUIDANCE, IDENTITY_SCALE, PROMPT, Material
+
+_GREY: Final = 0.5
+
+
+class _MeanPipeline(StableDiffusionInpaintPipeline):  # type: ignore[misc]
+    """diffusers draws from the autoencoder's posterior; its mean is what the other side takes, and costs the same."""
+
+    def _encode_vae_image(self, image: torch.Tensor, generator: Any) -> torch.Tensor:
+        latent: torch.Tensor = self.vae.config.scaling_factor * self.vae.encode(image).latent_dist.mode()
+        return latent
+
+
+class DiffusersEdit:
+    """The pipeline, with a stopwatch where the UNet and the decoder are entered."""
+
+    def __init__(self, checkpoint: Path, threads: int) -> None:
+        torch.set_num_threads(threads)
+        pipeline = _MeanPipeline.from_pretrained(checkpoint, safety_checker=None, local_files_only=True, torch_dtype=torch.float32)
+        pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+        pipeline.set_progress_bar_config(disable=True)
+        (adapter,) = checkpoint.glob("ip-adapter*.safetensors")
+        pipeline.load_ip_adapter(str(checkpoint), subfolder="", weight_name=adapter.name, local_files_only=True)
+        pipeline.set_ip_adapter_scale(IDENTITY_SCALE)
+        self._pipeline = pipeline
+        self._entered: dict[str, float] = {}
+        self._latent: Any = None
+        pipeline.unet.register_forward_pre_hook(self._enter_steps)
+        decode = pipeline.vae.decode
+
+        def timed_decode(*arguments: Any, **named: Any) -> Any:
+            self._entered["decode"] = time.perf_counter()
+            return decode(*arguments, **named)
+
+        pipeline.vae.decode = timed_decode
+
+    def edit(self, material: Material, steps: int) -> Made:
+        """As `Contender.edit`.
+
+        Raises:
+            SystemExit: its tokenizer reads the prompt in another way than the bundle's.
+        """
+        self._check_ids(material)
+        self._entered.clear()
+        start = time.perf_counter()
+        with torch.inference_mode():
+            picture = self._pipeline(
+                prompt=PROMPT,
+                negative_prompt="",
+                image=Image.fromarray(material.photo),
+                mask_image=Image.fromarray(material.painted),
+                ip_adapter_image=_normalised(material.identity_pixels, material.identity_mask),
+                latents=torch.from_numpy(material.noise)[None],
+                height=material.photo.shape[0],
+                width=material.photo.shape[1],
+                strength=1.0,
+                guidance_scale=GUIDANCE,
+                num_inference_steps=steps,
+                callback_on_step_end=self._keep_latent,
+            ).images[0]
+        end = time.perf_counter()
+        seconds = {
+            "whole": end - start,
+            "encode": self._entered["steps"] - start,
+            "steps": self._entered["decode"] - self._entered["steps"],
+            "decode": end - self._entered["decode"],
+        }
+        pixels = np.asarray(picture)
+        return Made(seconds=seconds, latent=self._latent[0].numpy(), picture=pixels, alpha=np.full(pixels.shape[:2], 255, np.uint8))
+
+    def _enter_steps(self, *_: Any) -> None:
+        self._entered.setdefault("steps", time.perf_counter())
+
+    def _keep_latent(self, pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        self._latent = tensors["latents"]
+        return tensors
+
+    def _check_ids(self, material: Material) -> None:
+        length = material.ids.shape[1]
+        found = self._pipeline.tokenizer(["", PROMPT], padding="max_length", max_length=length, truncation=True).input_ids
+        if not np.array_equal(found, material.ids):
+            raise SystemExit(f"diffusers reads {PROMPT!r} as {found[1]}, the bundle as {material.ids[1].tolist()}")
+
+
+def _normalised(pixels: Any, mask: Any) -> torch.Tensor:
+    """What CLIP's image processor makes of the picture, on the bundle's grey."""
+    inside = torch.from_numpy(mask)[None, None].float() / 255
+    shown = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    shown = inside * shown + (1 - inside) * _GREY
+    mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
+    return (shown - mean) / std

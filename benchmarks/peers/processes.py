@@ -1,0 +1,38 @@
+"""A turn: one contender in a process of its own, so that peaks of memory are its own and no thread pools fight."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.common.machine import load_average, package_versions
+
+Turn = dict[str, Any]
+
+
+def run_turn(program: str, arguments: Sequence[str], python: str = sys.executable) -> Turn | str:
+    """What the turn said, or the last line of why it failed.
+
+    Args:
+        program: A module of the benchmarks.
+        arguments: Its command line; the program ends by `tell_turn`.
+        python: The interpreter, for a contender that lives in an environment of its own.
+    """
+    load = load_average()
+    done = subprocess.run([python, "-m", program, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        return f"exit {done.returncode}: {said[-1] if said else 'nothing was said'}"
+    turn: Turn = json.loads(done.stdout.strip().splitlines()[-1])
+    return {**turn, "load_before": load}
+
+
+def tell_turn(turn: Turn, packages: tuple[str, ...]) -> None:
+    """Say what a turn found, its peak of resident memory, and the versions that it ran."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    told = {**turn, "peak_bytes": peak, "packages": package_versions(packages)}
+    sys.stdout.write("\n" + json.dumps(told) + "\n")

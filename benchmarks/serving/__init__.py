@@ -1,0 +1,1 @@
+"""Step-level batching beside request-level batching."""

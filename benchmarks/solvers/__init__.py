@@ -1,0 +1,1 @@
+"""Every solver's trajectories beside diffusers'."""

@@ -1,0 +1,190 @@
+"""The configurations that are compared with diffusers, and those among them that need another yardstick, with the cause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from alterbute.solver import PREDICTION_TYPES, SIGMAS, SOLVERS, SPACINGS
+from alterbute.solver.noise_levels import make_schedule
+from alterbute.solver.scheduler_config import read_scheduler
+
+from benchmarks.solvers.solver_walks import SIGMA_SPACE, Case, Errors
+
+LIMIT = 1e-5
+SPREAD = ("euler", "heun", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m", "unipc")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """Why some configurations are compared in another way.
+
+    Args:
+        applies: Which ones.
+        leaves_out_last: The latent after the last call is not compared.
+        limit: On the float64 error, where the float32 error is not held to LIMIT.
+    """
+
+    cause: str
+    applies: Callable[[Case], bool]
+    leaves_out_last: bool = False
+    limit: float | None = None
+
+
+def _is_nan_at_last(case: Case) -> bool:
+    config = case.config
+    is_low = config.get("lower_order_final", True) or config.get("solver_order", 2) == 1
+    is_bh1 = config.get("solver_type") == "bh1"
+    return case.solver == "unipc" and config.get("final_sigmas_type", "zero") == "zero" and (is_bh1 or not is_low)
+
+
+def _widest_ratio(case: Case) -> float:
+    """How much Heun's second call multiplies the rounding of the first: the largest dt / 2 sigma'."""
+    scheduler = read_scheduler(case.config, "heun")
+    schedule = make_schedule(scheduler, "heun", case.steps, None, case.options.get("sigmas"))
+    sigma = schedule.here[:, 1] / schedule.here[:, 0]
+    return float(max((sigma[:-1] - sigma[1:]) / (2 * sigma[1:]), default=0.0))
+
+
+def _is_zero_gap_at_last(case: Case) -> bool:
+    config = case.config
+    is_spread = case.options.get("sigmas") in SIGMAS[1:] and config.get("final_sigmas_type") == "sigma_min"
+    # An own sigma_min differs from the final sigma, which is the least trained one.
+    return case.solver == "dpmpp_3m" and is_spread and "sigma_min" not in config and case.steps >= 15
+
+
+EXCEPTIONS: dict[str, Named] = {
+    "unipc, final sigma zero, bh1 or no lower_order_final": Named(
+        cause="diffusers' last latent is NaN: B(h) is infinite, or a ratio is 0; ours is the clean estimate",
+        applies=_is_nan_at_last,
+        leaves_out_last=True,
+    ),
+    "dpmpp_3m, karras or exponential, final sigma_min": Named(
+        cause="diffusers' last latent is NaN: the last sigma is spread onto the final one, 0 / 0; ours stays where it is",
+        applies=_is_zero_gap_at_last,
+        leaves_out_last=True,
+    ),
+    "euler, euler_a and heun, zero terminal SNR": Named(
+        cause="diffusers holds latents of size 4096 in float32 while sigma is 4096; ours are of unit variance",
+        applies=lambda case: case.solver in SIGMA_SPACE and bool(case.config.get("rescale_betas_zero_snr")),
+        limit=1e-4,
+    ),
+    "heun, wide steps": Named(
+        cause="a step of dt in sigma onto sigma' multiplies diffusers' float32 rounding by dt / 2 sigma', here 20 and more",
+        applies=lambda case: case.solver == "heun" and _widest_ratio(case) > 20,
+        limit=LIMIT,
+    ),
+    "euler_a, squaredcos_cap_v2": Named(
+        cause="diffusers' float32 sigma_down is the root of a negative number on wide steps: NaN",
+        applies=lambda case: case.solver == "euler_a" and case.config["beta_schedule"] == "squaredcos_cap_v2",
+        limit=LIMIT,
+    ),
+    "more than 500 steps": Named(
+        cause="the float32 rounding of about a thousand calls adds up on both sides, and diffusers' sigmas are float32",
+        applies=lambda case: case.steps > 500,
+        limit=5e-5,
+    ),
+}
+NO_REFERENCE = {
+    "euler_a and plms, prediction_type sample": "diffusers' classes raise",
+    "plms, zero terminal SNR": "PNDMScheduler lacks the key, and its formula divides by the signal, 0",
+}
+
+ADAPTED = {
+    "plms, strength below 1": "a pipeline slices PNDMScheduler's list, in which the second timestep stands twice: the anchor step "
+    "is then not repeated and a level is skipped; the reference gets the list of the steps that are left",
+    "heun, zero terminal SNR": "HeunDiscreteScheduler lacks the key; the reference gets EulerDiscreteScheduler's signal",
+}
+
+
+def name_exception(case: Case) -> str | None:
+    """The entry of EXCEPTIONS that a case falls under."""
+    return next((name for name, named in EXCEPTIONS.items() if named.applies(case)), None)
+
+
+def is_within_limit(case: Case, errors: Errors) -> bool:
+    """Whether a case meets what is promised of it."""
+    limit = EXCEPTIONS[name].limit if (name := name_exception(case)) else None
+    return errors.float64 <= limit if limit else max(errors.float32, errors.float64) <= LIMIT
+
+
+def sweep() -> Iterator[Case]:
+    """Every configuration that has a reference, each once."""
+    seen = set()
+    for case in _all_cases():
+        is_sample = case.config.get("prediction_type") == "sample"
+        has_reference = not (
+            (case.solver in ("euler_a", "plms") and is_sample)
+            or (case.solver == "plms" and case.config.get("rescale_betas_zero_snr"))
+        )
+        if has_reference and str(case) not in seen:
+            seen.add(str(case))
+            yield case
+
+
+def _all_cases() -> Iterator[Case]:
+    for solver, prediction, spacing in product(SOLVERS, PREDICTION_TYPES, SPACINGS):
+        # LCM lays its own timesteps.
+        if solver != "lcm" or spacing == SPACINGS[0]:
+            yield from _cases(
+                [solver], (1, 2, 3, 5, 10, 15, 20, 50), prediction_type=prediction, timestep_spacing=spacing
+            )
+    for prediction, spacing, kind in product(PREDICTION_TYPES, ("leading", "trailing"), SIGMAS[1:]):
+        solvers = SPREAD if spacing == "trailing" else ("euler", "heun")
+        change = {"prediction_type": prediction, "timestep_spacing": spacing}
+        yield from _cases(solvers, (1, 2, 5, 10, 20, 50), options={"sigmas": kind}, **change)
+    for kind, extra in product(
+        SIGMAS[1:],
+        (
+            {"final_sigmas_type": "sigma_min"},
+            {"sigma_min": 0.1, "sigma_max": 10.0, "final_sigmas_type": "sigma_min"},
+            {"beta_schedule": "squaredcos_cap_v2"},
+            {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"},
+        ),
+    ):
+        yield from _cases(SPREAD, (5, 20), options={"sigmas": kind}, **extra)
+    for lowers, euler, form in product((True, False), (True, False), ("midpoint", "heun")):
+        change = {"lower_order_final": lowers, "euler_at_final": euler, "solver_type": form}
+        for final in ("zero", "sigma_min"):
+            yield from _cases(("dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m"), (4, 10, 20), final_sigmas_type=final, **change)
+    for order, form, lowers, final in product((1, 2, 3), ("bh1", "bh2"), (True, False), ("zero", "sigma_min")):
+        change = {"solver_order": order, "solver_type": form, "lower_order_final": lowers, "final_sigmas_type": final}
+        for prediction in PREDICTION_TYPES:
+            yield from _cases(["unipc"], (2, 4, 20), prediction_type=prediction, **change)
+    yield from _cases(["unipc"], (5, 20), disable_corrector=[0, 2], solver_order=3)
+    for eta, prediction, spacing in product((0.3, 1.0), PREDICTION_TYPES, SPACINGS):
+        yield from _cases(
+            ["ddim"], (5, 20, 50), options={"eta": eta}, prediction_type=prediction, timestep_spacing=spacing
+        )
+    for strength, spacing in product((0.2, 0.5, 0.8, 0.95), ("leading", "trailing")):
+        yield from _cases(SOLVERS, (5, 20), options={"strength": strength}, timestep_spacing=spacing)
+    for strength, kind in product((0.3, 0.7), SIGMAS[1:]):
+        yield from _cases(SPREAD, (10, 20), options={"strength": strength, "sigmas": kind})
+    for prediction, spacing in product(("v_prediction", "sample"), ("trailing", "linspace")):
+        change = {"rescale_betas_zero_snr": True, "prediction_type": prediction, "timestep_spacing": spacing}
+        yield from _cases(SOLVERS, (4, 10, 20, 50), **change)
+    for change in (
+        {"beta_schedule": "linear", "beta_end": 0.02},
+        {"beta_schedule": "squaredcos_cap_v2"},
+        {"beta_end": 0.03, "prediction_type": "v_prediction", "steps_offset": 0},
+        {"set_alpha_to_one": False},
+        {"set_alpha_to_one": True},
+        {"num_train_timesteps": 500},
+        {"trained_betas": [0.001 * (k + 1) ** 0.5 for k in range(100)], "num_train_timesteps": 100},
+    ):
+        yield from _cases(SOLVERS, (4, 20), **change)
+    for original, scaling in ((25, 10.0), (50, 2.0), (100, 10.0)):
+        yield from _cases(["lcm"], (1, 4, 25), original_inference_steps=original, timestep_scaling=scaling)
+    for spacing, prediction in product(SPACINGS, ("epsilon", "v_prediction")):
+        change = {"timestep_spacing": spacing, "prediction_type": prediction, "steps_offset": 0}
+        yield from _cases([solver for solver in SOLVERS if solver != "lcm"], (100, 333), **change)
+    for prediction in PREDICTION_TYPES:
+        solvers = [solver for solver in SOLVERS if solver != "lcm"]
+        yield from _cases(solvers, (999,), timestep_spacing="trailing", prediction_type=prediction)
+
+
+def _cases(solvers: Any, counts: Any, *, options: dict[str, Any] | None = None, **change: Any) -> Iterator[Case]:
+    for solver, steps in product(solvers, counts):
+        yield Case(solver=solver, steps=steps, change=change, options=options or {})

@@ -1,0 +1,1 @@
+"""The renderer that makes the demo's training pictures and ground truth."""

@@ -1,0 +1,1 @@
+"""Training of the demo's autoencoder and UNet."""
