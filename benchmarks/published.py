@@ -20,7 +20,7 @@ from typing import Any
 
 from alterbute.bundle import Manifest, Precision, verify_bundle
 from alterbute_export.checkpoint.reader import read_checkpoint
-from alterbute_export.checks.resources import estimate_needs
+from alterbute_export.checks.resources import estimate_resources
 
 from benchmarks.common.machine import machine_facts
 from benchmarks.common.results_file import update_results
@@ -50,7 +50,7 @@ def measure(kind: str, precision: Precision, work: Path, *, keep: bool, measures
     flag = "--measure" if measures else "--no-measure"
     seconds, peak = run_child([*tool, "bundle", str(checkpoint), "-o", str(bundle), "--precision", precision, flag])
     manifest = verify_bundle(bundle).manifest
-    needs = estimate_needs(read_checkpoint(checkpoint), precision, measure=measures)
+    needs = estimate_resources(read_checkpoint(checkpoint), precision, measure=measures)
     weights = needs.fp32
     found = {
         "seconds": round(seconds),

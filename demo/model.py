@@ -128,7 +128,7 @@ def adapter_state(unet: UNet2DConditionModel) -> dict[str, Tensor]:
     return {key: value.detach().clone() for key, value in state.items()}
 
 
-class Editor(nn.Module):
+class EditorNetwork(nn.Module):
     """Everything that the diffusion stage trains: UNet with adapter, text encoder, image encoder."""
 
     def __init__(self, vocabulary: int, start: int, end: int) -> None:
@@ -171,7 +171,7 @@ def half(state: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def save_checkpoint(folder: Path, editor: Editor, vae: AutoencoderDC, tokenizer: Any, extra: dict[str, Any]) -> None:
+def save_checkpoint(folder: Path, editor: EditorNetwork, vae: AutoencoderDC, tokenizer: Any, extra: dict[str, Any]) -> None:
     """Write the diffusers folder, fp16 on disk. `extra` goes into alterbute.json."""
     clean = make_unet()
     own = clean.state_dict()
@@ -226,7 +226,7 @@ def settings(guidance: float, attributes: dict[str, tuple[str, ...]] = ATTRIBUTE
     }
 
 
-def load_editor(editor: Editor, folder: Path) -> None:
+def load_editor(editor: EditorNetwork, folder: Path) -> None:
     """Fill an editor from a checkpoint folder that `save_checkpoint` wrote."""
     adapter = load_state(folder / "ip_adapter.safetensors")
     state = {f"unet.{k}": v for k, v in load_state(folder / "unet" / "diffusion_pytorch_model.safetensors").items()}

@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderDC
 from PIL import Image
 
-from demo.model import Editor, save_checkpoint, settings
+from demo.model import EditorNetwork, save_checkpoint, settings
 from demo.rendering import render
 from demo.text import make_tokenizer
 
@@ -38,7 +38,7 @@ def sample_photo(seed: int = SAMPLE_SEED, width: int = 160, height: int = 120) -
 
 def write_checkpoint(state: Path, folder: Path) -> None:
     tokenizer = make_tokenizer()
-    editor = Editor(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
+    editor = EditorNetwork(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
     editor.load_state_dict(torch.load(state / "editor.pt", weights_only=True)["average"])
     folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(folder, editor, AutoencoderDC.from_pretrained(state / "vae"), tokenizer, settings(GUIDANCE, CONVINCING))

@@ -127,7 +127,7 @@ def published(found: Entries) -> str:
     return make_table(header, rows) + told(*found.values())
 
 
-def typed(found: Entries) -> str:
+def half_precision(found: Entries) -> str:
     """Half-precision latents after whole edits."""
     rows = [
         (f"`{name}`", row["steps"], row["resolution"], max(row["largest"]), max(row["root_mean_square"]), row["nans"])
@@ -212,7 +212,7 @@ def told(*entries: Entries) -> str:
 
 SECTIONS: Final[dict[str, Callable[[Entries], str]]] = {
     section.__name__: section
-    for section in (cold_start, latency, overhead, memory, fidelity, photo_size, peers, peers_edit, published, typed)
+    for section in (cold_start, latency, overhead, memory, fidelity, photo_size, peers, peers_edit, published, half_precision)
 }
 
 

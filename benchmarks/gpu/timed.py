@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from typing import Any, Protocol
 
-from alterbute.backends import Array, Arrays, Backend, Steps, open_steps
+from alterbute.backends import Array, Arrays, Backend, StepState, open_step_state
 
 
 class Clock(Protocol):
@@ -80,7 +80,7 @@ class TimedBackend:
         self.graph_s: defaultdict[str, list[float]] = defaultdict(list)
         self.inputs: dict[str, dict[str, Array]] = {}
         self.latents: list[Array] = []
-        self.steps: list[TimedSteps] = []
+        self.steps: list[TimedStepState] = []
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
         if graph == "decode":
@@ -91,23 +91,23 @@ class TimedBackend:
         self.graph_s[graph].append(time.perf_counter() - start)
         return made
 
-    def open_steps(self, state: tuple[int, ...]) -> TimedSteps:
-        self.steps.append(TimedSteps(open_steps(self._inner, state)))
+    def open_step_state(self, state: tuple[int, ...]) -> TimedStepState:
+        self.steps.append(TimedStepState(open_step_state(self._inner, state)))
         return self.steps[-1]
 
     def close(self) -> None:
         self._inner.close()
 
 
-class TimedSteps:
+class TimedStepState:
     """Steps that remember their last inputs."""
 
-    def __init__(self, inner: Steps) -> None:
+    def __init__(self, inner: StepState) -> None:
         self._inner = inner
         self.enqueue_s: list[float] = []
         self._inputs: dict[str, Array] = {}
         self.put, self.is_finite, self.flip = inner.put, inner.is_finite, inner.flip
-        self.latent, self.last_launch = inner.latent, inner.last_launch
+        self.latent, self.last_states = inner.latent, inner.last_states
 
     def launch(self, inputs: Arrays, changed: Collection[str]) -> None:
         self._inputs = dict(inputs)

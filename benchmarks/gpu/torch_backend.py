@@ -66,9 +66,9 @@ class TorchBackend:
         made = made if isinstance(made, tuple) else (made,)
         return {edge.name: _to_numpy(value, edge.dtype) for edge, value in zip(spec.outputs, made, strict=True)}
 
-    def open_steps(self, state: tuple[int, ...]) -> TorchSteps:
-        """As `DeviceBackend.open_steps`."""
-        return TorchSteps(self._step, [edge.name for edge in self._specs["step"].inputs], state, self._device)
+    def open_step_state(self, state: tuple[int, ...]) -> TorchStepState:
+        """As `DeviceBackend.open_step_state`."""
+        return TorchStepState(self._step, [edge.name for edge in self._specs["step"].inputs], state, self._device)
 
     def close(self) -> None:
         """As `Backend.close`."""
@@ -78,15 +78,15 @@ class TorchBackend:
             torch.cuda.empty_cache()
 
 
-class TorchSteps:
-    """As `alterbute.backends.Steps`, on torch's current stream."""
+class TorchStepState:
+    """As `alterbute.backends.StepState`, on torch's current stream."""
 
     def __init__(self, step: Any, names: list[str], state: tuple[int, ...], device: torch.device) -> None:
         self._step, self._names, self._device = step, names, device
         self._states = [torch.zeros(state, device=device) for _ in range(2)]
         self._inputs: dict[str, torch.Tensor] = {}
 
-    def put(self, slot: int, state: Array) -> None:
+    def write_slot(self, slot: int, state: Array) -> None:
         self._states[0][slot] = torch.from_numpy(state).to(self._device)
 
     def launch(self, inputs: Arrays, changed: Collection[str]) -> None:
@@ -108,7 +108,7 @@ class TorchSteps:
         latent: Array = self._states[0][slot, 0].cpu().numpy().copy()
         return latent
 
-    def last_launch(self, slot: int) -> tuple[Array, Array]:
+    def last_states(self, slot: int) -> tuple[Array, Array]:
         before, after = (state[slot].cpu().numpy().copy() for state in reversed(self._states))
         return before, after
 

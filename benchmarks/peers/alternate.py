@@ -17,7 +17,7 @@ Entry = dict[str, Any]
 Turns = dict[str, list[Turn]]
 
 
-def rounds_parser(description: str | None, contenders: Sequence[str], default: Sequence[str]) -> argparse.ArgumentParser:
+def alternating_parser(description: str | None, contenders: Sequence[str], default: Sequence[str]) -> argparse.ArgumentParser:
     """A parser with what both programs take; each adds its own."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True)
@@ -34,7 +34,7 @@ def rounds_parser(description: str | None, contenders: Sequence[str], default: S
     return parser
 
 
-def take_rounds(
+def run_alternating(
     options: argparse.Namespace,
     name: str,
     asked: Entry,
@@ -45,7 +45,7 @@ def take_rounds(
     """Take the turns that are missing, at most `--limit` of them.
 
     Args:
-        options: Of `rounds_parser`.
+        options: Of `alternating_parser`.
         name: The entry's.
         asked: What every turn of the entry is asked.
         machine: Facts, from before the first of these turns.

@@ -8,11 +8,11 @@ from typing import Protocol
 from alterbute.backends import Array
 from alterbute.images.photo import Bytes
 
-from benchmarks.peers.inputs import Material
+from benchmarks.peers.inputs import EditInputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Made:
+class TimedEdit:
     """One edit.
 
     Args:
@@ -31,6 +31,6 @@ class Made:
 class Contender(Protocol):
     """Loaded and ready; every call encodes anew."""
 
-    def edit(self, material: Material, steps: int) -> Made:
+    def edit(self, inputs: EditInputs, steps: int) -> TimedEdit:
         """A whole edit of one image."""
         ...

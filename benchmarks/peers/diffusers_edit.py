@@ -12,8 +12,8 @@ from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
 from PIL import Image
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from benchmarks.peers.contender import Made
-from benchmarks.peers.inputs import GUIDANCE, IDENTITY_SCALE, PROMPT, Material
+from benchmarks.peers.contender import TimedEdit
+from benchmarks.peers.inputs import GUIDANCE, IDENTITY_SCALE, PROMPT, EditInputs
 
 _GREY: Final = 0.5
 
@@ -49,25 +49,25 @@ class DiffusersEdit:
 
         pipeline.vae.decode = timed_decode
 
-    def edit(self, material: Material, steps: int) -> Made:
+    def edit(self, inputs: EditInputs, steps: int) -> TimedEdit:
         """As `Contender.edit`.
 
         Raises:
             SystemExit: its tokenizer reads the prompt in another way than the bundle's.
         """
-        self._check_ids(material)
+        self._check_ids(inputs)
         self._entered.clear()
         start = time.perf_counter()
         with torch.inference_mode():
             picture = self._pipeline(
                 prompt=PROMPT,
                 negative_prompt="",
-                image=Image.fromarray(material.photo),
-                mask_image=Image.fromarray(material.painted),
-                ip_adapter_image=_normalised(material.identity_pixels, material.identity_mask),
-                latents=torch.from_numpy(material.noise)[None],
-                height=material.photo.shape[0],
-                width=material.photo.shape[1],
+                image=Image.fromarray(inputs.photo),
+                mask_image=Image.fromarray(inputs.painted),
+                ip_adapter_image=_normalised(inputs.identity_pixels, inputs.identity_mask),
+                latents=torch.from_numpy(inputs.noise)[None],
+                height=inputs.photo.shape[0],
+                width=inputs.photo.shape[1],
                 strength=1.0,
                 guidance_scale=GUIDANCE,
                 num_inference_steps=steps,
@@ -81,7 +81,7 @@ class DiffusersEdit:
             "decode": end - self._entered["decode"],
         }
         pixels = np.asarray(picture)
-        return Made(seconds=seconds, latent=self._latent[0].numpy(), picture=pixels, alpha=np.full(pixels.shape[:2], 255, np.uint8))
+        return TimedEdit(seconds=seconds, latent=self._latent[0].numpy(), picture=pixels, alpha=np.full(pixels.shape[:2], 255, np.uint8))
 
     def _enter_steps(self, *_: Any) -> None:
         self._entered.setdefault("steps", time.perf_counter())
@@ -90,11 +90,11 @@ class DiffusersEdit:
         self._latent = tensors["latents"]
         return tensors
 
-    def _check_ids(self, material: Material) -> None:
-        length = material.ids.shape[1]
+    def _check_ids(self, inputs: EditInputs) -> None:
+        length = inputs.ids.shape[1]
         found = self._pipeline.tokenizer(["", PROMPT], padding="max_length", max_length=length, truncation=True).input_ids
-        if not np.array_equal(found, material.ids):
-            raise SystemExit(f"diffusers reads {PROMPT!r} as {found[1]}, the bundle as {material.ids[1].tolist()}")
+        if not np.array_equal(found, inputs.ids):
+            raise SystemExit(f"diffusers reads {PROMPT!r} as {found[1]}, the bundle as {inputs.ids[1].tolist()}")
 
 
 def _normalised(pixels: Any, mask: Any) -> torch.Tensor:

@@ -13,8 +13,8 @@ from alterbute.editor import Editor
 
 from benchmarks.common.timing import forget_encodings
 from benchmarks.gpu.timed import HostClock, TimedBackend
-from benchmarks.peers.contender import Contender, Made
-from benchmarks.peers.inputs import GUIDANCE, IDENTITY_SCALE, PROMPT, SEED, SOLVER, Material
+from benchmarks.peers.contender import Contender, TimedEdit
+from benchmarks.peers.inputs import GUIDANCE, IDENTITY_SCALE, PROMPT, SEED, SOLVER, EditInputs
 
 EDITS: Final = ("diffusers", "alterbute", "openvino")
 
@@ -45,16 +45,16 @@ class EditorEdit:
     def __init__(self, editor: Editor, backend: TimedBackend) -> None:
         self._editor, self._backend = editor, backend
 
-    def edit(self, material: Material, steps: int) -> Made:
+    def edit(self, inputs: EditInputs, steps: int) -> TimedEdit:
         """As `Contender.edit`."""
         forget_encodings(self._editor)
         start = time.perf_counter()
         result = self._editor.edit(
-            material.photo,
-            material.mask,
+            inputs.photo,
+            inputs.mask,
             PROMPT,
-            reference=material.reference,
-            reference_mask=material.reference_mask,
+            reference=inputs.reference,
+            reference_mask=inputs.reference_mask,
             steps=steps,
             solver=SOLVER,
             guidance=GUIDANCE,
@@ -69,4 +69,4 @@ class EditorEdit:
             "decode": parts["decode"] + parts["paste"],
         }
         latent, picture = self._backend.latents[-1][0], np.asarray(result.image)
-        return Made(seconds=seconds, latent=latent, picture=picture, alpha=result.alpha)
+        return TimedEdit(seconds=seconds, latent=latent, picture=picture, alpha=result.alpha)

@@ -27,7 +27,7 @@ _OBJECT_SHARE: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Material:
+class EditInputs:
     """One edit's inputs.
 
     Args:
@@ -58,13 +58,13 @@ class Material:
         np.savez(path, **asdict(self))
 
     @classmethod
-    def load(cls, path: Path) -> Material:
+    def load(cls, path: Path) -> EditInputs:
         """What was kept."""
         with np.load(path) as kept:
             return cls(**kept)
 
 
-def make_material(bundle: Bundle) -> Material:
+def make_inputs(bundle: Bundle) -> EditInputs:
     """Draw the pictures and look at them as the editor does.
 
     Raises:
@@ -79,13 +79,13 @@ def make_material(bundle: Bundle) -> Material:
     backend = OnnxRuntimeBackend(bundle, graphs=("window",))
     encoder = Encoder(bundle, backend)
     region = load_region(mask, photo)
-    _, window, _ = encoder.view_photo(photo, region, side)
+    _, window, _ = encoder.crop_photo(photo, region, side)
     if not np.array_equal(window.pixels, pixels):
         raise SystemExit("the window is not the whole photo: draw a larger object")
     shown, where = load_reference(reference, reference_mask)
     close = encoder.view(shown, whole_region(where), identity_box(where), identity.size)
     cells = side // manifest.latent_factor
-    material = Material(
+    inputs = EditInputs(
         photo=pixels,
         mask=mask,
         reference=reference,
@@ -97,4 +97,4 @@ def make_material(bundle: Bundle) -> Material:
         ids=np.concatenate([encoder.tokenize(""), encoder.tokenize(PROMPT)]),
     )
     backend.close()
-    return material
+    return inputs

@@ -24,10 +24,10 @@ import numpy as np
 from alterbute.bundle import open_bundle
 
 from benchmarks.common.machine import machine_facts
-from benchmarks.peers.alternate import Entry, Turns, rounds_parser, take_rounds
+from benchmarks.peers.alternate import Entry, Turns, alternating_parser, run_alternating
 from benchmarks.peers.edit_contenders import EDITS, open_contender
-from benchmarks.peers.inputs import GUIDANCE, SOLVER, Material, make_material
-from benchmarks.peers.processes import Turn, run_turn, tell_turn
+from benchmarks.peers.inputs import GUIDANCE, SOLVER, EditInputs, make_inputs
+from benchmarks.peers.processes import Turn, print_process, run_process
 
 _BASE: Final = "diffusers"
 _PARTS: Final = ("whole", "encode", "steps", "decode")
@@ -36,12 +36,12 @@ _PACKAGES: Final = ("torch", "diffusers", "onnxruntime", "openvino")
 
 def take_turn(options: argparse.Namespace) -> Turn:
     """Load a contender, warm it up, time one edit, and keep what it made."""
-    material, start = Material.load(options.work / "material.npz"), time.perf_counter()
+    inputs, start = EditInputs.load(options.work / "material.npz"), time.perf_counter()
     contender = open_contender(options.turn, options.bundle, options.checkpoint, options.threads)
     loaded = time.perf_counter()
-    contender.edit(material, 1)
+    contender.edit(inputs, 1)
     warm = time.perf_counter()
-    made = contender.edit(material, options.steps)
+    made = contender.edit(inputs, options.steps)
     np.savez(options.work / f"{options.turn}.npz", latent=made.latent, picture=made.picture, alpha=made.alpha)
     seconds = {part: round(value, 4) for part, value in made.seconds.items()}
     return {"load_s": round(loaded - start, 2), "warm_up_s": round(warm - loaded, 2), "seconds": seconds}
@@ -83,14 +83,14 @@ def summarise(turns: Turns) -> Entry:
 def measure(options: argparse.Namespace) -> None:
     """Take the turns that are missing."""
     bundle = open_bundle(options.bundle)
-    material, base = options.work / "material.npz", options.work / f"{_BASE}.npz"
-    if not material.exists():
-        make_material(bundle).save(material)
+    inputs, base = options.work / "material.npz", options.work / f"{_BASE}.npz"
+    if not inputs.exists():
+        make_inputs(bundle).save(inputs)
     names = ("bundle", "checkpoint", "steps", "threads", "work", "out")
     shared = [word for key in names for word in (f"--{key}", str(getattr(options, key)))]
 
     def take(kind: str) -> Turn | str:
-        found = run_turn("benchmarks.peers.measure_edit", ["--turn", kind, *shared])
+        found = run_process("benchmarks.peers.measure_edit", ["--turn", kind, *shared])
         if isinstance(found, str):
             return found
         found.pop("packages")  # all run in this environment: the machine's facts have them
@@ -99,16 +99,16 @@ def measure(options: argparse.Namespace) -> None:
     asked = {"resolution": bundle.manifest.resolution, "steps": options.steps, "threads": options.threads}
     asked |= {"solver": SOLVER, "guidance": GUIDANCE}
     name = options.name or f"{options.bundle.name}, {options.steps} steps"
-    take_rounds(options, name, asked, machine_facts(*_PACKAGES), take, summarise)
+    run_alternating(options, name, asked, machine_facts(*_PACKAGES), take, summarise)
 
 
 def main() -> None:
     """Take turns, or be one."""
-    parser = rounds_parser(__doc__, EDITS, EDITS)
+    parser = alternating_parser(__doc__, EDITS, EDITS)
     parser.add_argument("--steps", type=int, default=20)
     options = parser.parse_args()
     if options.turn:
-        tell_turn(take_turn(options), _PACKAGES)
+        print_process(take_turn(options), _PACKAGES)
     else:
         measure(options)
 

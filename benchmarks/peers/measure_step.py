@@ -24,8 +24,8 @@ from typing import Final
 import numpy as np
 
 from benchmarks.common.machine import machine_facts, package_versions
-from benchmarks.peers.alternate import Entry, Turns, rounds_parser, take_rounds
-from benchmarks.peers.processes import Turn, run_turn, tell_turn
+from benchmarks.peers.alternate import Entry, Turns, alternating_parser, run_alternating
+from benchmarks.peers.processes import Turn, print_process, run_process
 from benchmarks.peers.step_contenders import GUIDANCE, make_step
 
 CONTENDERS: Final = (
@@ -97,7 +97,7 @@ def measure(options: argparse.Namespace) -> None:
 
     def take(kind: str) -> Turn | str:
         python = options.optimum_python if kind == "optimum" else sys.executable
-        found = run_turn("benchmarks.peers.measure_step", ["--turn", kind, *shared], python)
+        found = run_process("benchmarks.peers.measure_step", ["--turn", kind, *shared], python)
         if isinstance(found, str):
             return found
         if found["packages"] == package_versions(_PACKAGES):
@@ -106,12 +106,12 @@ def measure(options: argparse.Namespace) -> None:
 
     asked = {**{name: getattr(options, name) for name in ("side", "steps", "threads")}, "rows": 2, "guidance": GUIDANCE}
     name = options.name or f"{options.bundle.name}, {options.side}x{options.side} latent"
-    take_rounds(options, name, asked, machine_facts(*_PACKAGES), take, summarise)
+    run_alternating(options, name, asked, machine_facts(*_PACKAGES), take, summarise)
 
 
 def main() -> None:
     """Take turns, or be one."""
-    parser = rounds_parser(__doc__, CONTENDERS, _DEFAULT)
+    parser = alternating_parser(__doc__, CONTENDERS, _DEFAULT)
     parser.add_argument("--side", type=int, default=64, help="latent height and width")
     parser.add_argument("--steps", type=int, default=2, help="timed steps of a turn")
     parser.add_argument("--int8-bundle", type=Path, help="the bundle as `alterbute-export quantize` made it, for `alterbute-int8`")
@@ -123,7 +123,7 @@ def main() -> None:
     if "alterbute-int8" in options.contenders and options.int8_bundle is None:
         parser.error("the contender alterbute-int8 needs --int8-bundle")
     if options.turn:
-        tell_turn(take_turn(options), _PACKAGES)
+        print_process(take_turn(options), _PACKAGES)
     else:
         measure(options)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from alterbute.backends import Array, Arrays
-from alterbute.backends.base import hand_over
+from alterbute.backends.base import copy_outputs
 from alterbute.backends.onnxruntime import OnnxRuntimeBackend
 from alterbute.bundle import Bundle
 
@@ -65,7 +65,7 @@ class OpenVinoBackend:
         if graph not in self._known or self._known[graph][0] != shapes:
             self._known.pop(graph, None)
             self._known[graph] = shapes, compile_graph(self._bundle.path / f"{graph}.onnx", self._threads, shapes)
-        return hand_over(self._known[graph][1](inputs), outputs)
+        return copy_outputs(self._known[graph][1](inputs), outputs)
 
     def close(self) -> None:
         """As `Backend.close`."""

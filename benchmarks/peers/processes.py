@@ -14,12 +14,12 @@ from benchmarks.common.machine import load_average, package_versions
 Turn = dict[str, Any]
 
 
-def run_turn(program: str, arguments: Sequence[str], python: str = sys.executable) -> Turn | str:
+def run_process(program: str, arguments: Sequence[str], python: str = sys.executable) -> Turn | str:
     """What the turn said, or the last line of why it failed.
 
     Args:
         program: A module of the benchmarks.
-        arguments: Its command line; the program ends by `tell_turn`.
+        arguments: Its command line; the program ends by `print_process`.
         python: The interpreter, for a contender that lives in an environment of its own.
     """
     load = load_average()
@@ -31,7 +31,7 @@ def run_turn(program: str, arguments: Sequence[str], python: str = sys.executabl
     return {**turn, "load_before": load}
 
 
-def tell_turn(turn: Turn, packages: tuple[str, ...]) -> None:
+def print_process(turn: Turn, packages: tuple[str, ...]) -> None:
     """Say what a turn found, its peak of resident memory, and the versions that it ran."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     told = {**turn, "peak_bytes": peak, "packages": package_versions(packages)}

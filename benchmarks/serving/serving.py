@@ -43,7 +43,7 @@ from alterbute.serve.scheduler import stages as serve_around
 from alterbute.serve.scheduler import worker as serve_device
 from alterbute.serve.scheduler.admission import Admission
 from alterbute.serve.scheduler.observer import Observer
-from alterbute.serve.scheduler.server_request import Ask, Served, Ticket
+from alterbute.serve.scheduler.server_request import RequestSpec, ServerRequest, ServerResult
 from alterbute.serve.scheduler.service import Service
 
 from benchmarks.common.machine import load_average, machine_facts
@@ -133,11 +133,11 @@ class Contender:
         self.photo = load_photo(bundle.read("sample/photo.png"))
         self.mask = load_mask(bundle.read("sample/mask.png"), self.photo)
 
-    def submit(self, arrival: Arrival) -> Ticket:
+    def submit(self, arrival: Arrival) -> ServerRequest:
         photo = load_photo(np.roll(self.photo.pixels, arrival.roll, axis=1))
         plan = make_plan(arrival.request, self.service.editor.manifest, seed=0, image=0)
         return self.service.submit(
-            Ask(
+            RequestSpec(
                 photo=photo,
                 region=load_region(self.mask, photo),
                 reference=None,
@@ -153,9 +153,9 @@ class Contender:
         start, done = self._clock.monotonic(), threading.Semaphore(0)
         records: dict[int, Record] = {}
 
-        def finish(index: int, arrival: Arrival, ticket: Ticket) -> None:
+        def finish(index: int, arrival: Arrival, server_request: ServerRequest) -> None:
             latency_s = self._clock.monotonic() - start - arrival.at_s
-            served: Served = ticket.future.result()
+            served: ServerResult = server_request.future.result()
             digest = hashlib.sha256(served.edits[0].photo.pixels.tobytes()).hexdigest()[:16]
             steps = arrival.request.steps or 0
             records[index] = Record(steps=steps, latency_s=latency_s, queue_s=served.queue_s, digest=digest)
@@ -163,8 +163,8 @@ class Contender:
 
         for index, arrival in enumerate(trace):
             self._clock.wait_until(start + arrival.at_s, lambda: self.service.num_accepted == 0)
-            ticket = self.submit(arrival)
-            ticket.future.add_done_callback(lambda _, args=(index, arrival, ticket): finish(*args))
+            server_request = self.submit(arrival)
+            server_request.future.add_done_callback(lambda _, args=(index, arrival, server_request): finish(*args))
             self._clock.release(start + trace[index + 1].at_s if index + 1 < len(trace) else float("inf"))
         for _ in trace:
             done.acquire()

@@ -8,8 +8,8 @@ from itertools import product
 from typing import Any
 
 from alterbute.solver import PREDICTION_TYPES, SIGMAS, SOLVERS, SPACINGS
-from alterbute.solver.noise_levels import make_schedule
-from alterbute.solver.scheduler_config import read_scheduler
+from alterbute.solver.noise_levels import make_noise_levels
+from alterbute.solver.scheduler_config import parse_scheduler_config
 
 from benchmarks.solvers.solver_walks import SIGMA_SPACE, Case, Errors
 
@@ -42,8 +42,8 @@ def _is_nan_at_last(case: Case) -> bool:
 
 def _widest_ratio(case: Case) -> float:
     """How much Heun's second call multiplies the rounding of the first: the largest dt / 2 sigma'."""
-    scheduler = read_scheduler(case.config, "heun")
-    schedule = make_schedule(scheduler, "heun", case.steps, None, case.options.get("sigmas"))
+    scheduler = parse_scheduler_config(case.config, "heun")
+    schedule = make_noise_levels(scheduler, "heun", case.steps, None, case.options.get("sigmas"))
     sigma = schedule.here[:, 1] / schedule.here[:, 0]
     return float(max((sigma[:-1] - sigma[1:]) / (2 * sigma[1:]), default=0.0))
 

@@ -11,7 +11,7 @@ from unittest import mock
 import diffusers
 import numpy as np
 import torch
-from alterbute.solver import SIGMAS, STATE_ROWS, SolverSteps, solver_steps
+from alterbute.solver import SIGMAS, STATE_ROWS, Trajectory, compile_trajectory
 
 SHAPE = (1, 4, 6, 6)
 CONFIG: dict[str, Any] = {
@@ -39,7 +39,7 @@ SIGMA_SPACE = ("euler", "euler_a", "heun")
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One trajectory: what is changed in CONFIG, and the options of `solver_steps`."""
+    """One trajectory: what is changed in CONFIG, and the options of `compile_trajectory`."""
 
     solver: str
     steps: int
@@ -63,7 +63,7 @@ def fake_model(latent: Any, timestep: float) -> Any:
     return 0.6 * torch.tanh(latent) + 0.2 * torch.sin(2 * latent + timestep / 100)
 
 
-def walk_matrices(plan: SolverSteps, photo: Any, noises: Any, dtype: type) -> Any:
+def walk_matrices(plan: Trajectory, photo: Any, noises: Any, dtype: type) -> Any:
     """The trajectory as the step graph computes it, in `dtype`: latents [n,1,C,h,w] after each call."""
     state, latents = np.zeros((STATE_ROWS, *SHAPE), dtype), []
     state[0] = dtype(plan.start[0]) * photo.astype(dtype) + dtype(plan.start[1]) * noises[0].astype(dtype)
@@ -160,7 +160,7 @@ def trajectory_errors(case: Case, *, leaves_out_last: bool = False) -> Errors:
     Args:
         leaves_out_last: The last call is not made by diffusers, and not compared.
     """
-    plan = solver_steps(case.config, case.solver, case.steps, **case.options)
+    plan = compile_trajectory(case.config, case.solver, case.steps, **case.options)
     generator = np.random.default_rng(case.steps)
     # The values that float32 holds, so that both sides start from the same numbers.
     shapes = (SHAPE, (len(plan.timestep) + 1, *SHAPE))

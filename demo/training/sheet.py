@@ -10,12 +10,12 @@ from diffusers import AutoencoderDC, DDIMScheduler
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from demo.model import SCHEDULER, Editor
+from demo.model import SCHEDULER, EditorNetwork
 
 
 @torch.no_grad()
 def sample(
-    editor: Editor,
+    editor: EditorNetwork,
     scene: Tensor,
     text: Tensor,
     null_text: Tensor,

@@ -21,7 +21,7 @@ from diffusers import AutoencoderDC, DDIMScheduler
 from torch import Tensor
 
 from demo.data import Shard, load_shards
-from demo.model import SCHEDULER, Editor, collage, load_editor
+from demo.model import SCHEDULER, EditorNetwork, collage, load_editor
 from demo.text import encode, make_tokenizer, prompt_of
 from demo.training.muon import Muon
 from demo.training.sheet import contact_sheet, pixels, sample
@@ -85,7 +85,7 @@ def draw_timesteps(count: int, generator: torch.Generator) -> Tensor:
     return torch.where(high, 600 + t * 400, t * 600).long().clamp(0, 999)
 
 
-def make_optimizers(editor: Editor) -> tuple[torch.optim.Optimizer, ...]:
+def make_optimizers(editor: EditorNetwork) -> tuple[torch.optim.Optimizer, ...]:
     """Muon for the UNet's inner weights; AdamW for its ends, for norms and biases, and for the encoders."""
     inner = {
         name
@@ -112,7 +112,7 @@ class Trainer:
         self.latents = encode_latents(self.vae, self.shard, folder, rank, world)
         self.channel_weight = visibility(self.vae, self.latents["photo"][:64].float())
         self.tokenizer = make_tokenizer()
-        self.editor = Editor(len(self.tokenizer), self.tokenizer.bos_token_id, self.tokenizer.eos_token_id)
+        self.editor = EditorNetwork(len(self.tokenizer), self.tokenizer.bos_token_id, self.tokenizer.eos_token_id)
         if start:
             load_editor(self.editor, start)
         self.average = {key: value.detach().clone() for key, value in self.editor.state_dict().items()}

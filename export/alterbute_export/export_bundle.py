@@ -10,14 +10,14 @@ from typing import Final, TypeAlias
 
 from alterbute.bundle import Graph, Manifest, Precision, VariantPrecision, open_bundle
 
-from alterbute_export.checkpoint.extras import Extras
-from alterbute_export.checkpoint.merge import Lesson, read_lessons, teach_encoder, teach_tokenizer
+from alterbute_export.checkpoint.extra_files import ExtraFiles
+from alterbute_export.checkpoint.merge import TokenEmbedding, add_embeddings, add_tokens, read_token_embeddings
 from alterbute_export.checkpoint.reader import Checkpoint, Storage, read_checkpoint
 from alterbute_export.checkpoint.settings import TIME_IDS, scene_channels
 from alterbute_export.checkpoint.text_sizes import text_sizes
 from alterbute_export.checkpoint.tokenizer import Tokenizer, check_tokenizer, read_tokenizer, write_tokenizer
 from alterbute_export.checks.parity import Reference, compare_graph, run_reference
-from alterbute_export.checks.resources import check_room, estimate_needs, free_memory
+from alterbute_export.checks.resources import check_room, estimate_resources, free_memory
 from alterbute_export.checks.type_audit import audit_graph, edit_sizes
 from alterbute_export.errors import CheckpointError
 from alterbute_export.families import FamilyGraphs, Models, build_family
@@ -27,7 +27,7 @@ from alterbute_export.graphs.scene import scene_spec
 from alterbute_export.graphs.spec import GraphSpec, SpecMaker, without_models
 from alterbute_export.graphs.vae_decode import decode_spec
 from alterbute_export.graphs.window import window_spec
-from alterbute_export.half.convert_bundle import type_bundle
+from alterbute_export.half.convert_bundle import convert_bundle
 from alterbute_export.half.variants import TYPED_GRAPHS
 from alterbute_export.int8 import CalibrationEdit, write_int8
 from alterbute_export.modules.autoencoder import latent_factor
@@ -52,7 +52,7 @@ def export_bundle(
     measure: bool = True,
     edits: Sequence[CalibrationEdit] | None = None,
     allow_shortage: bool = False,
-    extras: Extras | None = None,
+    extras: ExtraFiles | None = None,
     report: Report | None = None,
 ) -> Manifest:
     """Export a checkpoint, checking every graph against torch as it is written, one graph in memory at a time.
@@ -87,12 +87,12 @@ def export_bundle(
     tell("check", 0, 1)
     tokenizer = read_tokenizer(checkpoint.path)
     models = load_models(checkpoint)
-    lessons = learn_words(checkpoint, tokenizer)
+    embeddings = add_token_embeddings(checkpoint, tokenizer)
     family = build_family(checkpoint, models)
-    needs = estimate_needs(checkpoint, precision, measure=measure)
+    needs = estimate_resources(checkpoint, precision, measure=measure)
     if not allow_shortage:
         check_room(needs, target)
-    makers = _collect_makers(checkpoint, models, family, lambda: load_prompt(checkpoint, tokenizer, lessons))
+    makers = _collect_makers(checkpoint, models, family, lambda: load_prompt(checkpoint, tokenizer, embeddings))
     tell(f"needs about {needs}", 0, len(makers))
     with atomic_folder(target) as folder:
         text = write_tokenizer(tokenizer, folder, models.text)
@@ -109,12 +109,12 @@ def export_bundle(
             graph = describe_graph(spec, check(path), audit_graph(path, sizes) if name in TYPED_GRAPHS else None)
             # A half bundle is made from the decomposed graphs alone.
             graphs[name] = graph if half else add_fused(name, graph, path, check)
-        merged = describe_merged(checkpoint.loras, lessons)
+        merged = describe_merged(checkpoint.loras, embeddings)
         entry = family.identity_entry
         manifest = finish_bundle(folder, checkpoint, models, text=text, identity=entry, graphs=graphs, merged=merged)
         if half:
             tell(f"type as {half}", len(makers), len(makers))
-            manifest = type_bundle(folder, half, measure=measure)
+            manifest = convert_bundle(folder, half, measure=measure)
         elif precision == "int8":
             with replaced_content(folder) as written:
                 manifest = write_int8(open_bundle(folder), written, edits, tell)
@@ -164,7 +164,7 @@ def load_models(checkpoint: Checkpoint) -> Models:
         CheckpointError: channel counts or sizes do not fit; both sides are named.
     """
     text = text_sizes(checkpoint.configs)
-    unet, vae = checkpoint.load_hollow("unet"), checkpoint.load_hollow("vae")
+    unet, vae = checkpoint.load_meta("unet"), checkpoint.load_meta("vae")
     settings = checkpoint.settings
     channels, outputs = int(vae.config.latent_channels), int(unet.config.out_channels)
     factor = latent_factor(vae)
@@ -185,7 +185,7 @@ def load_models(checkpoint: Checkpoint) -> Models:
     return Models(unet=unet, vae=vae, factor=factor, stride=stride, text=text)
 
 
-def load_prompt(checkpoint: Checkpoint, tokenizer: Tokenizer, lessons: Sequence[Lesson] = ()) -> GraphSpec:
+def load_prompt(checkpoint: Checkpoint, tokenizer: Tokenizer, embeddings: Sequence[TokenEmbedding] = ()) -> GraphSpec:
     """The prompt graph of a checkpoint, its one or two text encoders held against their tokenizers.
 
     Args:
@@ -198,7 +198,7 @@ def load_prompt(checkpoint: Checkpoint, tokenizer: Tokenizer, lessons: Sequence[
     """
     first = checkpoint.load("text_encoder")
     check_tokenizer(tokenizer, int(first.config.vocab_size), "text_encoder")
-    teach_encoder(first, "text_encoder", lessons, tokenizer.end_id)
+    add_embeddings(first, "text_encoder", embeddings, tokenizer.end_id)
     if "text_encoder_2" not in checkpoint.parts:
         return prompt_spec(first)
     second = checkpoint.load("text_encoder_2")
@@ -213,7 +213,7 @@ def load_prompt(checkpoint: Checkpoint, tokenizer: Tokenizer, lessons: Sequence[
             "one vocabulary, as in every SDXL checkpoint: the bundle has one tokenizer",
             "use a checkpoint with SDXL's own tokenizers",
         )
-    teach_encoder(second, "text_encoder_2", lessons, tokenizer.end_id)
+    add_embeddings(second, "text_encoder_2", embeddings, tokenizer.end_id)
     return pair_prompt_spec(
         first,
         second,
@@ -223,14 +223,14 @@ def load_prompt(checkpoint: Checkpoint, tokenizer: Tokenizer, lessons: Sequence[
     )
 
 
-def learn_words(checkpoint: Checkpoint, tokenizer: Tokenizer) -> tuple[Lesson, ...]:
+def add_token_embeddings(checkpoint: Checkpoint, tokenizer: Tokenizer) -> tuple[TokenEmbedding, ...]:
     """Words of the embedding files, added to the tokenizer."""
     widths = {
         part: int(config.get("hidden_size", 512))
         for part, config in checkpoint.configs.items()
         if part.startswith("text_encoder")
     }
-    return teach_tokenizer(tokenizer, read_lessons(checkpoint.extras.embeddings, widths))
+    return add_tokens(tokenizer, read_token_embeddings(checkpoint.extras.embeddings, widths))
 
 
 def _collect_makers(

@@ -15,10 +15,10 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Unpack
 
-from alterbute.backends import Array, Backend, Choice, choose_backend
+from alterbute.backends import Array, Backend, BackendChoice, choose_backend
 from alterbute.bundle import Bundle, Manifest, default_bundle_path, open_bundle, read_trust_keys
-from alterbute.denoise.lane import Conditions, Finished, Job, Lane
-from alterbute.denoise.plan import Plans
+from alterbute.denoise.lane import Conditioning, Job, JobResult, Lane
+from alterbute.denoise.plan import PlanCache
 from alterbute.encode.encoder import Encoder, check_finite
 from alterbute.encode.prompt import check_attributes, check_text, vocabulary_warning
 from alterbute.errors import InputError
@@ -33,7 +33,7 @@ from alterbute.request import (
     check_resolution,
 )
 from alterbute.result import EditResult
-from alterbute.subject import Frame, Sight, Subject
+from alterbute.subject import JobInfo, PreparedPhoto, Subject
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -71,12 +71,12 @@ class Editor:
         _check_positive("slots", slots)
         _check_positive("threads", threads)
         self.bundle = bundle
-        self.choice: Choice | None = None
+        self.choice: BackendChoice | None = None
         if isinstance(backend, str):
             self.choice = choose_backend(backend, bundle, threads=threads, allow_unsigned=allow_unsigned)
             backend = self.choice.backend
         self._backend = backend
-        self._encoder, self.plans = Encoder(bundle, self._backend), Plans(bundle.manifest)
+        self._encoder, self.plans = Encoder(bundle, self._backend), PlanCache(bundle.manifest)
         self.lane = Lane(self._backend, bundle.manifest, slots=slots)
         self._lock, self._paste_lock = Lock(), Lock()
         self._copier = ThreadPoolExecutor(1, "alterbute-copy")
@@ -157,26 +157,26 @@ class Editor:
         if reference is None and reference_mask is not None:
             raise InputError("there is a reference mask and no reference", "both", "give the reference", "reference", "reference_missing")
         given = None if reference is None else load_reference(reference, reference_mask, mask_polarity)
-        sight = self.look(picture, region, given, resolution)
+        prepared = self.prepare_window(picture, region, given, resolution)
         with self._lock:
-            return self.encode(sight)
+            return self.encode(prepared)
 
-    def look(
+    def prepare_window(
         self, photo: Photo, region: Region, reference: tuple[Bytes, Bytes] | None = None, resolution: int | None = None
-    ) -> Sight:
+    ) -> PreparedPhoto:
         """Cut the window that the model sees; needs no device, so it may run beside everything else."""
         start = time.perf_counter()
-        box, window, pixels = self._encoder.view_photo(photo, region, resolution)
+        box, window, pixels = self._encoder.crop_photo(photo, region, resolution)
         seconds = time.perf_counter() - start
-        return Sight(photo=photo, region=region, reference=reference, box=box, pixels=pixels, window=window, seconds=seconds)
+        return PreparedPhoto(photo=photo, region=region, reference=reference, box=box, pixels=pixels, window=window, seconds=seconds)
 
-    def encode(self, sight: Sight) -> Subject:
+    def encode(self, prepared: PreparedPhoto) -> Subject:
         """What `prepare` does after `look`; its caller sees to it that the device does nothing else."""
         start = time.perf_counter()
-        scene = self._encoder.encode_subject(sight.photo, sight.region, sight.box, sight.window, sight.reference)
-        timings = {"window": sight.seconds, "encode": time.perf_counter() - start}
+        scene = self._encoder.encode_subject(prepared.photo, prepared.region, prepared.box, prepared.window, prepared.reference)
+        timings = {"window": prepared.seconds, "encode": time.perf_counter() - start}
         return Subject(
-            editor=self, photo=sight.photo, box=sight.box, pixels=sight.pixels, window=sight.window, scene=scene, timings=timings
+            editor=self, photo=prepared.photo, box=prepared.box, pixels=prepared.pixels, window=prepared.window, scene=scene, timings=timings
         )
 
     def edit(
@@ -246,24 +246,24 @@ class Editor:
         self, subject: Subject, requests: Sequence[EditRequest], progress: ProgressCallback | None, cancel: CancelCheck | None
     ) -> list[EditResult]:
         with self._lock:
-            jobs, frames = self.make_jobs(subject, requests, progress)
+            jobs, job_infos = self.make_jobs(subject, requests, progress)
             done: dict[Job, EditResult] = {}
             # A large photo takes as long to copy as a small model takes to edit it, so it is copied while the model runs.
             canvas = self._copier.submit(subject.photo.to_pil)
             for finished in self.lane.run(jobs, cancel):
                 if finished.fault is not None:
                     raise finished.fault
-                done[finished.job] = self._finish(subject, finished, frames[finished.job], canvas)
+                done[finished.job] = self._finish(subject, finished, job_infos[finished.job], canvas)
                 if len(done) < len(jobs):
                     canvas = self._copier.submit(subject.photo.to_pil)
             return [done[job] for job in jobs]
 
     def make_jobs(
         self, subject: Subject, requests: Sequence[EditRequest], progress: ProgressCallback | None
-    ) -> tuple[list[Job], dict[Job, Frame]]:
+    ) -> tuple[list[Job], dict[Job, JobInfo]]:
         images = sum(request.count for request in requests)
         jobs: list[Job] = []
-        frames: dict[Job, Frame] = {}
+        job_infos: dict[Job, JobInfo] = {}
         for request in requests:
             start = time.perf_counter()
             prompts = {
@@ -272,7 +272,7 @@ class Editor:
             }
             seconds = time.perf_counter() - start
             scene = subject.scene
-            seen = Conditions(
+            seen = Conditioning(
                 scene=scene.scene,
                 background=scene.background,
                 keep=scene.keep,
@@ -286,11 +286,11 @@ class Editor:
             for image in range(request.count):
                 plan = replace(first, image=image)
                 report = partial(_report, progress, len(jobs), images, plan.steps) if progress else None
-                jobs.append(Job(plan=plan, conditions=seen, on_step=report))
-                frames[jobs[-1]] = Frame(encode_s=seconds, warnings=(warning,) if warning else ())
-        return jobs, frames
+                jobs.append(Job(plan=plan, conditioning=seen, on_step=report))
+                job_infos[jobs[-1]] = JobInfo(encode_s=seconds, warnings=(warning,) if warning else ())
+        return jobs, job_infos
 
-    def _finish(self, subject: Subject, finished: Finished, frame: Frame, canvas: Future[Image]) -> EditResult:
+    def _finish(self, subject: Subject, finished: JobResult, info: JobInfo, canvas: Future[Image]) -> EditResult:
         """Latent to photo: decode the window, and paste it where alpha allows."""
         start = time.perf_counter()
         edited = self.decode(finished.latent)
@@ -299,13 +299,13 @@ class Editor:
         image, touched = patch.draw_on(subject.photo, canvas.result()), patch.spread_alpha(subject.photo)
         timings = {
             "window": subject.timings["window"],
-            "encode": subject.timings["encode"] + frame.encode_s,
+            "encode": subject.timings["encode"] + info.encode_s,
             "steps": finished.seconds,
             "decode": decoded - start,
             "paste": time.perf_counter() - decoded,
         }
         plan = finished.job.plan
-        return EditResult(image=image, alpha=touched, seed=plan.seed, index=plan.image, timings=timings, warnings=frame.warnings)
+        return EditResult(image=image, alpha=touched, seed=plan.seed, index=plan.image, timings=timings, warnings=info.warnings)
 
 
     def decode(self, latent: Array) -> Bytes:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
-from alterbute.encode.encoder import Scene, Window
+from alterbute.encode.encoder import Scene, WindowImages
 from alterbute.errors import InputError
 from alterbute.images import Box, Photo, Region
 from alterbute.images.photo import Bytes
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Sight:
+class PreparedPhoto:
     """A photo that was looked at and is not encoded yet.
 
     Args:
@@ -36,7 +36,7 @@ class Sight:
     reference: tuple[Bytes, Bytes] | None
     box: Box
     pixels: Bytes
-    window: Window
+    window: WindowImages
     seconds: float
 
 
@@ -58,7 +58,7 @@ class Subject:
     photo: Photo
     box: Box
     pixels: Bytes
-    window: Window
+    window: WindowImages
     scene: Scene
     timings: dict[str, float]
 
@@ -105,7 +105,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
+class JobInfo:
     """What a result tells beside its picture."""
 
     encode_s: float

@@ -51,7 +51,7 @@ def test_the_driver_is_asked_before_any_engine_library_is_imported(rig: Rig, on_
 
 def test_auto_takes_tensorrt_where_its_engines_fit(rig: Rig, on_h200: list[str]) -> None:
     chosen = choose_backend("auto", rig.bundle, allow_unsigned=True)
-    assert (chosen.name, chosen.passed_over) == ("tensorrt", ())
+    assert (chosen.name, chosen.skipped) == ("tensorrt", ())
     chosen.backend.close()
 
 
@@ -64,8 +64,8 @@ def test_auto_without_a_gpu_ends_at_the_cpu_and_says_why_loudly_when_engines_wer
     chosen = choose_backend("auto", engine_bundle, threads=1, allow_unsigned=True)
     chosen.backend.close()
     assert chosen.name == "onnxruntime"
-    assert [name for name, _ in chosen.passed_over] == ["tensorrt", "tensorrt_rtx", "onnxruntime-cuda"]
-    reasons = dict(chosen.passed_over)
+    assert [name for name, _ in chosen.skipped] == ["tensorrt", "tensorrt_rtx", "onnxruntime-cuda"]
+    reasons = dict(chosen.skipped)
     assert "there is no NVIDIA driver" in reasons["tensorrt"]
     assert "no engines of tensorrt_rtx" in reasons["tensorrt_rtx"]
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
@@ -79,7 +79,7 @@ def test_the_editor_tells_what_it_took(tiny_bundle: Path) -> None:
     with Editor.open(tiny_bundle, threads=1) as editor:
         assert editor.choice is not None
         assert editor.choice.name in ("onnxruntime", "onnxruntime-cuda")
-        assert len(editor.choice.passed_over) >= 2
+        assert len(editor.choice.skipped) >= 2
 
 
 def test_auto_goes_on_when_an_engine_does_not_load(

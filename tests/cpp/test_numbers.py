@@ -14,7 +14,7 @@ from alterbute.bundle import open_bundle
 from alterbute.denoise.noise import draw_noise
 from alterbute.encode.prompt import PromptTokenizer, vocabulary_warning
 from alterbute.errors import InputError
-from alterbute.solver import SolverSteps, solver_steps
+from alterbute.solver import Trajectory, compile_trajectory
 
 from tests.cpp.conftest import SOLVER_TABLE
 from tests.cpp.driver import Driver, Refused
@@ -163,9 +163,9 @@ def test_noise_bytes_are_pythons(driver: Driver, seed: int) -> None:
         assert np.array_equal(driver.noise(seed, image, step, size), draw_noise(seed, image, step, (size,)))
 
 
-def ask_steps(driver: Driver, table: Path, solver: str, steps: int, strength: float = 1.0) -> SolverSteps:
+def ask_steps(driver: Driver, table: Path, solver: str, steps: int, strength: float = 1.0) -> Trajectory:
     _, (timestep, matrix, level, start) = driver.ask("solver", [table.read_bytes()], table=str(table), solver=solver, steps=steps, strength=strength)
-    return SolverSteps(
+    return Trajectory(
         timestep=np.frombuffer(timestep, np.float32),
         matrix=np.frombuffer(matrix, np.float32).reshape(-1, 4, 6).astype(np.float64),
         level=np.frombuffer(level, np.float32).reshape(-1, 2).astype(np.float64),
@@ -173,7 +173,7 @@ def ask_steps(driver: Driver, table: Path, solver: str, steps: int, strength: fl
     )
 
 
-def assert_equal_steps(ours: SolverSteps, theirs: SolverSteps) -> None:
+def assert_equal_steps(ours: Trajectory, theirs: Trajectory) -> None:
     for name in ("timestep", "matrix", "level", "start"):
         assert np.array_equal(getattr(ours, name).astype(np.float32), getattr(theirs, name).astype(np.float32)), name
 
@@ -185,7 +185,7 @@ def test_solver_matrices_are_pythons_for_every_solver_and_step_count(driver: Dri
     for solver in told["solvers"]:
         for steps in range(1, 51):
             try:
-                ours = solver_steps(manifest.scheduler, solver, steps, spacing=manifest.defaults.spacing)
+                ours = compile_trajectory(manifest.scheduler, solver, steps, spacing=manifest.defaults.spacing)
             except InputError as fault:
                 with pytest.raises(Refused, match="steps is") as refused:
                     ask_steps(driver, demo / SOLVER_TABLE, solver, steps)
@@ -200,7 +200,7 @@ def test_solvers_without_memory_start_within_their_trajectory_as_in_python(drive
     for steps in (1, 4, 7, 20, 50):
         for strength in (0.2, 0.5, 0.75, 0.99):
             try:
-                ours = solver_steps(manifest.scheduler, solver, steps, spacing=manifest.defaults.spacing, strength=strength)
+                ours = compile_trajectory(manifest.scheduler, solver, steps, spacing=manifest.defaults.spacing, strength=strength)
             except InputError as fault:
                 with pytest.raises(Refused) as refused:
                     ask_steps(driver, demo / SOLVER_TABLE, solver, steps, strength)
@@ -218,7 +218,7 @@ def test_an_unknown_solver_is_refused_in_pythons_words(driver: Driver, demo: Pat
     from alterbute.solver.solver_table import read_table
 
     with pytest.raises(InputError) as ours:
-        read_table((demo / SOLVER_TABLE).read_bytes()).solver_steps("magic", 5)
+        read_table((demo / SOLVER_TABLE).read_bytes()).compile_trajectory("magic", 5)
     with pytest.raises(Refused) as theirs:
         ask_steps(driver, demo / SOLVER_TABLE, "magic", 5)
     assert str(theirs.value) == str(ours.value)

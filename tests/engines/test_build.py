@@ -100,10 +100,10 @@ def test_a_half_recipe_whose_engine_is_mostly_fp32_fails(copy: Path, monkeypatch
     from alterbute_export.half import variants as typed_variants
 
     def keep_wide(model: Any, precision: Any, *, wide: Any = ()) -> Any:
-        return type_graph(model, "fp32")
+        return convert_graph(model, "fp32")
 
-    type_graph = typed_variants.type_graph
-    monkeypatch.setattr(typed_variants, "type_graph", keep_wide)
+    convert_graph = typed_variants.convert_graph
+    monkeypatch.setattr(typed_variants, "convert_graph", keep_wide)
     # The graph's own audit would say so first; a builder that widens what the graph has narrow is the engine's audit's to find.
     monkeypatch.setattr(typed_variants, "check_types", lambda graph, precision, audit: None)
     before = _files(copy)

@@ -10,8 +10,8 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 from alterbute.bundle import WEIGHTS_FILE, Precision, open_bundle
-from alterbute_export.checks.recorded_edit import Call
-from alterbute_export.half.convert import is_core, type_graph
+from alterbute_export.checks.recorded_edit import GraphCall
+from alterbute_export.half.convert import convert_graph, is_core
 from alterbute_export.half.overflow import find_overflow
 from alterbute_export.half.simulate import round_values
 from alterbute_export.half.variants import TYPED_GRAPHS, list_variants, write_variants
@@ -58,17 +58,17 @@ def _types(model: ir.Model) -> dict[str, int]:
 
 def test_the_heart_is_narrow_and_the_islands_are_not() -> None:
     model = _small()
-    report = type_graph(model, "fp16")
+    report = convert_graph(model, "fp16")
     types = _types(model)
     assert {types[name] for name in ("a", "n", "m", "b")} == {HALF}
     assert {types[name] for name in ("scaled", "square", "mean", "safe", "root", "temb", "y")} == {FLOAT}
-    assert (report.core, report.core_narrow) == (3, 2)
+    assert (report.core, report.core_half) == (3, 2)
     assert report.islands == {"norm": 3, "timestep": 2}
 
 
 def test_inputs_and_outputs_keep_their_types() -> None:
     model = _small()
-    type_graph(model, "bf16")
+    convert_graph(model, "bf16")
     assert {value.dtype for value in (*model.graph.inputs, *model.graph.outputs)} == {ir.DataType.FLOAT}
 
 
@@ -78,7 +78,7 @@ def test_a_graph_that_ends_in_a_core_operator_still_gives_fp32() -> None:
             '<ir_version: 10, opset_import: ["" : 20]> g (float[2,2] x) => (float[2,2] y) <float[2,2] w = {1,2,3,4}> { y = MatMul(x, w) }'
         )
     )
-    type_graph(model, "fp16")
+    convert_graph(model, "fp16")
     assert _types(model)["y"] == FLOAT
     (found,) = open_session(ir.to_proto(model).SerializeToString(), Path()).run(
         ["y"], {"x": np.eye(2, dtype=np.float32)}
@@ -88,7 +88,7 @@ def test_a_graph_that_ends_in_a_core_operator_still_gives_fp32() -> None:
 
 def test_what_overflows_stays_fp32_with_those_who_read_it() -> None:
     model = _small()
-    report = type_graph(model, "fp16", wide=["n"])
+    report = convert_graph(model, "fp16", fp32_ops=["n"])
     types = _types(model)
     assert types["n"] == types["m"] == FLOAT
     assert report.islands["overflow"] == 2
@@ -101,7 +101,7 @@ def test_a_mask_of_minus_infinity_becomes_the_lowest_fp16_and_not_an_infinity() 
         "{ a = MatMul(x, w) b = Add(a, mask) c = Softmax(b) y = MatMul(c, w) }"
     )
     model: ir.Model = ir.from_proto(onnx.parser.parse_model(text))
-    type_graph(model, "fp16")
+    convert_graph(model, "fp16")
     (found,) = open_session(ir.to_proto(model).SerializeToString(), Path()).run(
         ["y"], {"x": np.eye(2, dtype=np.float32)}
     )
@@ -116,7 +116,7 @@ def test_control_flow_is_refused() -> None:
         "{ y = If (c) <then_branch = t () => (float[2] a) { a = Identity(x) }, else_branch = e () => (float[2] b) { b = Neg(x) }> }"
     )
     with pytest.raises(PrecisionError, match="control flow operator If"):
-        type_graph(ir.from_proto(onnx.parser.parse_model(text)), "fp16")
+        convert_graph(ir.from_proto(onnx.parser.parse_model(text)), "fp16")
 
 
 def test_ranges_are_those_of_the_values(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_ranges_are_those_of_the_values(tmp_path: Path) -> None:
         "timestep": np.ones(1, np.float32),
         "guidance": np.ones((1, 2), np.float32),
     }
-    found = find_overflow(path, [Call(inputs=inputs, outputs={})])
+    found = find_overflow(path, [GraphCall(inputs=inputs, outputs={})])
     assert found.keys() == {"square", "mean", "safe"}
     assert found["square"] == 160000
 
@@ -136,19 +136,19 @@ def test_ranges_are_those_of_the_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize("graph", TYPED_GRAPHS)
 def test_every_exported_graph_is_typed_soundly(tiny_bundle: Path, graph: str, precision: Precision) -> None:
     model = ir.load(tiny_bundle / f"{graph}.onnx")
-    report = type_graph(model, precision)
+    report = convert_graph(model, precision)
     types = _types(model)
     narrow = {"fp32": FLOAT, "fp16": HALF, "bf16": onnx.TensorProto.BFLOAT16}[precision]
     core = [types[str(node.outputs[0].name)] for node in model.graph if is_core(node)]
     # Of the step, the two layers that embed the timestep are not.
     assert sum(kind != narrow for kind in core) == (2 if graph == "step" and precision != "fp32" else 0)
-    assert precision == "fp32" or report.core_narrow == sum(kind == narrow for kind in core)
+    assert precision == "fp32" or report.core_half == sum(kind == narrow for kind in core)
 
 
 def test_nothing_but_an_input_or_output_is_a_byte(tiny_bundle: Path) -> None:
     for graph in ("scene", "identity", "decode"):
         model = ir.load(tiny_bundle / f"{graph}.onnx")
-        type_graph(model, "fp32")
+        convert_graph(model, "fp32")
         outputs = {value.name for value in model.graph.outputs}
         kinds = {name: kind for name, kind in _types(model).items() if name not in outputs}
         assert onnx.TensorProto.UINT8 not in kinds.values(), graph
@@ -200,8 +200,8 @@ def test_fused_attention_is_narrow_with_all_that_it_reads() -> None:
         "{ q = MatMul(x, w) a = com.microsoft.MultiHeadAttention<num_heads: int = 2>(q, q, q) y = MatMul(a, w) }"
     )
     model: ir.Model = ir.from_proto(onnx.parser.parse_model(text))
-    report = type_graph(model, "fp16")
-    assert (report.narrow, report.wide, report.casts) == (3, 0, 2)
+    report = convert_graph(model, "fp16")
+    assert (report.narrow, report.fp32_ops, report.casts) == (3, 0, 2)
 
 
 def test_fp32_variants_compute_what_the_bundles_graphs_compute(copy: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from alterbute_export.checkpoint.extras import Extras, read_extras
+from alterbute_export.checkpoint.extra_files import ExtraFiles, read_extra_files
 from alterbute_export.checkpoint.reader import hash_weights, read_checkpoint
 from alterbute_export.errors import CheckpointError
 from alterbute_export.export_bundle import load_models
@@ -62,7 +62,7 @@ def test_every_kind_is_expected_here() -> None:
 
 
 def test_published_sizes_are_those_of_the_published_models() -> None:
-    from alterbute_export.checkpoint.model_classes import build_hollow
+    from alterbute_export.checkpoint.model_classes import build_meta
 
     millions = {
         ("sd15-inpaint", "unet"): 859.5,
@@ -75,7 +75,7 @@ def test_published_sizes_are_those_of_the_published_models() -> None:
     }
     for (kind, part), count in millions.items():
         config = dict(sample_shape(kind, "published").parts[part])
-        model = build_hollow(part, config | ({"vocab_size": 49408} if "vocab_size" in config else {}))
+        model = build_meta(part, config | ({"vocab_size": 49408} if "vocab_size" in config else {}))
         found = sum(parameter.numel() for parameter in model.parameters())
         assert round(found / 1e6, 1) == count, (kind, part)
     assert SIZES == ("tiny", "published")
@@ -131,7 +131,7 @@ def test_adapter_and_encoder_may_lie_outside_the_folder(family_checkpoint: Famil
     for name in ("image_encoder", "ip-adapter_sd15.safetensors"):
         shutil.move(folder / name, tmp_path / name)
     assert read_checkpoint(folder).settings.family == "plain"
-    extras = read_extras(adapter=tmp_path / "ip-adapter_sd15.safetensors", image_encoder=tmp_path / "image_encoder")
+    extras = read_extra_files(adapter=tmp_path / "ip-adapter_sd15.safetensors", image_encoder=tmp_path / "image_encoder")
     checkpoint = read_checkpoint(folder, extras=extras)
     assert checkpoint.settings.family == "adapter"
     build_family(checkpoint, load_models(checkpoint))
@@ -253,7 +253,7 @@ def test_one_file_is_refused_with_the_command_that_converts_it(tmp_path: Path) -
 
 def test_an_adapter_for_a_family_without_one_is_refused(family_checkpoint: FamilyFolder) -> None:
     adapter = family_checkpoint("sd15-adapter") / "ip-adapter_sd15.safetensors"
-    extras = Extras(adapter=adapter, image_encoder=family_checkpoint("sd15-adapter") / "image_encoder")
+    extras = ExtraFiles(adapter=adapter, image_encoder=family_checkpoint("sd15-adapter") / "image_encoder")
     with pytest.raises(CheckpointError, match="the checkpoint's family is instruct"):
         read_checkpoint(family_checkpoint("sd15-instruct"), extras=extras)
 

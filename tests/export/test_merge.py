@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from alterbute_export.checkpoint.extras import read_extras
+from alterbute_export.checkpoint.extra_files import read_extra_files
 from alterbute_export.checkpoint.merge.lora_keys import module_finder, parse_key
 from alterbute_export.checkpoint.reader import read_checkpoint
 from alterbute_export.checkpoint.tokenizer import read_tokenizer
 from alterbute_export.errors import CheckpointError
-from alterbute_export.export_bundle import learn_words, load_prompt
+from alterbute_export.export_bundle import add_token_embeddings, load_prompt
 from alterbute_export.packaging.manifest import describe_merged
 from alterbute_export.sample_checkpoints.configs import UNETS
 from diffusers import UNet2DConditionModel
@@ -60,7 +60,7 @@ def test_lora_is_merged_as_its_paper_says(family_checkpoint: FamilyFolder, tmp_p
     folder = family_checkpoint("sd15")
     down, up = pair(32, 32)
     save_file(write(down, up), tmp_path / "style.safetensors")
-    extras = read_extras(loras=[f"{tmp_path / 'style.safetensors'}:0.5"])
+    extras = read_extra_files(loras=[f"{tmp_path / 'style.safetensors'}:0.5"])
     plain = read_checkpoint(folder, "fp32").load("unet").state_dict()
     merged = read_checkpoint(folder, "fp32", extras).load("unet").state_dict()
     changed = f"{ATTENTION}.to_q.weight"
@@ -73,7 +73,7 @@ def test_lora_of_a_text_encoder_is_merged(family_checkpoint: FamilyFolder, tmp_p
     down, up = pair(24, 24)
     stem = f"lora_te_{TEXT.replace('.', '_')}"
     save_file({f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up}, tmp_path / "words.safetensors")
-    extras = read_extras(loras=[str(tmp_path / "words.safetensors")])
+    extras = read_extra_files(loras=[str(tmp_path / "words.safetensors")])
     plain = read_checkpoint(folder, "fp32").load("text_encoder").state_dict()
     merged = read_checkpoint(folder, "fp32", extras).load("text_encoder").state_dict()
     (changed,) = [name for name in plain if not torch.equal(plain[name], merged[name])]
@@ -88,7 +88,7 @@ def test_convolutions_and_alpha_in_metadata_are_merged(family_checkpoint: Family
     metadata = {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 4, "unet.r": 2})}
     tensors = {f"{stem}.lora_A.weight": down, f"{stem}.lora_B.weight": up}
     save_file(tensors, tmp_path / "conv.safetensors", metadata=metadata)
-    extras = read_extras(loras=[str(tmp_path / "conv.safetensors")])
+    extras = read_extra_files(loras=[str(tmp_path / "conv.safetensors")])
     plain = read_checkpoint(folder, "fp32").load("unet").down_blocks[0].resnets[0].conv1.weight
     merged = read_checkpoint(folder, "fp32", extras).load("unet").down_blocks[0].resnets[0].conv1.weight
     assert torch.allclose(merged, plain + 2 * torch.einsum("or,rikl->oikl", up[:, :, 0, 0], down), atol=1e-5)
@@ -149,7 +149,7 @@ def test_a_lora_that_does_not_fit_is_named(family_checkpoint: FamilyFolder, tmp_
     tensors, words = DAMAGES[name]
     save_file(tensors, tmp_path / "bad.safetensors")
     with pytest.raises(CheckpointError) as caught:
-        extras = read_extras(loras=[str(tmp_path / "bad.safetensors")])
+        extras = read_extra_files(loras=[str(tmp_path / "bad.safetensors")])
         read_checkpoint(family_checkpoint("sd15"), "fp32", extras).load("unet")
     assert words in str(caught.value)
 
@@ -158,20 +158,20 @@ def test_pickles_are_refused_with_the_command_that_converts_them(tmp_path: Path)
     (tmp_path / "style.pt").write_bytes(b"")
     for words in ({"loras": [f"{tmp_path / 'style.pt'}:0.5"]}, {"embeddings": [str(tmp_path / "style.pt")]}):
         with pytest.raises(CheckpointError, match=r"a pickle.*python -c.*save_file"):
-            read_extras(**words)
+            read_extra_files(**words)
 
 
 def test_a_weight_that_is_no_number_is_named(tmp_path: Path) -> None:
     save_file(peft(*pair(32, 32)), tmp_path / "style.safetensors")
     with pytest.raises(CheckpointError, match="weight 'much'"):
-        read_extras(loras=[f"{tmp_path / 'style.safetensors'}:much"])
+        read_extra_files(loras=[f"{tmp_path / 'style.safetensors'}:much"])
 
 
 def taught(folder: Path, files: list[str]) -> tuple[Any, Any, Any]:
-    checkpoint = read_checkpoint(folder, "fp32", read_extras(embeddings=files))
+    checkpoint = read_checkpoint(folder, "fp32", read_extra_files(embeddings=files))
     tokenizer = read_tokenizer(folder)
-    lessons = learn_words(checkpoint, tokenizer)
-    return tokenizer, load_prompt(checkpoint, tokenizer, lessons).graph, describe_merged((), lessons)
+    embeddings = add_token_embeddings(checkpoint, tokenizer)
+    return tokenizer, load_prompt(checkpoint, tokenizer, embeddings).graph, describe_merged((), embeddings)
 
 
 def test_words_of_one_and_several_vectors_read_as_with_diffusers(

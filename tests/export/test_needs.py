@@ -10,7 +10,7 @@ import torch
 from alterbute_export.checkpoint.reader import read_checkpoint
 from alterbute_export.checks import resources as module
 from alterbute_export.checks.parity import compare_graph, run_reference
-from alterbute_export.checks.resources import Needs, check_room, estimate_needs
+from alterbute_export.checks.resources import ResourceEstimate, check_room, estimate_resources
 from alterbute_export.errors import ResourceError
 from alterbute_export.export_bundle import export_bundle, load_models
 from alterbute_export.families import build_family
@@ -25,7 +25,7 @@ def test_needs_follow_the_headers(family_checkpoint: FamilyFolder) -> None:
     for part in checkpoint.parts:
         weights += sum(value.numel() for value in checkpoint.load(part).state_dict().values())
     adapter = sum(value.numel() for value in checkpoint.load_adapter().values())
-    plain, half = (estimate_needs(checkpoint, precision) for precision in ("fp32", "fp16"))
+    plain, half = (estimate_resources(checkpoint, precision) for precision in ("fp32", "fp16"))
     assert plain.fp32 == 4 * (weights + adapter)
     assert plain.disk == 2 * (weights + adapter) and half.disk == 2 * plain.disk
     assert plain.memory > plain.fp32
@@ -44,7 +44,7 @@ def test_too_little_memory_is_refused_before_anything_is_loaded(
 
 def test_too_little_disk_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=r"GB of disk are free.*about 1000000\.0 GB"):
-        check_room(Needs(memory=0, disk=10**15, graph="step", fp32=0), tmp_path / "not" / "there")
+        check_room(ResourceEstimate(memory=0, disk=10**15, graph="step", fp32=0), tmp_path / "not" / "there")
 
 
 def test_models_are_loaded_by_the_makers_alone(

@@ -14,8 +14,8 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from alterbute.denoise.guidance import Row, guidance_rows
-from alterbute.solver import SolverSteps, solver_steps
+from alterbute.denoise.guidance import Row, make_guidance_rows
+from alterbute.solver import Trajectory, compile_trajectory
 from alterbute_export.checkpoint.ip_adapter_file import read_adapter
 from alterbute_export.checkpoint.layout import find_adapter
 from alterbute_export.checkpoint.reader import Checkpoint, read_checkpoint
@@ -39,7 +39,7 @@ SCHEDULERS = {
     "euler_a": "EulerAncestralDiscreteScheduler",
 }
 
-Conditions = dict[str, dict[str, torch.Tensor]]
+Conditioning = dict[str, dict[str, torch.Tensor]]
 
 
 def open_pipeline(folder: Path, solver: str, kind: str | None = None) -> Any:
@@ -55,15 +55,15 @@ def open_pipeline(folder: Path, solver: str, kind: str | None = None) -> Any:
     return opened
 
 
-def solve(checkpoint: Checkpoint, solver: str, strength: float = 1.0) -> SolverSteps:
-    return solver_steps(checkpoint.scheduler, solver, STEPS, strength=strength)
+def solve(checkpoint: Checkpoint, solver: str, strength: float = 1.0) -> Trajectory:
+    return compile_trajectory(checkpoint.scheduler, solver, STEPS, strength=strength)
 
 
 def denoise(
     folder: Path,
-    solved: SolverSteps,
+    solved: Trajectory,
     rows: tuple[Row, ...],
-    conditions: Conditions,
+    conditions: Conditioning,
     *,
     noises: list[torch.Tensor],
     source: torch.Tensor | None = None,
@@ -179,7 +179,7 @@ def test_inpainting_with_ip_adapter(family_checkpoint: FamilyFolder, family_step
             **_inpainting(start, masked, mask, text), ip_adapter_image_embeds=[seen]
         ).images
     scene = torch.cat([mask[:, :, ::2, ::2], masked], dim=1)
-    rows = guidance_rows(7.5, 7.5, FORMS)
+    rows = make_guidance_rows(7.5, 7.5, FORMS)
     assert len(rows) == 2
     found = denoise(
         family_step("sd15-adapter"),
@@ -206,7 +206,7 @@ def test_sdxl_inpainting_with_ip_adapter_plus(family_checkpoint: FamilyFolder, f
             negative_pooled_prompt_embeds=pooled["negative"][None],
             ip_adapter_image_embeds=[seen],
         ).images
-    rows = guidance_rows(7.5, 7.5, FORMS)
+    rows = make_guidance_rows(7.5, 7.5, FORMS)
     found = denoise(
         family_step("sdxl-adapter-plus"),
         solve(checkpoint, "euler"),
@@ -238,7 +238,7 @@ def test_instruct_pix2pix_with_two_scales(
         generator=torch.Generator().manual_seed(9),
         output_type="latent",
     ).images
-    rows = guidance_rows(7.5, 1.5, FORMS)
+    rows = make_guidance_rows(7.5, 1.5, FORMS)
     assert len(rows) == 3
     generator = torch.Generator().manual_seed(9)
     fresh = [torch.randn(start.shape, generator=generator) for _ in range(STEPS)] if solver == "euler_a" else []
@@ -275,7 +275,7 @@ def test_a_text_to_image_unet_edits_a_photo_by_strength(
     found = denoise(
         family_step("sd15"),
         solve(checkpoint, solver, strength=0.6),
-        guidance_rows(7.5, 1.0, ("none", "text")),
+        make_guidance_rows(7.5, 1.0, ("none", "text")),
         {"text": text},
         noises=[start],
         source=photo,
@@ -308,7 +308,7 @@ def test_a_text_to_image_unet_puts_the_background_back_as_diffusers_does(
     found = denoise(
         family_step("sd15"),
         solve(checkpoint, "ddim"),
-        guidance_rows(7.5, 1.0, ("none", "text")),
+        make_guidance_rows(7.5, 1.0, ("none", "text")),
         {"text": text},
         noises=[start],
         background=photo,

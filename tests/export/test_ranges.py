@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from alterbute_export.checks.recorded_edit import Call
+from alterbute_export.checks.recorded_edit import GraphCall
 from alterbute_export.half.overflow import find_overflow
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
@@ -27,8 +27,8 @@ def write_chain(path: Path, layers: int) -> None:
     )
 
 
-def call() -> Call:
-    return Call(inputs={"v0": np.full((SIDE, SIDE), -1, np.float32)}, outputs={})
+def call() -> GraphCall:
+    return GraphCall(inputs={"v0": np.full((SIDE, SIDE), -1, np.float32)}, outputs={})
 
 
 def test_every_value_past_the_limit_is_named_with_its_magnitude(tmp_path: Path) -> None:

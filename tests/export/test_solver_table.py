@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from alterbute.bundle import open_bundle
 from alterbute.errors import BundleError, InputError
-from alterbute.solver import SOLVERS, SPACINGS, solver_steps
+from alterbute.solver import SOLVERS, SPACINGS, compile_trajectory
 from alterbute.solver.solver_table import Table, read_table
 from alterbute_export.checkpoint.reader import _read_scheduler
 from alterbute_export.packaging.solver_table import MAX_STEPS, TABLE_FILE, write_solver_table
@@ -36,8 +36,8 @@ def table(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_table_is_the_codes_output_to_the_bit(table: Table, solver: str) -> None:
     for steps in range(1, MAX_STEPS + 1):
-        written = table.solver_steps(solver, steps)
-        computed = solver_steps(CONFIG, solver, steps, spacing=table.spacing)
+        written = table.compile_trajectory(solver, steps)
+        computed = compile_trajectory(CONFIG, solver, steps, spacing=table.spacing)
         for part in ("timestep", "matrix", "level", "start"):
             rounded = getattr(computed, part).astype(np.float32)
             assert np.array_equal(getattr(written, part).astype(np.float32), rounded), (steps, part)
@@ -67,8 +67,8 @@ def test_bundle_carries_the_table_of_its_own_scheduler(bundle: Path) -> None:
     table = read_table(opened.read(entry.file))
     assert (table.solvers, table.max_steps, table.spacing) == (entry.solvers, entry.max_steps, entry.spacing)
     assert entry.spacing == opened.manifest.defaults.spacing
-    ours = solver_steps(opened.manifest.scheduler, "unipc", 7, spacing=entry.spacing)
-    assert np.array_equal(table.solver_steps("unipc", 7).matrix, ours.matrix.astype(np.float32))
+    ours = compile_trajectory(opened.manifest.scheduler, "unipc", 7, spacing=entry.spacing)
+    assert np.array_equal(table.compile_trajectory("unipc", 7).matrix, ours.matrix.astype(np.float32))
 
 
 def test_a_solver_that_the_config_rules_out_is_left_out(tmp_path: Path) -> None:
@@ -94,9 +94,9 @@ def test_a_step_count_that_cannot_be_done_is_an_empty_range(tmp_path: Path) -> N
     offset = table.tensors["ddim.offset"]
     assert offset[20] == offset[50] == len(table.tensors["ddim.timestep"])
     with pytest.raises(InputError, match="steps is 21"):
-        table.solver_steps("ddim", 21)
+        table.compile_trajectory("ddim", 21)
     with pytest.raises(InputError, match="rk45"):
-        table.solver_steps("rk45", 4)
+        table.compile_trajectory("rk45", 4)
 
 
 def test_a_damaged_table_is_refused(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from alterbute_export.checks.type_audit import audit_graph, check_types
 from alterbute_export.engine.build import build_engines
 from alterbute_export.engine.recipe import read_recipe
 from alterbute_export.errors import CheckpointError, PrecisionError
-from alterbute_export.half.convert_bundle import type_bundle
+from alterbute_export.half.convert_bundle import convert_bundle
 from alterbute_export.half.variants import TYPED_GRAPHS
 from alterbute_export.onnx_io.sessions import open_session
 
@@ -50,7 +50,7 @@ def typed_bundle(request: pytest.FixtureRequest, bundle: Path) -> TypedBundle:
     def make(precision: Precision) -> Path:
         def write(folder: Path) -> None:
             shutil.copytree(bundle, folder)
-            type_bundle(folder, precision)
+            convert_bundle(folder, precision)
 
         return keep(kept_folder(request, "typed") / precision, MANIFEST_FILE, write)
 
@@ -229,7 +229,7 @@ def test_what_overflows_is_fp32_and_is_listed(bundle: Path, tmp_path: Path, monk
     monkeypatch.setattr(
         typed, "find_overflow", lambda path, calls: {names[0]: 123456.0} if path.name == "decode.onnx" else {}
     )
-    manifest = type_bundle(folder, "fp16")
+    manifest = convert_bundle(folder, "fp16")
     audit = _audit(manifest, "decode")
     assert audit.overflow == {names[0]: 123000.0}
     assert audit.islands["overflow"] >= 1 and 0 < audit.shares["fp32"] < 0.5

@@ -16,8 +16,8 @@ from benchmarks.common import tables
 from benchmarks.peers import measure_edit as peers_edit
 from benchmarks.peers import measure_step as peers
 from benchmarks.peers.edit_contenders import EDITS, open_contender
-from benchmarks.peers.inputs import Material, make_material
-from benchmarks.peers.processes import Turn, run_turn
+from benchmarks.peers.inputs import EditInputs, make_inputs
+from benchmarks.peers.processes import Turn, run_process
 from benchmarks.peers.step_contenders import make_step
 from tests.conftest import FamilyFolder
 
@@ -32,16 +32,16 @@ OURS = [pytest.param("alterbute"), pytest.param("openvino", marks=OPENVINO)]
 
 
 @pytest.fixture(scope="module")
-def material(family_bundle: FamilyFolder, tmp_path_factory: pytest.TempPathFactory) -> Material:
+def inputs(family_bundle: FamilyFolder, tmp_path_factory: pytest.TempPathFactory) -> EditInputs:
     path = tmp_path_factory.mktemp("material") / "material.npz"
-    make_material(open_bundle(family_bundle(KIND))).save(path)
-    return Material.load(path)
+    make_inputs(open_bundle(family_bundle(KIND))).save(path)
+    return EditInputs.load(path)
 
 
 @pytest.mark.parametrize("kind", OURS)
-def test_a_whole_edit_is_diffusers_own(kind: str, material: Material, family_bundle: FamilyFolder, family_checkpoint: FamilyFolder) -> None:
-    theirs = open_contender("diffusers", family_bundle(KIND), family_checkpoint(KIND), 1).edit(material, 4)
-    ours = open_contender(kind, family_bundle(KIND), family_checkpoint(KIND), 1).edit(material, 4)
+def test_a_whole_edit_is_diffusers_own(kind: str, inputs: EditInputs, family_bundle: FamilyFolder, family_checkpoint: FamilyFolder) -> None:
+    theirs = open_contender("diffusers", family_bundle(KIND), family_checkpoint(KIND), 1).edit(inputs, 4)
+    ours = open_contender(kind, family_bundle(KIND), family_checkpoint(KIND), 1).edit(inputs, 4)
     assert np.abs(ours.latent - theirs.latent).max() <= 1e-5 * np.abs(theirs.latent).max()
     painted = ours.alpha == 255
     assert painted.any() and not painted.all()
@@ -58,7 +58,7 @@ def test_a_step_is_diffusers_own(kind: str, family_bundle: FamilyFolder, family_
 
 
 def test_a_turn_that_fails_says_why() -> None:
-    found = run_turn("benchmarks.peers.measure_step", ["--nonsense"])
+    found = run_process("benchmarks.peers.measure_step", ["--nonsense"])
     assert isinstance(found, str) and "the following arguments are required" in found
 
 
@@ -85,7 +85,7 @@ class Turns:
 
 def run(monkeypatch: pytest.MonkeyPatch, turns: Turns, out: Path, work: Path, bundle: Path, *more: str) -> dict[str, Any]:
     """The program with these turns; the one entry that it keeps."""
-    monkeypatch.setattr(peers_edit, "run_turn", turns)
+    monkeypatch.setattr(peers_edit, "run_process", turns)
     paths = ("--bundle", str(bundle), "--checkpoint", "none", "--out", str(out), "--work", str(work))
     monkeypatch.setattr("sys.argv", ["peers_edit", *paths, *more])
     peers_edit.main()

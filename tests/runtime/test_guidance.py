@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from alterbute.denoise.guidance import Row, guidance_rows, guided_steps
+from alterbute.denoise.guidance import Row, list_step_rows, make_guidance_rows
 from alterbute.errors import InputError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +14,7 @@ SCALES = st.floats(0, 20).map(lambda value: round(value, 2))
 
 @given(SCALES, SCALES)
 def test_rows_are_the_published_formula_and_sum_to_one(text: float, identity: float) -> None:
-    rows = guidance_rows(text, identity, ALL)
+    rows = make_guidance_rows(text, identity, ALL)
     full, image, none = 0.7, -0.2, 1.9
 
     def output(row: Row) -> float:
@@ -28,28 +28,28 @@ def test_rows_are_the_published_formula_and_sum_to_one(text: float, identity: fl
 
 
 def test_the_papers_scales_give_its_coefficients() -> None:
-    assert [row.weight for row in guidance_rows(7.5, 2.0, ALL)] == [-1.0, -5.5, 7.5]
+    assert [row.weight for row in make_guidance_rows(7.5, 2.0, ALL)] == [-1.0, -5.5, 7.5]
 
 
 @pytest.mark.parametrize(("text", "identity", "count"), [(1, 1, 1), (7.5, 1, 2), (1, 2, 3), (7.5, 2, 3), (2, 2, 2)])
 def test_a_row_of_weight_zero_is_not_run(text: float, identity: float, count: int) -> None:
-    assert len(guidance_rows(text, identity, ALL)) == count
+    assert len(make_guidance_rows(text, identity, ALL)) == count
 
 
 def test_a_form_that_the_bundle_lacks_is_refused_by_name() -> None:
     with pytest.raises(InputError, match="identity_guidance is 2") as fault:
-        guidance_rows(7.5, 2.0, ("none", "text"))
+        make_guidance_rows(7.5, 2.0, ("none", "text"))
     assert fault.value.param == "identity_guidance"
     with pytest.raises(InputError, match="guidance is 3"):
-        guidance_rows(3.0, 1.0, ("none",))
+        make_guidance_rows(3.0, 1.0, ("none",))
 
 
 @given(st.integers(1, 60), st.floats(0, 1), st.floats(0, 1))
 def test_outside_the_interval_one_row_runs(steps: int, one: float, other: float) -> None:
-    rows = guidance_rows(7.5, 2.0, ALL)
+    rows = make_guidance_rows(7.5, 2.0, ALL)
     start, stop = sorted((one, other))
-    plan = guided_steps(rows, steps, (start, stop))
+    plan = list_step_rows(rows, steps, (start, stop))
     assert len(plan) == steps
     for k, step in enumerate(plan):
         assert step == (rows if start <= k / steps < stop else (Row(weight=1.0),))
-    assert guided_steps(rows, steps, (0.0, 1.0)) == (rows,) * steps
+    assert list_step_rows(rows, steps, (0.0, 1.0)) == (rows,) * steps

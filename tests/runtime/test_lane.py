@@ -11,14 +11,14 @@ import pytest
 from alterbute.backends import Array, open_backend
 from alterbute.bundle import Manifest, TensorSpec, open_bundle
 from alterbute.denoise.guidance import Row
-from alterbute.denoise.lane import Conditions, Job, Lane
+from alterbute.denoise.lane import Conditioning, Job, Lane
 from alterbute.denoise.noise import draw_noise
 from alterbute.denoise.plan import Plan, make_plan
 from alterbute.errors import Cancelled
 from alterbute.request import EditRequest
 
 from tests.support.backends import FakeBackend, fake_unet
-from tests.support.bundles import hollow_manifest
+from tests.support.bundles import stub_manifest
 
 REQUESTS = (
     EditRequest(prompt="a", steps=5, solver="dpmpp_2m", guidance=1.5),
@@ -36,12 +36,12 @@ STEP_INPUTS = (
 @pytest.fixture
 def manifest(tmp_path: Path) -> Manifest:
     """The demo's, with every input that a step graph may have."""
-    return with_all_step_inputs(hollow_manifest(tmp_path))
+    return with_all_step_inputs(stub_manifest(tmp_path))
 
 
-def with_all_step_inputs(hollow: Manifest) -> Manifest:
+def with_all_step_inputs(meta: Manifest) -> Manifest:
     inputs = tuple(TensorSpec(name=name, dtype="float32", shape=()) for name in STEP_INPUTS)
-    return replace(hollow, graphs={**hollow.graphs, "step": replace(hollow.graphs["step"], inputs=inputs)})
+    return replace(meta, graphs={**meta.graphs, "step": replace(meta.graphs["step"], inputs=inputs)})
 
 
 def make_job(manifest: Manifest, number: int, **changes: Any) -> Job:
@@ -53,7 +53,7 @@ def make_job(manifest: Manifest, number: int, **changes: Any) -> Job:
     def draw(*shape: int) -> Array:
         return generator.standard_normal(shape, np.float32)
 
-    conditions = Conditions(
+    conditioning = Conditioning(
         scene=draw(manifest.scene_channels, side, side),
         background=draw(manifest.latent_channels, side, side),
         keep=(generator.random((1, side, side)) < 0.5).astype(np.float32),
@@ -62,12 +62,12 @@ def make_job(manifest: Manifest, number: int, **changes: Any) -> Job:
         identity={"given": draw(*identity.shape), "null": draw(*identity.shape)},
     )
     plan = make_plan(REQUESTS[number], manifest, seed=number, image=0)
-    return Job(plan=replace(plan, **changes), conditions=conditions)
+    return Job(plan=replace(plan, **changes), conditioning=conditioning)
 
 
 def walk_alone(job: Job) -> Array:
     """The plain loop that a lane must equal, in float64, with one UNet call per row."""
-    plan, seen = job.plan, job.conditions
+    plan, seen = job.plan, job.conditioning
     background = seen.background.astype(np.float64)
     first = draw_noise(plan.seed, plan.image, 0, background.shape).astype(np.float64)
     state = np.zeros((4, *background.shape))
@@ -82,7 +82,7 @@ def walk_alone(job: Job) -> Array:
     return state[0]
 
 
-def call_unet(plan: Plan, seen: Conditions, latent: Array, k: int, row: Row) -> Array:
+def call_unet(plan: Plan, seen: Conditioning, latent: Array, k: int, row: Row) -> Array:
     scale = np.array([plan.identity_scale])
     scene = seen.scene[None] * row.source_on
     return fake_unet(latent[None], scene, plan.timestep[k : k + 1], seen.text[row.text][None], seen.identity[row.identity][None], scale)[0]
@@ -99,8 +99,8 @@ def test_mixed_jobs_walk_as_the_plain_loop_does(manifest: Manifest, reinject: bo
         expected = walk_alone(done.job)
         assert abs(done.latent - expected).max() <= 1e-4 * abs(expected).max()
         if reinject:
-            kept = np.broadcast_to(done.job.conditions.keep == 1, done.latent.shape)
-            assert np.array_equal(done.latent[kept], done.job.conditions.background[kept])
+            kept = np.broadcast_to(done.job.conditioning.keep == 1, done.latent.shape)
+            assert np.array_equal(done.latent[kept], done.job.conditioning.background[kept])
 
 
 def test_a_launch_holds_the_rows_that_its_images_own_and_no_more(manifest: Manifest) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from tests.runtime.test_lane import make_job, with_all_step_inputs
 from tests.support.backends import FakeBackend
-from tests.support.bundles import hollow_manifest
+from tests.support.bundles import stub_manifest
 
 SIDES = (32, 64)
 
@@ -80,8 +80,8 @@ def test_the_bundles_own_size_gives_the_bytes_that_it_gave_alone(tiny_bundle: Pa
 
 
 def test_mixed_sizes_share_a_lane_and_never_a_launch(tmp_path: Path) -> None:
-    hollow = with_all_step_inputs(hollow_manifest(tmp_path))
-    manifest = replace(hollow, resolutions=(hollow.resolution, 2 * hollow.resolution))
+    meta = with_all_step_inputs(stub_manifest(tmp_path))
+    manifest = replace(meta, resolutions=(meta.resolution, 2 * meta.resolution))
     small, large = jobs_of(manifest, (0, 2)), jobs_of(double(manifest), (1, 4))
     backend = SizedBackend()
     finished = list(Lane(backend, manifest, slots=4).run([small[0], large[0], small[1], large[1]]))
@@ -101,16 +101,16 @@ def test_who_shares_the_lane_changes_no_bit_whatever_its_size(two_sizes: Bundle)
 
 @pytest.mark.parametrize("sides", [[64], [64, 32], [32, 32], [30, 64], [0, 64]])
 def test_sizes_that_cannot_be_are_refused(tmp_path: Path, sides: list[int]) -> None:
-    manifest = replace(hollow_manifest(tmp_path), resolution=32, resolutions=tuple(sides))
+    manifest = replace(stub_manifest(tmp_path), resolution=32, resolutions=tuple(sides))
     with pytest.raises(BundleError, match="`resolutions` is"):
         parse_manifest(dump(manifest).encode())
 
 
 def test_an_identity_of_the_windows_size_allows_one_size_only(tmp_path: Path) -> None:
-    hollow = hollow_manifest(tmp_path)
-    assert hollow.identity is not None
-    latent = replace(hollow.identity, kind="latent", shape=(4, 8, 8))
-    manifest = replace(hollow, identity=latent, resolutions=(hollow.resolution, 2 * hollow.resolution))
+    meta = stub_manifest(tmp_path)
+    assert meta.identity is not None
+    latent = replace(meta.identity, kind="latent", shape=(4, 8, 8))
+    manifest = replace(meta, identity=latent, resolutions=(meta.resolution, 2 * meta.resolution))
     with pytest.raises(BundleError, match="the identity is a latent of that size"):
         parse_manifest(dump(manifest).encode())
 

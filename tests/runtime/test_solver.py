@@ -18,11 +18,11 @@ from alterbute.solver import (
     SOLVERS,
     SPACINGS,
     STATE_ROWS,
-    SolverSteps,
-    solver_steps,
+    Trajectory,
+    compile_trajectory,
 )
-from alterbute.solver.noise_levels import make_schedule
-from alterbute.solver.scheduler_config import read_scheduler
+from alterbute.solver.noise_levels import make_noise_levels
+from alterbute.solver.scheduler_config import parse_scheduler_config
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -66,10 +66,10 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def solve_or_pass(config: dict[str, Any], solver: str, steps: int, **options: Any) -> SolverSteps:
+def solve_or_pass(config: dict[str, Any], solver: str, steps: int, **options: Any) -> Trajectory:
     """Not every number of steps fits every config; the refusal has tests of its own."""
     try:
-        return solver_steps(config, solver, steps, **options)
+        return compile_trajectory(config, solver, steps, **options)
     except InputError as fault:
         assume(fault.param not in ("steps", "strength"))
         raise
@@ -115,8 +115,8 @@ def test_a_perfect_model_is_followed_to_its_clean_latent(
 ) -> None:
     config |= {"final_sigmas_type": "zero"}
     plan = solve_or_pass(config, solver, steps, strength=strength)
-    scheduler = read_scheduler(config, SOLVERS[solver].grid)
-    here = make_schedule(scheduler, SOLVERS[solver].grid, steps, None, None).here
+    scheduler = parse_scheduler_config(config, SOLVERS[solver].grid)
+    here = make_noise_levels(scheduler, SOLVERS[solver].grid, steps, None, None).here
     calls = SOLVERS[solver].calls(steps - int(steps * strength), steps)
     clean, state, generator = 0.7, np.zeros(STATE_ROWS), np.random.default_rng(steps)
     state[0] = plan.start @ [clean, 1.3]
@@ -134,10 +134,10 @@ def test_a_perfect_model_is_followed_to_its_clean_latent(
 @given(st.text(min_size=1, max_size=20), st.none() | st.booleans() | st.integers() | st.text(max_size=5))
 def test_an_unknown_key_is_named(key: str, value: object) -> None:
     try:
-        read_scheduler({key: None})
+        parse_scheduler_config({key: None})
     except BundleError:
         with pytest.raises(BundleError) as caught:
-            solver_steps({**CONFIG, key: value}, "ddim", 10)
+            compile_trajectory({**CONFIG, key: value}, "ddim", 10)
         assert f"{key} = {value!r}" in caught.value.seen
 
 
@@ -179,7 +179,7 @@ JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from(KEYS), JSON, max_size=3), st.sampled_from(list(SOLVERS)))
 def test_junk_in_a_config_is_refused_or_harmless_but_never_a_crash(junk: dict[str, Any], solver: str) -> None:
     try:
-        plan = solver_steps({**CONFIG, **junk}, solver, 4)
+        plan = compile_trajectory({**CONFIG, **junk}, solver, 4)
     except (BundleError, InputError) as fault:
         assert str(fault)
     else:
@@ -190,7 +190,7 @@ def test_junk_in_a_config_is_refused_or_harmless_but_never_a_crash(junk: dict[st
 def test_every_number_of_steps_can_be_done(solver: str) -> None:
     for steps, spacing in itertools.product((1, 2, 333, 999, 1000), ("trailing", "linspace")):
         config = {**CONFIG, "original_inference_steps": 1000}
-        plan = solver_steps(config, solver, steps, spacing=spacing)
+        plan = compile_trajectory(config, solver, steps, spacing=spacing)
         assert np.isfinite(plan.matrix).all()
         # Coefficients stay small enough for the float32 of the lane.
         assert abs(plan.matrix).max() < 1e4
@@ -201,26 +201,26 @@ def test_noise_schedule_has_torchs_float32_bits() -> None:
     for change in ({}, {"beta_schedule": "linear"}, {"beta_end": 0.03}, {"num_train_timesteps": 333}):
         config = {**CONFIG, **change}
         theirs = diffusers.DDIMScheduler.from_config(config).alphas_cumprod.double().numpy()
-        assert np.array_equal(read_scheduler(config).alphas_cumprod, theirs)
+        assert np.array_equal(parse_scheduler_config(config).alphas_cumprod, theirs)
 
 
 def test_strength_runs_the_last_steps_from_the_level_of_the_first_of_them() -> None:
     for solver in SOLVERS:
-        whole, part = (solver_steps(CONFIG, solver, 20, strength=strength) for strength in (1.0, 0.5))
+        whole, part = (compile_trajectory(CONFIG, solver, 20, strength=strength) for strength in (1.0, 0.5))
         assert len(part.timestep) == {"heun": 19, "plms": 11}.get(solver, 10)
         assert part.timestep[0] == whole.timestep[{"heun": 20, "plms": 11}.get(solver, 10)]
         assert part.start.tolist() == whole.level[{"heun": 19, "plms": 10}.get(solver, 9)].tolist()
 
 
 def test_heun_and_plms_call_the_unet_more_often_than_there_are_steps() -> None:
-    assert [len(solver_steps(CONFIG, "heun", steps).timestep) for steps in (1, 2, 10)] == [1, 3, 19]
-    assert [len(solver_steps(CONFIG, "plms", steps).timestep) for steps in (1, 2, 10)] == [1, 3, 11]
+    assert [len(compile_trajectory(CONFIG, "heun", steps).timestep) for steps in (1, 2, 10)] == [1, 3, 19]
+    assert [len(compile_trajectory(CONFIG, "plms", steps).timestep) for steps in (1, 2, 10)] == [1, 3, 11]
 
 
 def test_unipc_of_order_2_without_its_corrector_is_dpmpp_2m() -> None:
     config = {**CONFIG, "disable_corrector": list(range(20)), "solver_type": "bh2"}
     for kind in SIGMAS:
-        ours, theirs = (solver_steps(config, solver, 20, sigmas=kind).matrix[:, 0] for solver in ("unipc", "dpmpp_2m"))
+        ours, theirs = (compile_trajectory(config, solver, 20, sigmas=kind).matrix[:, 0] for solver in ("unipc", "dpmpp_2m"))
         # The two keep their last clean estimate in rows 2 and 1.
         np.testing.assert_allclose(ours[:, [0, 2, OUTPUT]], theirs[:, [0, 1, OUTPUT]], atol=1e-12)
 
@@ -241,7 +241,7 @@ class TestKeysTravel:
                 # This default of two classes bounds pictures to [-1, 1]; a latent checkpoint says false.
                 config |= {"clip_sample": False} if "clip_sample" in config else {}
                 for solver in SOLVERS:
-                    assert len(solver_steps(config, solver, 4).timestep) >= 4, (name, solver)
+                    assert len(compile_trajectory(config, solver, 4).timestep) >= 4, (name, solver)
 
     def test_sampling_keys_speak_to_the_solvers_that_have_them_alone(self) -> None:
         speaks = {
@@ -258,7 +258,7 @@ class TestKeysTravel:
         for key, (value, meant) in speaks.items():
             changed = set()
             for solver in SOLVERS:
-                before, after = (solver_steps(config, solver, 16) for config in (CONFIG, {**CONFIG, key: value}))
+                before, after = (compile_trajectory(config, solver, 16) for config in (CONFIG, {**CONFIG, key: value}))
                 if not np.array_equal(before.matrix, after.matrix):
                     changed.add(solver)
             assert changed == meant, key
@@ -275,21 +275,21 @@ class TestKeysTravel:
             for solver in SOLVERS:
                 if solver in refusing:
                     with pytest.raises(BundleError, match=key):
-                        solver_steps({**CONFIG, key: value}, solver, 4)
+                        compile_trajectory({**CONFIG, key: value}, solver, 4)
                 else:
-                    solver_steps({**CONFIG, key: value}, solver, 4)
+                    compile_trajectory({**CONFIG, key: value}, solver, 4)
 
     def test_defaults_are_those_of_the_class_that_will_use_them(self) -> None:
         defaulted = {**CONFIG, "set_alpha_to_one": False, "_use_default_values": ["set_alpha_to_one"]}
-        assert np.array_equal(solver_steps(defaulted, "ddim", 10).matrix, solver_steps(CONFIG, "ddim", 10).matrix)
+        assert np.array_equal(compile_trajectory(defaulted, "ddim", 10).matrix, compile_trajectory(CONFIG, "ddim", 10).matrix)
         kept = {**CONFIG, "set_alpha_to_one": False}
-        assert np.array_equal(solver_steps(defaulted, "plms", 10).matrix, solver_steps(kept, "plms", 10).matrix)
+        assert np.array_equal(compile_trajectory(defaulted, "plms", 10).matrix, compile_trajectory(kept, "plms", 10).matrix)
 
     def test_an_argument_goes_before_the_config(self) -> None:
         config = {**CONFIG, "use_karras_sigmas": True, "timestep_spacing": "leading"}
         for kind in SIGMAS:
-            ours = solver_steps(config, "dpmpp_2m", 10, sigmas=kind, spacing="trailing")
-            theirs = solver_steps({**CONFIG, "timestep_spacing": "trailing"}, "dpmpp_2m", 10, sigmas=kind)
+            ours = compile_trajectory(config, "dpmpp_2m", 10, sigmas=kind, spacing="trailing")
+            theirs = compile_trajectory({**CONFIG, "timestep_spacing": "trailing"}, "dpmpp_2m", 10, sigmas=kind)
             assert np.array_equal(ours.matrix, theirs.matrix)
 
 
@@ -328,15 +328,15 @@ class TestKeysTravel:
 )
 def test_an_unsupported_config_key_is_named_with_its_value(key: str, value: object) -> None:
     with pytest.raises(BundleError, match=key):
-        solver_steps({**CONFIG, key: value}, "ddim", 10)
+        compile_trajectory({**CONFIG, key: value}, "ddim", 10)
 
 
 def test_sigmas_that_contradict_each_other_are_named() -> None:
     with pytest.raises(BundleError, match="use_karras_sigmas, use_exponential_sigmas"):
-        solver_steps({**CONFIG, "use_karras_sigmas": True, "use_exponential_sigmas": True}, "euler", 10)
+        compile_trajectory({**CONFIG, "use_karras_sigmas": True, "use_exponential_sigmas": True}, "euler", 10)
     for change in ({"sigma_min": 3.0, "sigma_max": 2.0}, {"sigma_min": 100.0}):
         with pytest.raises(BundleError, match="sigma_min"):
-            solver_steps({**CONFIG, **change}, "dpmpp_2m", 10, sigmas="karras")
+            compile_trajectory({**CONFIG, **change}, "dpmpp_2m", 10, sigmas="karras")
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ def test_sigmas_that_contradict_each_other_are_named() -> None:
 )
 def test_a_bad_argument_is_named(param: str, arguments: dict[str, Any]) -> None:
     with pytest.raises(InputError) as caught:
-        solver_steps(CONFIG, **{"solver": "ddim", "steps": 10, **arguments})
+        compile_trajectory(CONFIG, **{"solver": "ddim", "steps": 10, **arguments})
     assert caught.value.param == param
     if param == "solver":
         assert all(name in str(caught.value) for name in SOLVERS)

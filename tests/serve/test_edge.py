@@ -199,7 +199,7 @@ def test_a_hundred_clients_that_leave_at_random_moments_leave_nothing_behind(ser
         limits = httpx.Limits(max_connections=10)
         async with httpx.AsyncClient(base_url=served.url, limits=limits, timeout=30) as client:
 
-            async def ask(number: int) -> None:
+            async def spec(number: int) -> None:
                 stream = {"stream": "true", "partial_images": "2"} if number % 2 else {}
                 call = client.post(
                     "/v1/images/edits",
@@ -210,7 +210,7 @@ def test_a_hundred_clients_that_leave_at_random_moments_leave_nothing_behind(ser
                     await asyncio.wait_for(call, 0.01 + generator.random() * 0.2)
 
             for start in range(0, 100, 10):
-                await asyncio.gather(*(ask(number) for number in range(start, start + 10)))
+                await asyncio.gather(*(spec(number) for number in range(start, start + 10)))
 
     served.hooks.step_s = 0.01
     asyncio.run(leave_all())

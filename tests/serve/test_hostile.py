@@ -190,7 +190,7 @@ def test_tiny_chunks_are_refused_and_others_are_served_meanwhile(client: httpx.C
     delays: list[float] = []
     stop = threading.Event()
 
-    def ask() -> None:
+    def spec() -> None:
         with httpx.Client(base_url=served.url) as other:
             while not stop.is_set():
                 start = time.perf_counter()
@@ -198,7 +198,7 @@ def test_tiny_chunks_are_refused_and_others_are_served_meanwhile(client: httpx.C
                 delays.append(time.perf_counter() - start)
                 time.sleep(0.01)
 
-    thread = threading.Thread(target=ask)
+    thread = threading.Thread(target=spec)
     thread.start()
     try:
         with socket.create_connection(("127.0.0.1", served.port)) as raw:

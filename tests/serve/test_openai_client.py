@@ -53,8 +53,8 @@ def test_an_edit_is_the_one_that_the_editor_makes(client: openai.OpenAI, tiny_bu
     photo = np.asarray(Image.open(io.BytesIO(PHOTO[1])))
     assert np.array_equal(edited[result.alpha == 0], photo[result.alpha == 0])
     assert (reply.size, reply.output_format, reply.background) == ("64x48", "png", "opaque")
-    assert reply.usage is not None
-    assert reply.usage.total_tokens == reply.usage.input_tokens + reply.usage.output_tokens
+    assert reply.count_tokens_used is not None
+    assert reply.count_tokens_used.total_tokens == reply.count_tokens_used.input_tokens + reply.count_tokens_used.output_tokens
     told = reply.model_extra["alterbute"]  # type: ignore[index]
     assert told["seed"] == 7
     assert told["steps"] == 5
@@ -227,8 +227,8 @@ def test_a_broken_engine_is_an_internal_error_that_is_not_retried(guarded: Serve
 
 def test_a_passed_deadline_is_told_and_not_retried(guarded: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     # As if launches had been faster until now: else the request would be refused at once.
-    monkeypatch.setattr(guarded.context.service, "_estimate_s", lambda ask, device: 0.0)
-    monkeypatch.setattr(guarded.context.service.devices[0], "_is_hopeless", lambda ticket: False)
+    monkeypatch.setattr(guarded.context.service, "_estimate_s", lambda spec, device: 0.0)
+    monkeypatch.setattr(guarded.context.service.workers[0], "_misses_deadline", lambda server_request: False)
     guarded.hooks.step_s = 0.2
     client = openai.OpenAI(base_url=f"{guarded.url}/v1", api_key="correct horse")
     with pytest.raises(openai.InternalServerError) as caught:

@@ -8,7 +8,7 @@ from alterbute.denoise.guidance import Row
 from alterbute.denoise.plan import Plan
 from alterbute.errors import OverloadedError
 from alterbute.serve.http.limits import MemoryBudget, RateLimit
-from alterbute.serve.scheduler.admission import LaunchCost, admission_key
+from alterbute.serve.scheduler.admission import LaunchCost, priority
 from alterbute.serve.scheduler.preview import clean_estimate, preview_steps
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,12 +44,12 @@ def test_a_prediction_is_finite_and_never_negative(seen: list[tuple[int, float]]
 
 def test_short_work_passes_long_work_that_came_shortly_before_and_nothing_waits_for_ever() -> None:
     def key(arrived_s: float, work_s: float, deadline_s: float = 1e9) -> float:
-        return admission_key(arrived_s=arrived_s, deadline_s=deadline_s, work_s=work_s, stretch=5)
+        return priority(arrived_s=arrived_s, deadline_s=deadline_s, work_s=work_s, stretch=5)
 
     assert key(1.0, 0.2) < key(0.0, 2.0)
     assert key(20.0, 0.2) > key(0.0, 2.0)
     assert key(0.0, 2.0, deadline_s=3.0) < key(1.0, 0.2)
-    assert admission_key(arrived_s=0, deadline_s=1e9, work_s=9, stretch=0) < admission_key(
+    assert priority(arrived_s=0, deadline_s=1e9, work_s=9, stretch=0) < priority(
         arrived_s=1, deadline_s=1e9, work_s=1, stretch=0
     )
 
@@ -100,7 +100,7 @@ def test_previews_are_spread_and_never_the_first_or_the_last_step(steps: int, wa
     "solver", ["ddim", "euler", "euler_a", "dpmpp_2m", "dpmpp_2m_sde", "unipc", "dpmpp_3m", "heun", "lcm"]
 )
 def test_the_clean_estimate_is_the_one_that_the_unet_gave(solver: str, prediction: str) -> None:
-    from alterbute.solver import solver_steps
+    from alterbute.solver import compile_trajectory
 
     config = {
         "_class_name": "DDIMScheduler",
@@ -109,7 +109,7 @@ def test_the_clean_estimate_is_the_one_that_the_unet_gave(solver: str, predictio
         "beta_end": 0.012,
     }
     try:
-        solved = solver_steps({**config, "prediction_type": prediction, "num_train_timesteps": 1000}, solver, 12)
+        solved = compile_trajectory({**config, "prediction_type": prediction, "num_train_timesteps": 1000}, solver, 12)
     except Exception as fault:
         pytest.skip(f"{solver}: {fault}")
     count = len(solved.timestep)

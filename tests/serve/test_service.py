@@ -22,7 +22,7 @@ from alterbute.errors import Cancelled, DeadlineExceeded, DeviceError, EngineErr
 from alterbute.images import load_photo, load_region
 from alterbute.request import EditRequest
 from alterbute.serve.scheduler.admission import Admission
-from alterbute.serve.scheduler.server_request import Ask, Served, Ticket
+from alterbute.serve.scheduler.server_request import RequestSpec, Served, ServerRequest
 from alterbute.serve.scheduler.service import Service
 
 from tests.support.pictures import noise
@@ -43,10 +43,10 @@ class Bench:
     def __init__(self, service: Service, hooks: Hooks) -> None:
         self.service, self.hooks = service, hooks
 
-    def ask(self, *requests: EditRequest, seed: int = 0, timeout_s: float = 30.0) -> Ask:
+    def spec(self, *requests: EditRequest, seed: int = 0, timeout_s: float = 30.0) -> RequestSpec:
         photo = load_photo(noise(48, 64, seed=seed))
         plan = make_plan(requests[0], self.service.editor.manifest, seed=0, image=0)
-        return Ask(
+        return RequestSpec(
             photo=photo,
             region=load_region(mask_array(), photo),
             reference=None,
@@ -57,8 +57,8 @@ class Bench:
             fingerprint=bytes([seed]),
         )
 
-    def submit(self, *requests: EditRequest, seed: int = 0, timeout_s: float = 30.0) -> Ticket:
-        return self.service.submit(self.ask(*requests, seed=seed, timeout_s=timeout_s))
+    def submit(self, *requests: EditRequest, seed: int = 0, timeout_s: float = 30.0) -> ServerRequest:
+        return self.service.submit(self.spec(*requests, seed=seed, timeout_s=timeout_s))
 
 
 @contextmanager
@@ -100,8 +100,8 @@ def test_requests_that_come_and_go_at_random_have_the_bytes_that_each_has_alone(
             number = generator.randrange(len(REQUESTS))
             tickets.append((number, here.submit(REQUESTS[number], seed=number)))
             time.sleep(generator.random() * 0.01)
-        for number, ticket in tickets:
-            assert np.array_equal(image(ticket.future.result(20)), expected[number]), number
+        for number, server_request in tickets:
+            assert np.array_equal(image(server_request.future.result(20)), expected[number]), number
         assert max(slots for slots, _ in here.hooks.launches) >= 3
 
 
@@ -110,25 +110,25 @@ def test_the_other_admissions_give_the_same_bytes(tiny_bundle: Path, admission: 
     expected = solo_images(tiny_bundle)
     with bench(tiny_bundle, slots=3, admission=admission) as here:
         tickets = [here.submit(request, seed=seed) for seed, request in enumerate(REQUESTS)]
-        for number, ticket in enumerate(tickets):
-            assert np.array_equal(image(ticket.future.result(20)), expected[number])
+        for number, server_request in enumerate(tickets):
+            assert np.array_equal(image(server_request.future.result(20)), expected[number])
         here.hooks.step_s = 0.02
         first = here.submit(EditRequest(prompt="", steps=400, seed=0))
-        wait_until(lambda: here.service.devices[0].num_running == 1)
+        wait_until(lambda: here.service.workers[0].num_running == 1)
         rest = [here.submit(EditRequest(prompt="", steps=4, seed=seed), seed=seed) for seed in range(1, 3)]
-        wait_until(lambda: len(here.service.devices[0]._roster.ready) == 2)
-        assert here.service.devices[0].num_running == 1
+        wait_until(lambda: len(here.service.workers[0]._queues.ready) == 2)
+        assert here.service.workers[0].num_running == 1
         first.cancel()
-        wait_until(lambda: here.service.devices[0].num_running == (2 if admission == "request" else 1))
-        assert all(ticket.future.result(20).edits for ticket in rest)
+        wait_until(lambda: here.service.workers[0].num_running == (2 if admission == "request" else 1))
+        assert all(server_request.future.result(20).edits for server_request in rest)
 
 
 def test_two_lanes_share_the_work(tiny_bundle: Path) -> None:
     with bench(tiny_bundle, slots=1, lanes=2) as here:
         here.hooks.step_s = 0.02
         tickets = [here.submit(REQUESTS[0], seed=0) for _ in range(2)]
-        wait_until(lambda: [device.num_running for device in here.service.devices] == [1, 1])
-        results = [ticket.future.result(20) for ticket in tickets]
+        wait_until(lambda: [device.num_running for device in here.service.workers] == [1, 1])
+        results = [server_request.future.result(20) for server_request in tickets]
         assert np.array_equal(image(results[0]), image(results[1]))
 
 
@@ -144,13 +144,13 @@ def test_a_short_request_does_not_wait_for_the_long_ones_before_it(tiny_bundle: 
         here.submit(EditRequest(prompt="", steps=3, seed=0)).future.result(10)  # now launches are measured
         here.hooks.before = hold
         here.submit(EditRequest(prompt="", steps=2, seed=0))
-        wait_until(lambda: here.service.devices[0].num_running == 1)
+        wait_until(lambda: here.service.workers[0].num_running == 1)
         names = {"long": 40, "second long": 40, "short": 2}
         for name, steps in names.items():
-            ticket = here.submit(EditRequest(prompt="", steps=steps, seed=0))
-            ticket.future.add_done_callback(lambda _, name=name: order.append(name))  # type: ignore[misc]
+            server_request = here.submit(EditRequest(prompt="", steps=steps, seed=0))
+            server_request.future.add_done_callback(lambda _, name=name: order.append(name))  # type: ignore[misc]
         # All three wait at the door before the lane moves: only then is their order the schedule's and not a race.
-        wait_until(lambda: len(here.service.devices[0]._inbox) == 3)
+        wait_until(lambda: len(here.service.workers[0]._inbox) == 3)
         gate.set()
         wait_until(lambda: len(order) == 3, 20)
     assert order == ["short", "long", "second long"]
@@ -164,7 +164,7 @@ def test_cancel_frees_the_slot_within_one_step(tiny_bundle: Path) -> None:
 
         def cancel_once(graph: str, inputs: Arrays) -> None:
             if graph == "step":
-                running.append(here.service.devices[0].num_running)
+                running.append(here.service.workers[0].num_running)
                 if running[-1] == 2:
                     doomed.cancel()
 
@@ -180,11 +180,11 @@ def test_cancelling_at_a_hundred_random_moments_leaves_nothing_behind(tiny_bundl
     with bench(tiny_bundle, slots=3, max_queue=200) as here:
         here.hooks.step_s = 0.002
         tickets = [here.submit(EditRequest(prompt="", steps=20, seed=seed)) for seed in range(100)]
-        for ticket in generator.sample(tickets, len(tickets)):
+        for server_request in generator.sample(tickets, len(tickets)):
             time.sleep(generator.random() * 0.01)
-            ticket.cancel()
+            server_request.cancel()
         wait_until(lambda: here.service.num_accepted == 0)
-        assert (here.service.num_running, here.service.num_waiting, here.service.devices[0].num_running) == (0, 0, 0)
+        assert (here.service.num_running, here.service.num_waiting, here.service.workers[0].num_running) == (0, 0, 0)
         assert not here.service.editor.lane.steps_done
         here.hooks.step_s = 0.0
         assert np.array_equal(image(here.submit(REQUESTS[0]).future.result(10)), solo_images(tiny_bundle)[0])
@@ -206,8 +206,8 @@ def test_a_launch_that_one_member_breaks_costs_the_others_nothing_but_time(tiny_
         here.hooks.before = break_on_poison
         broken = here.submit(bad, seed=9)
         tickets = [here.submit(request, seed=seed) for seed, request in enumerate(REQUESTS)]
-        for number, ticket in enumerate(tickets):
-            assert np.array_equal(image(ticket.future.result(20)), expected[number]), number
+        for number, server_request in enumerate(tickets):
+            assert np.array_equal(image(server_request.future.result(20)), expected[number]), number
         with pytest.raises(EngineError):
             broken.future.result(20)
         with pytest.raises(InputError, match="broke the engine"):
@@ -227,8 +227,8 @@ def test_numbers_that_are_not_finite_fail_their_own_request_alone(tiny_bundle: P
         here.hooks.before = spoil
         broken = here.submit(bad, seed=9)
         tickets = [here.submit(request, seed=seed) for seed, request in enumerate(REQUESTS)]
-        for number, ticket in enumerate(tickets):
-            assert np.array_equal(image(ticket.future.result(20)), expected[number]), number
+        for number, server_request in enumerate(tickets):
+            assert np.array_equal(image(server_request.future.result(20)), expected[number]), number
         with pytest.raises(EngineError, match="not finite"):
             broken.future.result(20)
 
@@ -257,19 +257,19 @@ def test_a_fatal_fault_fails_everybody_at_once_and_shows_in_the_health(tiny_bund
     with bench(tiny_bundle) as here:
         here.hooks.before = die
         tickets = [here.submit(request, seed=seed) for seed, request in enumerate(REQUESTS)]
-        for ticket in tickets:
+        for server_request in tickets:
             with pytest.raises(DeviceError):
-                ticket.future.result(10)
-        assert here.service.why_dead() == "device_fault"
+                server_request.future.result(10)
+        assert here.service.failure_reason() == "device_fault"
 
 
 def test_a_deadline_ends_a_running_request_between_two_steps(tiny_bundle: Path) -> None:
     with bench(tiny_bundle) as here:
         here.hooks.step_s = 0.05
-        ticket = here.submit(EditRequest(prompt="", steps=10, seed=0), timeout_s=0.45)
+        server_request = here.submit(EditRequest(prompt="", steps=10, seed=0), timeout_s=0.45)
         start = time.monotonic()
         with pytest.raises((DeadlineExceeded, OverloadedError)):
-            ticket.future.result(5)
+            server_request.future.result(5)
         assert time.monotonic() - start < 5.0
 
 
@@ -306,7 +306,7 @@ def test_drain_refuses_new_requests_and_finishes_old_ones(tiny_bundle: Path) -> 
         with pytest.raises(OverloadedError) as caught:
             here.submit(REQUESTS[0])
         assert caught.value.code == "draining"
-        assert all(ticket.future.result(20).edits for ticket in tickets)
+        assert all(server_request.future.result(20).edits for server_request in tickets)
 
 
 def test_steps_go_on_while_others_are_encoded_and_decoded(tiny_bundle: Path) -> None:
@@ -320,18 +320,18 @@ def test_steps_go_on_while_others_are_encoded_and_decoded(tiny_bundle: Path) -> 
     with bench(tiny_bundle, slots=2, max_queue=100) as here:
         here.hooks.step_s = 0.01
         long = here.submit(EditRequest(prompt="", steps=1000, seed=0))
-        wait_until(lambda: here.service.devices[0].num_running == 1)
+        wait_until(lambda: here.service.workers[0].num_running == 1)
         here.hooks.after = note
 
         def slow(graph: str, inputs: Arrays) -> None:
             if graph in ("scene", "decode"):
                 # Longer than the launch before it, however slow the machine: one such piece is all that fits between two.
-                time.sleep(max(0.03, here.service.devices[0]._last_launch_s))
+                time.sleep(max(0.03, here.service.workers[0]._last_launch_s))
 
         here.hooks.before = slow
         others = [here.submit(EditRequest(prompt="", steps=1, seed=seed), seed=seed) for seed in range(1, 9)]
-        for ticket in others:
-            ticket.future.result(30)
+        for server_request in others:
+            server_request.future.result(30)
         assert not long.is_over
         long.cancel()
     pieces = [index for index, graph in enumerate(log) if graph != "step"]
@@ -343,8 +343,8 @@ def test_steps_go_on_while_others_are_encoded_and_decoded(tiny_bundle: Path) -> 
 def test_previews_come_while_the_request_runs(tiny_bundle: Path) -> None:
     seen: list[tuple[int, int]] = []
     with bench(tiny_bundle) as here:
-        ask = replace(here.ask(EditRequest(prompt="color: red", steps=12, seed=0)), previews=2)
-        ask = replace(ask, on_preview=lambda image, number, photo: seen.append((image, number)))
-        here.service.submit(ask).future.result(10)
+        spec = replace(here.spec(EditRequest(prompt="color: red", steps=12, seed=0)), previews=2)
+        spec = replace(spec, on_preview=lambda image, number, photo: seen.append((image, number)))
+        here.service.submit(spec).future.result(10)
         wait_until(lambda: len(seen) == 2)
     assert seen == [(0, 0), (0, 1)]

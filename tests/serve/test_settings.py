@@ -10,7 +10,7 @@ import pytest
 from alterbute.cli import main
 from alterbute.errors import InputError
 from alterbute.serve.http.auth import open_keyring
-from alterbute.serve.settings import Settings, merge
+from alterbute.serve.settings import ServerSettings, merge
 
 
 def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(tmp_path: Path) -> None:
@@ -85,10 +85,10 @@ def test_a_variable_that_is_wrong_is_told_so(variable: str, value: str) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.10", "example.com"])
 def test_an_address_that_others_reach_needs_a_key(host: str) -> None:
     with pytest.raises(InputError, match="there is no API key"):
-        Settings(host=host)
-    assert Settings(host=host, api_key="correct horse").host == host
-    assert Settings(host=host, insecure=True).host == host
-    assert Settings(host="127.0.0.1").host == "127.0.0.1"
+        ServerSettings(host=host)
+    assert ServerSettings(host=host, api_key="correct horse").host == host
+    assert ServerSettings(host=host, insecure=True).host == host
+    assert ServerSettings(host="127.0.0.1").host == "127.0.0.1"
 
 
 def test_every_setting_has_its_flag_its_variable_and_its_key(
@@ -96,8 +96,8 @@ def test_every_setting_has_its_flag_its_variable_and_its_key(
 ) -> None:
     assert main(["serve", "--help"]) == 0
     text = capsys.readouterr().out
-    settings = Settings()
-    for one in fields(Settings):
+    settings = ServerSettings()
+    for one in fields(ServerSettings):
         assert one.name == "bundle" or f"--{one.name.replace('_', '-')}" in text, one.name
         value = getattr(settings, one.name)
         if value is not None and not isinstance(value, bool):
@@ -124,7 +124,7 @@ def test_config_prints_the_merge_and_hides_the_key(
     assert main(["config", "--slots", "3"]) == 0
     file = tmp_path / "again.toml"
     file.write_text(capsys.readouterr().out)
-    assert merge(flags={}, environment={}, file=file).settings == Settings(slots=3, port=9001)
+    assert merge(flags={}, environment={}, file=file).settings == ServerSettings(slots=3, port=9001)
 
 
 def test_a_wrong_setting_ends_serve_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:

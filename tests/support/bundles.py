@@ -32,11 +32,11 @@ def write_hollow_bundle(folder: Path) -> Bundle:
     (folder / WEIGHTS_FILE).write_bytes(bytes(range(256)) * 16)
     for name in GRAPHS:
         (folder / f"{name}.onnx").write_bytes(name.encode())
-    write_manifest(folder, hollow_manifest(folder))
+    write_manifest(folder, stub_manifest(folder))
     return open_bundle(folder)
 
 
-def hollow_manifest(folder: Path) -> Manifest:
+def stub_manifest(folder: Path) -> Manifest:
     """A manifest of the demo's shape over the files that are in the folder."""
     return Manifest(
         schema_version=SCHEMA_VERSION,

@@ -18,7 +18,7 @@ from alterbute.bundle import open_bundle
 from alterbute.serve.context import Context, make_context
 from alterbute.serve.process import make_server
 from alterbute.serve.scheduler.warmup import warm_up
-from alterbute.serve.settings import Settings
+from alterbute.serve.settings import ServerSettings
 from PIL import Image
 
 from tests.support.pictures import noise, to_bytes
@@ -70,7 +70,7 @@ class Served:
 def serving(bundle: Path, **settings: Any) -> Iterator[Served]:
     """A server that listens on a free port until the block ends."""
     hooks = Hooks()
-    chosen = Settings(**{"bundle": str(bundle), "port": 0, "timeout_s": 30, **settings})
+    chosen = ServerSettings(**{"bundle": str(bundle), "port": 0, "timeout_s": 30, **settings})
     opened = open_bundle(bundle)
     context = make_context(
         chosen, [HookedBackend(open_backend("onnxruntime", opened, threads=1), hooks) for _ in range(chosen.lanes)]

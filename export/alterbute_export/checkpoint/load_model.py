@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from alterbute_export.checkpoint.layout import Part, open_weights
-from alterbute_export.checkpoint.model_classes import build_hollow, part_class, quiet_loading
+from alterbute_export.checkpoint.model_classes import build_meta, part_class, quiet_loading
 from alterbute_export.errors import CheckpointError
 
 _DIFFUSERS_PARTS: Final = ("unet", "vae")
@@ -23,7 +23,7 @@ def load_part(part: Part, config: Mapping[str, Any]) -> nn.Module:
         CheckpointError: a key is missing, unknown or of another shape than the part's config says.
     """
     if part.name in _DIFFUSERS_PARTS:
-        model: nn.Module = build_hollow(part.name, config)
+        model: nn.Module = build_meta(part.name, config)
         if _has_own_keys(part, model):
             _fill(part, model)
             # What is computed when a model is made is in no file.
@@ -39,7 +39,7 @@ def check_part(part: Part, config: Mapping[str, Any]) -> Any:
     Raises:
         CheckpointError: as of `load_part`.
     """
-    model = build_hollow(part.name, config)
+    model = build_meta(part.name, config)
     if part.name in _DIFFUSERS_PARTS and not _has_own_keys(part, model):
         _load_by_library(part, config)
     return model

@@ -46,7 +46,7 @@ _CONFIG_KINDS: Final = {
 }
 
 
-def build_hollow(part: str, config: Mapping[str, Any]) -> Any:
+def build_meta(part: str, config: Mapping[str, Any]) -> Any:
     """The model of a config with shapes and no weights.
 
     Raises:

@@ -12,10 +12,10 @@ from typing import Any, Final, Literal
 import torch
 from alterbute.bundle import Json
 from alterbute.errors import BundleError
-from alterbute.solver.scheduler_config import read_scheduler
+from alterbute.solver.scheduler_config import parse_scheduler_config
 from torch import nn
 
-from alterbute_export.checkpoint.extras import Extras
+from alterbute_export.checkpoint.extra_files import ExtraFiles
 from alterbute_export.checkpoint.infer_settings import infer_settings
 from alterbute_export.checkpoint.ip_adapter_file import AdapterFile, read_adapter
 from alterbute_export.checkpoint.layout import (
@@ -28,7 +28,7 @@ from alterbute_export.checkpoint.layout import (
     read_json,
 )
 from alterbute_export.checkpoint.merge.lora import LoraFile, check_parts, merge_lora, read_lora
-from alterbute_export.checkpoint.settings import Settings, build_settings, read_overrides
+from alterbute_export.checkpoint.settings import CheckpointSettings, build_settings, read_overrides
 from alterbute_export.errors import CheckpointError
 
 Storage = Literal["auto", "fp16", "fp32"]
@@ -44,13 +44,13 @@ class Checkpoint:
     """
 
     path: Path
-    settings: Settings
+    settings: CheckpointSettings
     scheduler: Mapping[str, Json]
     parts: Mapping[str, Part]
     configs: Mapping[str, Mapping[str, Any]]
     index: Mapping[str, Any]
     adapter: AdapterFile | None
-    extras: Extras
+    extras: ExtraFiles
     loras: tuple[LoraFile, ...]
     half_storage: bool
 
@@ -69,7 +69,7 @@ class Checkpoint:
             merge_lora(lora, part, model)
         return self.settle(model)
 
-    def load_hollow(self, part: str) -> Any:
+    def load_meta(self, part: str) -> Any:
         """The model of one part without its weights, its files held against it.
 
         Raises:
@@ -98,7 +98,7 @@ class Checkpoint:
         return tensor.half().float() if self.half_storage else tensor.float()
 
 
-def read_checkpoint(path: str | Path, storage: Storage = "auto", extras: Extras | None = None) -> Checkpoint:
+def read_checkpoint(path: str | Path, storage: Storage = "auto", extras: ExtraFiles | None = None) -> Checkpoint:
     """Check the folder's files and find out how it is to be used, without loading a model.
 
     Args:
@@ -109,7 +109,7 @@ def read_checkpoint(path: str | Path, storage: Storage = "auto", extras: Extras 
     Raises:
         CheckpointError: the folder, a file or a key is missing or wrong; it is named.
     """
-    folder, extras = check_folder(Path(path)), extras or Extras()
+    folder, extras = check_folder(Path(path)), extras or ExtraFiles()
     index = read_json(folder / "model_index.json", "model_index.json")
     overrides = read_overrides(folder)
     adapter_path = extras.adapter or find_adapter(folder)
@@ -180,7 +180,7 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _find_image_encoder(folder: Path, extras: Extras, adapter: AdapterFile) -> Part:
+def _find_image_encoder(folder: Path, extras: ExtraFiles, adapter: AdapterFile) -> Part:
     place = extras.image_encoder or folder / "image_encoder"
     if not (place / "config.json").is_file():
         raise CheckpointError(
@@ -191,7 +191,7 @@ def _find_image_encoder(folder: Path, extras: Extras, adapter: AdapterFile) -> P
     return find_part(place, "image_encoder")
 
 
-def _refuse_unused_adapter(settings: Settings, extras: Extras) -> None:
+def _refuse_unused_adapter(settings: CheckpointSettings, extras: ExtraFiles) -> None:
     if extras.adapter is not None:
         raise CheckpointError(
             f"--adapter {extras.adapter.name} was given, and the checkpoint's family is {settings.family}",
@@ -204,7 +204,7 @@ def _read_scheduler(folder: Path) -> dict[str, Json]:
     """The scheduler's config, verbatim; what no solver supports is refused here, by its key."""
     config: dict[str, Json] = read_json(folder / _SCHEDULER, _SCHEDULER)
     try:
-        read_scheduler(config)
+        parse_scheduler_config(config)
     except BundleError as fault:
         raise CheckpointError(f"{_SCHEDULER}: {fault.seen}", fault.expected, fault.fix) from None
     # DPM-Solver's default, which diffusers writes as -Infinity: JSON has no such number.

@@ -31,7 +31,7 @@ class IdentityRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class CheckpointSettings:
     """Everything that is not in the weights.
 
     `scene` lists the pictures beside the latent in channel order, `masked_fill` is the hole's value in [-1,1],
@@ -78,7 +78,7 @@ def read_overrides(folder: Path) -> dict[str, Any]:
     return document
 
 
-def build_settings(inferred: Mapping[str, Any], overrides: Mapping[str, Any]) -> Settings:
+def build_settings(inferred: Mapping[str, Any], overrides: Mapping[str, Any]) -> CheckpointSettings:
     """Settings from what the layout tells, overruled key by key.
 
     Raises:
@@ -89,7 +89,7 @@ def build_settings(inferred: Mapping[str, Any], overrides: Mapping[str, Any]) ->
         if isinstance(inferred.get(key), dict) and isinstance(overrides.get(key), dict):
             document[key] = {**inferred[key], **overrides[key]}
     try:
-        settings = typed_json.build(Settings, document)
+        settings = typed_json.build(CheckpointSettings, document)
         _check(settings)
     except typed_json.KeyFault as fault:
         raise CheckpointError(
@@ -98,7 +98,7 @@ def build_settings(inferred: Mapping[str, Any], overrides: Mapping[str, Any]) ->
     return settings
 
 
-def scene_starts(settings: Settings, latent_channels: int) -> dict[str, int]:
+def scene_starts(settings: CheckpointSettings, latent_channels: int) -> dict[str, int]:
     """First scene channel of each picture: a mask takes one channel, a picture as many as the latent."""
     starts: dict[str, int] = {}
     channel = 0
@@ -108,12 +108,12 @@ def scene_starts(settings: Settings, latent_channels: int) -> dict[str, int]:
     return starts
 
 
-def scene_channels(settings: Settings, latent_channels: int) -> int:
+def scene_channels(settings: CheckpointSettings, latent_channels: int) -> int:
     """Cs: all channels that the UNet sees beside the latent."""
     return sum(1 if picture == "mask" else latent_channels for picture in settings.scene)
 
 
-def droppable_channels(settings: Settings, latent_channels: int) -> tuple[int, ...]:
+def droppable_channels(settings: CheckpointSettings, latent_channels: int) -> tuple[int, ...]:
     """1 for each scene channel of a reference or source picture, which a row may do without; 0 for the others."""
     channels: list[int] = []
     for picture in settings.scene:
@@ -122,7 +122,7 @@ def droppable_channels(settings: Settings, latent_channels: int) -> tuple[int, .
     return tuple(channels)
 
 
-def _check(settings: Settings) -> None:
+def _check(settings: CheckpointSettings) -> None:
     """What types alone cannot say."""
     if settings.schema_version != SETTINGS_VERSION:
         raise typed_json.KeyFault("schema_version", str(settings.schema_version), str(SETTINGS_VERSION))
@@ -147,7 +147,7 @@ def _check(settings: Settings) -> None:
         _check_identity(settings.identity)
 
 
-def _check_family(settings: Settings) -> None:
+def _check_family(settings: CheckpointSettings) -> None:
     for key, family, given in (
         ("identity", "adapter", settings.identity is not None),
         ("grid", "grid", settings.grid is not None),

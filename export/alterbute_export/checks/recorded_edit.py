@@ -14,14 +14,14 @@ from alterbute.editor import Editor
 from alterbute.encode.prompt import first_prompt
 from PIL import Image
 
-from alterbute_export.onnx_io.sessions import OneGraphBackend
+from alterbute_export.onnx_io.sessions import StreamingBackend
 
 _SAMPLES: Final = ("sample/photo.png", "sample/mask.png")
 _STEPS: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Call:
+class GraphCall:
     """One run of a graph: what went in, and what fp32 made of it."""
 
     inputs: dict[str, Array]
@@ -30,7 +30,7 @@ class Call:
 
 def record_edit(
     bundle: Bundle, backend: Backend | None = None, *, steps: int = _STEPS, seed: int = 7
-) -> dict[str, list[Call]]:
+) -> dict[str, list[GraphCall]]:
     """Edit the bundle's sample photo, or a drawn one; every run of every graph, by graph.
 
     Args:
@@ -39,7 +39,7 @@ def record_edit(
         steps: Of the edit.
         seed: Of the noise.
     """
-    recorder = _Recorder(backend or OneGraphBackend(bundle))
+    recorder = _Recorder(backend or StreamingBackend(bundle))
     photo, mask = sample_pictures(bundle)
     prompt = first_prompt(bundle.manifest.attributes) or "color: red"
     with Editor(bundle, backend=recorder) as editor:
@@ -53,12 +53,12 @@ class _Recorder:
     def __init__(self, inner: Backend) -> None:
         self._inner = inner
         self.min_slots, self.min_rows = inner.min_slots, inner.min_rows
-        self.calls: defaultdict[str, list[Call]] = defaultdict(list)
+        self.calls: defaultdict[str, list[GraphCall]] = defaultdict(list)
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
         seen = {name: array.copy() for name, array in inputs.items()}
         made = self._inner.run(graph, inputs, outputs)
-        self.calls[graph].append(Call(inputs=seen, outputs={name: array.copy() for name, array in made.items()}))
+        self.calls[graph].append(GraphCall(inputs=seen, outputs={name: array.copy() for name, array in made.items()}))
         return made
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ _EDIT_BYTES_PER_PIXEL: Final = 12_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Needs:
+class ResourceEstimate:
     """Peaks in bytes. `graph` is the one that takes most memory, `fp32` the size of all weights in fp32."""
 
     memory: int
@@ -38,7 +38,7 @@ class Needs:
         return f"{self.memory / 1e9:.1f} GB of memory (graph {self.graph}) and {self.disk / 1e9:.1f} GB of disk"
 
 
-def estimate_needs(checkpoint: Checkpoint, precision: VariantPrecision, *, measure: bool = True) -> Needs:
+def estimate_resources(checkpoint: Checkpoint, precision: VariantPrecision, *, measure: bool = True) -> ResourceEstimate:
     """Needs of an export, from the headers of the weights files alone; arguments as of `export_bundle`."""
     counts = {name: sum(map(_count_weights, part.files)) for name, part in checkpoint.parts.items()}
     mapped = {name: max(path.stat().st_size for path in part.files) for name, part in checkpoint.parts.items()}
@@ -57,7 +57,7 @@ def estimate_needs(checkpoint: Checkpoint, precision: VariantPrecision, *, measu
     total = sum(counts.values()) + adapter
     edit = 2 * weights["step"] + checkpoint.settings.resolution**2 * _EDIT_BYTES_PER_PIXEL
     is_edited = precision == "int8" or (measure and precision != "fp32")
-    return Needs(
+    return ResourceEstimate(
         memory=_LIBRARIES_BYTES + max(peaks[largest], edit if is_edited else 0),
         disk=total * _bytes_per_weight(precision, checkpoint.half_storage),
         graph=largest,
@@ -65,7 +65,7 @@ def estimate_needs(checkpoint: Checkpoint, precision: VariantPrecision, *, measu
     )
 
 
-def check_room(needs: Needs, target: Path) -> None:
+def check_room(needs: ResourceEstimate, target: Path) -> None:
     """Refuse an export that this machine has no room for.
 
     Raises:

@@ -77,11 +77,11 @@ def bundle(
 ) -> None:
     """Export a checkpoint to a bundle, checking every graph against torch."""
     # Imported here, so that `--help` does not wait for torch.
-    from alterbute_export.checkpoint.extras import read_extras
+    from alterbute_export.checkpoint.extra_files import read_extra_files
     from alterbute_export.export_bundle import export_bundle
 
     start = time.monotonic()
-    extras = read_extras(adapter=adapter, image_encoder=image_encoder, embeddings=embedding or (), loras=lora or ())
+    extras = read_extra_files(adapter=adapter, image_encoder=image_encoder, embeddings=embedding or (), loras=lora or ())
     calibration = _read_calibration(edits, precision)
     with progress_bar(width=16) as report:
         manifest = export_bundle(

@@ -23,12 +23,12 @@ from alterbute.bundle import (
 )
 from alterbute.bundle.engines import Fit
 
-from alterbute_export.engine.build_job import Built, Job
+from alterbute_export.engine.build_job import BuildJob, Built
 from alterbute_export.engine.child import WORKER, run_job
 from alterbute_export.engine.profiles import make_profiles
 from alterbute_export.engine.recipe import Builder, Recipe
 from alterbute_export.errors import BuildError
-from alterbute_export.half.variants import TYPED_GRAPHS, TypedVariant, list_variants, write_variants
+from alterbute_export.half.variants import TYPED_GRAPHS, HalfVariant, list_variants, write_variants
 from alterbute_export.packaging.atomic_folder import changed_bundle
 
 Report: TypeAlias = Callable[[str, int, int], None]
@@ -42,7 +42,7 @@ class Outcome:
     """What was built: variants and plans by graph, and the manifest that lists them."""
 
     manifest: Manifest
-    variants: dict[str, TypedVariant]
+    variants: dict[str, HalfVariant]
     built: dict[str, Built]
 
 
@@ -123,12 +123,12 @@ def check_machine(recipe: Recipe, driver: Driver) -> None:
         )
 
 
-def _make_job(bundle: Bundle, folder: Path, graph: str, recipe: Recipe, product: Product, variant: TypedVariant) -> Job:
+def _make_job(bundle: Bundle, folder: Path, graph: str, recipe: Recipe, product: Product, variant: HalfVariant) -> BuildJob:
     settings, fit = _settings(recipe)
     cache = side_folder(bundle.path) / f"{recipe.name}.timing"
     if settings.timing_cache:
         cache.parent.mkdir(exist_ok=True)
-    return Job(
+    return BuildJob(
         product=product,
         graph=graph,
         source=str(folder / variant.file),
@@ -141,7 +141,7 @@ def _make_job(bundle: Bundle, folder: Path, graph: str, recipe: Recipe, product:
     )
 
 
-def _describe(folder: Path, job: Job, recipe: Recipe, built: Built) -> Engine:
+def _describe(folder: Path, job: BuildJob, recipe: Recipe, built: Built) -> Engine:
     gpu = probe_driver().gpu
     weights = (WEIGHTS_FILE, f"weights_{recipe.precision}.bin")
     return Engine(
@@ -168,7 +168,7 @@ def _describe(folder: Path, job: Job, recipe: Recipe, built: Built) -> Engine:
 
 
 def _finish(
-    manifest: Manifest, folder: Path, recipe: Recipe, variants: dict[str, TypedVariant], engines: list[Engine]
+    manifest: Manifest, folder: Path, recipe: Recipe, variants: dict[str, HalfVariant], engines: list[Engine]
 ) -> Manifest:
     finished = replace(
         manifest,

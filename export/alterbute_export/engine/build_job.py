@@ -13,7 +13,7 @@ from alterbute_export.engine.recipe import Builder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class BuildJob:
     """One plan to build. Paths are the parent's; `timing_cache` is read when it exists, and written."""
 
     product: Product

@@ -14,7 +14,7 @@ from typing import IO, Any, Final, TypeAlias
 
 from alterbute.bundle import typed_json
 
-from alterbute_export.engine.build_job import Built, Job
+from alterbute_export.engine.build_job import BuildJob, Built
 from alterbute_export.errors import BuildError
 
 Report: TypeAlias = Callable[[str, int, int], None]
@@ -26,7 +26,7 @@ _STOP_S: Final = 10.0
 _TAIL_LINES: Final = 6
 
 
-def run_job(job: Job, report: Report, *, worker: Sequence[str] = WORKER) -> Built:
+def run_job(job: BuildJob, report: Report, *, worker: Sequence[str] = WORKER) -> Built:
     """Build one plan in a process of its own.
 
     Args:
@@ -87,7 +87,7 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
-def _judge(job: Job, message: dict[str, Any], code: int, words: str) -> Built:
+def _judge(job: BuildJob, message: dict[str, Any], code: int, words: str) -> Built:
     said = f"; the builder's last words: {words}" if words else ""
     if code < 0:
         raise BuildError(

@@ -1,6 +1,6 @@
 """The child process: builds one plan. If the builder crashes, it takes nothing but this process with it.
 
-Reads a `Job` from the file that it is given. On stdout it writes one JSON object a line: progress, and at the end `built`
+Reads a `BuildJob` from the file that it is given. On stdout it writes one JSON object a line: progress, and at the end `built`
 or `error`. The library's own messages go to stderr. SIGTERM makes the builder give up at its next step.
 """
 
@@ -22,7 +22,7 @@ from alterbute.errors import AlterbuteError
 
 from alterbute_export.engine import api
 from alterbute_export.engine.audit import Audit, audit_network, check_audit, count_plan
-from alterbute_export.engine.build_job import Built, Job
+from alterbute_export.engine.build_job import BuildJob, Built
 from alterbute_export.engine.module import BuilderModule, load_module
 from alterbute_export.errors import BuildError
 
@@ -34,7 +34,7 @@ def main(path: str) -> int:
     # Ctrl-C reaches the whole terminal group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        job = typed_json.build(Job, typed_json.parse(Path(path).read_bytes()))
+        job = typed_json.build(BuildJob, typed_json.parse(Path(path).read_bytes()))
         built = build_plan(load_module(job.product), job, stop)
     except AlterbuteError as fault:
         _tell(error=[fault.seen, fault.expected, fault.fix])
@@ -43,7 +43,7 @@ def main(path: str) -> int:
     return 0
 
 
-def build_plan(trt: BuilderModule, job: Job, stop: Event) -> Built:
+def build_plan(trt: BuilderModule, job: BuildJob, stop: Event) -> Built:
     """Build one plan and write it to the job's output.
 
     Raises:
@@ -89,7 +89,7 @@ def build_plan(trt: BuilderModule, job: Job, stop: Event) -> Built:
     )
 
 
-def _parse(parser: api.OnnxParser, job: Job) -> None:
+def _parse(parser: api.OnnxParser, job: BuildJob) -> None:
     data = Path(job.source).read_bytes()
     if job.builder.sanitize:
         from alterbute_export.engine.sanitize import fold_constants
@@ -107,7 +107,7 @@ def _parse(parser: api.OnnxParser, job: Job) -> None:
     )
 
 
-def _configure(trt: BuilderModule, config: api.IBuilderConfig, job: Job) -> None:
+def _configure(trt: BuilderModule, config: api.IBuilderConfig, job: BuildJob) -> None:
     settings = job.builder
     config.builder_optimization_level = settings.optimization_level
     config.max_aux_streams = settings.aux_streams
@@ -136,7 +136,7 @@ def _make_profile(builder: api.Builder, network: api.INetworkDefinition, profile
     return made
 
 
-def _set_timing_cache(config: api.IBuilderConfig, job: Job) -> api.ITimingCache | None:
+def _set_timing_cache(config: api.IBuilderConfig, job: BuildJob) -> api.ITimingCache | None:
     if job.timing_cache is None:
         return None
     path = Path(job.timing_cache)
@@ -148,7 +148,7 @@ def _set_timing_cache(config: api.IBuilderConfig, job: Job) -> api.ITimingCache 
     return config.get_timing_cache()
 
 
-def _inspect(trt: BuilderModule, logger: Any, job: Job) -> tuple[int | None, str | None]:
+def _inspect(trt: BuilderModule, logger: Any, job: BuildJob) -> tuple[int | None, str | None]:
     """Scratch memory and layer report of the plan just built, where there is a GPU to load it."""
     from alterbute.backends.cuda.driver import probe_driver
 

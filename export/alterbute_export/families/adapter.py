@@ -37,7 +37,7 @@ def build(checkpoint: Checkpoint, models: Models) -> FamilyGraphs:
     """
     settings, adapter, rules = checkpoint.settings, checkpoint.adapter, checkpoint.settings.identity
     assert adapter is not None and rules is not None
-    encoder = checkpoint.load_hollow("image_encoder")
+    encoder = checkpoint.load_meta("image_encoder")
     _check_encoder(encoder, rules.size)
     check_adapter(adapter, models.unet, encoder, rules.tokens)
     shape = (rules.tokens, models.text.dim)

@@ -7,7 +7,7 @@ from typing import Any
 
 from alterbute.bundle import Identity
 
-from alterbute_export.checkpoint.settings import Settings, droppable_channels, scene_channels
+from alterbute_export.checkpoint.settings import CheckpointSettings, droppable_channels, scene_channels
 from alterbute_export.checkpoint.text_sizes import TextSizes
 from alterbute_export.graphs.spec import SpecMaker
 from alterbute_export.graphs.step import StepLayout
@@ -42,7 +42,7 @@ class FamilyGraphs:
 
 
 def step_layout(
-    settings: Settings,
+    settings: CheckpointSettings,
     models: Models,
     *,
     identity: tuple[int | str, ...] | None = None,

@@ -9,7 +9,7 @@ from alterbute.bundle import TensorSpec
 from torch import nn
 from torch.nn import functional
 
-from alterbute_export.checkpoint.settings import Settings, scene_channels
+from alterbute_export.checkpoint.settings import CheckpointSettings, scene_channels
 from alterbute_export.graphs.spec import CHECK_SIDE, GraphSpec, draw_mask, edge
 from alterbute_export.modules.autoencoder import Encode
 from alterbute_export.modules.pixels import to_coverage, to_signed
@@ -24,7 +24,7 @@ class SceneGraph(nn.Module):  # type: ignore[misc]
         factor: Pixels per latent cell.
     """
 
-    def __init__(self, vae: Any, settings: Settings, factor: int) -> None:
+    def __init__(self, vae: Any, settings: CheckpointSettings, factor: int) -> None:
         super().__init__()
         self.encode = Encode(vae)
         self.pictures = settings.scene
@@ -74,7 +74,7 @@ class SceneGraph(nn.Module):  # type: ignore[misc]
         return functional.avg_pool2d(inside, self.factor)
 
 
-def scene_spec(vae: Any, settings: Settings, factor: int) -> GraphSpec:
+def scene_spec(vae: Any, settings: CheckpointSettings, factor: int) -> GraphSpec:
     """The scene graph of a checkpoint."""
     channels = int(vae.config.latent_channels)
     inputs: list[TensorSpec] = [edge("photo", "uint8", "B", "S", "S", 3), edge("mask", "uint8", "B", "S", "S")]

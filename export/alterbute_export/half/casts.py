@@ -37,12 +37,12 @@ class CastWriter:
         self.narrow_names: set[str] = set()
         """Values and weights of the fp32 graph that are narrow now."""
 
-    def convert(self, node: ir.Node, *, is_narrow: bool) -> None:
+    def convert(self, node: ir.Node, *, is_half: bool) -> None:
         """Make a node narrow or keep it wide, casting what it reads."""
         floats = [index for index, value in enumerate(node.inputs) if value is not None and self._is_float(value)]
         floats = [index for index in floats if index not in _FIXED_INPUTS.get(node.op_type, ())]
         computes = any(self._is_float(value) for value in node.outputs) or len(floats) > 1
-        if is_narrow:
+        if is_half:
             self._narrow_values |= set(node.outputs)
             self.narrow_names |= {str(value.name) for value in node.outputs if self._is_float(value)}
         elif not computes or node.op_type == "Cast":
@@ -50,7 +50,7 @@ class CastWriter:
         for index in floats:
             value = node.inputs[index]
             assert value is not None
-            replaced = self._narrowed(value) if is_narrow else self._widened(value)
+            replaced = self._narrowed(value) if is_half else self._widened(value)
             if replaced is not value:
                 node.replace_input_with(index, replaced)
 
@@ -59,23 +59,23 @@ class CastWriter:
         for index, value in enumerate(self._graph.outputs):
             if value not in self._narrow_values:
                 continue
-            wide = self._widened(value)
-            wide.shape, wide.type = value.shape, value.type
+            widened = self._widened(value)
+            widened.shape, widened.type = value.shape, value.type
             name, value.name = value.name, f"{value.name}_{self._precision}"
-            wide.name = name
-            self._graph.outputs[index] = wide
+            widened.name = name
+            self._graph.outputs[index] = widened
 
     def _is_float(self, value: ir.Value) -> bool:
         return self._kinds.get(str(value.name)) == int(ir.DataType.FLOAT)
 
     def _widened(self, value: ir.Value) -> ir.Value:
-        return self._cast(value, ir.DataType.FLOAT, is_narrow=False) if value in self._narrow_values else value
+        return self._cast(value, ir.DataType.FLOAT, is_half=False) if value in self._narrow_values else value
 
     def _narrowed(self, value: ir.Value) -> ir.Value:
         if value in self._narrow_values:
             return value
         source = weight_source(value)
-        return self._cast(value, self._type, is_narrow=True) if source is None else self._narrow_weight(source)
+        return self._cast(value, self._type, is_half=True) if source is None else self._narrow_weight(source)
 
     def _narrow_weight(self, source: ir.Value) -> ir.Value:
         """The same weight in the narrow type: as it is when it is stored so, else converted once for all its readers."""
@@ -96,8 +96,8 @@ class CastWriter:
             self._made[key] = value
         return self._made[key]
 
-    def _cast(self, value: ir.Value, kind: ir.DataType, *, is_narrow: bool) -> ir.Value:
-        key = (str(value.name), is_narrow)
+    def _cast(self, value: ir.Value, kind: ir.DataType, *, is_half: bool) -> ir.Value:
+        key = (str(value.name), is_half)
         if key not in self._made:
             cast = ir.node("Cast", [value], attributes={"to": int(kind)}, name=f"cast_{value.name}_{kind.name.lower()}")
             cast.outputs[0].name = f"{value.name}_{kind.name.lower()}"

@@ -4,7 +4,7 @@ TensorRT 11 takes a tensor's type from the graph and from nowhere else, so half 
 What is narrow: everything between the first and the last *core* operator (a convolution or product with weights).
 What stays fp32, as islands: all before the first core operator (pixels, sinusoids, the latent's gather) and all after the
 last (guidance, solver, re-injection, pixels again); the timestep's embedding; decomposed norms, whose squares
-overflow; and what `wide` names, because it was seen to overflow.
+overflow; and what `fp32_values` names, because it was seen to overflow.
 """
 
 from __future__ import annotations
@@ -42,28 +42,28 @@ _TIME_LAYERS: Final = 2
 class PrecisionReport:
     """What became of a graph's float operators.
 
-    `core_narrow` of `core` operators with weights are narrow; `narrow` and `wide` count all operators with a float output,
+    `core_half` of `core` operators with weights are narrow; `half_ops` and `fp32_ops` count all operators with a float output,
     `casts` the casts between them, and `islands` why a core or inner operator stayed fp32. `rounded` names the values and weights
     that have the narrow type now and had fp32 before.
     """
 
     precision: Precision
     core: int
-    core_narrow: int
-    narrow: int
-    wide: int
+    core_half: int
+    half_ops: int
+    fp32_ops: int
     casts: int
     islands: Mapping[str, int]
     rounded: frozenset[str]
 
 
-def type_graph(model: ir.Model, precision: Precision, *, wide: Collection[str] = ()) -> PrecisionReport:
+def convert_graph(model: ir.Model, precision: Precision, *, fp32_values: Collection[str] = ()) -> PrecisionReport:
     """Give a graph typed precision, in place. Its inputs and outputs keep their types, so callers see no difference.
 
     Args:
         model: An fp32 graph as `alterbute-export bundle` writes it.
         precision: What its heavy part shall be; "fp32" only does what TensorRT needs of any graph.
-        wide: Names of values that overflow the narrow type: their operators, and those that read them, stay fp32.
+        fp32_values: Names of values that overflow the narrow type: their operators, and those that read them, stay fp32.
 
     Returns:
         What became narrow, and why the rest did not.
@@ -75,12 +75,12 @@ def type_graph(model: ir.Model, precision: Precision, *, wide: Collection[str] =
     kinds = _element_types(model)
     nodes = [node for node in model.graph if _is_float(node, kinds)]
     core = {node for node in nodes if is_core(node)}
-    narrow, islands = (
-        (set(), Counter[str]()) if precision == "fp32" else _choose(model, nodes, core, precision, set(wide), kinds)
+    half_ops, islands = (
+        (set(), Counter[str]()) if precision == "fp32" else _choose(model, nodes, core, precision, set(fp32_values), kinds)
     )
     writer = CastWriter(model, precision, kinds)
     for node in list(model.graph):
-        writer.convert(node, is_narrow=node in narrow)
+        writer.convert(node, is_half=node in half_ops)
     writer.finish_outputs()
     if precision == "bf16":
         model.opset_imports[""] = max(model.opset_imports[""], _BF16_OPSET)
@@ -88,9 +88,9 @@ def type_graph(model: ir.Model, precision: Precision, *, wide: Collection[str] =
     return PrecisionReport(
         precision=precision,
         core=len(core),
-        core_narrow=len(core & narrow),
-        narrow=len(narrow),
-        wide=len(nodes) - len(narrow),
+        core_half=len(core & half_ops),
+        half_ops=len(half_ops),
+        fp32_ops=len(nodes) - len(half_ops),
         casts=writer.casts,
         islands=dict(islands),
         rounded=frozenset(writer.narrow_names),
@@ -109,30 +109,30 @@ def _choose(
     nodes: list[ir.Node],
     core: set[ir.Node],
     precision: Precision,
-    wide: set[str],
+    fp32_values: set[str],
     kinds: Mapping[str, int],
 ) -> tuple[set[ir.Node], Counter[str]]:
     """The nodes that become narrow, and how many inner nodes did not, by reason."""
     after, before = _reach(model, core)
     time_embedding = _embed_time(model, core)
     islands: Counter[str] = Counter()
-    narrow: set[ir.Node] = set()
+    half_ops: set[ir.Node] = set()
     for node in nodes:
         if node not in after or node not in before or node.op_type == "Cast":
             continue
         touched = {value.name for value in (*node.inputs, *node.outputs) if value is not None}
         if node in time_embedding:
             islands["timestep"] += 1
-        elif touched & wide:
+        elif touched & fp32_values:
             islands["overflow"] += 1
         elif node.op_type in _FRAGILE_OPS:
             islands["norm"] += 1
         elif precision == "bf16" and node.op_type in _NOT_BF16:
             islands["no bf16 kernel"] += 1
         else:
-            narrow.add(node)
-    narrow -= _between_islands(narrow, core, kinds)
-    return narrow, islands
+            half_ops.add(node)
+    half_ops -= _between_fp32_ops(half_ops, core, kinds)
+    return half_ops, islands
 
 
 def _reach(model: ir.Model, core: set[ir.Node]) -> tuple[set[ir.Node], set[ir.Node]]:
@@ -171,17 +171,17 @@ def _embed_time(model: ir.Model, core: set[ir.Node]) -> set[ir.Node]:
     }
 
 
-def _between_islands(narrow: set[ir.Node], core: set[ir.Node], kinds: Mapping[str, int]) -> set[ir.Node]:
+def _between_fp32_ops(half_ops: set[ir.Node], core: set[ir.Node], kinds: Mapping[str, int]) -> set[ir.Node]:
     """Nodes that an island hands numbers to and takes them back from: two casts would cost more than they save."""
-    lonely: set[ir.Node] = set()
+    isolated: set[ir.Node] = set()
     while True:
-        found = {node for node in narrow - lonely - core if _is_lonely(node, narrow - lonely, kinds)}
+        found = {node for node in half_ops - isolated - core if _is_isolated(node, half_ops - isolated, kinds)}
         if not found:
-            return lonely
-        lonely |= found
+            return isolated
+        isolated |= found
 
 
-def _is_lonely(node: ir.Node, narrow: set[ir.Node], kinds: Mapping[str, int]) -> bool:
+def _is_isolated(node: ir.Node, half_ops: set[ir.Node], kinds: Mapping[str, int]) -> bool:
     feeds = [value.producer() for value in node.inputs if value is not None and _is_float_value(value, kinds)]
     producers = [
         feed for feed, value in zip(feeds, node.inputs, strict=False) if feed is not None and value is not None
@@ -189,8 +189,8 @@ def _is_lonely(node: ir.Node, narrow: set[ir.Node], kinds: Mapping[str, int]) ->
     users = [user for value in node.outputs for user, _ in value.uses()]
     return (
         bool(producers)
-        and not any(producer in narrow for producer in producers)
-        and not any(user in narrow for user in users)
+        and not any(producer in half_ops for producer in producers)
+        and not any(user in half_ops for user in users)
     )
 
 

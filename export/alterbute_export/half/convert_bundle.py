@@ -20,7 +20,7 @@ from alterbute.bundle import (
     write_manifest,
 )
 
-from alterbute_export.half.variants import TypedVariant, write_variants
+from alterbute_export.half.variants import HalfVariant, write_variants
 from alterbute_export.onnx_io.sessions import weight_files
 from alterbute_export.onnx_io.weights import WeightStore
 from alterbute_export.rewrites.fused_attention import FUSED_SUFFIX
@@ -33,7 +33,7 @@ _BACKENDS: Final[Mapping[Precision, tuple[str, ...]]] = {
 _PACKED: Final = "packed"
 
 
-def type_bundle(folder: Path, precision: Precision, *, measure: bool = True) -> Manifest:
+def convert_bundle(folder: Path, precision: Precision, *, measure: bool = True) -> Manifest:
     """Replace the graphs of a finished fp32 bundle by typed ones, and its weights by what those read.
 
     Args:
@@ -65,13 +65,13 @@ def type_bundle(folder: Path, precision: Precision, *, measure: bool = True) -> 
     return manifest
 
 
-def _name_forms(name: str, written: TypedVariant) -> dict[str, str]:
+def _name_forms(name: str, written: HalfVariant) -> dict[str, str]:
     """The names that a typed bundle has for a graph's files, by those that they were written under."""
     fused = {} if written.fused is None else {written.fused.file: f"{name}{FUSED_SUFFIX}"}
     return {written.file: f"{name}.onnx", **fused}
 
 
-def _retype(name: str, graph: Graph, precision: Precision, written: TypedVariant | None) -> Graph:
+def _retype(name: str, graph: Graph, precision: Precision, written: HalfVariant | None) -> Graph:
     if written is None:
         return graph
     names = _name_forms(name, written)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 
-from alterbute_export.checks.recorded_edit import Call
+from alterbute_export.checks.recorded_edit import GraphCall
 from alterbute_export.onnx_io.sessions import open_session
 
 FP16_LIMIT: Final = 65504 / 4
@@ -17,7 +17,7 @@ FP16_LIMIT: Final = 65504 / 4
 _PREFIX: Final = "range_of_"
 
 
-def find_overflow(path: Path, calls: list[Call], limit: float = FP16_LIMIT) -> dict[str, float]:
+def find_overflow(path: Path, calls: list[GraphCall], limit: float = FP16_LIMIT) -> dict[str, float]:
     """Values of a graph whose magnitude passed `limit` in any of the calls, with that magnitude.
 
     Every value gets a maximum beside it in memory, so what comes out of a run is one number per value.

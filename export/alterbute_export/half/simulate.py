@@ -25,9 +25,9 @@ def round_values(model: onnx.ModelProto, names: Collection[str], precision: Prec
     nodes = [node for name in weights for node in _pair(name, renamed[name], kind)]
     for node in model.graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
-        narrow = [name for name in node.output if name in names]
+        rounded = [name for name in node.output if name in names]
         node.output[:] = [f"{name}_exact" if name in names else name for name in node.output]
-        nodes += [node, *(cast for name in narrow for cast in _pair(f"{name}_exact", name, kind))]
+        nodes += [node, *(cast for name in rounded for cast in _pair(f"{name}_exact", name, kind))]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
 

@@ -13,10 +13,10 @@ import onnx
 import onnx_ir as ir
 from alterbute.bundle import Bundle, Graph, Manifest, Precision, TypeAudit, Variant, VariantPrecision
 
-from alterbute_export.checks.recorded_edit import Call, record_edit
+from alterbute_export.checks.recorded_edit import GraphCall, record_edit
 from alterbute_export.checks.type_audit import audit_graph, check_types, manifest_sizes
 from alterbute_export.errors import PrecisionError
-from alterbute_export.half.convert import PrecisionReport, type_graph
+from alterbute_export.half.convert import PrecisionReport, convert_graph
 from alterbute_export.half.overflow import find_overflow
 from alterbute_export.half.simulate import round_values
 from alterbute_export.onnx_io.sessions import open_session
@@ -33,7 +33,7 @@ _FUSED_PRECISIONS: Final = ("fp32", "fp16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TypedVariant:
+class HalfVariant:
     """One file: which types it has, what overflowed in a real edit, and how far it is from fp32 there.
 
     `fused` is the same graph with its attention as single nodes, for ONNX Runtime; None where there is no such file.
@@ -42,7 +42,7 @@ class TypedVariant:
     file: str
     audit: TypeAudit
     relative_error: float | None
-    fused: TypedVariant | None = None
+    fused: HalfVariant | None = None
 
     def describe(self, backend: str, precision: Precision) -> Variant:
         """The manifest's entry for a backend."""
@@ -58,7 +58,7 @@ class TypedVariant:
 
 def write_variants(
     bundle: Bundle, folder: Path, precision: Precision, *, measure: bool = True
-) -> dict[str, TypedVariant]:
+) -> dict[str, HalfVariant]:
     """Write typed variants of a bundle's graphs into `folder`, which has the bundle's files.
 
     New weights go to `weights_<precision>.bin`, each once; weights that the bundle stores in that type are not written again.
@@ -75,13 +75,13 @@ def write_variants(
     Raises:
         PrecisionError: a graph is further from fp32 than its type explains, or mostly fp32; or the bundle has another type.
     """
-    typed = typed_as(bundle.manifest)
+    typed = half_precision(bundle.manifest)
     if typed != "fp32":
-        return _find_typed(bundle, typed, precision)
+        return _find_half(bundle, typed, precision)
     calls = record_edit(bundle) if measure else {}
     sizes = manifest_sizes(bundle.manifest)
     store = WeightStore(folder, half=False, file=f"weights_{precision}.bin")
-    written: dict[str, TypedVariant] = {}
+    written: dict[str, HalfVariant] = {}
     try:
         for name in TYPED_GRAPHS:
             if name in bundle.manifest.graphs:
@@ -93,13 +93,13 @@ def write_variants(
 
 
 def list_variants(
-    graphs: Mapping[str, Graph], precision: Precision, written: Mapping[str, TypedVariant]
+    graphs: Mapping[str, Graph], precision: Precision, written: Mapping[str, HalfVariant]
 ) -> dict[str, Graph]:
     """The manifest's graphs with these variants among theirs, in place of earlier ones of the same precision."""
     return {name: _with_variants(graph, precision, written.get(name)) for name, graph in graphs.items()}
 
 
-def _with_variants(graph: Graph, precision: Precision, written: TypedVariant | None) -> Graph:
+def _with_variants(graph: Graph, precision: Precision, written: HalfVariant | None) -> Graph:
     if written is None:
         return graph
     kept = [
@@ -108,13 +108,13 @@ def _with_variants(graph: Graph, precision: Precision, written: TypedVariant | N
     return replace(graph, variants=(*kept, *(written.describe(backend, precision) for backend in _BACKENDS)))
 
 
-def typed_as(manifest: Manifest) -> VariantPrecision:
+def half_precision(manifest: Manifest) -> VariantPrecision:
     """The type that a bundle's graphs have in the files that the exporter wrote."""
     step = manifest.graphs["step"]
     return next((variant.precision for variant in step.variants if variant.file == "step.onnx"), "fp32")
 
 
-def _find_typed(bundle: Bundle, typed: VariantPrecision, precision: Precision) -> dict[str, TypedVariant]:
+def _find_half(bundle: Bundle, typed: VariantPrecision, precision: Precision) -> dict[str, HalfVariant]:
     """The graphs of a bundle that was typed at export."""
     if typed != precision:
         raise PrecisionError(
@@ -122,7 +122,7 @@ def _find_typed(bundle: Bundle, typed: VariantPrecision, precision: Precision) -
             f"a recipe of {typed}, or an fp32 bundle, from which every precision is made",
             f"export the checkpoint again with `alterbute-export bundle --precision {precision}` (or fp32)",
         )
-    found: dict[str, TypedVariant] = {}
+    found: dict[str, HalfVariant] = {}
     for name in TYPED_GRAPHS:
         if name in bundle.manifest.graphs:
             files = {variant.file: variant for variant in bundle.manifest.graphs[name].variants}
@@ -132,16 +132,16 @@ def _find_typed(bundle: Bundle, typed: VariantPrecision, precision: Precision) -
     return found
 
 
-def _find(bundle: Bundle, variant: Variant | None) -> TypedVariant | None:
+def _find(bundle: Bundle, variant: Variant | None) -> HalfVariant | None:
     if variant is None:
         return None
     audit = variant.audit or audit_graph(bundle.path / variant.file, manifest_sizes(bundle.manifest))
-    return TypedVariant(file=variant.file, audit=audit, relative_error=variant.relative_error)
+    return HalfVariant(file=variant.file, audit=audit, relative_error=variant.relative_error)
 
 
 def _write(
-    folder: Path, name: str, precision: Precision, store: WeightStore, calls: list[Call], sizes: Mapping[str, int]
-) -> TypedVariant:
+    folder: Path, name: str, precision: Precision, store: WeightStore, calls: list[GraphCall], sizes: Mapping[str, int]
+) -> HalfVariant:
     source = folder / f"{name}.onnx"
     overflow = find_overflow(source, calls) if calls and precision == "fp16" else {}
     write = partial(_write_form, folder, precision=precision, store=store, calls=calls, sizes=sizes, overflow=overflow)
@@ -163,30 +163,30 @@ def _write_form(
     *,
     precision: Precision,
     store: WeightStore,
-    calls: list[Call],
+    calls: list[GraphCall],
     sizes: Mapping[str, int],
     overflow: Mapping[str, float],
-) -> TypedVariant:
+) -> HalfVariant:
     """Type one form of a graph, check it and write it."""
-    wide = ir.to_proto(model)
-    report = type_graph(model, precision, wide=overflow.keys())
+    fp32_model = ir.to_proto(model)
+    report = convert_graph(model, precision, fp32_values=overflow.keys())
     store.move_out(model)
     path = folder / file
     path.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
     del model
     audit = audit_graph(path, sizes, islands=report.islands, overflow=overflow)
     check_types(name, precision, audit)
-    error = _measure(wide, folder, report, calls) if calls else None
+    error = _measure(fp32_model, folder, report, calls) if calls else None
     if error is not None and not error <= _LIMITS[precision]:
         raise PrecisionError(
             f"the graph {name!r} in {precision} is {error:.1e} from fp32 on the sample edit",
             f"at most {_LIMITS[precision]:.0e} of the largest value",
             "export this checkpoint in bf16 or fp32, and report its configs",
         )
-    return TypedVariant(file=path.name, audit=audit, relative_error=error)
+    return HalfVariant(file=path.name, audit=audit, relative_error=error)
 
 
-def _measure(model: onnx.ModelProto, folder: Path, report: PrecisionReport, calls: Iterable[Call]) -> float:
+def _measure(model: onnx.ModelProto, folder: Path, report: PrecisionReport, calls: Iterable[GraphCall]) -> float:
     """Largest difference that rounding makes in any output, as a share of that output's largest value.
 
     Args:

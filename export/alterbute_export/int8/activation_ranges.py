@@ -13,7 +13,7 @@ from alterbute.backends import Array, Arrays, Backend
 from numpy.typing import NDArray
 
 from alterbute_export.half.overflow import insert_behind
-from alterbute_export.int8.find_ops import Product
+from alterbute_export.int8.find_ops import QuantizableOp
 
 _LOW: Final = "low_of_"
 _HIGH: Final = "high_of_"
@@ -40,7 +40,7 @@ class Range:
         )
 
 
-def watch_graph(model: ir.Model, products: Iterable[Product]) -> bytes:
+def watch_graph(model: ir.Model, products: Iterable[QuantizableOp]) -> bytes:
     """The graph with the range of every product's input and output among its outputs."""
     axes = {}
     for product in products:

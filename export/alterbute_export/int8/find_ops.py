@@ -19,7 +19,7 @@ _RANKS: Final = {"Conv": 4, "MatMul": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Product:
+class QuantizableOp:
     """One operator with constant weights; `source` and `result` name its activations and what is made of them.
 
     `channel_axis` is that of the input's channels, `output_axis` that of the weights' outputs: 1 and 0 of a convolution, -1 and 1 of
@@ -40,7 +40,7 @@ class Product:
         return found.astype(np.float32)
 
 
-def find_products(model: ir.Model) -> list[Product]:
+def find_quantizable_ops(model: ir.Model) -> list[QuantizableOp]:
     """The products that become int8, in the graph's order: all but the first and the last convolution, and small ones."""
     nodes = list(model.graph)
     fixed = find_constants(model)
@@ -56,7 +56,7 @@ def find_products(model: ir.Model) -> list[Product]:
             continue
         is_convolution = node.op_type == "Conv"
         found.append(
-            Product(
+            QuantizableOp(
                 node=node,
                 source=str(source.name),
                 result=str(node.outputs[0].name),

@@ -25,13 +25,13 @@ from alterbute.errors import AlterbuteError
 
 from alterbute_export.checks.type_audit import audit_graph, manifest_sizes
 from alterbute_export.errors import CalibrationError, PrecisionError
-from alterbute_export.half.variants import TYPED_GRAPHS, typed_as
+from alterbute_export.half.variants import TYPED_GRAPHS, half_precision
 from alterbute_export.int8.activation_ranges import Range, RangeRecorder, watch_graph
 from alterbute_export.int8.calibration_edits import CalibrationEdit, default_edits
-from alterbute_export.int8.find_ops import Product, find_products
+from alterbute_export.int8.find_ops import QuantizableOp, find_quantizable_ops
 from alterbute_export.int8.rewrite import quantize_graph
 from alterbute_export.int8.scales import Scales, choose_scales
-from alterbute_export.onnx_io.sessions import OneGraphBackend
+from alterbute_export.onnx_io.sessions import StreamingBackend
 from alterbute_export.onnx_io.weights import WeightStore
 from alterbute_export.packaging.atomic_folder import atomic_folder, check_target
 
@@ -84,7 +84,7 @@ def write_int8(
     step_snr: float | None = None,
 ) -> Manifest:
     """Write the int8 bundle of an fp32 one into an empty folder; arguments and errors as of `quantize_bundle`."""
-    typed = typed_as(bundle.manifest)
+    typed = half_precision(bundle.manifest)
     if typed != "fp32":
         raise PrecisionError(
             f"the bundle's graphs are {typed}", "an fp32 bundle", "export the checkpoint with --precision fp32 first"
@@ -125,12 +125,12 @@ def record_ranges(
     @cache
     def watched(graph: str) -> bytes:
         model = ir.load(files[graph])
-        return watch_graph(model, find_products(model))
+        return watch_graph(model, find_quantizable_ops(model))
 
     def prepare(graph: str, model: bytes) -> bytes:
         return watched(graph) if graph in TYPED_GRAPHS else model
 
-    recorder = RangeRecorder(OneGraphBackend(bundle, prepare, in_file_order=True))
+    recorder = RangeRecorder(StreamingBackend(bundle, prepare, in_file_order=True))
     # Words that the bundle does not offer are still words that its graphs can be run with.
     open_to_all = replace(bundle, manifest=replace(bundle.manifest, attributes=None))
     with Editor(open_to_all, backend=recorder) as editor:
@@ -151,8 +151,8 @@ def _convert(model: ir.Model, name: str, ranges: Mapping[str, Range], limit: flo
     """Give a graph int8 arithmetic in place, where that is quiet enough; how many products stayed, by reason."""
     if name not in TYPED_GRAPHS:
         return {}
-    products = find_products(model)
-    chosen: dict[Product, Scales] = {}
+    products = find_quantizable_ops(model)
+    chosen: dict[QuantizableOp, Scales] = {}
     for product in products:
         scales = choose_scales(product, ranges[product.source], ranges[product.result])
         if scales.snr >= limit:

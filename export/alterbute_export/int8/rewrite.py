@@ -16,11 +16,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes import common as passes
 
-from alterbute_export.int8.find_ops import Product, constant_array
+from alterbute_export.int8.find_ops import QuantizableOp, constant_array
 from alterbute_export.int8.scales import Scale, Scales
 
 
-def quantize_graph(model: ir.Model, products: Mapping[Product, Scales]) -> None:
+def quantize_graph(model: ir.Model, products: Mapping[QuantizableOp, Scales]) -> None:
     """Give products int8 arithmetic, in place; the graph's edges keep their types.
 
     Args:
@@ -40,7 +40,7 @@ class _Writer:
         self._graph = model.graph
         self._known: dict[tuple[str, bytes], ir.Value] = {}
 
-    def convert(self, product: Product, scales: Scales) -> None:
+    def convert(self, product: QuantizableOp, scales: Scales) -> None:
         node, name = product.node, product.result
         source = node.inputs[0]
         assert source is not None
@@ -65,7 +65,7 @@ class _Writer:
         for user, index in uses:
             user.replace_input_with(index, made[-1].outputs[0])
 
-    def _activation(self, value: ir.Value, product: Product, scales: Scales) -> ir.Value:
+    def _activation(self, value: ir.Value, product: QuantizableOp, scales: Scales) -> ir.Value:
         smooth = scales.smooth
         key = (str(value.name), b"" if smooth is None else smooth.tobytes())
         if key in self._known:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alterbute_export.int8.activation_ranges import Range
-from alterbute_export.int8.find_ops import Product
+from alterbute_export.int8.find_ops import QuantizableOp
 
 WEIGHT_LIMIT: Final = 63
 _LEVELS: Final = 255
@@ -45,7 +45,7 @@ class Scales:
     snr: float
 
 
-def choose_scales(product: Product, source: Range, result: Range) -> Scales:
+def choose_scales(product: QuantizableOp, source: Range, result: Range) -> Scales:
     """The better of plain and smoothed scales.
 
     Args:
@@ -81,7 +81,7 @@ def quantize_weights(weights: NDArray[np.float32], axis: int) -> tuple[NDArray[n
     return np.rint(weights / _spread(scales, weights.ndim, axis)).astype(np.int8), scales
 
 
-def _choose(product: Product, weights: NDArray[np.float32], source: Range, result: Range) -> Scales:
+def _choose(product: QuantizableOp, weights: NDArray[np.float32], source: Range, result: Range) -> Scales:
     activation = choose_scale(source)
     stored, scales = quantize_weights(weights, product.output_axis)
     is_convolution = weights.ndim == 4

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from alterbute.bundle import Json
-from alterbute.solver.scheduler_config import read_scheduler
+from alterbute.solver.scheduler_config import parse_scheduler_config
 from torch import nn
 
 
@@ -47,5 +47,5 @@ def input_gain(kind: Literal["signal"] | None, scheduler: Mapping[str, Json]) ->
     """The gain that `alterbute.json` asks for."""
     if kind is None:
         return NoGain()
-    alphas = read_scheduler(scheduler).alphas_cumprod
+    alphas = parse_scheduler_config(scheduler).alphas_cumprod
     return SignalGain(torch.as_tensor(alphas).sqrt().float())

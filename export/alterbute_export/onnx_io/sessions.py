@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import onnxruntime
 from alterbute.backends import Array, Arrays
-from alterbute.backends.base import hand_over
+from alterbute.backends.base import copy_outputs
 from alterbute.bundle import Bundle
 
 _FOLDER: Final = "session.model_external_initializers_file_folder_path"
@@ -47,7 +47,7 @@ def open_session(model: bytes, folder: Path, *, in_file_order: bool = False) -> 
     )
 
 
-class OneGraphBackend:
+class StreamingBackend:
     """A CPU backend, as of `alterbute.backends.Backend`, that holds one graph at a time: a published bundle's do not fit together.
 
     Args:
@@ -77,7 +77,7 @@ class OneGraphBackend:
             self._open = (graph, open_session(model, self._bundle.path, in_file_order=self._in_file_order))
         session = self._open[1]
         names = [edge.name for edge in session.get_outputs()]
-        return hand_over(dict(zip(names, session.run(names, dict(inputs)), strict=True)), outputs)
+        return copy_outputs(dict(zip(names, session.run(names, dict(inputs)), strict=True)), outputs)
 
     def close(self) -> None:
         """As `Backend.close`."""

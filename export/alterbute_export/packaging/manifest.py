@@ -21,7 +21,7 @@ from alterbute.bundle import (
     write_manifest,
 )
 
-from alterbute_export.checkpoint.merge import Lesson, LoraFile
+from alterbute_export.checkpoint.merge import LoraFile, TokenEmbedding
 from alterbute_export.checkpoint.reader import Checkpoint, hash_file, hash_weights
 from alterbute_export.checkpoint.settings import scene_channels
 from alterbute_export.families.base import Models
@@ -38,16 +38,16 @@ def describe_graph(spec: GraphSpec, parity: Parity, audit: TypeAudit | None) -> 
     return Graph(variants=(variant,), inputs=spec.inputs, outputs=spec.outputs, parity=parity)
 
 
-def describe_merged(loras: Sequence[LoraFile], lessons: Sequence[Lesson]) -> tuple[Merged, ...]:
+def describe_merged(loras: Sequence[LoraFile], embeddings: Sequence[TokenEmbedding]) -> tuple[Merged, ...]:
     """The files that were merged, in the order of the command line; never by a path of this machine."""
     files = [
         Merged(kind="lora", file=lora.path.name, sha256=hash_file(lora.path), weight=lora.weight, token=None)
         for lora in loras
     ]
-    for lesson in lessons:
+    for embedding in embeddings:
         files += [
-            Merged(kind="embedding", file=path.name, sha256=hash_file(path), weight=1.0, token=lesson.token)
-            for path in lesson.files
+            Merged(kind="embedding", file=path.name, sha256=hash_file(path), weight=1.0, token=embedding.token)
+            for path in embedding.files
         ]
     return tuple(files)
 

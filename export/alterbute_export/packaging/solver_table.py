@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from alterbute.bundle import SolverTable
 from alterbute.errors import BundleError, InputError
-from alterbute.solver import SOLVERS, STATE_ROWS, SolverSteps, solver_steps
+from alterbute.solver import SOLVERS, STATE_ROWS, Trajectory, compile_trajectory
 from alterbute.solver.solver_table import TABLE_VERSION
 from numpy.typing import NDArray
 
@@ -69,10 +69,10 @@ def _solver_tensors(scheduler: Mapping[str, object], solver: str, spacing: str) 
     }
 
 
-def _steps_or_none(scheduler: Mapping[str, object], solver: str, steps: int, spacing: str) -> SolverSteps | None:
+def _steps_or_none(scheduler: Mapping[str, object], solver: str, steps: int, spacing: str) -> Trajectory | None:
     """None where this solver cannot take that many steps on this checkpoint."""
     try:
-        return solver_steps(scheduler, solver, steps, spacing=spacing)
+        return compile_trajectory(scheduler, solver, steps, spacing=spacing)
     except InputError as fault:
         if fault.param != "steps":
             raise

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from alterbute_export.checkpoint.ip_adapter_file import HEAD_DIM
 from alterbute_export.checkpoint.ip_adapter_shapes import adapter_shapes, base_shapes, resampler_shapes
 from alterbute_export.checkpoint.layout import STEMS
-from alterbute_export.checkpoint.model_classes import build_hollow
+from alterbute_export.checkpoint.model_classes import build_meta
 from alterbute_export.sample_checkpoints.sample_tokenizer import make_tokenizer, write_tokenizer_files
 from alterbute_export.sample_checkpoints.shapes import Shape, sample_shape
 
@@ -55,7 +55,7 @@ def make_checkpoint(
     unet: Any = None
     for name, config in chosen.parts.items():
         config = {**config, **({"vocab_size": vocabulary} if "vocab_size" in config else {})}
-        model = build_hollow(name, config)
+        model = build_meta(name, config)
         unet = model if name == "unet" else unet
         (folder / name).mkdir(exist_ok=True)
         _write_config(folder / name, model)

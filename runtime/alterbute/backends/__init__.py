@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from alterbute.backends.base import Array, Arrays, Backend
-from alterbute.backends.choice import BACKENDS, Choice, choose_backend, open_backend
-from alterbute.backends.steps import DeviceBackend, Steps, open_steps
+from alterbute.backends.choice import BACKENDS, BackendChoice, choose_backend, open_backend
+from alterbute.backends.step_state import DeviceBackend, StepState, open_step_state
 
 __all__ = [
     "BACKENDS",
     "Array",
     "Arrays",
     "Backend",
-    "Choice",
+    "BackendChoice",
     "DeviceBackend",
-    "Steps",
+    "StepState",
     "choose_backend",
     "open_backend",
-    "open_steps",
+    "open_step_state",
 ]

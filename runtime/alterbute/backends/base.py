@@ -14,7 +14,7 @@ HOST_GRAPHS: Final = ("window", "paste")
 """The image graphs: they run on ONNX Runtime's CPU provider, whatever runs the others, so that every backend makes the same pixels."""
 
 
-def hand_over(made: dict[str, Array], outputs: Arrays | None) -> dict[str, Array]:
+def copy_outputs(made: dict[str, Array], outputs: Arrays | None) -> dict[str, Array]:
     """What a device made, with the caller's own arrays filled and in the place of those that they name."""
     for name, array in (outputs or {}).items():
         array[...] = made[name]

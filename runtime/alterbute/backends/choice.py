@@ -32,12 +32,12 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Choice:
+class BackendChoice:
     """An open backend, its name, and what was tried before it: name and reason."""
 
     name: str
     backend: Backend
-    passed_over: tuple[tuple[str, str], ...]
+    skipped: tuple[tuple[str, str], ...]
 
 
 def open_backend(
@@ -49,7 +49,7 @@ def open_backend(
 
 def choose_backend(
     name: str, bundle: Bundle, *, threads: int | None = None, allow_unsigned: bool = False, device: int = 0
-) -> Choice:
+) -> BackendChoice:
     """Open a bundle's graphs on a backend.
 
     Args:
@@ -75,7 +75,7 @@ def choose_backend(
         )
     opener = _Opener(bundle, threads, allow_unsigned, device)
     if name != "auto":
-        return Choice(name=name, backend=opener.open(name), passed_over=())
+        return BackendChoice(name=name, backend=opener.open(name), skipped=())
     passed: list[tuple[str, str]] = []
     for candidate in AUTO_ORDER:
         try:
@@ -89,8 +89,8 @@ def choose_backend(
                 raise
             passed.append((candidate, str(fault)))
         else:
-            _tell(bundle, candidate, passed)
-            return Choice(name=candidate, backend=backend, passed_over=tuple(passed))
+            _log_choice(bundle, candidate, passed)
+            return BackendChoice(name=candidate, backend=backend, skipped=tuple(passed))
     raise AssertionError("the last candidate is opened or raises")
 
 
@@ -263,7 +263,7 @@ def _mismatch(bundle: Bundle, engine: Engine, seen: str, expected: str) -> Engin
     )
 
 
-def _tell(bundle: Bundle, name: str, passed: list[tuple[str, str]]) -> None:
+def _log_choice(bundle: Bundle, name: str, passed: list[tuple[str, str]]) -> None:
     """Loudly when prebuilt engines were shipped and cannot be used; quietly when there were none to expect."""
     products = {engine.product for engine in bundle.manifest.engines}
     for candidate, reason in passed:

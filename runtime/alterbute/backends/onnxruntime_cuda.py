@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from alterbute.backends.base import HOST_GRAPHS, Arrays, Backend, hand_over
-from alterbute.backends.cuda.device_steps import DeviceSteps, Launch
+from alterbute.backends.base import HOST_GRAPHS, Arrays, Backend, copy_outputs
+from alterbute.backends.cuda.device_step_state import DeviceStepState, Launch
 from alterbute.backends.cuda.runtime import Cuda, CudaApi
-from alterbute.backends.steps import Steps
+from alterbute.backends.step_state import StepState
 from alterbute.bundle import WEIGHTS_FILE, Bundle, ShapeRange, TensorSpec, Variant
 from alterbute.errors import BundleError, DeviceError, EngineError
 
@@ -63,18 +63,18 @@ class OnnxRuntimeCudaBackend:
         weights = _read_weights(bundle)
         names = [name for name in bundle.manifest.graphs if name not in HOST_GRAPHS]
         self._sessions = {name: self._make_session(name, weights) for name in names}
-        self._steps: list[DeviceSteps] = []
+        self._steps: list[DeviceStepState] = []
 
     @property
     def cuda(self) -> Cuda:
         """The device and the stream that everything runs on: to time it, and to run beside it."""
         return self._cuda
 
-    def open_steps(self, state: tuple[int, ...]) -> Steps:
-        """As `DeviceBackend.open_steps`."""
+    def open_step_state(self, state: tuple[int, ...]) -> StepState:
+        """As `DeviceBackend.open_step_state`."""
         graph = self._bundle.manifest.graphs["step"]
         with self._lock:
-            steps = DeviceSteps(
+            steps = DeviceStepState(
                 self._cuda,
                 graph.inputs,
                 graph.outputs[0].name,
@@ -101,7 +101,7 @@ class OnnxRuntimeCudaBackend:
                 made = dict(zip(names, session.run(names, dict(inputs), options), strict=True))
             except Exception as fault:
                 raise self._fault(graph, fault) from fault
-        return hand_over(made, outputs)
+        return copy_outputs(made, outputs)
 
     def close(self) -> None:
         """As `Backend.close`. What a lost device held went with it."""

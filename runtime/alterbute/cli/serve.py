@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from alterbute.errors import EngineError
-from alterbute.serve.settings import CONFIG_VARIABLE, Effective, Settings, Value, merge
+from alterbute.serve.settings import CONFIG_VARIABLE, EffectiveSettings, ServerSettings, Value, merge
 
 _TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
 
@@ -36,7 +36,7 @@ def serve(*, bundle: str | None = None, config: Path | None = None, **flags: Val
     return run(effective.settings)
 
 
-def read_settings(bundle: str | None, config: Path | None, flags: dict[str, Value]) -> Effective:
+def read_settings(bundle: str | None, config: Path | None, flags: dict[str, Value]) -> EffectiveSettings:
     """The merge of command line, environment and file."""
     return merge(flags={"bundle": bundle, **flags}, environment=os.environ, file=config)
 
@@ -57,7 +57,7 @@ def with_setting_flags(
         ),
         *(extra or []),
     ]
-    for one in fields(Settings):
+    for one in fields(ServerSettings):
         if one.name == "bundle":
             continue
         kind = _TYPES[str(one.type).removesuffix(" | None")]

@@ -70,7 +70,7 @@ class StepBuffers:
         self._guidance = _zeros(0, 0)
         self._changed: set[str] = set()
 
-    def put(self, slot: int, **values: Array | float) -> None:
+    def write_slot(self, slot: int, **values: Array | float) -> None:
         """Write inputs of one slot."""
         for name in values.keys() & self._per_slot.keys():
             self._per_slot[name][slot] = values[name]
@@ -78,9 +78,9 @@ class StepBuffers:
 
     def clear(self, slot: int) -> None:
         """Make a slot idle: it owns no row and its solver is 0, so what is left in it stays finite and unseen."""
-        self.put(slot, noise=0, solver=0, reinject=0, keep=0, guidance_rescale=0, rescale_row=0)
+        self.write_slot(slot, noise=0, solver=0, reinject=0, keep=0, guidance_rescale=0, rescale_row=0)
 
-    def pack(self, rows: list[PlacedRow], *, min_slots: int, min_rows: int) -> None:
+    def pack_rows(self, rows: list[PlacedRow], *, min_slots: int, min_rows: int) -> None:
         """Lay out the rows of the next launches: at least so many slots and rows.
 
         Args:
@@ -104,7 +104,7 @@ class StepBuffers:
         for n, placed in enumerate(rows):
             self._guidance[placed.slot, n] = placed.row.weight
             if placed.row.text == "prompt":
-                self.put(placed.slot, rescale_row=n)
+                self.write_slot(placed.slot, rescale_row=n)
 
     def inputs(self) -> dict[str, Array]:
         """Every input of the next launch but its state: views of the slots and rows that were packed."""
@@ -115,7 +115,7 @@ class StepBuffers:
             **{name: array[:rows] for name, array in self._per_row.items()},
         }
 
-    def take_changed(self) -> frozenset[str]:
+    def pop_changed(self) -> frozenset[str]:
         """The inputs that were written since this was last asked."""
         changed = frozenset(self._changed)
         self._changed.clear()

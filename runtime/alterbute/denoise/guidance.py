@@ -26,7 +26,7 @@ class Row:
     source_on: float = 1.0
 
 
-def guidance_rows(text: float, identity: float, forms: Sequence[str]) -> tuple[Row, ...]:
+def make_guidance_rows(text: float, identity: float, forms: Sequence[str]) -> tuple[Row, ...]:
     """The rows of one guided step: one without guidance, two with text guidance, three with identity guidance, too.
 
     `u + s_T (full - img) + s_I (img - u)`: InstructPix2Pix (arXiv 2211.09800, eq. 3), which the paper follows with
@@ -58,7 +58,7 @@ def guidance_rows(text: float, identity: float, forms: Sequence[str]) -> tuple[R
     return tuple(row for row in rows if row.weight != 0) or (Row(weight=1.0),)
 
 
-def guided_steps(rows: tuple[Row, ...], steps: int, interval: tuple[float, float]) -> tuple[tuple[Row, ...], ...]:
+def list_step_rows(rows: tuple[Row, ...], steps: int, interval: tuple[float, float]) -> tuple[tuple[Row, ...], ...]:
     """The rows of every step: outside the interval one row alone, which costs a half or a third (arXiv 2404.07724).
 
     Args:

@@ -11,7 +11,7 @@ from alterbute.errors import EngineError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Conditions:
+class Conditioning:
     """What the UNet of one image sees beside its latent, all f32.
 
     Args:
@@ -36,18 +36,18 @@ class Job:
     """One image to denoise."""
 
     plan: Plan
-    conditions: Conditions
+    conditioning: Conditioning
     on_step: Callable[[int], None] | None = None
     """Told how many steps are done."""
 
     @property
     def cells(self) -> int:
         """Side of its latent: only images of one size can share a launch."""
-        return int(self.conditions.background.shape[-1])
+        return int(self.conditioning.background.shape[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Finished:
+class JobResult:
     """One image that left the lane: its job, its clean latent [C,h,w] f32, and the seconds that it was in the lane.
 
     `fault` is set when its numbers stopped being finite: then the latent is worth nothing.

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator
 
 from alterbute.backends import Array, Backend
 from alterbute.bundle import Manifest
-from alterbute.denoise.job import Conditions, Finished, Job
+from alterbute.denoise.job import Conditioning, Job, JobResult
 from alterbute.denoise.slots import Slots
 from alterbute.errors import Cancelled
 from alterbute.request import CancelCheck
 
-__all__ = ["Conditions", "Finished", "Job", "Lane"]
+__all__ = ["Conditioning", "Job", "JobResult", "Lane"]
 
 
 class Lane:
@@ -37,7 +37,7 @@ class Lane:
             for cells in (side // manifest.latent_factor for side in manifest.window_sides)
         }
 
-    def run(self, jobs: Iterable[Job], cancel: CancelCheck | None = None) -> Iterator[Finished]:
+    def run(self, jobs: Iterable[Job], cancel: CancelCheck | None = None) -> Iterator[JobResult]:
         """Denoise jobs, yielding each as it finishes; more jobs than slots wait for a free one.
 
         Raises:
@@ -65,15 +65,15 @@ class Lane:
         """Take a job out between two launches; what it has so far is lost, and the others do not notice."""
         self._sizes[job.cells].evict(job)
 
-    def last_launch(self, job: Job) -> tuple[Array, Array, Array | None]:
+    def last_states(self, job: Job) -> tuple[Array, Array, Array | None]:
         """The last launch as a job of the lane saw it: state before and after [K,C,h,w], and its noise [C,h,w] if it has any."""
-        return self._sizes[job.cells].last_launch(job)
+        return self._sizes[job.cells].last_states(job)
 
     def admit(self, job: Job) -> None:
         """Put a job into the first free slot; it takes part from the next launch on."""
         self._sizes[job.cells].admit(job)
 
-    def step(self) -> list[Finished]:
+    def step(self) -> list[JobResult]:
         """One launch per resolution: every image in the lane moves one step, and those that reach their end leave.
 
         An image whose numbers stop being finite leaves with its fault; the others take their step without it.

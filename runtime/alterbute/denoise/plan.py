@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alterbute.bundle import Manifest
-from alterbute.denoise.guidance import Row, guidance_rows, guided_steps
+from alterbute.denoise.guidance import Row, list_step_rows, make_guidance_rows
 from alterbute.errors import BundleError
 from alterbute.request import EditRequest
-from alterbute.solver import STATE_ROWS, solver_steps
+from alterbute.solver import STATE_ROWS, compile_trajectory
 
 _KEPT_PLANS: Final = 64
 
@@ -72,7 +72,7 @@ def make_plan(request: EditRequest, manifest: Manifest, *, seed: int, image: int
             f"the bundle's step graph has {manifest.state_rows} state rows", f"{STATE_ROWS}", "export the bundle again with this version"
         )
     defaults, guidance = manifest.defaults, manifest.guidance
-    solved = solver_steps(
+    solved = compile_trajectory(
         manifest.scheduler,
         request.solver or defaults.solver,
         request.steps or defaults.steps,
@@ -81,14 +81,14 @@ def make_plan(request: EditRequest, manifest: Manifest, *, seed: int, image: int
         spacing=defaults.spacing,
         sigmas=request.sigmas,
     )
-    rows = guidance_rows(_given(request.guidance, guidance.scale), _given(request.identity_guidance, guidance.identity), guidance.forms)
+    rows = make_guidance_rows(_given(request.guidance, guidance.scale), _given(request.identity_guidance, guidance.identity), guidance.forms)
     start, stop = request.guidance_interval or guidance.interval
     return Plan(
         timestep=solved.timestep,
         matrix=solved.matrix.astype(np.float32),
         level=solved.level.astype(np.float32),
         start=(float(solved.start[0]), float(solved.start[1])),
-        rows=guided_steps(rows, len(solved.timestep), (float(start), float(stop))),
+        rows=list_step_rows(rows, len(solved.timestep), (float(start), float(stop))),
         is_noisy=solved.is_noisy,
         identity_scale=float(request.identity_scale),
         guidance_rescale=_given(request.guidance_rescale, guidance.rescale),
@@ -98,7 +98,7 @@ def make_plan(request: EditRequest, manifest: Manifest, *, seed: int, image: int
     )
 
 
-class Plans:
+class PlanCache:
     """One bundle's plans, each compiled once: most requests differ in their words and noise alone.
 
     Args:

@@ -8,11 +8,11 @@ from typing import TypeAlias
 
 import numpy as np
 
-from alterbute.backends import Array, Backend, open_steps
+from alterbute.backends import Array, Backend, open_step_state
 from alterbute.bundle import Manifest
 from alterbute.denoise.buffers import MAX_ROWS_PER_SLOT, PlacedRow, StepBuffers
 from alterbute.denoise.guidance import Row
-from alterbute.denoise.job import Finished, Job
+from alterbute.denoise.job import Job, JobResult
 from alterbute.denoise.noise import draw_noise
 from alterbute.errors import EngineError
 
@@ -45,7 +45,7 @@ class Slots:
             rows=max(capacity * MAX_ROWS_PER_SLOT, backend.min_rows),
             cells=cells,
         )
-        self._steps = open_steps(backend, self._buffers.state_shape)
+        self._state = open_step_state(backend, self._buffers.state_shape)
         self._slots: dict[int, _Slot] = {}
         self._layout: _Layout = ()
 
@@ -59,22 +59,22 @@ class Slots:
         for slot in [slot for slot in self._slots.values() if slot.job is job]:
             self._clear(slot.index)
 
-    def last_launch(self, job: Job) -> tuple[Array, Array, Array | None]:
-        """As `Lane.last_launch`."""
+    def last_states(self, job: Job) -> tuple[Array, Array, Array | None]:
+        """As `Lane.last_states`."""
         index = next(slot.index for slot in self._slots.values() if slot.job is job)
-        before, after = self._steps.last_launch(index)
+        before, after = self._state.last_states(index)
         return before, after, self._buffers.noise(index)
 
     def admit(self, job: Job) -> None:
         """As `Lane.admit`; there is a free slot."""
         index = next(index for index in range(self._capacity) if index not in self._slots)
         self._slots[index] = _Slot(index=index, job=job, admitted_s=time.perf_counter())
-        plan, seen = job.plan, job.conditions
+        plan, seen = job.plan, job.conditioning
         noise = draw_noise(plan.seed, plan.image, 0, seen.background.shape)
         state = np.zeros(self._buffers.state_shape[1:], np.float32)
         state[0] = np.float32(plan.start[0]) * seen.background + np.float32(plan.start[1]) * noise
-        self._steps.put(index, state)
-        self._buffers.put(
+        self._state.write_slot(index, state)
+        self._buffers.write_slot(
             index,
             background=seen.background,
             background_noise=noise,
@@ -83,7 +83,7 @@ class Slots:
             guidance_rescale=plan.guidance_rescale,
         )
 
-    def step(self) -> list[Finished]:
+    def step(self) -> list[JobResult]:
         """One launch: every image in the lane moves one step, and those that reach their end leave.
 
         An image whose numbers stop being finite leaves with its fault; the others take their step without it.
@@ -100,7 +100,7 @@ class Slots:
             if not slots:
                 return finished
             self._launch(slots)
-        self._steps.flip()
+        self._state.flip()
         for slot in slots:
             self._advance(slot)
         return finished + [self._retire(slot) for slot in slots if slot.step == slot.job.plan.steps]
@@ -108,16 +108,16 @@ class Slots:
     def _launch(self, slots: list[_Slot]) -> bool:
         """Run the step graph on the rows of these slots; whether every latent that it wrote for them is finite."""
         self._pack(slots)
-        self._steps.launch(self._buffers.inputs(), self._buffers.take_changed())
-        return all(self._steps.is_finite(slot.index) for slot in slots)
+        self._state.launch(self._buffers.inputs(), self._buffers.pop_changed())
+        return all(self._state.is_finite(slot.index) for slot in slots)
 
     def _load(self, slot: _Slot) -> None:
         """This step's numbers of one slot."""
         plan, k = slot.job.plan, slot.step
-        self._buffers.put(slot.index, timestep=plan.timestep[k], solver=plan.matrix[k], reinject=plan.level[k])
+        self._buffers.write_slot(slot.index, timestep=plan.timestep[k], solver=plan.matrix[k], reinject=plan.level[k])
         if plan.is_noisy[k]:
-            shape = slot.job.conditions.background.shape
-            self._buffers.put(slot.index, noise=draw_noise(plan.seed, plan.image, k + 1, shape))
+            shape = slot.job.conditioning.background.shape
+            self._buffers.write_slot(slot.index, noise=draw_noise(plan.seed, plan.image, k + 1, shape))
 
     def _pack(self, slots: list[_Slot]) -> None:
         """Lay out this launch's rows, unless they are those of the last one: most steps change none."""
@@ -128,15 +128,15 @@ class Slots:
             PlacedRow(
                 slot=slot.index,
                 row=row,
-                text=slot.job.conditions.text[row.text],
-                pooled=slot.job.conditions.pooled.get(row.text),
-                identity=slot.job.conditions.identity.get(row.identity),
+                text=slot.job.conditioning.text[row.text],
+                pooled=slot.job.conditioning.pooled.get(row.text),
+                identity=slot.job.conditioning.identity.get(row.identity),
                 identity_scale=slot.job.plan.identity_scale,
             )
             for slot in slots
             for row in slot.job.plan.rows[slot.step]
         ]
-        self._buffers.pack(placed, min_slots=self._backend.min_slots, min_rows=self._backend.min_rows)
+        self._buffers.pack_rows(placed, min_slots=self._backend.min_slots, min_rows=self._backend.min_rows)
         self._layout = layout
 
     def _advance(self, slot: _Slot) -> None:
@@ -144,13 +144,13 @@ class Slots:
         if slot.job.on_step is not None:
             slot.job.on_step(slot.step)
 
-    def _retire(self, slot: _Slot, fault: EngineError | None = None) -> Finished:
-        latent = self._steps.latent(slot.index)
+    def _retire(self, slot: _Slot, fault: EngineError | None = None) -> JobResult:
+        latent = self._state.latent(slot.index)
         if fault is None and not np.isfinite(latent).all():
             # A device is not waited for between steps: it shows here.
             fault = _not_finite(slot)
         self._clear(slot.index)
-        return Finished(job=slot.job, latent=latent, seconds=time.perf_counter() - slot.admitted_s, fault=fault)
+        return JobResult(job=slot.job, latent=latent, seconds=time.perf_counter() - slot.admitted_s, fault=fault)
 
     def _clear(self, index: int) -> None:
         del self._slots[index]

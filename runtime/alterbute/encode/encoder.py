@@ -32,7 +32,7 @@ _KEPT_PROMPTS: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Window:
+class WindowImages:
     """The part of a picture that the model sees, at a resolution of the model's.
 
     Args:
@@ -78,7 +78,7 @@ class Encoder:
         self.cache = EncodingCache(CACHE_BYTES)
         self._view_lock = Lock()
 
-    def view(self, pixels: Bytes, region: Region, box: Box, size: int) -> Window:
+    def view(self, pixels: Bytes, region: Region, box: Box, size: int) -> WindowImages:
         """The window of a picture, HWC uint8, and its masks, resized to `size` x `size`."""
         dilate = self._manifest.mask.dilate if region.dilate is None else region.dilate
         # The box's part alone, so that looking at it, and knowing it again, costs no more in a larger picture.
@@ -94,18 +94,18 @@ class Encoder:
         }
         with self._view_lock:
             out = self._encode("window", inputs)
-        return Window(
+        return WindowImages(
             pixels=out["window"], object_mask=out["object_mask"], edit_mask=out["window_mask"], alpha=out["alpha"]
         )
 
-    def view_photo(self, photo: Photo, region: Region, side: int | None) -> tuple[Box, Window, Bytes]:
+    def crop_photo(self, photo: Photo, region: Region, side: int | None) -> tuple[Box, WindowImages, Bytes]:
         """Where the model looks, what it sees there in `side` x `side` pixels, and the box's own pixels (hw3 uint8)."""
         box = photo_box(region.edit, self._manifest.mask.margin)
         side = side or choose_resolution(box, self._manifest.window_sides)
         return box, self.view(photo.pixels, region, box, side), cut(photo.pixels, box)
 
     def encode_subject(
-        self, photo: Photo, region: Region, box: Box, window: Window, reference: tuple[Bytes, Bytes] | None
+        self, photo: Photo, region: Region, box: Box, window: WindowImages, reference: tuple[Bytes, Bytes] | None
     ) -> Scene:
         """Encode a photo's window with the object that gives the identity.
 

@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from alterbute.serve.http.error_response import ApiError
-from alterbute.serve.middleware import Edge
+from alterbute.serve.middleware import RequestMiddleware
 from alterbute.serve.routes import ADMIN_ROUTES, ROUTES, answer_error, make_route
 
 if TYPE_CHECKING:
@@ -42,11 +42,11 @@ def make_routes(context: Context, *, is_admin: bool = False) -> Starlette:
     return app
 
 
-def make_app(context: Context, *, is_admin: bool = False) -> Edge:
+def make_app(context: Context, *, is_admin: bool = False) -> RequestMiddleware:
     """The application of a port.
 
     Args:
         context: The server's parts; the caller warms them up, and closes them.
         is_admin: Whether it is the admin port's.
     """
-    return Edge(make_routes(context, is_admin=is_admin), context, is_admin=is_admin)
+    return RequestMiddleware(make_routes(context, is_admin=is_admin), context, is_admin=is_admin)

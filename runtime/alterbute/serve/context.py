@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from alterbute.backends import Choice, choose_backend
+from alterbute.backends import BackendChoice, choose_backend
 from alterbute.bundle import MANIFEST_FILE, Bundle, default_bundle_path, open_bundle, read_trust_keys
 from alterbute.errors import DeadlineExceeded
 from alterbute.serve.http.auth import Keyring, open_keyring
@@ -23,7 +23,7 @@ from alterbute.serve.scheduler.service import Service
 
 if TYPE_CHECKING:
     from alterbute.backends import Backend
-    from alterbute.serve.settings import Settings
+    from alterbute.serve.settings import ServerSettings
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class Context:
         num_open: Requests whose last byte is not out.
     """
 
-    settings: Settings
+    settings: ServerSettings
     service: Service
     keyring: Keyring
     metrics: Metrics
@@ -108,7 +108,7 @@ class Context:
         self.decoders.shutdown(wait=False, cancel_futures=True)
 
 
-def make_context(settings: Settings, backends: Sequence[Backend] | None = None) -> Context:
+def make_context(settings: ServerSettings, backends: Sequence[Backend] | None = None) -> Context:
     """Open everything that the settings name.
 
     Args:
@@ -161,7 +161,7 @@ def make_context(settings: Settings, backends: Sequence[Backend] | None = None) 
     )
 
 
-def _open_backend(settings: Settings, bundle: Bundle, lane: int) -> Choice:
+def _open_backend(settings: ServerSettings, bundle: Bundle, lane: int) -> BackendChoice:
     """A lane's own engines: on the GPU of its number; on a CPU there is only the one."""
     return choose_backend(
         settings.backend, bundle, threads=settings.threads, allow_unsigned=settings.allow_unsigned, device=lane

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 async def live(request: Request) -> Response:
     """200 while the event loop answers and no device is broken or stuck; else the process should be started anew."""
     context: Context = request.app.state.context
-    why = context.service.why_dead()
+    why = context.service.failure_reason()
     return JSONResponse({"status": "live" if why is None else why}, 200 if why is None else 503)
 
 
@@ -39,4 +39,4 @@ def why_not_ready(context: Context) -> str | None:
         return "draining"
     if not context.is_ready:
         return "warming_up"
-    return context.service.why_dead() or ("queue_full" if context.service.is_full else None)
+    return context.service.failure_reason() or ("queue_full" if context.service.is_full else None)

@@ -20,7 +20,7 @@ from alterbute.serve.context import Context, make_context
 from alterbute.serve.scheduler.warmup import warm_up
 
 if TYPE_CHECKING:
-    from alterbute.serve.settings import Settings
+    from alterbute.serve.settings import ServerSettings
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class _Protocol(H11Protocol):
     """uvicorn's, for clients that open a connection and take their time."""
 
     header_timeout_s: float = 10.0
-    _patience: asyncio.TimerHandle | None = None
+    _header_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -56,9 +56,9 @@ class _Protocol(H11Protocol):
                 self.send_400_response("Too many tiny chunks.")
                 return
             super().data_received(piece)
-        if self.cycle is not None and not self.cycle.response_complete and self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+        if self.cycle is not None and not self.cycle.response_complete and self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -66,8 +66,8 @@ class _Protocol(H11Protocol):
             self._wait_for_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
+        if self._header_timer is not None:
+            self._header_timer.cancel()
         super().connection_lost(exc)
 
     def _is_tiny_chunks(self, data: bytes) -> bool:
@@ -78,9 +78,9 @@ class _Protocol(H11Protocol):
         return is_chunked and data.count(b"\r\n") * _LINE_BYTES > len(data)
 
     def _wait_for_headers(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-        self._patience = self.loop.call_later(self.header_timeout_s, self._close_if_silent)
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+        self._header_timer = self.loop.call_later(self.header_timeout_s, self._close_if_silent)
 
     def _close_if_silent(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
@@ -95,7 +95,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def run(settings: Settings) -> int:
+def run(settings: ServerSettings) -> int:
     """Serve until a signal, and drain.
 
     Returns:
@@ -122,7 +122,7 @@ def _bind(host: str, port: int, param: str) -> socket.socket:
         ) from None
 
 
-async def _serve(settings: Settings, sockets: list[socket.socket]) -> int:
+async def _serve(settings: ServerSettings, sockets: list[socket.socket]) -> int:
     stop, now = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -181,7 +181,7 @@ async def _until_stop(context: Context, stop: asyncio.Event, tasks: list[asyncio
 
 def code_of(context: Context) -> int:
     """The exit code that the devices ask for."""
-    return EXIT_DEVICE if any(device.fatal is not None for device in context.service.devices) else 0
+    return EXIT_DEVICE if any(device.fatal is not None for device in context.service.workers) else 0
 
 
 async def _drain(context: Context, now: asyncio.Event) -> None:

@@ -23,7 +23,7 @@ def _setting(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class ServerSettings:
     """How a server runs. `--max-queue`, `ALTERBUTE_SERVE_MAX_QUEUE` and the TOML key `max_queue` are one setting."""
 
     bundle: str | None = _setting(None, "Bundle folder; else the demo bundle.")
@@ -103,10 +103,10 @@ def is_loopback(host: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Effective:
+class EffectiveSettings:
     """Settings, and where each one's value comes from: `default`, `file`, `variable` or `flag`."""
 
-    settings: Settings
+    settings: ServerSettings
     source: Mapping[str, str]
 
     def lines(self) -> Iterator[str]:
@@ -118,7 +118,7 @@ class Effective:
             yield f"{key} = {shown}  # {self.source[one.name]}"
 
 
-def merge(*, flags: Mapping[str, Value], environment: Mapping[str, str], file: str | Path | None = None) -> Effective:
+def merge(*, flags: Mapping[str, Value], environment: Mapping[str, str], file: str | Path | None = None) -> EffectiveSettings:
     """Flag over variable over file over default.
 
     Args:
@@ -129,7 +129,7 @@ def merge(*, flags: Mapping[str, Value], environment: Mapping[str, str], file: s
     Raises:
         InputError: an unknown key or variable, a wrong type, a value out of range, or an unreadable file.
     """
-    known = {one.name: one for one in fields(Settings)}
+    known = {one.name: one for one in fields(ServerSettings)}
     values: dict[str, Value] = {}
     source = dict.fromkeys(known, "default")
 
@@ -152,7 +152,7 @@ def merge(*, flags: Mapping[str, Value], environment: Mapping[str, str], file: s
         if value is not None:
             take(key, _typed(known[key], value), "flag")
     given: dict[str, Any] = dict(values)
-    return Effective(settings=Settings(**given), source=source)
+    return EffectiveSettings(settings=ServerSettings(**given), source=source)
 
 
 def _read_toml(path: Path) -> dict[str, object]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from alterbute.solver.matrices import NOISE, OUTPUT, STATE_ROWS
 from alterbute.solver.scheduler_config import PREDICTION_TYPES, SIGMAS, SPACINGS
-from alterbute.solver.trajectory import SOLVERS, SolverSteps, solver_steps
+from alterbute.solver.trajectory import SOLVERS, Trajectory, compile_trajectory
 
 __all__ = [
     "NOISE",
@@ -18,6 +18,6 @@ __all__ = [
     "SOLVERS",
     "SPACINGS",
     "STATE_ROWS",
-    "SolverSteps",
-    "solver_steps",
+    "Trajectory",
+    "compile_trajectory",
 ]

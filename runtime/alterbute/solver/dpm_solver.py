@@ -7,36 +7,36 @@ import math
 import numpy as np
 
 from alterbute.solver.matrices import clean_estimate, first_order_step, log_snr_gaps, unit, usable_order
-from alterbute.solver.noise_levels import Schedule
+from alterbute.solver.noise_levels import NoiseLevels
 from alterbute.solver.noise_schedule import Floats
-from alterbute.solver.scheduler_config import Scheduler
+from alterbute.solver.scheduler_config import SchedulerConfig
 
 _FEW_STEPS = 15
 """With fewer steps than this, `lower_order_final` lowers the order at the end."""
 
 
-def dpmpp_2m(schedule: Schedule, scheduler: Scheduler, first: int, eta: float) -> Floats:
+def dpmpp_2m(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta: float) -> Floats:
     """DPM-Solver++ 2M (eta 0) and its SDE form (eta 1); row 1 keeps the last clean estimate.
 
     Arguments and result as `first_order`.
     """
-    return _multistep(schedule, scheduler, first, eta, 2)
+    return _multistep(levels, scheduler, first, eta, 2)
 
 
-def dpmpp_3m(schedule: Schedule, scheduler: Scheduler, first: int, eta: float) -> Floats:
+def dpmpp_3m(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta: float) -> Floats:
     """DPM-Solver++ 3M; rows 1 and 2 keep the last two clean estimates. Arguments and result as `first_order`."""
-    return _multistep(schedule, scheduler, first, eta, 3)
+    return _multistep(levels, scheduler, first, eta, 3)
 
 
-def _multistep(schedule: Schedule, scheduler: Scheduler, first: int, eta: float, order: int) -> Floats:
-    count, gaps = len(schedule.timestep), log_snr_gaps(schedule)
+def _multistep(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta: float, order: int) -> Floats:
+    count, gaps = len(levels.timestep), log_snr_gaps(levels)
     matrices = []
     for k in range(first, count):
-        matrix = first_order_step(schedule, k, scheduler.prediction_type, eta)
-        clean = clean_estimate(schedule.here[k], scheduler.prediction_type)
+        matrix = first_order_step(levels, k, scheduler.prediction_type, eta)
+        clean = clean_estimate(levels.here[k], scheduler.prediction_type)
         usable = usable_order(gaps, k, first, min(order, _planned_order(k, count, scheduler)))
         if usable > 1:
-            matrix[0] += _correction(gaps[: k + 1], clean, float(schedule.there[k, 0]), usable, scheduler, eta)
+            matrix[0] += _correction(gaps[: k + 1], clean, float(levels.there[k, 0]), usable, scheduler, eta)
         matrix[1] = clean
         if order == 3 and k > first:
             matrix[2] = unit(1)
@@ -44,7 +44,7 @@ def _multistep(schedule: Schedule, scheduler: Scheduler, first: int, eta: float,
     return np.stack(matrices)
 
 
-def _planned_order(k: int, count: int, scheduler: Scheduler) -> int:
+def _planned_order(k: int, count: int, scheduler: SchedulerConfig) -> int:
     """First order onto no noise, and lower orders at the end where few steps make higher ones unstable."""
     lowers = scheduler.lower_order_final and count < _FEW_STEPS
     if k == count - 1 and (scheduler.final_sigmas_type == "zero" or scheduler.euler_at_final or lowers):
@@ -52,7 +52,7 @@ def _planned_order(k: int, count: int, scheduler: Scheduler) -> int:
     return 2 if k == count - 2 and lowers else 3
 
 
-def _correction(gaps: Floats, clean: Floats, signal: float, order: int, scheduler: Scheduler, eta: float) -> Floats:
+def _correction(gaps: Floats, clean: Floats, signal: float, order: int, scheduler: SchedulerConfig, eta: float) -> Floats:
     """[K+2] row that a higher order adds to a first-order step.
 
     Args:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from alterbute.solver.matrices import STATE_ROWS, clean_estimate, first_order_step, unit
-from alterbute.solver.noise_levels import Schedule
+from alterbute.solver.noise_levels import NoiseLevels
 from alterbute.solver.noise_schedule import Floats
-from alterbute.solver.scheduler_config import Scheduler
+from alterbute.solver.scheduler_config import SchedulerConfig
 
 
 def heun_calls(first: int, count: int) -> list[int]:
@@ -15,24 +15,24 @@ def heun_calls(first: int, count: int) -> list[int]:
     return [first, *(k for k in range(first + 1, count) for _ in range(2))]
 
 
-def heun(schedule: Schedule, scheduler: Scheduler, first: int, eta: float) -> Floats:
+def heun(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta: float) -> Floats:
     """One matrix per call; row 1 keeps u, the corrected latent without the second call's part.
 
     Written for X = x/a: a step of dt in sigma with derivatives D at both ends is X + dt (D + D')/2.
     Arguments as `first_order`; [2 (n - first) - 1, K, K+2] f64.
     """
-    count, prediction = len(schedule.timestep), scheduler.prediction_type
-    sigma = schedule.here[:, 1] / schedule.here[:, 0]
+    count, prediction = len(levels.timestep), scheduler.prediction_type
+    sigma = levels.here[:, 1] / levels.here[:, 0]
     matrices = []
     for k in range(first, count):
-        clean, signal = clean_estimate(schedule.here[k], prediction), schedule.here[k, 0]
+        clean, signal = clean_estimate(levels.here[k], prediction), levels.here[k, 0]
         if k > first:
             correction = np.zeros((STATE_ROWS, STATE_ROWS + 2))
             correction[0] = unit(1) + (sigma[k] - sigma[k - 1]) / (2 * sigma[k]) * (unit(0) - signal * clean)
             matrices.append(correction)
-        attempt = first_order_step(schedule, k, prediction, eta)
+        attempt = first_order_step(levels, k, prediction, eta)
         if k < count - 1:
             half = (sigma[k + 1] - sigma[k]) / (2 * sigma[k])
-            attempt[1] = schedule.there[k, 0] * (unit(0) / signal + half * (unit(0) / signal - clean))
+            attempt[1] = levels.there[k, 0] * (unit(0) / signal + half * (unit(0) / signal - clean))
         matrices.append(attempt)
     return np.stack(matrices)

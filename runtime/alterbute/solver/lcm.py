@@ -5,23 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from alterbute.solver.matrices import NOISE, STATE_ROWS, clean_estimate, unit
-from alterbute.solver.noise_levels import Schedule
+from alterbute.solver.noise_levels import NoiseLevels
 from alterbute.solver.noise_schedule import Floats
-from alterbute.solver.scheduler_config import Scheduler
+from alterbute.solver.scheduler_config import SchedulerConfig
 
 _SIGMA_DATA = 0.5
 
 
-def lcm(schedule: Schedule, scheduler: Scheduler, first: int, eta: float) -> Floats:
+def lcm(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta: float) -> Floats:
     """x' = a' (c_out clean + c_skip x) + s' z; the last step ends on the clean latent. Arguments as `first_order`."""
     matrices = []
-    for k in range(first, len(schedule.timestep)):
-        time = scheduler.timestep_scaling * float(schedule.timestep[k])
+    for k in range(first, len(levels.timestep)):
+        time = scheduler.timestep_scaling * float(levels.timestep[k])
         skip = _SIGMA_DATA**2 / (time**2 + _SIGMA_DATA**2)
         out = time / np.sqrt(time**2 + _SIGMA_DATA**2)
-        signal, noise = schedule.there[k]
+        signal, noise = levels.there[k]
         matrix = np.zeros((STATE_ROWS, STATE_ROWS + 2))
-        matrix[0] = signal * (out * clean_estimate(schedule.here[k], scheduler.prediction_type) + skip * unit(0))
+        matrix[0] = signal * (out * clean_estimate(levels.here[k], scheduler.prediction_type) + skip * unit(0))
         matrix[0, NOISE] = noise
         matrices.append(matrix)
     return np.stack(matrices)

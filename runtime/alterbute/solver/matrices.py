@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 
-from alterbute.solver.noise_levels import Schedule
+from alterbute.solver.noise_levels import NoiseLevels
 from alterbute.solver.noise_schedule import Floats
-from alterbute.solver.scheduler_config import PredictionType, Scheduler
+from alterbute.solver.scheduler_config import PredictionType, SchedulerConfig
 
 STATE_ROWS: Final = 4
 """K: enough for every solver; PLMS needs all of them."""
@@ -24,7 +24,7 @@ NOISE: Final = STATE_ROWS + 1
 _EQUAL: Final = 1e-9
 
 
-def first_order(schedule: Schedule, scheduler: Scheduler, first: int, eta: float) -> Floats:
+def first_order(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta: float) -> Floats:
     """DDIM, Euler (eta 0) and Euler ancestral (eta 1): they differ in their grids only.
 
     Args:
@@ -36,14 +36,14 @@ def first_order(schedule: Schedule, scheduler: Scheduler, first: int, eta: float
     Returns:
         [n - first, K, K+2] f64.
     """
-    steps = range(first, len(schedule.timestep))
-    return np.stack([first_order_step(schedule, k, scheduler.prediction_type, eta) for k in steps])
+    steps = range(first, len(levels.timestep))
+    return np.stack([first_order_step(levels, k, scheduler.prediction_type, eta) for k in steps])
 
 
-def first_order_step(schedule: Schedule, k: int, prediction: PredictionType, eta: float) -> Floats:
+def first_order_step(levels: NoiseLevels, k: int, prediction: PredictionType, eta: float) -> Floats:
     """[K,K+2]: x' = r x + (a' - r a) clean + w z; the other rows forget."""
     matrix = np.zeros((STATE_ROWS, STATE_ROWS + 2))
-    matrix[0], matrix[0, NOISE] = step_between(schedule.here[k], schedule.there[k], prediction, eta)
+    matrix[0], matrix[0, NOISE] = step_between(levels.here[k], levels.there[k], prediction, eta)
     return matrix
 
 
@@ -95,11 +95,11 @@ def unit(column: int) -> Floats:
     return row
 
 
-def log_snr_gaps(schedule: Schedule) -> Floats:
+def log_snr_gaps(levels: NoiseLevels) -> Floats:
     """[n] f64, how far each step goes in log(a/s); infinite where no noise is left, 0 between equal levels."""
-    levels = np.append(schedule.here, schedule.there[-1:], axis=0)
+    points = np.append(levels.here, levels.there[-1:], axis=0)
     with np.errstate(divide="ignore"):
-        gaps: Floats = np.diff(np.log(levels[:, 0]) - np.log(levels[:, 1]))
+        gaps: Floats = np.diff(np.log(points[:, 0]) - np.log(points[:, 1]))
     # Sigmas that are spread onto the final one may miss it by a last bit.
     gaps[np.abs(gaps) < _EQUAL] = 0
     return gaps

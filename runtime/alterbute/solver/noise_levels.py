@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from alterbute.errors import InputError
 from alterbute.solver.noise_schedule import Floats
-from alterbute.solver.scheduler_config import SIGMAS, SPACINGS, Grid, Scheduler, config_error
+from alterbute.solver.scheduler_config import SIGMAS, SPACINGS, Grid, SchedulerConfig, config_error
 from alterbute.solver.sigmas import look_up_timesteps, round_timesteps, spread_sigmas, trained_sigmas
 
 _LEADING: Final[tuple[Grid, ...]] = ("ddim", "plms")
@@ -25,7 +25,7 @@ _SPREAD: Final[tuple[Grid, ...]] = ("euler", "heun", "dpm", "unipc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Schedule:
+class NoiseLevels:
     """The levels of n steps.
 
     Args:
@@ -41,7 +41,7 @@ class Schedule:
     start_noise: float
 
 
-def make_schedule(scheduler: Scheduler, grid: Grid, steps: int, spacing: str | None, sigmas: str | None) -> Schedule:
+def make_noise_levels(scheduler: SchedulerConfig, grid: Grid, steps: int, spacing: str | None, sigmas: str | None) -> NoiseLevels:
     """The levels of `steps` steps on a grid.
 
     Args:
@@ -72,15 +72,15 @@ def make_schedule(scheduler: Scheduler, grid: Grid, steps: int, spacing: str | N
         sigma = spread_sigmas(kind, *_ends(scheduler, sigma[0], sigma[-1]), steps)
         timestep = look_up_timesteps(sigma, trained)
     is_final_clean = grid in ("euler_a", "heun") or scheduler.final_sigmas_type == "zero"
-    schedule = _sigma_levels(timestep, sigma, 0.0 if is_final_clean else float(trained[0]))
+    levels = _sigma_levels(timestep, sigma, 0.0 if is_final_clean else float(trained[0]))
     if grid in _FRACTIONAL and spacing != "leading":
-        return Schedule(
-            timestep=schedule.timestep, here=schedule.here, there=schedule.there, start_noise=schedule.here[0, 1]
+        return NoiseLevels(
+            timestep=levels.timestep, here=levels.here, there=levels.there, start_noise=levels.here[0, 1]
         )
-    return schedule
+    return levels
 
 
-def _timesteps(scheduler: Scheduler, grid: Grid, steps: int, spacing: str) -> Floats:
+def _timesteps(scheduler: SchedulerConfig, grid: Grid, steps: int, spacing: str) -> Floats:
     """[n] f64, falling. The DPM grids leave out the last of n + 1 points, which the final level stands for."""
     total, points = scheduler.train_steps, steps + (grid in ("dpm", "unipc"))
     if spacing == "trailing":
@@ -99,19 +99,19 @@ def _rounded(points: Floats) -> Floats:
     return whole
 
 
-def _whole_timesteps(scheduler: Scheduler, timestep: Floats, *, is_final_clean: bool) -> Schedule:
+def _whole_timesteps(scheduler: SchedulerConfig, timestep: Floats, *, is_final_clean: bool) -> NoiseLevels:
     """A step reaches `t - T // n`, whatever the next step starts from: the two differ unless n divides T."""
     powers = scheduler.alphas_cumprod
     is_clean = is_final_clean if scheduler.set_alpha_to_one is None else scheduler.set_alpha_to_one
     index = timestep.astype(np.int64)
     reached = index - scheduler.train_steps // len(index)
     power = np.where(reached >= 0, powers[reached], 1.0 if is_clean else powers[0])
-    return Schedule(
+    return NoiseLevels(
         timestep=timestep.astype(np.float32), here=level_of(powers[index]), there=level_of(power), start_noise=1.0
     )
 
 
-def _distilled(scheduler: Scheduler, steps: int) -> Schedule:
+def _distilled(scheduler: SchedulerConfig, steps: int) -> NoiseLevels:
     """LCM: of the timesteps that it was distilled on, `steps` evenly chosen ones (the spacing does not matter)."""
     original = scheduler.original_steps
     if steps > original:
@@ -120,10 +120,10 @@ def _distilled(scheduler: Scheduler, steps: int) -> Schedule:
     index = (original - chosen) * (scheduler.train_steps // original) - 1
     here = level_of(scheduler.alphas_cumprod[index])
     there = np.concatenate([here[1:], [[1.0, 0.0]]])
-    return Schedule(timestep=index.astype(np.float32), here=here, there=there, start_noise=1.0)
+    return NoiseLevels(timestep=index.astype(np.float32), here=here, there=there, start_noise=1.0)
 
 
-def _spread(scheduler: Scheduler, grid: Grid, kind: str, steps: int) -> Schedule:
+def _spread(scheduler: SchedulerConfig, grid: Grid, kind: str, steps: int) -> NoiseLevels:
     """Sigmas between the ends of training, whatever the spacing; timesteps are whole."""
     trained = trained_sigmas(scheduler)
     sigma = spread_sigmas(kind, *_ends(scheduler, float(trained[-1]), float(trained[0])), steps)
@@ -132,7 +132,7 @@ def _spread(scheduler: Scheduler, grid: Grid, kind: str, steps: int) -> Schedule
     return _sigma_levels(timestep, sigma, 0.0 if scheduler.final_sigmas_type == "zero" else float(least))
 
 
-def _choose_sigmas(scheduler: Scheduler, grid: Grid, sigmas: str | None) -> str:
+def _choose_sigmas(scheduler: SchedulerConfig, grid: Grid, sigmas: str | None) -> str:
     if sigmas is None:
         return scheduler.sigmas if grid in _SPREAD else "normal"
     if sigmas not in SIGMAS:
@@ -143,18 +143,18 @@ def _choose_sigmas(scheduler: Scheduler, grid: Grid, sigmas: str | None) -> str:
     return sigmas
 
 
-def _ends(scheduler: Scheduler, sigma_max: float, sigma_min: float) -> tuple[float, float]:
+def _ends(scheduler: SchedulerConfig, sigma_max: float, sigma_min: float) -> tuple[float, float]:
     high, low = float(scheduler.sigma_max or sigma_max), float(scheduler.sigma_min or sigma_min)
     if low > high:
         raise config_error("sigma_min, sigma_max", f"{low:g}, {high:g}", "a sigma_min that is the smaller of the two")
     return high, low
 
 
-def _sigma_levels(timestep: Floats, sigma: Floats, last: float) -> Schedule:
+def _sigma_levels(timestep: Floats, sigma: Floats, last: float) -> NoiseLevels:
     """Each step reaches the level that the next one starts from; the last step reaches sigma `last`."""
     ends = np.append(sigma, last)
     levels = np.stack([np.ones_like(ends), ends], axis=1) / np.hypot(1, ends)[:, None]
-    return Schedule(timestep=timestep.astype(np.float32), here=levels[:-1], there=levels[1:], start_noise=1.0)
+    return NoiseLevels(timestep=timestep.astype(np.float32), here=levels[:-1], there=levels[1:], start_noise=1.0)
 
 
 def level_of(power: Floats) -> Floats:

@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 
 from alterbute.solver.matrices import OUTPUT, STATE_ROWS, step_between, unit
-from alterbute.solver.noise_levels import Schedule, level_of
+from alterbute.solver.noise_levels import NoiseLevels, level_of
 from alterbute.solver.noise_schedule import Floats
-from alterbute.solver.scheduler_config import Scheduler
+from alterbute.solver.scheduler_config import SchedulerConfig
 
 _ANCHOR: Final = 3
 """State row that holds the first latent between the first two calls; later it holds the oldest output."""
@@ -24,20 +24,20 @@ def plms_calls(first: int, count: int) -> list[int]:
     return [first, *([first + 1] if count - first > 1 else []), *range(first + 1, count)]
 
 
-def plms(schedule: Schedule, scheduler: Scheduler, first: int, eta: float) -> Floats:
+def plms(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta: float) -> Floats:
     """One matrix per call; rows 1, 2 and 3 keep the last three UNet outputs.
 
     Arguments as `first_order`; [n - first + 1, K, K+2] f64, or a single one for a single step.
     """
-    calls, prediction = plms_calls(first, len(schedule.timestep)), scheduler.prediction_type
-    stride = scheduler.train_steps // len(schedule.timestep)
+    calls, prediction = plms_calls(first, len(levels.timestep)), scheduler.prediction_type
+    stride = scheduler.train_steps // len(levels.timestep)
     matrices = []
     for call, k in enumerate(calls):
-        here, there = schedule.here[k], schedule.there[k]
+        here, there = levels.here[k], levels.there[k]
         latent, output, matrix = unit(0), np.zeros(STATE_ROWS + 2), np.zeros((STATE_ROWS, STATE_ROWS + 2))
         if call == 1:
             # As diffusers has it: one stride above, which need not be the level of the first call.
-            here, there = level_of(scheduler.alphas_cumprod[int(schedule.timestep[k]) + stride]), here
+            here, there = level_of(scheduler.alphas_cumprod[int(levels.timestep[k]) + stride]), here
             latent, output = unit(_ANCHOR), (unit(OUTPUT) + unit(1)) / 2
             matrix[1] = unit(1)
         else:

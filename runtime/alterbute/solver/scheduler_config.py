@@ -86,7 +86,7 @@ _NOISE_DEFAULTS: Final[dict[str, tuple[float, float, str]]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Scheduler:
+class SchedulerConfig:
     """What a solver needs of a scheduler config. A field that may be None has a default that depends on the solver.
 
     Args:
@@ -127,7 +127,7 @@ class Scheduler:
         return len(self.alphas_cumprod)
 
 
-def read_scheduler(config: Mapping[str, object], grid: Grid | None = None) -> Scheduler:
+def parse_scheduler_config(config: Mapping[str, object], grid: Grid | None = None) -> SchedulerConfig:
     """A diffusers scheduler's own dictionary as a Scheduler; a missing key has its diffusers default.
 
     `clip_sample` alone is taken as off when it is missing: latents are not bounded to [-1, 1].
@@ -151,7 +151,7 @@ def read_scheduler(config: Mapping[str, object], grid: Grid | None = None) -> Sc
     if is_zero_snr and prediction_type == "epsilon":
         expected = "false for a checkpoint that predicts epsilon: without signal it is undefined"
         raise config_error("rescale_betas_zero_snr", True, expected)
-    scheduler = Scheduler(
+    scheduler = SchedulerConfig(
         alphas_cumprod=_signal(config, is_zero_snr),
         prediction_type=prediction_type,
         timestep_spacing=cast("str | None", config.get("timestep_spacing")),
@@ -207,7 +207,7 @@ def _check_key(key: str, value: object, grid: Grid | None) -> None:
         raise config_error(key, value, f"only known keys ({', '.join(known)})")
 
 
-def _check_solver_keys(scheduler: Scheduler, grid: Grid | None) -> None:
+def _check_solver_keys(scheduler: SchedulerConfig, grid: Grid | None) -> None:
     if grid == "unipc" and not 1 <= scheduler.solver_order <= MAX_ORDER:
         raise config_error("solver_order", scheduler.solver_order, f"1 to {MAX_ORDER} for unipc")
     if grid == "lcm" and not 1 <= scheduler.original_steps <= scheduler.train_steps:

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alterbute.solver.noise_schedule import Floats
-from alterbute.solver.scheduler_config import Grid, Scheduler
+from alterbute.solver.scheduler_config import Grid, SchedulerConfig
 
 _RHO = 7.0
 # diffusers keeps a trace of signal at a timestep without signal, so that sigma stays finite.
 _ALMOST_NO_SIGNAL = np.float32(2.0**-24)
 
 
-def trained_sigmas(scheduler: Scheduler) -> NDArray[np.float32]:
+def trained_sigmas(scheduler: SchedulerConfig) -> NDArray[np.float32]:
     """[T] f32, rising: the sigma of each training timestep, in float32 as diffusers holds it."""
     powers = scheduler.alphas_cumprod.astype(np.float32)
     if scheduler.is_zero_snr:

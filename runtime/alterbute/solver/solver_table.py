@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from alterbute.bundle.typed_json import parse
 from alterbute.errors import BundleError, InputError
-from alterbute.solver import STATE_ROWS, SolverSteps
+from alterbute.solver import STATE_ROWS, Trajectory
 
 TABLE_VERSION: Final = "1"
 PARTS: Final = ("timestep", "matrix", "level", "start", "offset")
@@ -47,8 +47,8 @@ class Table:
     solvers: tuple[str, ...]
     tensors: Mapping[str, NDArray[Any]]
 
-    def solver_steps(self, solver: str, steps: int) -> SolverSteps:
-        """What `alterbute.solver.solver_steps` returns, rounded to f32.
+    def compile_trajectory(self, solver: str, steps: int) -> Trajectory:
+        """What `alterbute.solver.compile_trajectory` returns, rounded to f32.
 
         Raises:
             InputError: a solver or a number of steps that is not in the table.
@@ -59,7 +59,7 @@ class Table:
         if not 1 <= steps <= self.max_steps or offset[steps - 1] == offset[steps]:
             raise _input_error("steps", steps, f"a count that the table has for {solver}", "out_of_range")
         calls = slice(offset[steps - 1], offset[steps])
-        return SolverSteps(
+        return Trajectory(
             timestep=timestep[calls],
             matrix=_pad(matrix[calls].astype(np.float64)),
             level=level[calls].astype(np.float64),

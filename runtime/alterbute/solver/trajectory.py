@@ -14,10 +14,10 @@ from alterbute.solver.dpm_solver import dpmpp_2m, dpmpp_3m
 from alterbute.solver.heun import heun, heun_calls
 from alterbute.solver.lcm import lcm
 from alterbute.solver.matrices import NOISE, first_order
-from alterbute.solver.noise_levels import Schedule, make_schedule
+from alterbute.solver.noise_levels import NoiseLevels, make_noise_levels
 from alterbute.solver.noise_schedule import Floats
 from alterbute.solver.plms import plms, plms_calls
-from alterbute.solver.scheduler_config import Grid, Scheduler, read_scheduler
+from alterbute.solver.scheduler_config import Grid, SchedulerConfig, parse_scheduler_config
 from alterbute.solver.unipc import unipc
 
 
@@ -30,7 +30,7 @@ class _Solver:
     """Grid and matrices of a solver. `eta` None means that the caller may choose it; `calls` places its UNet calls."""
 
     grid: Grid
-    matrices: Callable[[Schedule, Scheduler, int, float], Floats]
+    matrices: Callable[[NoiseLevels, SchedulerConfig, int, float], Floats]
     eta: float | None = 0.0
     calls: Callable[[int, int], list[int]] = _one_call_per_step
 
@@ -50,7 +50,7 @@ SOLVERS: Final[Mapping[str, _Solver]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SolverSteps:
+class Trajectory:
     """A whole trajectory of n UNet calls.
 
     n is the number of steps with most solvers; `heun` takes 2 * steps - 1 calls and `plms` steps + 1 (1 for 1 step).
@@ -74,7 +74,7 @@ class SolverSteps:
         return noisy
 
 
-def solver_steps(
+def compile_trajectory(
     scheduler_config: Mapping[str, object],
     solver: str,
     steps: int,
@@ -83,7 +83,7 @@ def solver_steps(
     eta: float = 0.0,
     spacing: str | None = None,
     sigmas: str | None = None,
-) -> SolverSteps:
+) -> Trajectory:
     """Compile a solver into data.
 
     The order and form of `unipc` (`solver_order`, `solver_type`), the second-order form of the `dpmpp` solvers, the final
@@ -111,17 +111,17 @@ def solver_steps(
         raise _input_error("strength", strength, "more than 0, at most 1", "out_of_range")
     if not 0 <= eta <= (1 if kind.eta is None else 0):
         raise _input_error("eta", eta, "0 to 1 with ddim, 0 with every other solver", "out_of_range")
-    scheduler = read_scheduler(scheduler_config, kind.grid)
-    schedule = make_schedule(scheduler, kind.grid, steps, spacing, sigmas)
+    scheduler = parse_scheduler_config(scheduler_config, kind.grid)
+    levels = make_noise_levels(scheduler, kind.grid, steps, spacing, sigmas)
     first = steps - int(steps * strength)
     if first == steps:
         raise _input_error("strength", strength, f"at least {1 / steps:g} with {steps} steps", "out_of_range")
     calls = kind.calls(first, steps)
-    return SolverSteps(
-        timestep=schedule.timestep[calls],
-        matrix=kind.matrices(schedule, scheduler, first, eta if kind.eta is None else kind.eta),
-        level=np.concatenate([schedule.here[calls[1:]], [[1.0, 0.0]]]),
-        start=schedule.here[first] if strength < 1 else np.array([0.0, schedule.start_noise]),
+    return Trajectory(
+        timestep=levels.timestep[calls],
+        matrix=kind.matrices(levels, scheduler, first, eta if kind.eta is None else kind.eta),
+        level=np.concatenate([levels.here[calls[1:]], [[1.0, 0.0]]]),
+        start=levels.here[first] if strength < 1 else np.array([0.0, levels.start_noise]),
     )
 
 

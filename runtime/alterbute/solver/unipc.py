@@ -7,30 +7,30 @@ import math
 import numpy as np
 
 from alterbute.solver.matrices import STATE_ROWS, clean_estimate, log_snr_gaps, unit, usable_order
-from alterbute.solver.noise_levels import Schedule
+from alterbute.solver.noise_levels import NoiseLevels
 from alterbute.solver.noise_schedule import Floats
-from alterbute.solver.scheduler_config import Scheduler
+from alterbute.solver.scheduler_config import SchedulerConfig
 
 _CORRECTED = 1
 """State row of u, the part of the corrected latent that is known one step early."""
 
 
-def unipc(schedule: Schedule, scheduler: Scheduler, first: int, eta: float) -> Floats:
+def unipc(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta: float) -> Floats:
     """UniPC of order 1, 2 or 3, predicting the clean latent; row 1 keeps u, the rows below clean estimates.
 
     The corrected latent of step k is c = u + g * (clean estimate of step k); g is the last step's `_gain`.
     Arguments and result as `first_order`.
     """
-    count, gaps, order = len(schedule.timestep), log_snr_gaps(schedule), scheduler.solver_order
+    count, gaps, order = len(levels.timestep), log_snr_gaps(levels), scheduler.solver_order
     matrices, gain = [], 0.0
     for k in range(first, count):
-        clean = clean_estimate(schedule.here[k], scheduler.prediction_type)
+        clean = clean_estimate(levels.here[k], scheduler.prediction_type)
         is_corrected = k > first and k - 1 not in scheduler.disable_corrector
         latent = unit(_CORRECTED) + gain * clean if is_corrected else unit(0)
         usable = usable_order(gaps, k, first, min(order, count - k) if scheduler.lower_order_final else order)
         matrix = np.zeros((STATE_ROWS, STATE_ROWS + 2))
         matrix[0], matrix[_CORRECTED], gain = _step(
-            schedule, k, gaps, latent, clean, usable, is_bh1=scheduler.solver_type == "bh1"
+            levels, k, gaps, latent, clean, usable, is_bh1=scheduler.solver_type == "bh1"
         )
         if order > 1:
             matrix[2] = clean
@@ -41,11 +41,11 @@ def unipc(schedule: Schedule, scheduler: Scheduler, first: int, eta: float) -> F
 
 
 def _step(
-    schedule: Schedule, k: int, gaps: Floats, latent: Floats, clean: Floats, order: int, *, is_bh1: bool
+    levels: NoiseLevels, k: int, gaps: Floats, latent: Floats, clean: Floats, order: int, *, is_bh1: bool
 ) -> tuple[Floats, Floats, float]:
     """Rows of the predicted latent and of u, and g."""
     gap = float(gaps[k])
-    (_, noise), (next_signal, next_noise) = schedule.here[k], schedule.there[k]
+    (_, noise), (next_signal, next_noise) = levels.here[k], levels.there[k]
     if gap == 0:
         return latent, latent, 0.0
     if gap == math.inf:

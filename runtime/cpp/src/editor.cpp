@@ -90,7 +90,7 @@ struct Subject::State {
   Picture photo;
   Box box;
   Array pixels;  // the photo's own pixels in the box
-  Window window;
+  WindowImages window;
   std::shared_ptr<const Scene> scene;
   double window_s = 0, encode_s = 0, engine_s = 0;
 };
@@ -168,7 +168,7 @@ std::vector<Result> Subject::edit_many(const std::vector<Request>& requests, con
   }
   if (jobs.empty()) return results;
   Lane lane(editor.engines, manifest, std::min<std::int64_t>(editor.slots, static_cast<std::int64_t>(jobs.size())));
-  lane.run(std::move(jobs), callbacks, [&](const Finished& finished) {
+  lane.run(std::move(jobs), callbacks, [&](const JobResult& finished) {
     Result& result = results[static_cast<std::size_t>(finished.index)];
     Stopwatch watch;
     Arrays out = editor.engines.run("decode", {{"latent", finished.latent.view()}});

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 from alterbute_export.int8.activation_ranges import Range
-from alterbute_export.int8.find_ops import constant_array, find_products
+from alterbute_export.int8.find_ops import constant_array, find_quantizable_ops
 from alterbute_export.int8.rewrite import quantize_graph
 from alterbute_export.int8.scales import WEIGHT_LIMIT, choose_scale, choose_scales, quantize_weights
 from numpy.typing import NDArray
@@ -65,7 +65,7 @@ def span(array: NDArray[np.float32], axis: int) -> Range:
 def see_ranges(model: ir.Model) -> dict[str, Range]:
     """Every product's numbers, looked at one by one."""
     proto = ir.to_proto(model)
-    axes = {name: product.channel_axis for product in find_products(model) for name in (product.source, product.result)}
+    axes = {name: product.channel_axis for product in find_quantizable_ops(model) for name in (product.source, product.result)}
     known = {item.name for item in proto.graph.output} | {item.name for item in proto.graph.input}
     proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in axes if name not in known)
     session = onnxruntime.InferenceSession(proto.SerializeToString())
@@ -80,13 +80,13 @@ def see_ranges(model: ir.Model) -> dict[str, Range]:
 def quantize(model: ir.Model) -> ir.Model:
     ranges = see_ranges(model)
     quantize_graph(
-        model, {item: choose_scales(item, ranges[item.source], ranges[item.result]) for item in find_products(model)}
+        model, {item: choose_scales(item, ranges[item.source], ranges[item.result]) for item in find_quantizable_ops(model)}
     )
     return model
 
 
 def test_all_but_the_first_and_the_last_convolution_are_products() -> None:
-    assert [product.result for product in find_products(parse())] == ["one", "two", "states"]
+    assert [product.result for product in find_quantizable_ops(parse())] == ["one", "two", "states"]
 
 
 def test_the_result_is_near_fp32() -> None:
@@ -140,7 +140,7 @@ def test_zero_is_exact_in_every_scale() -> None:
 
 def test_channels_of_unlike_size_are_smoothed_and_gain_by_it() -> None:
     model = parse()
-    product = next(item for item in find_products(model) if item.result == "states")
+    product = next(item for item in find_quantizable_ops(model) if item.result == "states")
     inputs = draw(4)["t"]
     inputs[..., 0] *= 100
     source, result = span(inputs, -1), span(inputs @ product.weights, -1)
@@ -159,7 +159,7 @@ def product_weights() -> Any:
 def test_the_predicted_noise_is_the_measured_noise() -> None:
     model = parse()
     ranges = see_ranges(model)
-    chosen = {item: choose_scales(item, ranges[item.source], ranges[item.result]) for item in find_products(model)}
+    chosen = {item: choose_scales(item, ranges[item.source], ranges[item.result]) for item in find_quantizable_ops(model)}
     predicted = {item.result: scales.snr for item, scales in chosen.items()}
     quantize_graph(model, chosen)
     found, wanted = run(model, draw(4))[1], run(parse(), draw(4))[1]

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from alterbute_export.checkpoint.merge.lora import LoraFile, merge_lora, read_lora
-from alterbute_export.checkpoint.merge.textual_inversion import Lesson, read_lessons, teach_encoder, teach_tokenizer
+from alterbute_export.checkpoint.merge.textual_inversion import (
+    TokenEmbedding,
+    add_embeddings,
+    add_tokens,
+    read_token_embeddings,
+)
 
-__all__ = ["Lesson", "LoraFile", "merge_lora", "read_lessons", "read_lora", "teach_encoder", "teach_tokenizer"]
+__all__ = ["LoraFile", "TokenEmbedding", "add_embeddings", "add_tokens", "merge_lora", "read_lora", "read_token_embeddings"]

@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from alterbute_export.checkpoint.extras import Embedding
+from alterbute_export.checkpoint.extra_files import EmbeddingFile
 from alterbute_export.checkpoint.layout import open_weights
 from alterbute_export.checkpoint.tokenizer import Tokenizer
 from alterbute_export.errors import CheckpointError
@@ -22,7 +22,7 @@ _FIRST_PIECE: Final = 0xE000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Lesson:
+class TokenEmbedding:
     """A word to learn.
 
     Args:
@@ -38,7 +38,7 @@ class Lesson:
     ids: tuple[int, ...] = ()
 
 
-def read_lessons(embeddings: Sequence[Embedding], widths: Mapping[str, int]) -> tuple[Lesson, ...]:
+def read_token_embeddings(embeddings: Sequence[EmbeddingFile], widths: Mapping[str, int]) -> tuple[TokenEmbedding, ...]:
     """The words of all files; files of one word, one for each text encoder, are put together.
 
     Args:
@@ -59,7 +59,7 @@ def read_lessons(embeddings: Sequence[Embedding], widths: Mapping[str, int]) -> 
             vectors.setdefault(token, {})[_part(embedding.path, key, rows, widths)] = rows
             if embedding.path not in files.setdefault(token, []):
                 files[token].append(embedding.path)
-    lessons = []
+    learned = []
     for token, found in vectors.items():
         counts = {part: len(found[part]) if part in found else 0 for part in widths}
         if len(set(counts.values())) != 1:
@@ -69,11 +69,11 @@ def read_lessons(embeddings: Sequence[Embedding], widths: Mapping[str, int]) -> 
                 "as many for each text encoder",
                 "give the files of both encoders",
             )
-        lessons.append(Lesson(token=token, vectors=found, files=tuple(files[token])))
-    return tuple(lessons)
+        learned.append(TokenEmbedding(token=token, vectors=found, files=tuple(files[token])))
+    return tuple(learned)
 
 
-def teach_tokenizer(tokenizer: Tokenizer, lessons: Sequence[Lesson]) -> tuple[Lesson, ...]:
+def add_tokens(tokenizer: Tokenizer, embeddings: Sequence[TokenEmbedding]) -> tuple[TokenEmbedding, ...]:
     """Add each word to the tokenizer, in place; returns the lessons with their ids.
 
     A word of one vector is one entry. A word of several is replaced by as many private-use characters when text is
@@ -86,25 +86,25 @@ def teach_tokenizer(tokenizer: Tokenizer, lessons: Sequence[Lesson]) -> tuple[Le
 
     backend, piece, taught = tokenizer.backend, _FIRST_PIECE, []
     replacements: list[tuple[str, str]] = []
-    for lesson in lessons:
-        count = len(next(iter(lesson.vectors.values())))
-        if not lesson.token.strip() or backend.token_to_id(lesson.token) is not None:
+    for embedding in embeddings:
+        count = len(next(iter(embedding.vectors.values())))
+        if not embedding.token.strip() or backend.token_to_id(embedding.token) is not None:
             raise CheckpointError(
-                f"--embedding teaches {lesson.token!r}, which the tokenizer has already",
+                f"--embedding teaches {embedding.token!r}, which the tokenizer has already",
                 "a new word",
                 "name it otherwise: --embedding FILE:TOKEN",
             )
-        entries = [lesson.token]
+        entries = [embedding.token]
         if count > 1:
             entries = [chr(piece + index) for index in range(count)]
-            replacements.append((lesson.token, "".join(entries)))
+            replacements.append((embedding.token, "".join(entries)))
             piece += count
         backend.add_tokens([AddedToken(entry, normalized=count > 1, special=False) for entry in entries])
         taught.append(
-            Lesson(
-                token=lesson.token,
-                vectors=lesson.vectors,
-                files=lesson.files,
+            TokenEmbedding(
+                token=embedding.token,
+                vectors=embedding.vectors,
+                files=embedding.files,
                 ids=tuple(backend.token_to_id(entry) for entry in entries),
             )
         )
@@ -116,7 +116,7 @@ def teach_tokenizer(tokenizer: Tokenizer, lessons: Sequence[Lesson]) -> tuple[Le
     return tuple(taught)
 
 
-def teach_encoder(encoder: Any, part: str, lessons: Sequence[Lesson], end_id: int) -> None:
+def add_embeddings(encoder: Any, part: str, embeddings: Sequence[TokenEmbedding], end_id: int) -> None:
     """Put each word's vectors where its ids are, in place.
 
     Args:
@@ -125,15 +125,15 @@ def teach_encoder(encoder: Any, part: str, lessons: Sequence[Lesson], end_id: in
         lessons: With their ids.
         end_id: The id that ends a prompt.
     """
-    if not lessons:
+    if not embeddings:
         return
     table = encoder.get_input_embeddings()
-    size = max(table.num_embeddings, 1 + max(index for lesson in lessons for index in lesson.ids))
+    size = max(table.num_embeddings, 1 + max(index for embedding in embeddings for index in embedding.ids))
     grown = torch.zeros(size, table.embedding_dim)
     with torch.no_grad():
         grown[: table.num_embeddings] = table.weight
-        for lesson in lessons:
-            grown[list(lesson.ids)] = lesson.vectors[part]
+        for embedding in embeddings:
+            grown[list(embedding.ids)] = embedding.vectors[part]
     encoder.set_input_embeddings(nn.Embedding.from_pretrained(grown))
     encoder.config.vocab_size = size
     # Configs of published encoders say that the highest id is the end of a prompt, which a new word's is not.

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from alterbute.backends.base import HOST_GRAPHS, Array, Arrays, Backend, hand_over
-from alterbute.backends.cuda.device_steps import DeviceSteps
+from alterbute.backends.base import HOST_GRAPHS, Array, Arrays, Backend, copy_outputs
+from alterbute.backends.cuda.device_step_state import DeviceStepState
 from alterbute.backends.cuda.runtime import Cuda, CudaApi
 from alterbute.backends.cuda.upload_ring import UploadRing
-from alterbute.backends.steps import Steps
-from alterbute.backends.tensorrt.cuda_graph import CapturedRun
-from alterbute.backends.tensorrt.engine import Arena, Plan, open_runtime
+from alterbute.backends.step_state import StepState
+from alterbute.backends.tensorrt.cuda_graph import CudaGraph
+from alterbute.backends.tensorrt.engine import LoadedEngine, ScratchMemory, open_runtime
 from alterbute.backends.tensorrt.module import RuntimeModule, make_logger
 from alterbute.bundle import Bundle, Engine, Product
 from alterbute.errors import DeviceError, EngineError
@@ -59,24 +59,24 @@ class TensorRtBackend:
         plans = {graph: bundle.read(engine.file) for graph, engine in engines.items()}
         self._logger = make_logger(trt)
         self._runtime = open_runtime(trt, self._logger, product)
-        self._arena = Arena(self._cuda)
+        self._arena = ScratchMemory(self._cuda)
         # Scratch memory has its final size before the first context: addresses are set once.
         self._plans = {
-            graph: Plan(trt, self._runtime, self._logger, self._cuda, self._arena, bundle, engine, plans.pop(graph))
+            graph: LoadedEngine(trt, self._runtime, self._logger, self._cuda, self._arena, bundle, engine, plans.pop(graph))
             for graph, engine in engines.items()
         }
         self._runners = {graph: _Runner(plan, bundle) for graph, plan in self._plans.items() if graph != "step"}
-        self._steps: list[DeviceSteps] = []
+        self._steps: list[DeviceStepState] = []
 
     @property
     def cuda(self) -> Cuda:
         """The device and the stream that everything runs on: to time it, and to run beside it."""
         return self._cuda
 
-    def open_steps(self, state: tuple[int, ...]) -> Steps:
-        """As `DeviceBackend.open_steps`."""
+    def open_step_state(self, state: tuple[int, ...]) -> StepState:
+        """As `DeviceBackend.open_step_state`."""
         with self._lock:
-            steps = self._make_steps(state)
+            steps = self._make_step_state(state)
             self._steps.append(steps)
         return steps
 
@@ -86,13 +86,13 @@ class TensorRtBackend:
             return self._host.run(graph, inputs, outputs)
         with self._lock:
             made = self._run_step(inputs) if graph == "step" else self._runners[graph].run(inputs)
-        return hand_over(made, outputs)
+        return copy_outputs(made, outputs)
 
     def close(self) -> None:
         """As `Backend.close`. What a lost device held went with it."""
         with self._lock:
             try:
-                parts: list[DeviceSteps | _Runner] = [*self._steps, *self._runners.values()]
+                parts: list[DeviceStepState | _Runner] = [*self._steps, *self._runners.values()]
                 for part in parts:
                     part.close()
                 self._arena.close()
@@ -105,15 +105,15 @@ class TensorRtBackend:
             self._plans.clear()
         self._host.close()
 
-    def _make_steps(self, state: tuple[int, ...]) -> DeviceSteps:
+    def _make_step_state(self, state: tuple[int, ...]) -> DeviceStepState:
         plan = self._plans["step"]
-        return DeviceSteps(
+        return DeviceStepState(
             self._cuda,
             self._bundle.manifest.graphs["step"].inputs,
             plan.outputs[0],
             profiles=plan.entry.profiles,
             state=state,
-            make_launch=lambda profile, shapes, addresses: CapturedRun(
+            make_launch=lambda profile, shapes, addresses: CudaGraph(
                 plan, plan.make_context(profile, shapes, addresses)
             ),
             lock=self._lock,
@@ -121,17 +121,17 @@ class TensorRtBackend:
         )
 
     def _run_step(self, inputs: Arrays) -> dict[str, Array]:
-        """One step from host state to host state, for parity runs; a lane uses `open_steps`."""
+        """One step from host state to host state, for parity runs; a lane uses `open_step_state`."""
         state = inputs["state"]
-        steps = self._make_steps(state.shape)
+        steps = self._make_step_state(state.shape)
         try:
             for slot, value in enumerate(state):
-                steps.put(slot, value)
+                steps.write_slot(slot, value)
             rest = {name: array for name, array in inputs.items() if name != "state"}
             steps.launch(rest, rest.keys())
             steps.flip()
             return {
-                self._plans["step"].outputs[0]: np.stack([steps.last_launch(slot)[1] for slot in range(len(state))])
+                self._plans["step"].outputs[0]: np.stack([steps.last_states(slot)[1] for slot in range(len(state))])
             }
         finally:
             steps.close()
@@ -151,7 +151,7 @@ class TensorRtBackend:
 class _Runner:
     """One graph beside the step: buffers for its largest shape, a context for each shape that was seen."""
 
-    def __init__(self, plan: Plan, bundle: Bundle) -> None:
+    def __init__(self, plan: LoadedEngine, bundle: Bundle) -> None:
         self._plan, self._cuda = plan, plan.cuda
         self._generation = plan.arena.generation
         graph = bundle.manifest.graphs[plan.entry.graph]

@@ -6,13 +6,13 @@ import logging
 from typing import Final
 
 from alterbute.backends.tensorrt import api
-from alterbute.backends.tensorrt.engine import Plan
+from alterbute.backends.tensorrt.engine import LoadedEngine
 from alterbute.errors import DeviceError
 
 _LOG: Final = logging.getLogger(__name__)
 
 
-class CapturedRun:
+class CudaGraph:
     """A plan at one shape and with fixed addresses: plain once, then captured as a CUDA graph, then replayed.
 
     Args:
@@ -20,7 +20,7 @@ class CapturedRun:
         context: Made for this shape and these addresses.
     """
 
-    def __init__(self, plan: Plan, context: api.IExecutionContext) -> None:
+    def __init__(self, plan: LoadedEngine, context: api.IExecutionContext) -> None:
         self._plan, self._context = plan, context
         self._generation = plan.arena.generation
         self._graph: object | None = None

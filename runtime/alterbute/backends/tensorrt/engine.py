@@ -14,7 +14,7 @@ from alterbute.bundle import Bundle, Engine, Graph, Product, ShapeRange
 from alterbute.errors import DeviceError, EngineError
 
 
-class Arena:
+class ScratchMemory:
     """One piece of scratch memory for every context: all run on one stream, one after the other.
 
     `generation` counts how often it moved: a captured graph of an older one must not be launched.
@@ -40,7 +40,7 @@ class Arena:
             self.address, self.size = 0, 0
 
 
-class Plan:
+class LoadedEngine:
     """An engine of the bundle, loaded from verified bytes.
 
     Args:
@@ -60,7 +60,7 @@ class Plan:
         runtime: api.Runtime,
         logger: Any,
         cuda: Cuda,
-        arena: Arena,
+        arena: ScratchMemory,
         bundle: Bundle,
         engine: Engine,
         data: bytes,

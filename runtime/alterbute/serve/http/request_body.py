@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from starlette.requests import Request
 
-    from alterbute.serve.settings import Settings
+    from alterbute.serve.settings import ServerSettings
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Source: TypeAlias = "bytes | NDArray[np.uint8]"
@@ -48,7 +48,7 @@ class Body:
     files: tuple[tuple[str, Source], ...]
 
 
-async def read_body(request: Request, settings: Settings, memory: Reservation) -> bytes:
+async def read_body(request: Request, settings: ServerSettings, memory: Reservation) -> bytes:
     """All bytes of a body.
 
     Raises:
@@ -83,7 +83,7 @@ async def read_body(request: Request, settings: Settings, memory: Reservation) -
     return b"".join(chunks)
 
 
-def split_body(data: bytes, content_type: str, settings: Settings) -> Body:
+def split_body(data: bytes, content_type: str, settings: ServerSettings) -> Body:
     """Fields and files of a body; takes time, so it belongs on a thread.
 
     Raises:

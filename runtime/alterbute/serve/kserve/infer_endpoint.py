@@ -17,8 +17,8 @@ from alterbute.serve.kserve.tensors import InferRequest, Tensor, describe_output
 from alterbute.serve.openai import encode_image as render
 from alterbute.serve.openai import validate_request as intake
 from alterbute.serve.openai.fields import OPTIONS, EditForm, check_model, read_form
-from alterbute.serve.openai.response import headers_of, wait_for_ticket
-from alterbute.serve.scheduler.server_request import Served
+from alterbute.serve.openai.response import make_timing_headers, wait_for_result
+from alterbute.serve.scheduler.server_request import ServerResult
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -99,9 +99,9 @@ async def infer(request: Request) -> Response:
         header_length = request.headers.get("inference-header-content-length")
         asked, form = await context.on_pool(lambda: _read(data, header_length, context))
         checked = await intake.check(context, form, memory, key=request.state.key, arrived_s=arrived_s)
-        ticket = context.service.submit(await context.on_pool(checked.ask))
-        served = await wait_for_ticket(request, ticket)
-        return await context.on_pool(lambda: _reply(context, asked, served))
+        server_request = context.service.submit(await context.on_pool(checked.spec))
+        result = await wait_for_result(request, server_request)
+        return await context.on_pool(lambda: _reply(context, asked, result))
     finally:
         memory.release()
 
@@ -158,8 +158,8 @@ def _scalar(name: str, tensor: Tensor) -> Json:
     return value if isinstance(value, bool | int | float) else None
 
 
-def _reply(context: Context, asked: InferRequest, served: Served) -> Response:
-    edit = served.edits[0]
+def _reply(context: Context, asked: InferRequest, result: ServerResult) -> Response:
+    edit = result.edits[0]
     photo = edit.photo
     outputs: dict[str, NDArray[Any]] = {
         "IMAGE": photo.pixels if photo.alpha is None else np.dstack((photo.pixels, photo.alpha)),
@@ -170,7 +170,7 @@ def _reply(context: Context, asked: InferRequest, served: Served) -> Response:
     if asked.id:
         head["id"] = asked.id
     head["outputs"], raw = describe_outputs(outputs, asked)
-    text, headers = render.as_json(head), headers_of(served)
+    text, headers = render.as_json(head), make_timing_headers(result)
     if not raw:
         return Response(text, media_type="application/json", headers=headers)
     headers["inference-header-content-length"] = str(len(text))

@@ -12,9 +12,16 @@ from alterbute.serve.http.request_body import read_body, split_body
 from alterbute.serve.openai import encode_image as render
 from alterbute.serve.openai import validate_request as intake
 from alterbute.serve.openai.fields import read_form
-from alterbute.serve.openai.response import Accepted, describe_edit, describe_output, headers_of, usage, wait_for_ticket
+from alterbute.serve.openai.response import (
+    AcceptedRequest,
+    count_tokens_used,
+    describe_edit,
+    describe_output,
+    make_timing_headers,
+    wait_for_result,
+)
 from alterbute.serve.openai.stream import EditStream
-from alterbute.serve.scheduler.server_request import Served
+from alterbute.serve.scheduler.server_request import ServerResult
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -36,30 +43,30 @@ async def edit_images(request: Request) -> Response:
             stream = await EditStream.open(request, accepted)
             keep = True
             return stream
-        ask = await context.on_pool(accepted.checked.ask)
-        ticket = context.service.submit(ask)
-        served = await wait_for_ticket(request, ticket)
-        body = await context.on_pool(lambda: _reply(accepted, served))
-        return Response(body, media_type="application/json", headers=headers_of(served))
+        spec = await context.on_pool(accepted.checked.spec)
+        server_request = context.service.submit(spec)
+        result = await wait_for_result(request, server_request)
+        body = await context.on_pool(lambda: _reply(accepted, result))
+        return Response(body, media_type="application/json", headers=make_timing_headers(result))
     finally:
         if not keep:
             memory.release()
 
 
-async def _accept(request: Request, context: Context, memory: Reservation) -> Accepted:
+async def _accept(request: Request, context: Context, memory: Reservation) -> AcceptedRequest:
     arrived_s = time.monotonic()
     data = await read_body(request, context.settings, memory)
     content_type = request.headers.get("content-type", "")
     form = await context.on_pool(lambda: read_form(split_body(data, content_type, context.settings)))
     checked = await intake.check(context, form, memory, key=request.state.key, arrived_s=arrived_s)
-    return Accepted(context=context, checked=checked, memory=memory)
+    return AcceptedRequest(context=context, checked=checked, memory=memory)
 
 
-def _reply(accepted: Accepted, served: Served) -> bytes:
+def _reply(accepted: AcceptedRequest, result: ServerResult) -> bytes:
     context, checked = accepted.context, accepted.checked
     form = checked.form
     data = []
-    for edit in served.edits:
+    for edit in result.edits:
         file, seconds = render.timed(edit.photo, form.output_format, form.output_compression)
         context.metrics.on_stage("encode_image", seconds)
         data.append({"b64_json": render.as_text(file)})
@@ -68,24 +75,24 @@ def _reply(accepted: Accepted, served: Served) -> bytes:
             "created": int(time.time()),
             "data": data,
             **describe_output(checked),
-            "usage": usage(context, checked),
-            "alterbute": describe_edit(context, checked, served),
+            "usage": count_tokens_used(context, checked),
+            "alterbute": describe_edit(context, checked, result),
         }
     )
 
 
-def _dry_run(accepted: Accepted) -> Response:
+def _dry_run(accepted: AcceptedRequest) -> Response:
     """Everything was checked; nothing is run."""
     context, checked = accepted.context, accepted.checked
-    settings, ask = context.settings, checked.ask()
+    settings, spec = context.settings, checked.spec()
     body = {
         "object": "image_edit.dry_run",
         **describe_output(checked),
-        "usage": usage(context, checked),
+        "usage": count_tokens_used(context, checked),
         "alterbute": {
             **describe_edit(context, checked, None),
             "rows": checked.rows,
-            "estimate_ms": round(context.service.estimate_s(ask) * 1000, 1),
+            "estimate_ms": round(context.service.estimate_s(spec) * 1000, 1),
             "limits": {
                 "n": settings.max_count,
                 "num_inference_steps": settings.max_steps,

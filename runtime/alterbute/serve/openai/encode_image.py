@@ -12,7 +12,7 @@ from PIL.Image import Resampling
 
 from alterbute.images import Photo, encode, load_photo
 from alterbute.serve.openai.fields import OutputFormat
-from alterbute.serve.scheduler.server_request import Edit
+from alterbute.serve.scheduler.server_request import ServerImage
 
 # Previews are for looking, and travel often.
 _PREVIEW_SIDE: Final = 512
@@ -56,7 +56,7 @@ def as_json(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
-def timings_ms(edit: Edit) -> dict[str, float]:
+def timings_ms(edit: ServerImage) -> dict[str, float]:
     """Milliseconds by stage."""
     return {stage: round(edit.timings[stage] * 1000, 3) for stage in _STAGES}
 

@@ -10,8 +10,8 @@ from alterbute.serve.http.limits import Reservation
 from alterbute.serve.http.request_body import ClientGone
 from alterbute.serve.openai import encode_image as render
 from alterbute.serve.openai.fields import QUALITY_STEPS
-from alterbute.serve.openai.validate_request import Checked
-from alterbute.serve.scheduler.server_request import Served, Ticket
+from alterbute.serve.openai.validate_request import CheckedRequest
+from alterbute.serve.scheduler.server_request import ServerRequest, ServerResult
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -22,22 +22,22 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Accepted:
+class AcceptedRequest:
     """A checked request on its way, and the memory that it holds until its response is out."""
 
     context: Context
-    checked: Checked
+    checked: CheckedRequest
     memory: Reservation
 
 
-async def wait_for_ticket(request: Request, ticket: Ticket) -> Served:
+async def wait_for_result(request: Request, server_request: ServerRequest) -> ServerResult:
     """A ticket's outcome; a client that leaves cancels it.
 
     Raises:
         ClientGone: it left.
         AlterbuteError: the edit failed.
     """
-    outcome = outcome_of(ticket)
+    outcome = watch_outcome(server_request)
     gone = asyncio.ensure_future(until_gone(request))
     try:
         both: set[asyncio.Future[Any]] = {outcome, gone}
@@ -48,12 +48,12 @@ async def wait_for_ticket(request: Request, ticket: Ticket) -> Served:
     finally:
         gone.cancel()
         if not outcome.done():
-            ticket.cancel()
+            server_request.cancel()
 
 
-def outcome_of(ticket: Ticket) -> asyncio.Future[Served]:
+def watch_outcome(server_request: ServerRequest) -> asyncio.Future[ServerResult]:
     """A ticket's future for this loop. Never cancel it: that would end the ticket before its device has let go of it."""
-    outcome = asyncio.wrap_future(ticket.future)
+    outcome = asyncio.wrap_future(server_request.future)
     # Whoever stopped waiting does not ask any more, and asyncio would complain that nobody did.
     outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
     return outcome
@@ -65,15 +65,15 @@ async def until_gone(request: Request) -> None:
         pass
 
 
-def headers_of(served: Served) -> dict[str, str]:
+def make_timing_headers(result: ServerResult) -> dict[str, str]:
     """Where the time went."""
     return {
-        "x-alterbute-queue-ms": f"{served.queue_s * 1000:.1f}",
-        "x-alterbute-compute-ms": f"{served.compute_s * 1000:.1f}",
+        "x-alterbute-queue-ms": f"{result.queue_s * 1000:.1f}",
+        "x-alterbute-compute-ms": f"{result.compute_s * 1000:.1f}",
     }
 
 
-def describe_output(checked: Checked) -> Json:
+def describe_output(checked: CheckedRequest) -> Json:
     """The keys that every reply and event has."""
     photo, form = checked.pictures.photo, checked.form
     return {
@@ -84,7 +84,7 @@ def describe_output(checked: Checked) -> Json:
     }
 
 
-def usage(context: Context, checked: Checked) -> Json:
+def count_tokens_used(context: Context, checked: CheckedRequest) -> Json:
     """Tokens as this runtime has them: the prompt's, and latent positions."""
     manifest = context.service.editor.manifest
     positions = (manifest.resolution // manifest.latent_factor) ** 2
@@ -99,7 +99,7 @@ def usage(context: Context, checked: Checked) -> Json:
     }
 
 
-def describe_edit(context: Context, checked: Checked, served: Served | None) -> Json:
+def describe_edit(context: Context, checked: CheckedRequest, result: ServerResult | None) -> Json:
     """What OpenAI's reply has no key for."""
     form, pictures = checked.form, checked.pictures
     described: Json = {
@@ -113,15 +113,15 @@ def describe_edit(context: Context, checked: Checked, served: Served | None) -> 
         "mask_mode": pictures.mask_mode,
         "mask_pixels": pictures.mask_pixels,
     }
-    if served is not None:
+    if result is not None:
         described["timings_ms"] = [
-            {"picture_decode": round(checked.decode_s * 1000, 3), **render.timings_ms(edit)} for edit in served.edits
+            {"picture_decode": round(checked.decode_s * 1000, 3), **render.timings_ms(edit)} for edit in result.edits
         ]
-        described["warnings"] = list(dict.fromkeys(line for edit in served.edits for line in edit.warnings))
+        described["warnings"] = list(dict.fromkeys(line for edit in result.edits for line in edit.warnings))
     return described
 
 
-def _quality(checked: Checked) -> str:
+def _quality(checked: CheckedRequest) -> str:
     """The preset that was asked for, or the one whose steps come nearest."""
     if checked.form.quality != "auto" and QUALITY_STEPS[checked.form.quality] == checked.plan.steps:
         return checked.form.quality

@@ -13,13 +13,13 @@ from alterbute.images import Photo
 from alterbute.serve.http.error_response import as_api_error
 from alterbute.serve.openai import encode_image as render
 from alterbute.serve.openai import response as reply
-from alterbute.serve.scheduler.server_request import Ticket
+from alterbute.serve.scheduler.server_request import ServerRequest
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-    from alterbute.serve.openai.response import Accepted
+    from alterbute.serve.openai.response import AcceptedRequest
 
 _log = logging.getLogger(__name__)
 
@@ -32,15 +32,15 @@ class EditStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, request: Request, accepted: Accepted, ticket: Ticket, previews: asyncio.Queue[_Preview]) -> None:
+    def __init__(self, request: Request, accepted: AcceptedRequest, server_request: ServerRequest, previews: asyncio.Queue[_Preview]) -> None:
         self.status_code, self.background = 200, None
         self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no"})
         # A stream has no length, and ends with its connection's chunk.
         self.raw_headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
-        self._request, self._accepted, self._ticket, self._previews = request, accepted, ticket, previews
+        self._request, self._accepted, self._server_request, self._previews = request, accepted, server_request, previews
 
     @classmethod
-    async def open(cls, request: Request, accepted: Accepted) -> EditStream:
+    async def open(cls, request: Request, accepted: AcceptedRequest) -> EditStream:
         """Submit the request: what can be refused is refused before the stream starts."""
         loop = asyncio.get_running_loop()
         previews: asyncio.Queue[_Preview] = asyncio.Queue()
@@ -49,8 +49,8 @@ class EditStream(Response):
             loop.call_soon_threadsafe(previews.put_nowait, (image, number, photo))
 
         context = accepted.context
-        ask = await context.on_pool(lambda: accepted.checked.ask(on_preview))
-        return cls(request, accepted, context.service.submit(ask), previews)
+        spec = await context.on_pool(lambda: accepted.checked.spec(on_preview))
+        return cls(request, accepted, context.service.submit(spec), previews)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As every ASGI response."""
@@ -63,7 +63,7 @@ class EditStream(Response):
         finally:
             for task in (gone, events):
                 task.cancel()
-            self._ticket.cancel()  # nothing, if it is over
+            self._server_request.cancel()  # nothing, if it is over
             self._accepted.memory.release()
 
     async def _send_events(self, send: Send) -> None:
@@ -72,7 +72,7 @@ class EditStream(Response):
         async def send_bytes(data: bytes) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
-        outcome = reply.outcome_of(self._ticket)
+        outcome = reply.watch_outcome(self._server_request)
         try:
             while not outcome.done():
                 preview = asyncio.ensure_future(self._previews.get())
@@ -84,8 +84,8 @@ class EditStream(Response):
                     preview.cancel()
                     if not outcome.done():
                         await send_bytes(b": still at it\n\n")
-            served = outcome.result()
-            for number in range(len(served.edits)):
+            result = outcome.result()
+            for number in range(len(result.edits)):
                 await send_bytes(await self._completed_event(number))
         except Exception as fault:
             await send_bytes(_error_event(fault))
@@ -110,11 +110,11 @@ class EditStream(Response):
 
     async def _completed_event(self, number: int) -> bytes:
         context, checked = self._accepted.context, self._accepted.checked
-        served = self._ticket.future.result()
+        result = self._server_request.future.result()
 
         def make() -> bytes:
             form = checked.form
-            file, seconds = render.timed(served.edits[number].photo, form.output_format, form.output_compression)
+            file, seconds = render.timed(result.edits[number].photo, form.output_format, form.output_compression)
             context.metrics.on_stage("encode_image", seconds)
             return _event(
                 "image_edit.completed",
@@ -122,8 +122,8 @@ class EditStream(Response):
                     "b64_json": render.as_text(file),
                     "created_at": int(time.time()),
                     **reply.describe_output(checked),
-                    "usage": reply.usage(context, checked),
-                    "alterbute": {**reply.describe_edit(context, checked, served), "image": number},
+                    "usage": reply.count_tokens_used(context, checked),
+                    "alterbute": {**reply.describe_edit(context, checked, result), "image": number},
                 },
             )
 

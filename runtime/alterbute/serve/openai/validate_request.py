@@ -15,16 +15,16 @@ from alterbute.request import MAX_SEED, EditRequest
 from alterbute.serve.http.error_response import ApiError, bad_request
 from alterbute.serve.openai.fields import EditForm, check_model
 from alterbute.serve.openai.images import Pictures, check_headers, decode_pictures
-from alterbute.serve.scheduler.server_request import Ask
+from alterbute.serve.scheduler.server_request import RequestSpec
 
 if TYPE_CHECKING:
     from alterbute.serve.context import Context
     from alterbute.serve.http.limits import Reservation
-    from alterbute.serve.settings import Settings
+    from alterbute.serve.settings import ServerSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Checked:
+class CheckedRequest:
     """A request that can be done.
 
     Args:
@@ -50,12 +50,12 @@ class Checked:
         """UNet rows of all images over all steps."""
         return len(self.requests) * sum(len(rows) for rows in self.plan.rows)
 
-    def ask(self, on_preview: Callable[[int, int, Photo], None] | None = None) -> Ask:
+    def spec(self, on_preview: Callable[[int, int, Photo], None] | None = None) -> RequestSpec:
         """What the service is asked."""
         digest = hashlib.sha256(self.pictures.photo.pixels.data)
         digest.update(self.pictures.region.edit.data)
         digest.update(repr([replace(request, seed=None) for request in self.requests]).encode("utf-8", "replace"))
-        return Ask(
+        return RequestSpec(
             photo=self.pictures.photo,
             region=self.pictures.region,
             reference=self.pictures.reference,
@@ -69,7 +69,7 @@ class Checked:
         )
 
 
-async def check(context: Context, form: EditForm, memory: Reservation, *, key: str, arrived_s: float) -> Checked:
+async def check(context: Context, form: EditForm, memory: Reservation, *, key: str, arrived_s: float) -> CheckedRequest:
     """Check a form, and decode its pictures.
 
     Args:
@@ -95,7 +95,7 @@ async def check(context: Context, form: EditForm, memory: Reservation, *, key: s
     _check_photo(form, pictures.photo)
     _check_work(context, form, pictures.photo, plan.steps, key)
     timeout_s = min(form.timeout_s or context.settings.timeout_s, context.settings.timeout_s)
-    return Checked(
+    return CheckedRequest(
         form=form,
         pictures=pictures,
         requests=requests,
@@ -125,7 +125,7 @@ def _make_requests(context: Context, form: EditForm) -> tuple[tuple[EditRequest,
     return requests, plan, editor.count_tokens(prompt)
 
 
-def _check_counts(form: EditForm, settings: Settings) -> None:
+def _check_counts(form: EditForm, settings: ServerSettings) -> None:
     if not 1 <= form.count <= settings.max_count:
         raise bad_request(f"n is not within 1..{settings.max_count}", "n", "n_out_of_range")
     steps = form.options.get("steps")

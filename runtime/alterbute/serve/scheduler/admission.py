@@ -61,7 +61,7 @@ class LaunchCost:
         return ranked[math.ceil(0.99 * len(ranked)) - 1] if ranked else 0.0
 
 
-def admission_key(*, arrived_s: float, deadline_s: float, work_s: float, stretch: float) -> float:
+def priority(*, arrived_s: float, deadline_s: float, work_s: float, stretch: float) -> float:
     """When an image should enter the lane, in clock seconds; the smallest enters first.
 
     A request may wait `stretch` times its own work before anything that came later and is shorter stops passing

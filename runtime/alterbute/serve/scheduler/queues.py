@@ -6,14 +6,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from alterbute.denoise.lane import Finished, Job
+from alterbute.denoise.lane import Job, JobResult
 from alterbute.images.photo import Bytes
-from alterbute.serve.scheduler.server_request import Ticket
-from alterbute.subject import Frame, Sight, Subject
+from alterbute.serve.scheduler.server_request import ServerRequest
+from alterbute.subject import JobInfo, PreparedPhoto, Subject
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Task:
+class ScheduledRequest:
     """A ticket on a device.
 
     Args:
@@ -26,11 +26,11 @@ class Task:
         is_solo: A launch that it was part of failed: it goes on alone, so that it can break nobody else's.
     """
 
-    ticket: Ticket
-    sight: Sight
+    request: ServerRequest
+    prepared: PreparedPhoto
     order: int
     subject: Subject | None = None
-    frames: dict[Job, Frame] = field(default_factory=dict)
+    job_infos: dict[Job, JobInfo] = field(default_factory=dict)
     images: dict[Job, int] = field(default_factory=dict)
     is_solo: bool = False
 
@@ -39,14 +39,14 @@ class Task:
 class Preview:
     """A wanted look at a job that is still in the lane: `decode` gives its window."""
 
-    task: Task
+    scheduled: ScheduledRequest
     job: Job
     number: int
     decode: Callable[[], Bytes]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Roster:
+class Queues:
     """The places of a device.
 
     Args:
@@ -59,47 +59,47 @@ class Roster:
         previews: Looks that were asked for.
     """
 
-    key: Callable[[Ticket], float]
-    encoding: list[Task] = field(default_factory=list)
-    ready: list[tuple[Task, Job]] = field(default_factory=list)
-    running: dict[Job, Task] = field(default_factory=dict)
-    held: list[tuple[Task, Finished]] = field(default_factory=list)
-    latents: deque[tuple[Task, Finished]] = field(default_factory=deque)
+    key: Callable[[ServerRequest], float]
+    encoding: list[ScheduledRequest] = field(default_factory=list)
+    ready: list[tuple[ScheduledRequest, Job]] = field(default_factory=list)
+    running: dict[Job, ScheduledRequest] = field(default_factory=dict)
+    held: list[tuple[ScheduledRequest, JobResult]] = field(default_factory=list)
+    latents: deque[tuple[ScheduledRequest, JobResult]] = field(default_factory=deque)
     previews: deque[Preview] = field(default_factory=deque)
 
     def has_work(self) -> bool:
         """Whether there is anything to do."""
         return bool(self.encoding or self.ready or self.running or self.held or self.latents or self.previews)
 
-    def tasks(self) -> list[Task]:
+    def all_requests(self) -> list[ScheduledRequest]:
         """Everybody, each once."""
         return list(dict.fromkeys(self._places()))
 
-    def next_ready(self) -> tuple[Task, Job]:
+    def peek_ready(self) -> tuple[ScheduledRequest, Job]:
         """Who should enter the lane next; `ready` is not empty."""
         return min(self.ready, key=lambda entry: (*self._rank(entry[0]), entry[0].images[entry[1]]))
 
-    def take_next_encoding(self, ahead: int) -> Task | None:
+    def pop_encoding(self, ahead: int) -> ScheduledRequest | None:
         """Who should be encoded next, taken out; None while `ahead` who go before them all are ready."""
         if not self.encoding:
             return None
-        task = min(self.encoding, key=self._rank)
-        rank = self._rank(task)
+        scheduled = min(self.encoding, key=self._rank)
+        rank = self._rank(scheduled)
         if sum(self._rank(other) < rank for other, _ in self.ready) >= ahead:
             return None
-        self.encoding.remove(task)
-        return task
+        self.encoding.remove(scheduled)
+        return scheduled
 
-    def remove(self, task: Task) -> list[Job]:
+    def remove(self, scheduled: ScheduledRequest) -> list[Job]:
         """Take somebody out of every place; the jobs that it had in the lane are returned."""
-        jobs = [job for job, owner in self.running.items() if owner is task]
+        jobs = [job for job, owner in self.running.items() if owner is scheduled]
         for job in jobs:
             del self.running[job]
-        self.encoding = [other for other in self.encoding if other is not task]
-        self.ready = [entry for entry in self.ready if entry[0] is not task]
-        self.held = [entry for entry in self.held if entry[0] is not task]
-        self.latents = deque(entry for entry in self.latents if entry[0] is not task)
-        self.previews = deque(preview for preview in self.previews if preview.task is not task)
+        self.encoding = [other for other in self.encoding if other is not scheduled]
+        self.ready = [entry for entry in self.ready if entry[0] is not scheduled]
+        self.held = [entry for entry in self.held if entry[0] is not scheduled]
+        self.latents = deque(entry for entry in self.latents if entry[0] is not scheduled)
+        self.previews = deque(preview for preview in self.previews if preview.scheduled is not scheduled)
         return jobs
 
     def release_held(self) -> None:
@@ -107,11 +107,11 @@ class Roster:
         self.latents.extend(self.held)
         self.held = []
 
-    def _rank(self, task: Task) -> tuple[bool, float, int]:
-        return not task.is_solo, self.key(task.ticket), task.order
+    def _rank(self, scheduled: ScheduledRequest) -> tuple[bool, float, int]:
+        return not scheduled.is_solo, self.key(scheduled.request), scheduled.order
 
-    def _places(self) -> Iterator[Task]:
+    def _places(self) -> Iterator[ScheduledRequest]:
         yield from self.encoding
-        yield from (task for task, _ in self.ready)
+        yield from (scheduled for scheduled, _ in self.ready)
         yield from self.running.values()
-        yield from (task for task, _ in (*self.held, *self.latents))
+        yield from (scheduled for scheduled, _ in (*self.held, *self.latents))

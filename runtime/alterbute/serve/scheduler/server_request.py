@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Ask:
+class RequestSpec:
     """A checked request with decoded pictures.
 
     Args:
@@ -47,7 +47,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Edit:
+class ServerImage:
     """One edited photo: the photo, HW uint8 alpha (0 = untouched), its seed, seconds by stage, and lines for the user."""
 
     photo: Photo
@@ -58,36 +58,36 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Served:
+class ServerResult:
     """A request's images in order, the seconds it waited for its first launch, and those from there to its end."""
 
-    edits: tuple[Edit, ...]
+    edits: tuple[ServerImage, ...]
     queue_s: float
     compute_s: float
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Ticket:
-    """A request that was accepted. `future` gets `Served` or an `AlterbuteError`, exactly once.
+class ServerRequest:
+    """A request that was accepted. `future` gets `ServerResult` or an `AlterbuteError`, exactly once.
 
     Args:
         ask: The request.
         on_change: Called after `cancel`, so that whoever works on it looks.
     """
 
-    ask: Ask
+    spec: RequestSpec
     on_change: Callable[[], None] = lambda: None
-    future: Future[Served] = field(default_factory=Future)
+    future: Future[ServerResult] = field(default_factory=Future)
     arrived_s: float = field(default_factory=lambda: time.monotonic())
     started_s: float | None = None
     """When its first image entered a lane."""
     rows_left: int = 0
-    _edits: dict[int, Edit] = field(default_factory=dict)
+    _edits: dict[int, ServerImage] = field(default_factory=dict)
     _cancel: Event = field(default_factory=Event)
     _lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
-        self.rows_left = self.ask.rows
+        self.rows_left = self.spec.rows
 
     def cancel(self) -> None:
         """Nobody wants it any more; its slots are free before the next launch."""
@@ -104,11 +104,11 @@ class Ticket:
         """Whether it has its outcome."""
         return self.future.done()
 
-    def why_dead(self) -> AlterbuteError | None:
+    def failure_reason(self) -> AlterbuteError | None:
         """Why no more work should be spent on it, if so."""
         if self._cancel.is_set():
             return Cancelled("the request was cancelled", "a client that waits", "ask for it again")
-        if time.monotonic() > self.ask.deadline_s:
+        if time.monotonic() > self.spec.deadline_s:
             return DeadlineExceeded(
                 "the request's deadline has passed",
                 "an edit within it",
@@ -116,17 +116,17 @@ class Ticket:
             )
         return None
 
-    def add(self, image: int, edit: Edit) -> None:
+    def add(self, image: int, edit: ServerImage) -> None:
         """One image is done; with the last one the ticket is over."""
         with self._lock:
             self._edits[image] = edit
-            is_whole = len(self._edits) == len(self.ask.requests)
+            is_whole = len(self._edits) == len(self.spec.requests)
         if is_whole:
             now, started = time.monotonic(), self.started_s or self.arrived_s
             edits = tuple(self._edits[number] for number in range(len(self._edits)))
             self._settle(
                 lambda: self.future.set_result(
-                    Served(edits=edits, queue_s=started - self.arrived_s, compute_s=now - started)
+                    ServerResult(edits=edits, queue_s=started - self.arrived_s, compute_s=now - started)
                 )
             )
 

@@ -13,11 +13,11 @@ from typing import Final
 
 from alterbute.editor import Editor
 from alterbute.errors import InputError, OverloadedError
-from alterbute.serve.scheduler.admission import Admission, admission_key
+from alterbute.serve.scheduler.admission import Admission, priority
 from alterbute.serve.scheduler.observer import Observer
-from alterbute.serve.scheduler.server_request import Ask, Ticket
-from alterbute.serve.scheduler.stages import as_known
-from alterbute.serve.scheduler.worker import Device, hopeless_error
+from alterbute.serve.scheduler.server_request import RequestSpec, ServerRequest
+from alterbute.serve.scheduler.stages import to_project_error
+from alterbute.serve.scheduler.worker import Worker, deadline_error
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Service:
         slots: Images in a lane at most; the editors have at least as many.
         max_queue: Images that may wait, beside those that the lanes hold.
         admission: See `Admission`.
-        stretch: See `admission_key`.
+        stretch: See `priority`.
         observer: Who measures.
     """
 
@@ -54,12 +54,12 @@ class Service:
         self._pool, self._stretch = pool, stretch
         self._room = max_queue + slots * len(editors)
         self._observer = observer or Observer()
-        self._tickets: dict[Ticket, Device] = {}
+        self._requests: dict[ServerRequest, Worker] = {}
         self._quarantine: OrderedDict[bytes, float] = OrderedDict()
         self._lock = Lock()
         self.is_draining = False
-        self.devices = [
-            Device(
+        self.workers = [
+            Worker(
                 editor,
                 pool,
                 slots=slots,
@@ -74,36 +74,36 @@ class Service:
     @property
     def editor(self) -> Editor:
         """For checking requests, which any editor of the bundle can do from any thread."""
-        return self.devices[0].editor
+        return self.workers[0].editor
 
     @property
     def num_waiting(self) -> int:
         """Images of accepted requests of which none has entered a lane."""
         with self._lock:
-            return sum(len(ticket.ask.requests) for ticket in self._tickets if ticket.started_s is None)
+            return sum(len(request.spec.requests) for request in self._requests if request.started_s is None)
 
     @property
     def num_running(self) -> int:
         """Requests that have entered a lane and are not over."""
         with self._lock:
-            return sum(ticket.started_s is not None for ticket in self._tickets)
+            return sum(request.started_s is not None for request in self._requests)
 
     @property
     def num_accepted(self) -> int:
         """Requests that are not over."""
-        return len(self._tickets)
+        return len(self._requests)
 
     @property
     def is_full(self) -> bool:
         """Whether a request of one image would be refused."""
         return self._num_images() >= self._room
 
-    def why_dead(self) -> str | None:
+    def failure_reason(self) -> str | None:
         """Why the process should be started anew, if so: a device is broken, or stuck in one piece of work."""
-        for device in self.devices:
-            if device.fatal is not None:
+        for worker in self.workers:
+            if worker.fatal is not None:
                 return "device_fault"
-            if device.stuck_s > max(_MIN_STUCK_S, 3 * device.cost.slow_s):
+            if worker.stuck_s > max(_MIN_STUCK_S, 3 * worker.cost.slow_s):
                 return "device_stuck"
         return None
 
@@ -131,35 +131,35 @@ class Service:
     def retry_after_s(self) -> int:
         """When the queue should have moved on: the work that waits, at the measured speed, shared by the devices."""
         with self._lock:
-            seconds = sum(ticket.rows_left * device.cost.seconds_per_row() for ticket, device in self._tickets.items())
-        return min(max(math.ceil(seconds / len(self.devices)), _RETRY_S[0]), _RETRY_S[1])
+            seconds = sum(request.rows_left * worker.cost.seconds_per_row() for request, worker in self._requests.items())
+        return min(max(math.ceil(seconds / len(self.workers)), _RETRY_S[0]), _RETRY_S[1])
 
-    def estimate_s(self, ask: Ask) -> float:
+    def estimate_s(self, spec: RequestSpec) -> float:
         """Seconds until a request would be done if it came now: what goes before it, and itself."""
-        return self._estimate_s(ask, self._pick_device())
+        return self._estimate_s(spec, self._pick_worker())
 
-    def submit(self, ask: Ask) -> Ticket:
+    def submit(self, spec: RequestSpec) -> ServerRequest:
         """Accept a request.
 
         Raises:
             OverloadedError: no room, or its deadline cannot be met.
             InputError: it broke a launch before.
         """
-        self.check_room(len(ask.requests))
-        self._check_quarantine(ask.fingerprint)
-        device = self._pick_device()
-        if time.monotonic() + self._estimate_s(ask, device) > ask.deadline_s:
-            raise hopeless_error()
-        return self.submit_to(device, ask)
+        self.check_room(len(spec.requests))
+        self._check_quarantine(spec.fingerprint)
+        worker = self._pick_worker()
+        if time.monotonic() + self._estimate_s(spec, worker) > spec.deadline_s:
+            raise deadline_error()
+        return self.submit_to(worker, spec)
 
-    def submit_to(self, device: Device, ask: Ask) -> Ticket:
+    def submit_to(self, worker: Worker, spec: RequestSpec) -> ServerRequest:
         """Accept a request for one device without asking whether there is room: for warming up."""
-        ticket = Ticket(ask=ask, on_change=device.wake)
+        request = ServerRequest(spec=spec, on_change=worker.wake)
         with self._lock:
-            self._tickets[ticket] = device
-        ticket.future.add_done_callback(lambda _: self._forget(ticket))
-        self._pool.submit(self._look, ticket, device)
-        return ticket
+            self._requests[request] = worker
+        request.future.add_done_callback(lambda _: self._forget(request))
+        self._pool.submit(self._prepare_window, request, worker)
+        return request
 
     def drain(self) -> None:
         """Accept nothing more; what was accepted goes on."""
@@ -168,72 +168,72 @@ class Service:
     def cancel_all(self) -> None:
         """Give up what is left: it may be asked for again, elsewhere."""
         with self._lock:
-            tickets = list(self._tickets)
-        for ticket in tickets:
-            ticket.fail(_draining_error())
-        for device in self.devices:
-            device.wake()
+            requests = list(self._requests)
+        for request in requests:
+            request.fail(_draining_error())
+        for worker in self.workers:
+            worker.wake()
 
     def close(self) -> None:
         """Stop the devices and free their engines."""
         self.drain()
-        for device in self.devices:
-            device.close()
-            device.editor.close()
+        for worker in self.workers:
+            worker.close()
+            worker.editor.close()
 
     def _num_images(self) -> int:
         with self._lock:
-            return sum(len(ticket.ask.requests) for ticket in self._tickets)
+            return sum(len(request.spec.requests) for request in self._requests)
 
-    def _look(self, ticket: Ticket, device: Device) -> None:
+    def _prepare_window(self, request: ServerRequest, worker: Worker) -> None:
         start = time.perf_counter()
         try:
-            if why := ticket.why_dead():
-                self._observer.on_cancel("deadline" if not ticket.is_cancelled else "waiting")
+            if why := request.failure_reason():
+                self._observer.on_cancel("deadline" if not request.is_cancelled else "waiting")
                 raise why
-            ask = ticket.ask
-            sight = device.editor.look(ask.photo, ask.region, ask.reference)
+            spec = request.spec
+            prepared = worker.editor.prepare_window(spec.photo, spec.region, spec.reference)
         except Exception as fault:
-            ticket.fail(as_known(fault))
+            request.fail(to_project_error(fault))
             return
         self._observer.on_stage("window", time.perf_counter() - start)
-        device.offer(ticket, sight)
+        worker.offer(request, prepared)
 
-    def _pick_device(self) -> Device:
+    def _pick_worker(self) -> Worker:
         """The one with the least work before it."""
         with self._lock:
-            work = dict.fromkeys(self.devices, 0.0)
-            for ticket, device in self._tickets.items():
-                work[device] += ticket.rows_left * (device.cost.seconds_per_row() or 1.0)
-        sound = [device for device in self.devices if device.fatal is None]
-        return min(sound or self.devices, key=lambda device: work[device])
+            work = dict.fromkeys(self.workers, 0.0)
+            for request, worker in self._requests.items():
+                work[worker] += request.rows_left * (worker.cost.seconds_per_row() or 1.0)
+        sound = [worker for worker in self.workers if worker.fatal is None]
+        return min(sound or self.workers, key=lambda worker: work[worker])
 
-    def _estimate_s(self, ask: Ask, device: Device) -> float:
-        now, row_s = time.monotonic(), device.cost.seconds_per_row()
+    def _estimate_s(self, spec: RequestSpec, worker: Worker) -> float:
+        now, row_s = time.monotonic(), worker.cost.seconds_per_row()
 
-        def key(other: Ask, arrived_s: float) -> float:
-            return admission_key(
+        def key(other: RequestSpec, arrived_s: float) -> float:
+            return priority(
                 arrived_s=arrived_s, deadline_s=other.deadline_s, work_s=other.rows * row_s, stretch=self._stretch
             )
 
-        mine = key(ask, now)
+        mine = key(spec, now)
         with self._lock:
             before = sum(
-                ticket.rows_left
-                for ticket, owner in self._tickets.items()
-                if owner is device and (ticket.started_s is not None or key(ticket.ask, ticket.arrived_s) <= mine)
+                request.rows_left
+                for request, owner in self._requests.items()
+                if owner is worker and (request.started_s is not None or key(request.spec, request.arrived_s) <= mine)
             )
-        own_s = ask.steps * device.cost.seconds(ask.rows / ask.steps)
+        own_s = spec.steps * worker.cost.seconds(spec.rows / spec.steps)
         return before * row_s + own_s
 
-    def _forget(self, ticket: Ticket) -> None:
+    def _forget(self, request: ServerRequest) -> None:
         with self._lock:
-            self._tickets.pop(ticket, None)
+            self._requests.pop(request, None)
 
-    def _put_in_quarantine(self, ticket: Ticket) -> None:
+    def _put_in_quarantine(self, request: ServerRequest) -> None:
         """It broke a launch of its own, alone: the same content is refused for a while."""
         with self._lock:
-            self._quarantine[ticket.ask.fingerprint] = time.monotonic()
+            self._quarantine[request.spec.fingerprint] = time.monotonic()
             while len(self._quarantine) > _MAX_QUARANTINED:
                 self._quarantine.popitem(last=False)
 

@@ -7,19 +7,19 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 
-from alterbute.denoise.lane import Finished, Job
+from alterbute.denoise.lane import Job, JobResult
 from alterbute.editor import Editor
 from alterbute.errors import AlterbuteError, EngineError
 from alterbute.images.photo import Bytes
 from alterbute.serve.scheduler.observer import Observer
 from alterbute.serve.scheduler.preview import clean_estimate, preview_steps
-from alterbute.serve.scheduler.queues import Preview, Roster, Task
-from alterbute.serve.scheduler.server_request import Edit
+from alterbute.serve.scheduler.queues import Preview, Queues, ScheduledRequest
+from alterbute.serve.scheduler.server_request import ServerImage
 
 _log = logging.getLogger(__name__)
 
 
-class Around:
+class Stages:
     """Pieces of work that a device's owner does between two launches.
 
     Args:
@@ -30,86 +30,86 @@ class Around:
         observer: Who measures.
     """
 
-    def __init__(self, editor: Editor, roster: Roster, pool: Executor, *, slots: int, observer: Observer) -> None:
-        self._editor, self._roster, self._pool = editor, roster, pool
+    def __init__(self, editor: Editor, queues: Queues, pool: Executor, *, slots: int, observer: Observer) -> None:
+        self._editor, self._queues, self._pool = editor, queues, pool
         self._slots, self._observer = slots, observer
         self._prediction = str(editor.manifest.scheduler.get("prediction_type", "epsilon"))
 
-    def next_piece(self) -> Callable[[], None] | None:
+    def next_work(self) -> Callable[[], None] | None:
         """Decode first: somebody waits for nothing else. Encode as the lane will need it. Previews when there is time."""
-        roster = self._roster
-        if roster.latents:
-            denoised, finished = roster.latents.popleft()
+        queues = self._queues
+        if queues.latents:
+            denoised, finished = queues.latents.popleft()
             return lambda: self._decode(denoised, finished)
-        task = roster.take_next_encoding(self._slots)
-        if task is not None:
-            return lambda: self._encode(task)
-        if roster.previews:
-            preview = roster.previews.popleft()
-            return lambda: self._show(preview)
+        scheduled = queues.pop_encoding(self._slots)
+        if scheduled is not None:
+            return lambda: self._encode(scheduled)
+        if queues.previews:
+            preview = queues.previews.popleft()
+            return lambda: self._decode_preview(preview)
         return None
 
-    def note_preview(self, task: Task, job: Job, step: int) -> None:
+    def queue_preview(self, scheduled: ScheduledRequest, job: Job, step: int) -> None:
         """Keep what a wanted preview needs, right after a job's launch number `step` (from 0)."""
-        ask = task.ticket.ask
-        if ask.on_preview is None or ask.previews == 0:
+        spec = scheduled.request.spec
+        if spec.on_preview is None or spec.previews == 0:
             return
-        looks = preview_steps(job.plan.steps, ask.previews)
+        looks = preview_steps(job.plan.steps, spec.previews)
         if step + 1 not in looks:
             return
-        before, after, noise = self._editor.lane.last_launch(job)
+        before, after, noise = self._editor.lane.last_states(job)
 
         def decode() -> Bytes:
             return self._editor.decode(clean_estimate(job.plan, step, self._prediction, before, after, noise))
 
-        self._roster.previews.append(Preview(task=task, job=job, number=looks.index(step + 1), decode=decode))
+        self._queues.previews.append(Preview(scheduled=scheduled, job=job, number=looks.index(step + 1), decode=decode))
 
-    def _encode(self, task: Task) -> None:
+    def _encode(self, scheduled: ScheduledRequest) -> None:
         start = time.perf_counter()
         try:
-            task.subject = self._editor.encode(task.sight)
-            jobs, task.frames = self._editor.make_jobs(task.subject, task.ticket.ask.requests, None)
+            scheduled.subject = self._editor.encode(scheduled.prepared)
+            jobs, scheduled.job_infos = self._editor.make_jobs(scheduled.subject, scheduled.request.spec.requests, None)
         except Exception as fault:
-            task.ticket.fail(as_known(fault))
+            scheduled.request.fail(to_project_error(fault))
             return
         self._observer.on_stage("encode", time.perf_counter() - start)
-        task.images = {job: image for image, job in enumerate(jobs)}
-        self._roster.ready += [(task, job) for job in jobs]
+        scheduled.images = {job: image for image, job in enumerate(jobs)}
+        self._queues.ready += [(scheduled, job) for job in jobs]
 
-    def _decode(self, task: Task, finished: Finished) -> None:
+    def _decode(self, scheduled: ScheduledRequest, finished: JobResult) -> None:
         start = time.perf_counter()
         try:
             edited = self._editor.decode(finished.latent)
         except Exception as fault:
-            task.ticket.fail(as_known(fault))
+            scheduled.request.fail(to_project_error(fault))
             return
         seconds = time.perf_counter() - start
         self._observer.on_stage("vae_decode", seconds)
-        self._pool.submit(self._paste, task, finished, edited, seconds)
+        self._pool.submit(self._paste, scheduled, finished, edited, seconds)
 
-    def _paste(self, task: Task, finished: Finished, edited: Bytes, decode_s: float) -> None:
-        ticket, subject, frame = task.ticket, task.subject, task.frames[finished.job]
+    def _paste(self, scheduled: ScheduledRequest, finished: JobResult, edited: Bytes, decode_s: float) -> None:
+        request, subject, info = scheduled.request, scheduled.subject, scheduled.job_infos[finished.job]
         start = time.perf_counter()
         try:
-            if subject is None or (why := ticket.why_dead()):
+            if subject is None or (why := request.failure_reason()):
                 raise why or EngineError("an image has no subject", "one", "report this")
             photo, alpha = self._editor.paste(subject, edited)
         except Exception as fault:
-            ticket.fail(as_known(fault))
+            request.fail(to_project_error(fault))
             return
         paste_s = time.perf_counter() - start
         self._observer.on_stage("compose", paste_s)
         timings = {
             "window": subject.timings["window"],
-            "encode": subject.timings["encode"] + frame.encode_s,
+            "encode": subject.timings["encode"] + info.encode_s,
             "steps": finished.seconds,
             "decode": decode_s,
             "paste": paste_s,
         }
-        edit = Edit(photo=photo, alpha=alpha, seed=finished.job.plan.seed, timings=timings, warnings=frame.warnings)
-        ticket.add(task.images[finished.job], edit)
+        edit = ServerImage(photo=photo, alpha=alpha, seed=finished.job.plan.seed, timings=timings, warnings=info.warnings)
+        request.add(scheduled.images[finished.job], edit)
 
-    def _show(self, preview: Preview) -> None:
+    def _decode_preview(self, preview: Preview) -> None:
         try:
             edited = preview.decode()
         except Exception:  # a preview is a courtesy: its edit goes on
@@ -118,16 +118,16 @@ class Around:
         self._pool.submit(self._send, preview, edited)
 
     def _send(self, preview: Preview, edited: Bytes) -> None:
-        task, tell = preview.task, preview.task.ticket.ask.on_preview
-        if task.ticket.is_over or task.subject is None or tell is None:
+        scheduled, tell = preview.scheduled, preview.scheduled.request.spec.on_preview
+        if scheduled.request.is_over or scheduled.subject is None or tell is None:
             return
         try:
-            tell(task.images[preview.job], preview.number, self._editor.paste(task.subject, edited)[0])
+            tell(scheduled.images[preview.job], preview.number, self._editor.paste(scheduled.subject, edited)[0])
         except Exception:
             _log.warning("a preview could not be sent", exc_info=True)
 
 
-def as_known(fault: Exception) -> AlterbuteError:
+def to_project_error(fault: Exception) -> AlterbuteError:
     """Whatever a piece of work raised, as an error of this package; an unknown one is logged with its trace."""
     if isinstance(fault, AlterbuteError):
         return fault

@@ -10,7 +10,7 @@ import numpy as np
 from alterbute.denoise.plan import make_plan
 from alterbute.images import load_photo, load_region
 from alterbute.request import EditRequest
-from alterbute.serve.scheduler.server_request import Ask
+from alterbute.serve.scheduler.server_request import RequestSpec
 
 if TYPE_CHECKING:
     from alterbute.serve.context import Context
@@ -35,7 +35,7 @@ def warm_up(context: Context) -> None:
     for count in (1, context.settings.slots):
         requests = tuple(EditRequest(prompt="", steps=_STEPS, seed=seed) for seed in range(count))
         plan = make_plan(requests[0], service.editor.manifest, seed=0, image=0)
-        ask = Ask(
+        spec = RequestSpec(
             photo=photo,
             region=region,
             reference=None,
@@ -44,5 +44,5 @@ def warm_up(context: Context) -> None:
             steps=plan.steps,
             deadline_s=time.monotonic() + _TIMEOUT_S,
         )
-        for ticket in [service.submit_to(device, ask) for device in service.devices]:
-            ticket.future.result(_TIMEOUT_S)
+        for request in [service.submit_to(device, spec) for device in service.workers]:
+            request.future.result(_TIMEOUT_S)

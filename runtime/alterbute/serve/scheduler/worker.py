@@ -17,20 +17,20 @@ from typing import Final
 
 from alterbute.editor import Editor
 from alterbute.errors import AlterbuteError, DeviceError, EngineError, OverloadedError
-from alterbute.serve.scheduler.admission import Admission, LaunchCost, admission_key
+from alterbute.serve.scheduler.admission import Admission, LaunchCost, priority
 from alterbute.serve.scheduler.observer import Observer
-from alterbute.serve.scheduler.queues import Roster, Task
-from alterbute.serve.scheduler.server_request import Ticket
-from alterbute.serve.scheduler.stages import Around, as_known
-from alterbute.subject import Sight
+from alterbute.serve.scheduler.queues import Queues, ScheduledRequest
+from alterbute.serve.scheduler.server_request import ServerRequest
+from alterbute.serve.scheduler.stages import Stages, to_project_error
+from alterbute.subject import PreparedPhoto
 
 _log = logging.getLogger(__name__)
 
 # Between two launches, work around the lane takes this share of a launch's time, and at least one piece of work.
-_AROUND_SHARE: Final = 0.5
+_STAGES_SHARE: Final = 0.5
 
 
-class Device:
+class Worker:
     """Owns an editor's engines and lane.
 
     Args:
@@ -38,7 +38,7 @@ class Device:
         pool: Where work that needs no device is done.
         slots: Images in the lane at most.
         admission: See `Admission`.
-        stretch: See `admission_key`.
+        stretch: See `priority`.
         observer: Who measures.
         on_broken: Told the ticket whose own launch failed.
     """
@@ -52,16 +52,16 @@ class Device:
         admission: Admission,
         stretch: float,
         observer: Observer,
-        on_broken: Callable[[Ticket], None],
+        on_broken: Callable[[ServerRequest], None],
     ) -> None:
         self.editor, self.cost = editor, LaunchCost()
         self.fatal: AlterbuteError | None = None
         """Why this device will never do anything again, if so."""
         self._observer, self._on_broken = observer, on_broken
         self._slots, self._admission, self._stretch = slots, admission, stretch
-        self._roster = Roster(key=self._key)
-        self._around = Around(editor, self._roster, pool, slots=slots, observer=observer)
-        self._inbox: deque[tuple[Ticket, Sight]] = deque()
+        self._queues = Queues(key=self._priority)
+        self._stages = Stages(editor, self._queues, pool, slots=slots, observer=observer)
+        self._inbox: deque[tuple[ServerRequest, PreparedPhoto]] = deque()
         self._numbers = itertools.count()
         self._is_batch_closed = self._is_closed = self._is_busy = False
         self._last_launch_s, self._progress_s = 0.0, time.monotonic()
@@ -69,10 +69,10 @@ class Device:
         self._thread = Thread(target=self._run, name="alterbute-device", daemon=True)
         self._thread.start()
 
-    def offer(self, ticket: Ticket, sight: Sight) -> None:
+    def offer(self, request: ServerRequest, prepared: PreparedPhoto) -> None:
         """A request whose window is cut; from any thread."""
         with self._changed:
-            self._inbox.append((ticket, sight))
+            self._inbox.append((request, prepared))
             self._changed.notify()
 
     def wake(self) -> None:
@@ -95,96 +95,96 @@ class Device:
     @property
     def num_running(self) -> int:
         """Images in the lane."""
-        return len(self._roster.running)
+        return len(self._queues.running)
 
     def _run(self) -> None:
         while self._wait_for_work():
             try:
                 self._drop_dead()
                 self._admit()
-                if self._roster.running:
+                if self._queues.running:
                     self._launch()
-                self._work_around()
+                self._run_stages()
             except Exception as fault:  # a bug here must not leave clients waiting
                 _log.exception("the device's loop failed")
-                self._fail_all(as_known(fault))
+                self._fail_all(to_project_error(fault))
         self._fail_all(EngineError("the server has stopped", "a running server", "ask again"))
 
     def _wait_for_work(self) -> bool:
         with self._changed:
-            while not (self._inbox or self._roster.has_work() or self._is_closed):
+            while not (self._inbox or self._queues.has_work() or self._is_closed):
                 self._is_busy = False
                 self._changed.wait()
             self._is_busy, self._progress_s = True, time.monotonic()
             arrived, self._inbox = self._inbox, deque()
-        for ticket, sight in arrived:
-            self._roster.encoding.append(Task(ticket=ticket, sight=sight, order=next(self._numbers)))
+        for request, prepared in arrived:
+            self._queues.encoding.append(ScheduledRequest(request=request, prepared=prepared, order=next(self._numbers)))
         return not self._is_closed
 
-    def _key(self, ticket: Ticket) -> float:
+    def _priority(self, request: ServerRequest) -> float:
         if self._admission != "step":  # the other two are what they are measured as: first come, first served
-            return ticket.arrived_s
-        work_s = ticket.ask.rows * self.cost.seconds_per_row()
-        return admission_key(
-            arrived_s=ticket.arrived_s, deadline_s=ticket.ask.deadline_s, work_s=work_s, stretch=self._stretch
+            return request.arrived_s
+        work_s = request.spec.rows * self.cost.seconds_per_row()
+        return priority(
+            arrived_s=request.arrived_s, deadline_s=request.spec.deadline_s, work_s=work_s, stretch=self._stretch
         )
 
     # Leaving
 
     def _drop_dead(self) -> None:
         """Whoever was cancelled, is late, or can no longer be in time leaves now, between two launches."""
-        for task in self._roster.tasks():
-            ticket = task.ticket
-            if ticket.is_over:
-                self._remove(task)
-            elif why := ticket.why_dead():
-                is_late = not ticket.is_cancelled
-                self._observer.on_cancel("deadline" if is_late else "running" if ticket.started_s else "waiting")
-                self._fail(task, why)
-            elif ticket.started_s is None and self._is_hopeless(ticket):
-                self._fail(task, hopeless_error())
+        for scheduled in self._queues.all_requests():
+            request = scheduled.request
+            if request.is_over:
+                self._remove(scheduled)
+            elif why := request.failure_reason():
+                is_late = not request.is_cancelled
+                self._observer.on_cancel("deadline" if is_late else "running" if request.started_s else "waiting")
+                self._fail(scheduled, why)
+            elif request.started_s is None and self._misses_deadline(request):
+                self._fail(scheduled, deadline_error())
 
-    def _is_hopeless(self, ticket: Ticket) -> bool:
+    def _misses_deadline(self, request: ServerRequest) -> bool:
         """Whether even an empty lane would not finish it in time."""
-        ask = ticket.ask
-        return time.monotonic() + ask.steps * self.cost.seconds(ask.rows / ask.steps) > ask.deadline_s
+        spec = request.spec
+        return time.monotonic() + spec.steps * self.cost.seconds(spec.rows / spec.steps) > spec.deadline_s
 
-    def _remove(self, task: Task) -> None:
-        for job in self._roster.remove(task):
+    def _remove(self, scheduled: ScheduledRequest) -> None:
+        for job in self._queues.remove(scheduled):
             self.editor.lane.evict(job)
 
-    def _fail(self, task: Task, fault: AlterbuteError) -> None:
-        self._remove(task)
-        task.ticket.fail(fault)
+    def _fail(self, scheduled: ScheduledRequest, fault: AlterbuteError) -> None:
+        self._remove(scheduled)
+        scheduled.request.fail(fault)
 
     def _fail_all(self, fault: AlterbuteError) -> None:
-        for task in self._roster.tasks():
-            self._fail(task, fault)
+        for scheduled in self._queues.all_requests():
+            self._fail(scheduled, fault)
         with self._changed:
             arrived, self._inbox = self._inbox, deque()
-        for ticket, _ in arrived:
-            ticket.fail(fault)
+        for request, _ in arrived:
+            request.fail(fault)
 
     # Joining
 
     def _admit(self) -> None:
         """Fill free slots with who is next; a solo image has the lane to itself."""
-        roster = self._roster
-        self._is_batch_closed = bool(roster.running)
-        while roster.ready and self._may_admit():
-            task, job = roster.next_ready()
-            if task.is_solo and roster.running:
+        queues = self._queues
+        self._is_batch_closed = bool(queues.running)
+        while queues.ready and self._may_admit():
+            scheduled, job = queues.peek_ready()
+            if scheduled.is_solo and queues.running:
                 break
-            roster.ready.remove((task, job))
+            queues.ready.remove((scheduled, job))
             self.editor.lane.admit(job)
-            roster.running[job] = task
-            if task.ticket.started_s is None:
-                task.ticket.started_s = time.monotonic()
-                self._observer.on_start(task.ticket.started_s - task.ticket.arrived_s)
+            queues.running[job] = scheduled
+            if scheduled.request.started_s is None:
+                scheduled.request.started_s = time.monotonic()
+                self._observer.on_start(scheduled.request.started_s - scheduled.request.arrived_s)
 
     def _may_admit(self) -> bool:
-        running = self._roster.running
-        if any(task.is_solo for task in running.values()):
+        running = self._queues.running
+        if any(scheduled.is_solo for scheduled in running.values()):
             return False
         if self._admission == "single":
             return not running
@@ -195,65 +195,65 @@ class Device:
     # The launch
 
     def _launch(self) -> None:
-        roster, lane = self._roster, self.editor.lane
+        queues, lane = self._queues, self.editor.lane
         done = lane.steps_done
-        rows = {job: len(job.plan.rows[done[job]]) for job in roster.running}
+        rows = {job: len(job.plan.rows[done[job]]) for job in queues.running}
         start = time.perf_counter()
         try:
             finished = lane.step()
         except Exception as fault:
-            self._break_launch(as_known(fault))
+            self._break_launch(to_project_error(fault))
             return
         self._last_launch_s = time.perf_counter() - start
         self.cost.observe(sum(rows.values()), self._last_launch_s)
         self._observer.on_launch(self._last_launch_s, len(rows), sum(rows.values()))
-        for job, task in roster.running.items():
-            task.ticket.rows_left -= rows[job]
+        for job, scheduled in queues.running.items():
+            scheduled.request.rows_left -= rows[job]
             if job in lane.steps_done:
-                self._around.note_preview(task, job, done[job])
+                self._stages.queue_preview(scheduled, job, done[job])
         for one in finished:
-            task = roster.running.pop(one.job)
+            scheduled = queues.running.pop(one.job)
             if one.fault is None:
-                roster.held.append((task, one))
+                queues.held.append((scheduled, one))
             else:  # its numbers broke, and only its own
-                self._fail(task, one.fault)
-        if self._admission != "request" or not roster.running:
-            roster.release_held()
+                self._fail(scheduled, one.fault)
+        if self._admission != "request" or not queues.running:
+            queues.release_held()
 
     def _break_launch(self, fault: AlterbuteError) -> None:
         """A launch failed. One image alone in it is at fault; of several each starts again alone, with the same noise."""
         is_fatal = isinstance(fault, DeviceError) and fault.is_fatal
         self._observer.on_device_fault(is_fatal)
-        done, members = self.editor.lane.steps_done, list(self._roster.running.items())
+        done, members = self.editor.lane.steps_done, list(self._queues.running.items())
         _log.error("a launch of %d images failed", len(members), exc_info=fault)
-        for job, task in members:
+        for job, scheduled in members:
             self.editor.lane.evict(job)
-            task.ticket.rows_left += sum(len(rows) for rows in job.plan.rows[: done.get(job, 0)])
-        self._roster.running.clear()
-        self._roster.release_held()
+            scheduled.request.rows_left += sum(len(rows) for rows in job.plan.rows[: done.get(job, 0)])
+        self._queues.running.clear()
+        self._queues.release_held()
         if is_fatal:
             self.fatal = fault
-            for _, task in members:
-                task.ticket.fail(fault)
+            for _, scheduled in members:
+                scheduled.request.fail(fault)
             self._fail_all(fault)
         elif len(members) == 1:
-            self._on_broken(members[0][1].ticket)
+            self._on_broken(members[0][1].request)
             self._fail(members[0][1], fault)
         else:
-            for job, task in members:
-                task.is_solo = True
-                self._roster.ready.append((task, job))
+            for job, scheduled in members:
+                scheduled.is_solo = True
+                self._queues.ready.append((scheduled, job))
 
-    def _work_around(self) -> None:
-        until = time.perf_counter() + (_AROUND_SHARE * self._last_launch_s if self._roster.running else 0.0)
-        while piece := self._around.next_piece():
+    def _run_stages(self) -> None:
+        until = time.perf_counter() + (_STAGES_SHARE * self._last_launch_s if self._queues.running else 0.0)
+        while piece := self._stages.next_work():
             piece()
             self._progress_s = time.monotonic()
             if time.perf_counter() >= until:
                 return
 
 
-def hopeless_error() -> OverloadedError:
+def deadline_error() -> OverloadedError:
     """What a request hears that cannot be done in its time any more."""
     return OverloadedError(
         "the request cannot be done before its deadline",

@@ -65,7 +65,7 @@ Lane::Lane(const Engines& engines, const Manifest& manifest, std::int64_t slots)
   next_state_ = state_;
 }
 
-void Lane::run(std::deque<Job> waiting, const Callbacks& callbacks, const std::function<void(Finished)>& on_finished) {
+void Lane::run(std::deque<Job> waiting, const Callbacks& callbacks, const std::function<void(JobResult)>& on_finished) {
   const int images = static_cast<int>(waiting.size());
   while (!waiting.empty() || !slots_.empty()) {
     if (callbacks.cancel && callbacks.cancel())

@@ -35,7 +35,7 @@ struct Job {
 };
 
 // One denoised image: its clean latent [1,C,h,w], and the seconds that it was in the lane.
-struct Finished {
+struct JobResult {
   int index;
   Array latent;
   double seconds;
@@ -48,7 +48,7 @@ class Lane {
 
   // Denoises the jobs; `on_finished` is told of each as it ends. Throws Cancelled, or EngineError: the step graph
   // failed, or an image's numbers stopped being finite.
-  void run(std::deque<Job> jobs, const Callbacks& callbacks, const std::function<void(Finished)>& on_finished);
+  void run(std::deque<Job> jobs, const Callbacks& callbacks, const std::function<void(JobResult)>& on_finished);
 
  private:
   struct Slot {

@@ -68,7 +68,7 @@ void ContentCache::put(const std::string& key, std::shared_ptr<const Arrays> out
   }
 }
 
-Window Encoder::view(const Array& pixels, const Region& region, const Box& box, std::int64_t size) const {
+WindowImages Encoder::view(const Array& pixels, const Region& region, const Box& box, std::int64_t size) const {
   const std::int64_t dilate = region.dilate ? *region.dilate : bundle_->manifest().mask.dilate;
   const Array place = whole_numbers({box.top, box.left, box.bottom, box.right}), sides = whole_numbers({size, size});
   const Array rules = whole_numbers({dilate / 2, region.is_soft ? 1 : 0});
@@ -83,7 +83,7 @@ Window Encoder::view(const Array& pixels, const Region& region, const Box& box, 
           take(out, "window", "alpha")};
 }
 
-Scene Encoder::encode_subject(const Picture& photo, const Region& region, const Box& box, const Window& window,
+Scene Encoder::encode_subject(const Picture& photo, const Region& region, const Box& box, const WindowImages& window,
                               const std::optional<ReferencePicture>& reference) const {
   const Manifest& manifest = bundle_->manifest();
   const Array& pixels = reference ? reference->pixels : photo.pixels;
@@ -91,7 +91,7 @@ Scene Encoder::encode_subject(const Picture& photo, const Region& region, const 
   ArrayViews inputs = {{"photo", batch_of_one(window.pixels)}, {"mask", batch_of_one(window.edit_mask)}};
   const bool needs_reference =
       std::find(manifest.scene.begin(), manifest.scene.end(), "reference") != manifest.scene.end();
-  std::optional<Window> seen;
+  std::optional<WindowImages> seen;
   if (needs_reference) {
     if (reference)
       seen = view(pixels, whole_region(shown), reference_box(shown, region.object, box), manifest.resolution);
@@ -105,7 +105,7 @@ Scene Encoder::encode_subject(const Picture& photo, const Region& region, const 
   scene.scene = out->count("scene") != 0 ? first_of(*out, "scene", "scene")
                                          : make_array<float>({0, manifest.latent_side(), manifest.latent_side()});
   if (manifest.identity) {
-    const Window close = view(pixels, whole_region(shown), identity_box(shown), manifest.identity->size);
+    const WindowImages close = view(pixels, whole_region(shown), identity_box(shown), manifest.identity->size);
     const auto found = encode(
         "identity", {{"reference", batch_of_one(close.pixels)}, {"reference_mask", batch_of_one(close.object_mask)}});
     scene.identity = first_of(*found, "identity", "identity");

@@ -18,7 +18,7 @@ namespace alterbute {
 
 // The part of a picture that the model sees, at the model's resolution, and how much of the edit each pixel of the box
 // gets.
-struct Window {
+struct WindowImages {
   Array pixels, object_mask, edit_mask, alpha;
 };
 
@@ -48,8 +48,8 @@ class Encoder {
       : bundle_(std::move(bundle)), engines_(engines) {}
 
   // The window of a picture and its masks, resized to `size` x `size`.
-  Window view(const Array& pixels, const Region& region, const Box& box, std::int64_t size) const;
-  Scene encode_subject(const Picture& photo, const Region& region, const Box& box, const Window& window,
+  WindowImages view(const Array& pixels, const Region& region, const Box& box, std::int64_t size) const;
+  Scene encode_subject(const Picture& photo, const Region& region, const Box& box, const WindowImages& window,
                        const std::optional<ReferencePicture>& reference) const;
   // Throws InputError: not text, or longer than the window.
   EncodedPrompt encode_prompt(const std::string& prompt) const;

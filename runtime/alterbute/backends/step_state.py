@@ -10,10 +10,10 @@ import numpy as np
 from alterbute.backends.base import Array, Arrays, Backend
 
 
-class Steps(Protocol):
+class StepState(Protocol):
     """Two states in turn: what a launch writes is what the next one reads after `flip`, and nothing is copied."""
 
-    def put(self, slot: int, state: Array) -> None:
+    def write_slot(self, slot: int, state: Array) -> None:
         """Give a slot its state [K,C,h,w]."""
         ...
 
@@ -38,7 +38,7 @@ class Steps(Protocol):
         """A copy of a slot's latent [C,h,w]; waits for the launches before it."""
         ...
 
-    def last_launch(self, slot: int) -> tuple[Array, Array]:
+    def last_states(self, slot: int) -> tuple[Array, Array]:
         """Copies of a slot's state [K,C,h,w] before and after the last launch that was flipped."""
         ...
 
@@ -47,46 +47,46 @@ class Steps(Protocol):
 class DeviceBackend(Backend, Protocol):
     """A backend that keeps the state of the slots itself."""
 
-    def open_steps(self, state: tuple[int, ...]) -> Steps:
+    def open_step_state(self, state: tuple[int, ...]) -> StepState:
         """Memory for a state [slots,K,C,h,w] and its launches."""
         ...
 
 
-def open_steps(backend: Backend, state: tuple[int, ...]) -> Steps:
+def open_step_state(backend: Backend, state: tuple[int, ...]) -> StepState:
     """The backend's own steps, or those of arrays on the host."""
-    return backend.open_steps(state) if isinstance(backend, DeviceBackend) else HostSteps(backend, state)
+    return backend.open_step_state(state) if isinstance(backend, DeviceBackend) else HostStepState(backend, state)
 
 
-class HostSteps:
+class HostStepState:
     """State in numpy arrays, for backends that run where they are."""
 
     def __init__(self, backend: Backend, state: tuple[int, ...]) -> None:
         self._backend = backend
         self._states = [np.zeros(state, np.float32) for _ in range(2)]
 
-    def put(self, slot: int, state: Array) -> None:
-        """As `Steps.put`."""
+    def write_slot(self, slot: int, state: Array) -> None:
+        """As `StepState.write_slot`."""
         self._states[0][slot] = state
 
     def launch(self, inputs: Arrays, changed: Collection[str]) -> None:
-        """As `Steps.launch`."""
+        """As `StepState.launch`."""
         slots = len(inputs["guidance"])
         state, next_state = (array[:slots] for array in self._states)
         self._backend.run("step", {"state": state, **inputs}, {"next_state": next_state})
 
     def is_finite(self, slot: int) -> bool:
-        """As `Steps.is_finite`."""
+        """As `StepState.is_finite`."""
         return bool(np.isfinite(self._states[1][slot]).all())
 
     def flip(self) -> None:
-        """As `Steps.flip`."""
+        """As `StepState.flip`."""
         self._states.reverse()
 
     def latent(self, slot: int) -> Array:
-        """As `Steps.latent`."""
+        """As `StepState.latent`."""
         latent: Array = self._states[0][slot, 0].copy()
         return latent
 
-    def last_launch(self, slot: int) -> tuple[Array, Array]:
-        """As `Steps.last_launch`."""
+    def last_states(self, slot: int) -> tuple[Array, Array]:
+        """As `StepState.last_states`."""
         return self._states[1][slot].copy(), self._states[0][slot].copy()

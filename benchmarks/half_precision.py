@@ -1,7 +1,7 @@
 """How far is a half-precision bundle from fp32 after a whole edit? Latents of 20 steps, computed with fp32 accumulation.
 
-    python -m benchmarks.typed --bundle engines/demo
-    python -m benchmarks.typed --bundle sd15-bundle --resolution 128 --seeds 1
+    python -m benchmarks.half_precision --bundle engines/demo
+    python -m benchmarks.half_precision --bundle sd15-bundle --resolution 128 --seeds 1
 
 The typed graphs are computed as fp32 graphs whose narrow values and weights are rounded to the type (`alterbute_export.half.simulate`): what
 a GPU computes whose products sum in fp32. The same edit (photo, mask, prompt, seed) runs once in fp32 and once rounded; compared
@@ -20,36 +20,36 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from alterbute.bundle import Bundle, Precision, open_bundle
-from alterbute_export.checks.recorded_edit import Call, record_edit
-from alterbute_export.half.convert import type_graph
+from alterbute_export.checks.recorded_edit import GraphCall, record_edit
+from alterbute_export.half.convert import convert_graph
 from alterbute_export.half.overflow import find_overflow
 from alterbute_export.half.simulate import round_values
 from alterbute_export.half.variants import TYPED_GRAPHS
-from alterbute_export.onnx_io.sessions import OneGraphBackend
+from alterbute_export.onnx_io.sessions import StreamingBackend
 
 from benchmarks.common.machine import machine_facts
 from benchmarks.published import PACKAGES
 
-RESULTS = Path(__file__).parent / "results" / "typed.json"
+RESULTS = Path(__file__).parent / "results" / "half_precision.json"
 LIMIT = 2e-3
 
 
 def round_graphs(
-    bundle: Bundle, precision: Precision, graphs: list[str], calls: dict[str, list[Call]]
+    bundle: Bundle, precision: Precision, graphs: list[str], calls: dict[str, list[GraphCall]]
 ) -> dict[str, bytes]:
     """The bundle's graphs as they compute when they are typed, by name; islands are found as the exporter finds them."""
     rounded = {}
     for name in graphs:
         path = bundle.path / f"{name}.onnx"
         wide = find_overflow(path, calls.get(name, [])) if precision == "fp16" else {}
-        report = type_graph(ir.load(path), precision, wide=wide.keys())
+        report = convert_graph(ir.load(path), precision, wide=wide.keys())
         model = onnx.load(path, load_external_data=False)
         round_values(model, report.rounded, precision)
         rounded[name] = model.SerializeToString()
     return rounded
 
 
-def last_latent(calls: dict[str, list[Call]]) -> Any:
+def last_latent(calls: dict[str, list[GraphCall]]) -> Any:
     """What the decode graph was given."""
     return calls["decode"][-1].inputs["latent"]
 
@@ -59,7 +59,7 @@ def compare(bundle: Bundle, rounded: dict[str, bytes], steps: int, seeds: int) -
     largest, mean, nans = [], [], 0
     for seed in range(seeds):
         wanted = last_latent(record_edit(bundle, steps=steps, seed=seed)).astype(np.float64)
-        backend = OneGraphBackend(bundle, lambda graph, model: rounded.get(graph, model))
+        backend = StreamingBackend(bundle, lambda graph, model: rounded.get(graph, model))
         found = last_latent(record_edit(bundle, backend, steps=steps, seed=seed)).astype(np.float64)
         nans += int((~np.isfinite(found)).sum())
         largest.append(float(np.abs(found - wanted).max() / np.abs(wanted).max()))

@@ -39,8 +39,8 @@ MakeLaunch: TypeAlias = Callable[[int, Mapping[str, tuple[int, ...]], Mapping[st
 """Makes a launch from the index of a profile, the shape of every input, and the address of every input and output."""
 
 
-class DeviceSteps:
-    """As `alterbute.backends.steps.Steps`.
+class DeviceStepState:
+    """As `alterbute.backends.step_state.StepState`.
 
     Inputs have one device buffer each for the largest shape: a smaller shape uses its beginning, so that addresses never
     change and captured graphs stay valid.
@@ -91,13 +91,13 @@ class DeviceSteps:
         self._shape: tuple[int, int] | None = None
         self._turn = 0
 
-    def put(self, slot: int, state: Array) -> None:
-        """As `Steps.put`."""
+    def write_slot(self, slot: int, state: Array) -> None:
+        """As `StepState.write_slot`."""
         with self._lock:
             self._large.send([(self._states[self._turn] + slot * state.nbytes, state, state.nbytes)])
 
     def launch(self, inputs: Arrays, changed: Collection[str]) -> None:
-        """As `Steps.launch`."""
+        """As `StepState.launch`."""
         with self._lock:
             profile, slots, rows = self._choose(*inputs["guidance"].shape)
             # Another shape pads its inputs otherwise, and its guidance has another stride.
@@ -107,19 +107,19 @@ class DeviceSteps:
             self._launch_at(profile, slots, rows).launch()
 
     def is_finite(self, slot: int) -> bool:
-        """As `Steps.is_finite`: True, because asking would wait; a latent that is not finite shows when it is read."""
+        """As `StepState.is_finite`: True, because asking would wait; a latent that is not finite shows when it is read."""
         return True
 
     def flip(self) -> None:
-        """As `Steps.flip`."""
+        """As `StepState.flip`."""
         self._turn ^= 1
 
     def latent(self, slot: int) -> Array:
-        """As `Steps.latent`: the first wait since the slot was put."""
+        """As `StepState.latent`: the first wait since the slot was put."""
         return self._read(slot, self._slot_shape[1:])
 
-    def last_launch(self, slot: int) -> tuple[Array, Array]:
-        """As `Steps.last_launch`; waits."""
+    def last_states(self, slot: int) -> tuple[Array, Array]:
+        """As `StepState.last_states`; waits."""
         return self._read(slot, self._slot_shape, turn=1 - self._turn), self._read(slot, self._slot_shape)
 
     def _read(self, slot: int, shape: tuple[int, ...], *, turn: int | None = None) -> Array:

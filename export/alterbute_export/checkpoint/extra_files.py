@@ -20,7 +20,7 @@ class Lora:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Embedding:
+class EmbeddingFile:
     """A Textual Inversion file, and the token that it teaches if the file does not say."""
 
     path: Path
@@ -28,7 +28,7 @@ class Embedding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Extras:
+class ExtraFiles:
     """Files from outside the checkpoint folder.
 
     Args:
@@ -40,29 +40,29 @@ class Extras:
 
     adapter: Path | None = None
     image_encoder: Path | None = None
-    embeddings: tuple[Embedding, ...] = ()
+    embeddings: tuple[EmbeddingFile, ...] = ()
     loras: tuple[Lora, ...] = ()
 
 
-def read_extras(
+def read_extra_files(
     *,
     adapter: Path | None = None,
     image_encoder: Path | None = None,
     embeddings: Sequence[str] = (),
     loras: Sequence[str] = (),
-) -> Extras:
+) -> ExtraFiles:
     """The command line's words as Extras; every file is opened once.
 
     Args:
-        adapter: As of `Extras`.
-        image_encoder: As of `Extras`.
+        adapter: As of `ExtraFiles`.
+        image_encoder: As of `ExtraFiles`.
         embeddings: `FILE` or `FILE:TOKEN`.
         loras: `FILE` or `FILE:WEIGHT`; the weight is 1 if it is not given.
 
     Raises:
         CheckpointError: a file is missing, a pickle or damaged, or a weight is no number.
     """
-    return Extras(
+    return ExtraFiles(
         adapter=adapter and check_weights_file(adapter, "--adapter"),
         image_encoder=image_encoder,
         embeddings=tuple(_read_embedding(words) for words in embeddings),
@@ -70,9 +70,9 @@ def read_extras(
     )
 
 
-def _read_embedding(words: str) -> Embedding:
+def _read_embedding(words: str) -> EmbeddingFile:
     name, token = _split(words)
-    return Embedding(path=check_weights_file(Path(name), "--embedding"), token=token)
+    return EmbeddingFile(path=check_weights_file(Path(name), "--embedding"), token=token)
 
 
 def _read_lora(words: str) -> Lora:
