@@ -21,9 +21,7 @@ from benchmarks.common.results_file import write_results
 from benchmarks.common.timing import summary_ms
 
 IMPORT: Final = "import time; t = time.perf_counter(); import alterbute; print(time.perf_counter() - t)"
-IMPORT_EDITOR: Final = (
-    "import time; t = time.perf_counter(); from alterbute import Editor; import onnxruntime; print(time.perf_counter() - t)"
-)
+IMPORT_EDITOR: Final = "import time; t = time.perf_counter(); from alterbute import Editor; import onnxruntime; print(time.perf_counter() - t)"
 
 
 def inside(code: str, runs: int) -> list[float]:

@@ -58,7 +58,9 @@ def compare(found: Edits, wanted: Edits) -> dict[str, Any]:
                 "not_finite": float((~np.isfinite(latent)).sum()),
             }
         )
-    worst = {name: max(error[name] for error in errors) for name in ("latent_max", "latent_rms", "pixel_max", "not_finite")}
+    worst = {
+        name: max(error[name] for error in errors) for name in ("latent_max", "latent_rms", "pixel_max", "not_finite")
+    }
     return {
         **{name: float(f"{value:.3g}") for name, value in worst.items()},
         "psnr_db_worst": round(min(error["psnr_db"] for error in errors), 1),
@@ -77,7 +79,9 @@ def quality(folder: Path, scenes: int, steps: int | None) -> dict[str, float]:
 
 def precision_of(bundle: Bundle) -> str:
     """The type of the step graph's heavy arithmetic on ONNX Runtime's CPU."""
-    return next(variant.precision for variant in bundle.manifest.graphs["step"].variants if variant.backend == "onnxruntime")
+    return next(
+        variant.precision for variant in bundle.manifest.graphs["step"].variants if variant.backend == "onnxruntime"
+    )
 
 
 def main() -> None:

@@ -70,7 +70,9 @@ def main() -> None:
     parser.add_argument("--warm-up", type=int, default=3)
     parser.add_argument("--cold-runs", type=int, default=7, help="fresh processes of `alterbute edit`; 0 for none")
     options = parser.parse_args()
-    figures = measure(chosen_bundle(options), steps=options.steps, runs=options.runs, warm_up=options.warm_up, threads=options.threads)
+    figures = measure(
+        chosen_bundle(options), steps=options.steps, runs=options.runs, warm_up=options.warm_up, threads=options.threads
+    )
     if options.cold_runs:
         figures["cold_start"] = summary_ms(whole_edit(options.cold_runs, options.steps, options.bundle))
     keep(options, figures)

@@ -43,7 +43,9 @@ def summary(found: list[tuple[float, float]]) -> dict[str, float]:
     }
 
 
-def measure(folder: Path, *, steps: int | None, runs: int, warm_up: int, threads: int | None, profile: bool) -> dict[str, Any]:
+def measure(
+    folder: Path, *, steps: int | None, runs: int, warm_up: int, threads: int | None, profile: bool
+) -> dict[str, Any]:
     """The host's share of a first and of a second edit."""
     bundle = open_bundle(folder)
     editor, watch, _ = open_timed(bundle, threads=threads)

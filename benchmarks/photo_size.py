@@ -34,27 +34,29 @@ SHARE: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class PhotoCase:
     """A photo HWC uint8 and its object HW uint8."""
 
     pixels: Bytes
     mask: Bytes
 
 
-def draw_scenes() -> dict[str, Scene]:
+def draw_cases() -> dict[str, PhotoCase]:
     """All cases by name, the base first."""
     height, width = BASE
-    scenes = {"base": Scene(**dict(zip(("pixels", "mask"), draw_scene(height, width, SHARE), strict=True)))}
+    scenes = {"base": PhotoCase(**dict(zip(("pixels", "mask"), draw_scene(height, width, SHARE), strict=True)))}
     for name, (rows, columns) in SIZES.items():
         pixels, mask = draw_scene(rows, columns, SHARE)
-        scenes[f"{name}, object of {SHARE:.0%}"] = Scene(pixels=pixels, mask=mask)
+        scenes[f"{name}, object of {SHARE:.0%}"] = PhotoCase(pixels=pixels, mask=mask)
         share = SHARE * height * width / (rows * columns)
         pixels, mask = draw_scene(rows, columns, share)
-        scenes[f"{name}, object of the base's size"] = Scene(pixels=pixels, mask=mask)
+        scenes[f"{name}, object of the base's size"] = PhotoCase(pixels=pixels, mask=mask)
     return scenes
 
 
-def time_edit(editor: Editor, scene: Scene, prompt: str, steps: int | None, *, is_first: bool) -> tuple[float, dict[str, float]]:
+def time_edit(
+    editor: Editor, scene: PhotoCase, prompt: str, steps: int | None, *, is_first: bool
+) -> tuple[float, dict[str, float]]:
     """Seconds of one edit from arrays to a picture, and those of its stages."""
     if is_first:
         forget_encodings(editor)
@@ -63,7 +65,7 @@ def time_edit(editor: Editor, scene: Scene, prompt: str, steps: int | None, *, i
     return time.perf_counter() - start, dict(result.timings)
 
 
-def time_files(scene: Scene) -> dict[str, float]:
+def time_files(scene: PhotoCase) -> dict[str, float]:
     """Milliseconds to read a photo as JPEG and as PNG, its mask as PNG, and to write the result as PNG."""
     picture = Image.fromarray(scene.pixels)
     files = {name: io.BytesIO() for name in ("JPEG", "PNG")}
@@ -89,12 +91,14 @@ def time_files(scene: Scene) -> dict[str, float]:
     return times
 
 
-def measure(folder: Path, *, steps: int | None, rounds: int, warm_up: int, threads: int | None, cases: str) -> dict[str, Any]:
+def measure(
+    folder: Path, *, steps: int | None, rounds: int, warm_up: int, threads: int | None, cases: str
+) -> dict[str, Any]:
     """Ratios to the base, and where the time goes."""
     bundle = open_bundle(folder)
     editor, _, _ = open_timed(bundle, threads=threads)
     prompt = sample(bundle)[2]
-    scenes = {name: scene for name, scene in draw_scenes().items() if name == "base" or cases in name}
+    scenes = {name: scene for name, scene in draw_cases().items() if name == "base" or cases in name}
     found: dict[str, list[tuple[float, dict[str, float]]]] = {name: [] for name in scenes}
     seconds: dict[str, list[float]] = {name: [] for name in scenes}
     with editor:

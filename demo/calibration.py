@@ -1,7 +1,7 @@
 """Edits that calibrate the demo in int8: new identities from the renderer, in every way of the quality measure, which never sees them.
 
-    python -m demo.calibration build/demo-edits
-    alterbute-export quantize engines/demo -o build/demo-int8 --edits build/demo-edits/edits.toml
+python -m demo.calibration build/demo-edits
+alterbute-export quantize engines/demo -o build/demo-int8 --edits build/demo-edits/edits.toml
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo.rendering import render
-from demo.rendering.render import ATTRIBUTES, Identity, Light, Look, View
+from demo.rendering.render import ATTRIBUTES, Light, Look, ObjectIdentity, View
 
 SIZE = 64
 NAMES = tuple(ATTRIBUTES)  # color, material, texture: the column order of `attributes` and `named`
@@ -91,7 +91,7 @@ def make_shard(seed: int, geometries: int, per_geometry: int = 6) -> Shard:
 
 
 def _tuple(
-    rng: np.random.Generator, identity: Identity, view: View, g: render.GBuffer, same_view: bool
+    rng: np.random.Generator, identity: ObjectIdentity, view: View, g: render.GBuffer, same_view: bool
 ) -> tuple[Bytes, ...]:
     look, named, light = render.sample_look(rng), draw_named(rng), render.sample_light(rng)
     picture, coverage = render.compose(render.shade(identity, look, light, g), g, render.backdrop(rng, g.hit.shape), 2)

@@ -171,7 +171,9 @@ def half(state: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def save_checkpoint(folder: Path, editor: EditorNetwork, vae: AutoencoderDC, tokenizer: Any, extra: dict[str, Any]) -> None:
+def save_checkpoint(
+    folder: Path, editor: EditorNetwork, vae: AutoencoderDC, tokenizer: Any, extra: dict[str, Any]
+) -> None:
     """Write the diffusers folder, fp16 on disk. `extra` goes into alterbute.json."""
     clean = make_unet()
     own = clean.state_dict()

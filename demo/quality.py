@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo.rendering import render
-from demo.rendering.render import ATTRIBUTES, EMBLEMS, GBuffer, Identity, Light, Look
+from demo.rendering.render import ATTRIBUTES, EMBLEMS, GBuffer, Light, Look, ObjectIdentity
 from demo.training.sheet import contact_sheet
 
 PHOTO = 96  # the object fills about 46 of these pixels, so that the crop window is near the model's 64
@@ -26,11 +26,11 @@ Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class QualityCase:
     """One edit: the photo as taken, its mask, what is asked, and everything that the exact truth needs."""
 
     kind: str
-    identity: Identity
+    identity: ObjectIdentity
     g: GBuffer
     light: Light
     backdrop: render.Floats
@@ -38,7 +38,7 @@ class Case:
     after: Look
     named: tuple[str, ...]
 
-    def draw(self, look: Look, identity: Identity | None = None) -> Bytes:
+    def draw(self, look: Look, identity: ObjectIdentity | None = None) -> Bytes:
         colour = render.shade(identity or self.identity, look, self.light, self.g)
         return render.to_uint8(render.compose(colour, self.g, self.backdrop, 2)[0])
 
@@ -62,7 +62,7 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def cases(scenes: int, seed: int = HELD_OUT) -> Iterator[Case]:
+def cases(scenes: int, seed: int = HELD_OUT) -> Iterator[QualityCase]:
     """`scenes` new identities, each edited in every way of KINDS; a named attribute always changes."""
     for scene in range(scenes):
         rng = np.random.default_rng(seed + scene)
@@ -75,7 +75,7 @@ def cases(scenes: int, seed: int = HELD_OUT) -> Iterator[Case]:
             changed = {
                 name: str(rng.choice([v for v in ATTRIBUTES[name] if v != getattr(before, name)])) for name in named
             }
-            yield Case(
+            yield QualityCase(
                 kind=kind.split(" ")[0],
                 identity=identity,
                 g=g,
@@ -99,7 +99,7 @@ def psnr(picture: Bytes, truth: Bytes, inside: NDArray[np.bool_]) -> float:
     return float(10 * np.log10(255**2 / max(error, 1e-9)))
 
 
-def judge(case: Case, picture: Bytes) -> dict[str, bool]:
+def judge(case: QualityCase, picture: Bytes) -> dict[str, bool]:
     """Which attributes, and the emblem, are right in `picture`."""
     inside = case.mask > 0
     verdict = {}

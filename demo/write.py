@@ -41,7 +41,9 @@ def write_checkpoint(state: Path, folder: Path) -> None:
     editor = EditorNetwork(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
     editor.load_state_dict(torch.load(state / "editor.pt", weights_only=True)["average"])
     folder.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(folder, editor, AutoencoderDC.from_pretrained(state / "vae"), tokenizer, settings(GUIDANCE, CONVINCING))
+    save_checkpoint(
+        folder, editor, AutoencoderDC.from_pretrained(state / "vae"), tokenizer, settings(GUIDANCE, CONVINCING)
+    )
     photo, mask = sample_photo()
     (folder / "sample").mkdir(exist_ok=True)
     photo.save(folder / "sample" / "photo.png")

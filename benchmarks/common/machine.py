@@ -76,7 +76,9 @@ def package_versions(packages: tuple[str, ...]) -> dict[str, str]:
 def commit() -> str:
     """The commit that was measured; `+` says that files differed from it. Empty outside a checkout."""
     name = ask("git", "-C", str(_ROOT), "rev-parse", "--short", "HEAD")
-    is_changed = bool(name) and bool(ask("git", "-C", str(_ROOT), "status", "--porcelain", "-uno", "runtime", "export", "engines"))
+    is_changed = bool(name) and bool(
+        ask("git", "-C", str(_ROOT), "status", "--porcelain", "-uno", "runtime", "export", "engines")
+    )
     return f"{name}+" if is_changed else name
 
 

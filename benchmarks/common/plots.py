@@ -35,7 +35,9 @@ def draw_latency(found: dict[str, Any], path: Path) -> None:
             width = times["mean_ms"] * times["n"] / entry["first_edit"]["n"] / whole
             axis.barh(row, width, left=left, color=f"C{color}", label=graph if row == 0 else None)
             left += width
-        axis.barh(row, max(0.0, 1 - left), left=left, color="lightgrey", label="outside the engine" if row == 0 else None)
+        axis.barh(
+            row, max(0.0, 1 - left), left=left, color="lightgrey", label="outside the engine" if row == 0 else None
+        )
     axis.set(yticks=range(len(found)), yticklabels=list(found), xlim=(0, 1), xlabel="share of a first edit")
     axis.legend(ncols=4, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.35))
     figure.savefig(path, dpi=110, bbox_inches="tight")
@@ -52,7 +54,11 @@ def draw_photo_size(found: dict[str, Any], path: Path) -> None:
         places = [place + 0.8 * offset / len(found) for place in range(len(cases))]
         axis.barh(places, ratios, height=0.8 / len(found), label=name)
     axis.axvline(1.15, color="black", linewidth=0.8, linestyle=":")
-    axis.set(yticks=range(len(cases)), yticklabels=[case.replace(", ", "\n", 1) for case in cases], xlabel="first edit, relative to the base")
+    axis.set(
+        yticks=range(len(cases)),
+        yticklabels=[case.replace(", ", "\n", 1) for case in cases],
+        xlabel="first edit, relative to the base",
+    )
     axis.invert_yaxis()
     axis.legend(fontsize=7)
     figure.tight_layout()

@@ -66,7 +66,12 @@ def latency(found: Entries) -> str:
 def overhead(found: Entries) -> str:
     """The host's share of an edit."""
     rows = [
-        (f"`{name}`, {entry['steps']} steps, {kind} edit", percent(times["share"]), f"{times['outside_ms']:.1f}", times["n"])
+        (
+            f"`{name}`, {entry['steps']} steps, {kind} edit",
+            percent(times["share"]),
+            f"{times['outside_ms']:.1f}",
+            times["n"],
+        )
         for name, entry in found.items()
         for kind, times in (("first", entry["first_edit"]), ("second", entry["second_edit"]))
     ]
@@ -93,9 +98,24 @@ def fidelity(found: Entries) -> str:
         for precision, row in entry["bundles"].items():
             points = row.get("quality_points")
             worst = f"{min(points.values()):+.1f}" if points else ""
-            cells = (row["latent_rms"], row["latent_max"], row["psnr_db_mean"], row["psnr_db_worst"], worst, row["edits"])
+            cells = (
+                row["latent_rms"],
+                row["latent_max"],
+                row["psnr_db_mean"],
+                row["psnr_db_worst"],
+                worst,
+                row["edits"],
+            )
             rows.append((f"`{name}`, {precision}, {entry['steps']} steps", *cells))
-    header = ("bundle", "latents, rms", "latents, worst", "PSNR dB, mean", "worst", "quality, worst row, points", "edits")
+    header = (
+        "bundle",
+        "latents, rms",
+        "latents, worst",
+        "PSNR dB, mean",
+        "worst",
+        "quality, worst row, points",
+        "edits",
+    )
     return make_table(header, rows) + told(*found.values())
 
 
@@ -107,12 +127,24 @@ def photo_size(found: Entries) -> str:
             f"{row['ratio']:.2f}x",
             f"{row['ratio_of_second_edits']:.2f}x",
             f"{row['edit_ms']:,.0f}",
-            *(f"{row['files_ms'][kind]:,.0f}" for kind in ("read photo, JPEG", "read photo, PNG", "read mask, PNG", "write result, PNG")),
+            *(
+                f"{row['files_ms'][kind]:,.0f}"
+                for kind in ("read photo, JPEG", "read photo, PNG", "read mask, PNG", "write result, PNG")
+            ),
         )
         for name, entry in found.items()
         for case, row in entry["cases"].items()
     ]
-    header = ("photo", "first edit", "second edit", "first edit, ms", "read JPEG, ms", "read PNG", "read mask", "write PNG")
+    header = (
+        "photo",
+        "first edit",
+        "second edit",
+        "first edit, ms",
+        "read JPEG, ms",
+        "read PNG",
+        "read mask",
+        "write PNG",
+    )
     return make_table(header, rows) + told(*found.values())
 
 
@@ -123,7 +155,16 @@ def published(found: Entries) -> str:
         worst = max(graph["parity"] for graph in row["graphs"].values() if graph["parity"] is not None)
         cells = (row["checkpoint_fp32_gb"], row["peak_gb"], f"{row['peak_by_fp32_size']:.2f}x", row["estimated_gb"])
         rows.append((f"`{name}`", *cells, row["bundle_disk_gb"], f"{row['seconds']:,.0f}", worst))
-    header = ("checkpoint", "fp32 GB", "peak GB", "peak / fp32", "told before, GB", "bundle GB", "seconds", "worst parity")
+    header = (
+        "checkpoint",
+        "fp32 GB",
+        "peak GB",
+        "peak / fp32",
+        "told before, GB",
+        "bundle GB",
+        "seconds",
+        "worst parity",
+    )
     return make_table(header, rows) + told(*found.values())
 
 
@@ -165,7 +206,16 @@ def peers(found: Entries) -> str:
 def peers_edit(found: Entries) -> str:
     """A whole edit beside its peers."""
     parts = ("whole", "encode", "steps", "decode")
-    header = ("contender", "whole edit", *parts[1:], "seconds", "n", "peak GB", "latents from diffusers", "painted pixels off")
+    header = (
+        "contender",
+        "whole edit",
+        *parts[1:],
+        "seconds",
+        "n",
+        "peak GB",
+        "latents from diffusers",
+        "painted pixels off",
+    )
     text = ""
     for name, entry in found.items():
         rows = [
@@ -184,7 +234,9 @@ def peers_edit(found: Entries) -> str:
         ours = entry["contenders"].get("alterbute")
         for kind, row in entry["contenders"].items():
             if ours is not None and kind != "alterbute":
-                text += f"\n`alterbute` is {row['seconds']['whole'] / ours['seconds']['whole']:.2f}x as fast as `{kind}`.\n"
+                text += (
+                    f"\n`alterbute` is {row['seconds']['whole'] / ours['seconds']['whole']:.2f}x as fast as `{kind}`.\n"
+                )
         text += told(entry)
     return text
 
@@ -212,7 +264,18 @@ def told(*entries: Entries) -> str:
 
 SECTIONS: Final[dict[str, Callable[[Entries], str]]] = {
     section.__name__: section
-    for section in (cold_start, latency, overhead, memory, fidelity, photo_size, peers, peers_edit, published, half_precision)
+    for section in (
+        cold_start,
+        latency,
+        overhead,
+        memory,
+        fidelity,
+        photo_size,
+        peers,
+        peers_edit,
+        published,
+        half_precision,
+    )
 }
 
 
@@ -242,7 +305,9 @@ def main() -> None:
     old = README.read_text(encoding="utf-8")
     new = fill(old)
     if options.check:
-        sys.exit(0 if new == old else f"{README.name} is not what the results give: run `python -m benchmarks.common.tables`")
+        sys.exit(
+            0 if new == old else f"{README.name} is not what the results give: run `python -m benchmarks.common.tables`"
+        )
     README.write_text(new, encoding="utf-8")
     draw_plots(RESULTS)
 

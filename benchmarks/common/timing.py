@@ -129,7 +129,9 @@ def draw_scene(height: int, width: int, share: float) -> tuple[Bytes, Bytes]:
     rows, columns = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)[None]
     waves = np.sin(rows / 37) + np.cos(columns / 53)
     noise = np.random.default_rng(0).integers(0, 24, (height, width, 1), np.uint8)
-    pixels = (np.stack([80 + 40 * waves, 120 + 30 * waves, 150 - 35 * waves], axis=2).astype(np.uint8) + noise).astype(np.uint8)
+    pixels = (np.stack([80 + 40 * waves, 120 + 30 * waves, 150 - 35 * waves], axis=2).astype(np.uint8) + noise).astype(
+        np.uint8
+    )
     radius_square = share * height * width / np.pi
     distance = (rows - 0.45 * height) ** 2 + (columns - 0.55 * width) ** 2
     mask = np.where(distance < radius_square, np.uint8(255), np.uint8(0))

@@ -27,7 +27,7 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class GpuCase:
     """One kind of edit. `rows` is what one image owns in a launch."""
 
     steps: int
@@ -64,10 +64,10 @@ MODELS: Final = (
 SMOKE: Final = Model(name="tiny SD1.5", kind="sd15-adapter", size="tiny", row_gflop=None, others_gflop={})
 
 
-def cases(batches: tuple[int, ...] = BATCHES) -> tuple[Case, ...]:
+def cases(batches: tuple[int, ...] = BATCHES) -> tuple[GpuCase, ...]:
     """20 steps with guidance and 4 without, at every batch size."""
     return tuple(
-        Case(steps=steps, guidance=guidance, batch=batch)
+        GpuCase(steps=steps, guidance=guidance, batch=batch)
         for steps, guidance in ((20, 7.5), (4, 1.0))
         for batch in batches
     )

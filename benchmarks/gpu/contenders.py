@@ -12,14 +12,14 @@ from alterbute.backends.onnxruntime import OnnxRuntimeBackend
 from alterbute.backends.tensorrt.backend import HOST_GRAPHS
 from alterbute.bundle import open_bundle
 
-from benchmarks.gpu.gpu_machine import Machine
+from benchmarks.gpu.gpu_machine import GpuMachine
 from benchmarks.gpu.timed import Clock, CudaClock, HostClock, TimedBackend, TorchClock
 
 RECIPES: Final = Path(__file__).parents[2] / "engines" / "recipes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contender:
+class GpuContender:
     """An open contender, and seconds that opening and building took."""
 
     name: str
@@ -55,7 +55,7 @@ def open_contender(name: str, bundle: Path, checkpoint: Path) -> TimedBackend:
     return TimedBackend(device_backend, clock)
 
 
-def prepare_bundle(name: str, bundle: Path, machine: Machine) -> str:
+def prepare_bundle(name: str, bundle: Path, machine: GpuMachine) -> str:
     """Build what a contender needs into the bundle; the recipe's name, or "" when it needs nothing.
 
     Raises:
@@ -76,7 +76,7 @@ def prepare_bundle(name: str, bundle: Path, machine: Machine) -> str:
     return recipe
 
 
-def recipe_for(name: str, machine: Machine) -> str:
+def recipe_for(name: str, machine: GpuMachine) -> str:
     """The shipped recipe of this GPU for a product, or "" for contenders that need no plans."""
     if name == "tensorrt_rtx":
         return "rtx_fp16"

@@ -28,7 +28,7 @@ _PEAKS: Final = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L4": 121}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class GpuMachine:
     """Facts for the report. `missing` says why a contender cannot run; one that can is not in it."""
 
     cpu: str
@@ -46,11 +46,11 @@ class Machine:
         return asdict(self)
 
 
-def look_at_machine() -> Machine:
+def look_at_machine() -> GpuMachine:
     """Ask the driver, the packages and git; loads no engine library where there is no GPU."""
     driver = probe_driver()
     name = driver.gpu.name if driver.gpu else ""
-    return Machine(
+    return GpuMachine(
         cpu=cpu_name(),
         num_cpus=usable_cpus(),
         load=load_average(),

@@ -26,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from alterbute.bundle import open_bundle
 from alterbute.errors import AlterbuteError, DeviceError, EngineError
 
-from benchmarks.gpu.cases import MODELS, SMOKE, Case, Model, cases, make_model
+from benchmarks.gpu.cases import MODELS, SMOKE, GpuCase, Model, cases, make_model
 from benchmarks.gpu.contenders import free_bytes, open_contender, prepare_bundle, recipe_for
-from benchmarks.gpu.gpu_machine import CONTENDERS, Machine, look_at_machine
-from benchmarks.gpu.measure import Outcome, compare, measure_case, measure_graphs, open_editor, run_once
+from benchmarks.gpu.gpu_machine import CONTENDERS, GpuMachine, look_at_machine
+from benchmarks.gpu.measure import RunOutput, compare, measure_case, measure_graphs, open_editor, run_once
 from benchmarks.gpu.report import plot, table
 
 _SMOKE_CONTENDERS: Final = ("torch-cpu", "onnxruntime")
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results: list[dict[str, Any]] = []
     for model in models:
         checkpoint, bundle = make_model(model, work)
-        reference: Outcome | None = None
+        reference: RunOutput | None = None
         for name in contenders:
             result, outcome = _run(name, model, checkpoint, bundle, machine, reference, options)
             reference = reference or outcome
@@ -66,10 +66,10 @@ def _run(
     model: Model,
     checkpoint: Path,
     bundle: Path,
-    machine: Machine,
-    reference: Outcome | None,
+    machine: GpuMachine,
+    reference: RunOutput | None,
     options: argparse.Namespace,
-) -> tuple[dict[str, Any], Outcome | None]:
+) -> tuple[dict[str, Any], RunOutput | None]:
     """One contender on one model; what goes wrong is a result, too."""
     print(f"{model.name}: {name}", file=sys.stderr, flush=True)
     result: dict[str, Any] = {"model": model.name, "contender": name}
@@ -90,7 +90,7 @@ def _run(
             if not result["parity"]["passes"]:
                 return result, outcome
         result["graphs_ms"] = measure_graphs(backend, options.runs)
-        chosen: tuple[Case, ...] = cases((1, 2)) if options.smoke else cases()
+        chosen: tuple[GpuCase, ...] = cases((1, 2)) if options.smoke else cases()
         result["cases"], result["failed_cases"] = [], {}
         for case in chosen:
             try:
@@ -109,7 +109,7 @@ def _run(
     return result, outcome
 
 
-def _choose(options: argparse.Namespace, machine: Machine) -> tuple[str, ...]:
+def _choose(options: argparse.Namespace, machine: GpuMachine) -> tuple[str, ...]:
     """The contenders that can run, fp32 torch first: the others are held against it."""
     can = [
         name
@@ -121,7 +121,7 @@ def _choose(options: argparse.Namespace, machine: Machine) -> tuple[str, ...]:
 
 
 def _tell_plan(
-    machine: Machine, models: tuple[Model, ...], contenders: tuple[str, ...], options: argparse.Namespace
+    machine: GpuMachine, models: tuple[Model, ...], contenders: tuple[str, ...], options: argparse.Namespace
 ) -> None:
     gpu = machine.driver.gpu
     print(
@@ -137,7 +137,7 @@ def _tell_plan(
     print(f"contenders  {', '.join(contenders) or 'none can run here'}")
 
 
-def _save(out: Path | None, machine: Machine, results: list[dict[str, Any]]) -> None:
+def _save(out: Path | None, machine: GpuMachine, results: list[dict[str, Any]]) -> None:
     if out is None:
         return
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from alterbute.editor import Editor
 from alterbute.encode.prompt import first_prompt
 
 from benchmarks.common.timing import time_calls
-from benchmarks.gpu.cases import MAX_SLOTS, Case, Model, make_pictures
+from benchmarks.gpu.cases import MAX_SLOTS, GpuCase, Model, make_pictures
 from benchmarks.gpu.timed import TimedBackend
 
 LATENT_LIMIT: Final = 1e-2
@@ -22,7 +22,7 @@ _PROMPT: Final = "color: red"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RunOutput:
     """One edit's latents [C,h,w] and picture HWC uint8, to hold another contender's against."""
 
     latents: Array
@@ -34,16 +34,16 @@ def open_editor(backend: TimedBackend, bundle: Bundle) -> Editor:
     return Editor(bundle, backend=backend, slots=MAX_SLOTS)
 
 
-def run_once(editor: Editor, backend: TimedBackend, steps: int = 20) -> Outcome:
+def run_once(editor: Editor, backend: TimedBackend, steps: int = 20) -> RunOutput:
     """One guided edit."""
     bundle = editor.bundle
     photo, mask = make_pictures(bundle.manifest.resolution)
     backend.latents.clear()
     result = editor.edit(photo, mask, _prompt(bundle), steps=steps, guidance=_guidance(bundle, 7.5), seed=5)
-    return Outcome(latents=backend.latents[-1], picture=np.asarray(result.image, np.float32))
+    return RunOutput(latents=backend.latents[-1], picture=np.asarray(result.image, np.float32))
 
 
-def compare(found: Outcome, wanted: Outcome) -> dict[str, Any]:
+def compare(found: RunOutput, wanted: RunOutput) -> dict[str, Any]:
     """How far a contender is from fp32 torch; `passes` says whether its times count."""
     scale = float(np.abs(wanted.latents).max()) or 1.0
     latents = float(np.abs(found.latents - wanted.latents).max()) / scale
@@ -63,7 +63,7 @@ def measure_graphs(backend: TimedBackend, runs: int) -> dict[str, dict[str, floa
 
 
 def measure_case(
-    editor: Editor, backend: TimedBackend, case: Case, model: Model, peak_tflops: float | None, runs: int
+    editor: Editor, backend: TimedBackend, case: GpuCase, model: Model, peak_tflops: float | None, runs: int
 ) -> dict[str, Any]:
     """One kind of edit: whole, its steps in the loop, and the step alone."""
     bundle = editor.bundle

@@ -17,7 +17,9 @@ Entry = dict[str, Any]
 Turns = dict[str, list[Turn]]
 
 
-def alternating_parser(description: str | None, contenders: Sequence[str], default: Sequence[str]) -> argparse.ArgumentParser:
+def alternating_parser(
+    description: str | None, contenders: Sequence[str], default: Sequence[str]
+) -> argparse.ArgumentParser:
     """A parser with what both programs take; each adds its own."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True)
@@ -26,9 +28,13 @@ def alternating_parser(description: str | None, contenders: Sequence[str], defau
     parser.add_argument("--contenders", nargs="+", choices=contenders, default=list(default))
     parser.add_argument("--rounds", type=int, default=2, help="turns of each contender in all")
     parser.add_argument("--limit", type=int, help="turns that this run takes at most")
-    parser.add_argument("--again", nargs="+", choices=contenders, default=[], help="contenders whose kept turns are forgotten")
+    parser.add_argument(
+        "--again", nargs="+", choices=contenders, default=[], help="contenders whose kept turns are forgotten"
+    )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--work", type=Path, default=Path("build/peers"), help="where arrays pass between turns; one folder per entry")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/peers"), help="where arrays pass between turns; one folder per entry"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--turn", choices=contenders, help=argparse.SUPPRESS)
     return parser
@@ -57,7 +63,9 @@ def run_alternating(
     """
     entry = kept_entry(options.out, name, asked)
     turns: Turns = {kind: row["turns"] for kind, row in entry["contenders"].items() if kind not in options.again}
-    missing = [kind for number in range(options.rounds) for kind in options.contenders if len(turns.get(kind, ())) <= number]
+    missing = [
+        kind for number in range(options.rounds) for kind in options.contenders if len(turns.get(kind, ())) <= number
+    ]
     for kind in missing[: options.limit]:
         entry["failed"].pop(kind, None)
         found = take(kind)

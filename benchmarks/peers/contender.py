@@ -28,7 +28,7 @@ class TimedEdit:
     alpha: Bytes
 
 
-class Contender(Protocol):
+class EditContender(Protocol):
     """Loaded and ready; every call encodes anew."""
 
     def edit(self, inputs: EditInputs, steps: int) -> TimedEdit:

@@ -31,7 +31,9 @@ class DiffusersEdit:
 
     def __init__(self, checkpoint: Path, threads: int) -> None:
         torch.set_num_threads(threads)
-        pipeline = _MeanPipeline.from_pretrained(checkpoint, safety_checker=None, local_files_only=True, torch_dtype=torch.float32)
+        pipeline = _MeanPipeline.from_pretrained(
+            checkpoint, safety_checker=None, local_files_only=True, torch_dtype=torch.float32
+        )
         pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
         pipeline.set_progress_bar_config(disable=True)
         (adapter,) = checkpoint.glob("ip-adapter*.safetensors")
@@ -50,7 +52,7 @@ class DiffusersEdit:
         pipeline.vae.decode = timed_decode
 
     def edit(self, inputs: EditInputs, steps: int) -> TimedEdit:
-        """As `Contender.edit`.
+        """As `EditContender.edit`.
 
         Raises:
             SystemExit: its tokenizer reads the prompt in another way than the bundle's.
@@ -81,7 +83,12 @@ class DiffusersEdit:
             "decode": end - self._entered["decode"],
         }
         pixels = np.asarray(picture)
-        return TimedEdit(seconds=seconds, latent=self._latent[0].numpy(), picture=pixels, alpha=np.full(pixels.shape[:2], 255, np.uint8))
+        return TimedEdit(
+            seconds=seconds,
+            latent=self._latent[0].numpy(),
+            picture=pixels,
+            alpha=np.full(pixels.shape[:2], 255, np.uint8),
+        )
 
     def _enter_steps(self, *_: Any) -> None:
         self._entered.setdefault("steps", time.perf_counter())
@@ -92,7 +99,9 @@ class DiffusersEdit:
 
     def _check_ids(self, inputs: EditInputs) -> None:
         length = inputs.ids.shape[1]
-        found = self._pipeline.tokenizer(["", PROMPT], padding="max_length", max_length=length, truncation=True).input_ids
+        found = self._pipeline.tokenizer(
+            ["", PROMPT], padding="max_length", max_length=length, truncation=True
+        ).input_ids
         if not np.array_equal(found, inputs.ids):
             raise SystemExit(f"diffusers reads {PROMPT!r} as {found[1]}, the bundle as {inputs.ids[1].tolist()}")
 

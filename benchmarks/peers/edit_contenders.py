@@ -13,13 +13,13 @@ from alterbute.editor import Editor
 
 from benchmarks.common.timing import forget_encodings
 from benchmarks.gpu.timed import HostClock, TimedBackend
-from benchmarks.peers.contender import Contender, TimedEdit
+from benchmarks.peers.contender import EditContender, TimedEdit
 from benchmarks.peers.inputs import GUIDANCE, IDENTITY_SCALE, PROMPT, SEED, SOLVER, EditInputs
 
 EDITS: Final = ("diffusers", "alterbute", "openvino")
 
 
-def open_contender(kind: str, bundle: Path, checkpoint: Path, threads: int) -> Contender:
+def open_contender(kind: str, bundle: Path, checkpoint: Path, threads: int) -> EditContender:
     """Load one of `EDITS`."""
     if kind == "diffusers":
         from benchmarks.peers.diffusers_edit import DiffusersEdit
@@ -46,7 +46,7 @@ class EditorEdit:
         self._editor, self._backend = editor, backend
 
     def edit(self, inputs: EditInputs, steps: int) -> TimedEdit:
-        """As `Contender.edit`."""
+        """As `EditContender.edit`."""
         forget_encodings(self._editor)
         start = time.perf_counter()
         result = self._editor.edit(

@@ -75,7 +75,9 @@ def make_inputs(bundle: Bundle) -> EditInputs:
     reference, reference_mask = draw_scene(side, side, _OBJECT_SHARE / 2)
     photo, identity = load_photo(pixels), manifest.identity
     if identity is None:
-        raise SystemExit(f"the bundle {manifest.name!r} takes no reference: a whole edit is compared with an IP-Adapter")
+        raise SystemExit(
+            f"the bundle {manifest.name!r} takes no reference: a whole edit is compared with an IP-Adapter"
+        )
     backend = OnnxRuntimeBackend(bundle, graphs=("window",))
     encoder = Encoder(bundle, backend)
     region = load_region(mask, photo)

@@ -93,7 +93,12 @@ def summarise(turns: Turns) -> Entry:
 def measure(options: argparse.Namespace) -> None:
     """Take the turns that are missing."""
     names = ("bundle", "checkpoint", "side", "steps", "threads", "int8_bundle", "optimum_export", "work", "out")
-    shared = [word for name in names if getattr(options, name) for word in (f"--{name.replace('_', '-')}", str(getattr(options, name)))]
+    shared = [
+        word
+        for name in names
+        if getattr(options, name)
+        for word in (f"--{name.replace('_', '-')}", str(getattr(options, name)))
+    ]
 
     def take(kind: str) -> Turn | str:
         python = options.optimum_python if kind == "optimum" else sys.executable
@@ -102,7 +107,11 @@ def measure(options: argparse.Namespace) -> None:
             return found
         if found["packages"] == package_versions(_PACKAGES):
             found.pop("packages")  # the machine's facts have them
-        return {**found, "relative_error": compare_output(options.work, kind)} if (options.work / f"{_BASE}.npy").exists() else found
+        return (
+            {**found, "relative_error": compare_output(options.work, kind)}
+            if (options.work / f"{_BASE}.npy").exists()
+            else found
+        )
 
     asked = {**{name: getattr(options, name) for name in ("side", "steps", "threads")}, "rows": 2, "guidance": GUIDANCE}
     name = options.name or f"{options.bundle.name}, {options.side}x{options.side} latent"
@@ -114,8 +123,12 @@ def main() -> None:
     parser = alternating_parser(__doc__, CONTENDERS, _DEFAULT)
     parser.add_argument("--side", type=int, default=64, help="latent height and width")
     parser.add_argument("--steps", type=int, default=2, help="timed steps of a turn")
-    parser.add_argument("--int8-bundle", type=Path, help="the bundle as `alterbute-export quantize` made it, for `alterbute-int8`")
-    parser.add_argument("--optimum-python", default=sys.executable, help="interpreter of the environment that has optimum-onnx")
+    parser.add_argument(
+        "--int8-bundle", type=Path, help="the bundle as `alterbute-export quantize` made it, for `alterbute-int8`"
+    )
+    parser.add_argument(
+        "--optimum-python", default=sys.executable, help="interpreter of the environment that has optimum-onnx"
+    )
     parser.add_argument("--optimum-export", type=Path, help="the checkpoint as optimum-onnx exported it")
     options = parser.parse_args()
     if "optimum" in options.contenders and options.optimum_export is None:

@@ -65,7 +65,11 @@ def _diffusers(checkpoint: Path, inputs: Arrays, kind: str, threads: int) -> Ste
 
     def run(rows: Any, timestep: Any, text: Any) -> Any:
         return call(
-            rows.to(dtype), timestep, encoder_hidden_states=text.to(dtype), added_cond_kwargs=added or None, return_dict=False
+            rows.to(dtype),
+            timestep,
+            encoder_hidden_states=text.to(dtype),
+            added_cond_kwargs=added or None,
+            return_dict=False,
         )[0]
 
     return _guided(run, inputs)
@@ -96,7 +100,9 @@ def _optimum(exported: Path, inputs: Arrays, threads: int) -> Step:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(exported / "unet" / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(exported / "unet" / "model.onnx"), options, providers=["CPUExecutionProvider"]
+    )
     scheduler = DDIMScheduler.from_pretrained(exported, subfolder="scheduler")
     unet = ORTStableDiffusionInpaintPipeline(unet_session=session, scheduler=scheduler).unet
 

@@ -75,7 +75,7 @@ class Record:
     digest: str
 
 
-class Clock:
+class MonotonicClock:
     """Stands in for the module `time` in the service.
 
     Args:
@@ -112,7 +112,7 @@ class Load(Observer):
         self.images += slots
 
 
-class Contender:
+class AdmissionContender:
     """A service with one admission, on engines of its own."""
 
     def __init__(
@@ -120,7 +120,7 @@ class Contender:
         bundle: Bundle,
         admission: Admission,
         pool: Executor,
-        clock: Clock | ReplayClock,
+        clock: MonotonicClock | ReplayClock,
         editor: Editor,
         *,
         slots: int,
@@ -269,7 +269,7 @@ def main() -> None:
     options = parser.parse_args()
 
     generator = random.Random(options.seed)
-    clock = ReplayClock() if options.clock == "replay" else Clock(options.clock == "cpu")
+    clock = ReplayClock() if options.clock == "replay" else MonotonicClock(options.clock == "cpu")
     for module in (serve_around, serve_device, serve_service, serve_ticket):
         module.time = clock  # type: ignore[attr-defined]
     replayed: dict[tuple[str, int], float] = {}
@@ -287,7 +287,9 @@ def main() -> None:
 
     with Inline() if options.clock == "replay" else ThreadPoolExecutor(2) as pool:
         contenders = {
-            name: Contender(bundle, name, pool, clock, open_editor(), slots=options.slots, stretch=options.stretch)
+            name: AdmissionContender(
+                bundle, name, pool, clock, open_editor(), slots=options.slots, stretch=options.stretch
+            )
             for name in ADMISSIONS
         }
         for contender in contenders.values():

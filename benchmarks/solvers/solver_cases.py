@@ -11,7 +11,7 @@ from alterbute.solver import PREDICTION_TYPES, SIGMAS, SOLVERS, SPACINGS
 from alterbute.solver.noise_levels import make_noise_levels
 from alterbute.solver.scheduler_config import parse_scheduler_config
 
-from benchmarks.solvers.solver_walks import SIGMA_SPACE, Case, Errors
+from benchmarks.solvers.solver_walks import SIGMA_SPACE, Errors, SolverCase
 
 LIMIT = 1e-5
 SPREAD = ("euler", "heun", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m", "unipc")
@@ -28,19 +28,19 @@ class Named:
     """
 
     cause: str
-    applies: Callable[[Case], bool]
+    applies: Callable[[SolverCase], bool]
     leaves_out_last: bool = False
     limit: float | None = None
 
 
-def _is_nan_at_last(case: Case) -> bool:
+def _is_nan_at_last(case: SolverCase) -> bool:
     config = case.config
     is_low = config.get("lower_order_final", True) or config.get("solver_order", 2) == 1
     is_bh1 = config.get("solver_type") == "bh1"
     return case.solver == "unipc" and config.get("final_sigmas_type", "zero") == "zero" and (is_bh1 or not is_low)
 
 
-def _widest_ratio(case: Case) -> float:
+def _widest_ratio(case: SolverCase) -> float:
     """How much Heun's second call multiplies the rounding of the first: the largest dt / 2 sigma'."""
     scheduler = parse_scheduler_config(case.config, "heun")
     schedule = make_noise_levels(scheduler, "heun", case.steps, None, case.options.get("sigmas"))
@@ -48,7 +48,7 @@ def _widest_ratio(case: Case) -> float:
     return float(max((sigma[:-1] - sigma[1:]) / (2 * sigma[1:]), default=0.0))
 
 
-def _is_zero_gap_at_last(case: Case) -> bool:
+def _is_zero_gap_at_last(case: SolverCase) -> bool:
     config = case.config
     is_spread = case.options.get("sigmas") in SIGMAS[1:] and config.get("final_sigmas_type") == "sigma_min"
     # An own sigma_min differs from the final sigma, which is the least trained one.
@@ -99,18 +99,18 @@ ADAPTED = {
 }
 
 
-def name_exception(case: Case) -> str | None:
+def name_exception(case: SolverCase) -> str | None:
     """The entry of EXCEPTIONS that a case falls under."""
     return next((name for name, named in EXCEPTIONS.items() if named.applies(case)), None)
 
 
-def is_within_limit(case: Case, errors: Errors) -> bool:
+def is_within_limit(case: SolverCase, errors: Errors) -> bool:
     """Whether a case meets what is promised of it."""
     limit = EXCEPTIONS[name].limit if (name := name_exception(case)) else None
     return errors.float64 <= limit if limit else max(errors.float32, errors.float64) <= LIMIT
 
 
-def sweep() -> Iterator[Case]:
+def sweep() -> Iterator[SolverCase]:
     """Every configuration that has a reference, each once."""
     seen = set()
     for case in _all_cases():
@@ -124,7 +124,7 @@ def sweep() -> Iterator[Case]:
             yield case
 
 
-def _all_cases() -> Iterator[Case]:
+def _all_cases() -> Iterator[SolverCase]:
     for solver, prediction, spacing in product(SOLVERS, PREDICTION_TYPES, SPACINGS):
         # LCM lays its own timesteps.
         if solver != "lcm" or spacing == SPACINGS[0]:
@@ -185,6 +185,6 @@ def _all_cases() -> Iterator[Case]:
         yield from _cases(solvers, (999,), timestep_spacing="trailing", prediction_type=prediction)
 
 
-def _cases(solvers: Any, counts: Any, *, options: dict[str, Any] | None = None, **change: Any) -> Iterator[Case]:
+def _cases(solvers: Any, counts: Any, *, options: dict[str, Any] | None = None, **change: Any) -> Iterator[SolverCase]:
     for solver, steps in product(solvers, counts):
-        yield Case(solver=solver, steps=steps, change=change, options=options or {})
+        yield SolverCase(solver=solver, steps=steps, change=change, options=options or {})

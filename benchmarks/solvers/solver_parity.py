@@ -28,10 +28,10 @@ from benchmarks.solvers.solver_cases import (
     name_exception,
     sweep,
 )
-from benchmarks.solvers.solver_walks import Case, trajectory_errors
+from benchmarks.solvers.solver_walks import SolverCase, trajectory_errors
 
 
-def measure(cases: list[Case]) -> dict[str, Any]:
+def measure(cases: list[SolverCase]) -> dict[str, Any]:
     """Worst errors and numbers of configurations, per solver and per exception."""
     solvers: dict[str, Any] = {}
     exceptions: dict[str, Any] = {}

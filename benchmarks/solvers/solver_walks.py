@@ -38,7 +38,7 @@ SIGMA_SPACE = ("euler", "euler_a", "heun")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class SolverCase:
     """One trajectory: what is changed in CONFIG, and the options of `compile_trajectory`."""
 
     solver: str
@@ -75,7 +75,7 @@ def walk_matrices(plan: Trajectory, photo: Any, noises: Any, dtype: type) -> Any
     return np.array(latents)
 
 
-def make_reference(case: Case) -> tuple[Any, int]:
+def make_reference(case: SolverCase) -> tuple[Any, int]:
     """diffusers' scheduler with its timesteps set as a pipeline of strength < 1 leaves them, and its first call."""
     name, extra = CLASSES[case.solver]
     spread = case.options.get("sigmas")
@@ -107,7 +107,7 @@ class Float64Torch:
         return getattr(torch, name)
 
 
-def walk_diffusers(case: Case, photo: Any, noises: Any, dtype: torch.dtype, calls: int) -> Any:
+def walk_diffusers(case: SolverCase, photo: Any, noises: Any, dtype: torch.dtype, calls: int) -> Any:
     """The first `calls` latents by diffusers' own scheduler class, brought to unit variance.
 
     In float64 it is the same code on the same float32 levels, without the rounding of its arithmetic.
@@ -154,7 +154,7 @@ class Errors:
     float64: float
 
 
-def trajectory_errors(case: Case, *, leaves_out_last: bool = False) -> Errors:
+def trajectory_errors(case: SolverCase, *, leaves_out_last: bool = False) -> Errors:
     """Walk a case four times and compare.
 
     Args:

@@ -32,7 +32,7 @@ _CREAM, _SLATE = np.float32((0.95, 0.92, 0.84)), np.float32((0.28, 0.30, 0.34))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class ObjectIdentity:
     """What must survive an edit: the family, its shape parameters, texture scale and emblem."""
 
     family: str
@@ -82,10 +82,10 @@ class GBuffer:
     rays: Floats
 
 
-def sample_identity(rng: np.random.Generator, family: str | None = None) -> Identity:
+def sample_identity(rng: np.random.Generator, family: str | None = None) -> ObjectIdentity:
     family = family or str(rng.choice(list(FAMILIES)))
     params = {name: float(rng.uniform(*bounds)) for name, bounds in FAMILIES[family].ranges.items()}
-    return Identity(
+    return ObjectIdentity(
         family=family,
         params=params,
         emblem=str(rng.choice(EMBLEMS)),
@@ -112,13 +112,13 @@ def sample_light(rng: np.random.Generator) -> Light:
     )  # type: ignore[arg-type]
 
 
-def sample_view(rng: np.random.Generator, identity: Identity) -> View:
+def sample_view(rng: np.random.Generator, identity: ObjectIdentity) -> View:
     """A camera, and a window around the object as the runtime's crop policy would choose it."""
     view = View(yaw=float(rng.uniform(-0.75, 0.75)), pitch=float(rng.uniform(0.15, 0.6)))
     return frame(view, identity, margin=float(rng.uniform(1.3, 1.6)), shift=rng.uniform(-0.06, 0.06, 2))
 
 
-def outline(identity: Identity, view: View) -> tuple[float, float, float, float]:
+def outline(identity: ObjectIdentity, view: View) -> tuple[float, float, float, float]:
     """The object's box (x0, x1, y0, y1) in the image plane, from a coarse trace."""
     wide = trace(identity, replace(view, window=(0.0, 0.0, 0.40)), 40)
     ys, xs = np.nonzero(wide.hit)
@@ -131,7 +131,7 @@ def outline(identity: Identity, view: View) -> tuple[float, float, float, float]
     )
 
 
-def frame(view: View, identity: Identity, margin: float, shift: NDArray[np.float64]) -> View:
+def frame(view: View, identity: ObjectIdentity, margin: float, shift: NDArray[np.float64]) -> View:
     """Move the window so that the object's longer side fills 1/margin of it."""
     x0, x1, y0, y1 = outline(identity, view)
     half = max(x1 - x0, y1 - y0) / 2 * margin
@@ -140,7 +140,7 @@ def frame(view: View, identity: Identity, margin: float, shift: NDArray[np.float
     )
 
 
-def align(identity: Identity, view: View, to: View) -> View:
+def align(identity: ObjectIdentity, view: View, to: View) -> View:
     """Window of `view` in which the object's box is centred on, and fits, its box in the window of `to`.
 
     This is what the runtime's `reference_box` does to a reference picture taken from elsewhere.
@@ -152,7 +152,7 @@ def align(identity: Identity, view: View, to: View) -> View:
     return replace(view, window=(float(cx), float(cy), float(to.window[2] * scale)))
 
 
-def trace(identity: Identity, view: View, size: int, height: int | None = None) -> GBuffer:
+def trace(identity: ObjectIdentity, view: View, size: int, height: int | None = None) -> GBuffer:
     """Sphere-trace one object into a G-buffer of [height, size] pixels."""
     sdf, k = FAMILIES[identity.family].sdf, identity.params
     rows = height or size
@@ -218,7 +218,7 @@ def _emblem(kind: str, x: Floats, y: Floats) -> Floats:
     return np.maximum(np.abs(ax - 0.55) - 0.28, ay - 0.9)  # bars
 
 
-def _albedo(identity: Identity, look: Look, p: Floats, normal: Floats, part: NDArray[np.int8]) -> Floats:
+def _albedo(identity: ObjectIdentity, look: Look, p: Floats, normal: Floats, part: NDArray[np.int8]) -> Floats:
     """Surface colour [P, 3] of points [P, 3]: colour, texture, wood grain, emblem, fixed dark parts."""
     base = np.float32(COLORS[look.color])
     cells = np.floor(p * np.float32(identity.texture_scale) + np.float32(identity.texture_phase))
@@ -243,7 +243,7 @@ def _albedo(identity: Identity, look: Look, p: Floats, normal: Floats, part: NDA
     return np.where((part == 1)[..., None], np.float32((0.07, 0.08, 0.10)), colour).astype(np.float32)
 
 
-def shade(identity: Identity, look: Look, light: Light, g: GBuffer) -> Floats:
+def shade(identity: ObjectIdentity, look: Look, light: Light, g: GBuffer) -> Floats:
     """Lit object colour [h,w,3] in [0,1]; zero where nothing was hit."""
     n, rays = g.normal[g.hit], g.rays[g.hit]
     colour = _albedo(identity, look, g.position[g.hit], n, g.part[g.hit])

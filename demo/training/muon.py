@@ -32,7 +32,9 @@ class Muon(torch.optim.Optimizer):
     Updates are scaled to the size that AdamW's would have (Liu et al., arXiv 2502.16982), so both share a learning rate.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 1e-2) -> None:
+    def __init__(
+        self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 1e-2
+    ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()

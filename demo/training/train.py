@@ -204,7 +204,11 @@ class Trainer:
             progress = float(clock) / (minutes * 60)
             if progress >= 1:
                 break
-            rate = LEARNING_RATE * min(1.0, (self.step + 1) / 150) * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * progress)))
+            rate = (
+                LEARNING_RATE
+                * min(1.0, (self.step + 1) / 150)
+                * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * progress)))
+            )
             for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
                 group["lr"] = rate
             index = self.rng.choice(pool, BATCH // self.world)

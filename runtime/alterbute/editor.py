@@ -155,7 +155,13 @@ class Editor:
             else load_region(mask, picture, polarity=mask_polarity, kind=mask_kind, protect=protect, dilate=dilate)
         )
         if reference is None and reference_mask is not None:
-            raise InputError("there is a reference mask and no reference", "both", "give the reference", "reference", "reference_missing")
+            raise InputError(
+                "there is a reference mask and no reference",
+                "both",
+                "give the reference",
+                "reference",
+                "reference_missing",
+            )
         given = None if reference is None else load_reference(reference, reference_mask, mask_polarity)
         prepared = self.prepare_window(picture, region, given, resolution)
         with self._lock:
@@ -168,15 +174,25 @@ class Editor:
         start = time.perf_counter()
         box, window, pixels = self._encoder.crop_photo(photo, region, resolution)
         seconds = time.perf_counter() - start
-        return PreparedPhoto(photo=photo, region=region, reference=reference, box=box, pixels=pixels, window=window, seconds=seconds)
+        return PreparedPhoto(
+            photo=photo, region=region, reference=reference, box=box, pixels=pixels, window=window, seconds=seconds
+        )
 
     def encode(self, prepared: PreparedPhoto) -> Subject:
         """What `prepare` does after `look`; its caller sees to it that the device does nothing else."""
         start = time.perf_counter()
-        scene = self._encoder.encode_subject(prepared.photo, prepared.region, prepared.box, prepared.window, prepared.reference)
+        scene = self._encoder.encode_subject(
+            prepared.photo, prepared.region, prepared.box, prepared.window, prepared.reference
+        )
         timings = {"window": prepared.seconds, "encode": time.perf_counter() - start}
         return Subject(
-            editor=self, photo=prepared.photo, box=prepared.box, pixels=prepared.pixels, window=prepared.window, scene=scene, timings=timings
+            editor=self,
+            photo=prepared.photo,
+            box=prepared.box,
+            pixels=prepared.pixels,
+            window=prepared.window,
+            scene=scene,
+            timings=timings,
         )
 
     def edit(
@@ -223,12 +239,16 @@ class Editor:
     def __enter__(self) -> Editor:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def check_request(self, prompt: str | EditRequest, options: EditOptions) -> EditRequest:
         """A request whose every part this bundle can do."""
-        request = replace(prompt, **options) if isinstance(prompt, EditRequest) else EditRequest(prompt=prompt, **options)
+        request = (
+            replace(prompt, **options) if isinstance(prompt, EditRequest) else EditRequest(prompt=prompt, **options)
+        )
         for text in (request.prompt, request.negative_prompt):
             check_text(text)
             self._encoder.tokenize(text)
@@ -243,7 +263,11 @@ class Editor:
         return int((ids == text.end_id).argmax()) if text.end_id in ids else len(ids)
 
     def _run(
-        self, subject: Subject, requests: Sequence[EditRequest], progress: ProgressCallback | None, cancel: CancelCheck | None
+        self,
+        subject: Subject,
+        requests: Sequence[EditRequest],
+        progress: ProgressCallback | None,
+        cancel: CancelCheck | None,
     ) -> list[EditResult]:
         with self._lock:
             jobs, job_infos = self.make_jobs(subject, requests, progress)
@@ -305,8 +329,9 @@ class Editor:
             "paste": time.perf_counter() - decoded,
         }
         plan = finished.job.plan
-        return EditResult(image=image, alpha=touched, seed=plan.seed, index=plan.image, timings=timings, warnings=info.warnings)
-
+        return EditResult(
+            image=image, alpha=touched, seed=plan.seed, index=plan.image, timings=timings, warnings=info.warnings
+        )
 
     def decode(self, latent: Array) -> Bytes:
         """SS3 uint8, the edited window of a clean latent [C,h,w]; its caller sees to it that the device does nothing else."""

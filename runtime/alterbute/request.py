@@ -130,7 +130,11 @@ def check_resolution(side: int | None, known: tuple[int, ...]) -> None:
     if side is not None and side not in known:
         sides = ", ".join(map(str, known))
         raise InputError(
-            f"the resolution is {side}", f"one of the bundle's: {sides}", "leave it out to have it chosen", "resolution", "resolution_unknown"
+            f"the resolution is {side}",
+            f"one of the bundle's: {sides}",
+            "leave it out to have it chosen",
+            "resolution",
+            "resolution_unknown",
         )
 
 

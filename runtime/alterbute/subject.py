@@ -84,7 +84,13 @@ class Subject:
         """
         results = self.edit_many([prompt], progress=progress, cancel=cancel, **options)
         if len(results) > 1:
-            raise InputError(f"count is {len(results)}", "1 for `edit`", "use `edit_many`, which returns a list", "count", "count_needs_edit_many")
+            raise InputError(
+                f"count is {len(results)}",
+                "1 for `edit`",
+                "use `edit_many`, which returns a list",
+                "count",
+                "count_needs_edit_many",
+            )
         return results[0]
 
     def edit_many(

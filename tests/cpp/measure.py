@@ -50,7 +50,11 @@ def host_share(folder: Path, demo: Path) -> dict[str, float]:
             *stages, engine = told["timings"]
             shares.append((sum(stages) - engine) / sum(stages))
             totals.append(sum(stages))
-    return {"median": round(statistics.median(shares), 4), "largest": round(max(shares), 4), "edit_s": round(statistics.median(totals), 3)}
+    return {
+        "median": round(statistics.median(shares), 4),
+        "largest": round(max(shares), 4),
+        "edit_s": round(statistics.median(totals), 3),
+    }
 
 
 def start_to_first_edit(folder: Path, demo: Path) -> dict[str, float]:
@@ -60,14 +64,29 @@ def start_to_first_edit(folder: Path, demo: Path) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as scratch:
         for name in ("photo.png", "mask.png"):
             (Path(scratch) / name).write_bytes(bundle.read(f"sample/{name}"))
-        command = [folder / "edit_png", demo, f"{scratch}/photo.png", f"{scratch}/mask.png", "color: red", f"{scratch}/out.png", "--seed", "1"]
+        command = [
+            folder / "edit_png",
+            demo,
+            f"{scratch}/photo.png",
+            f"{scratch}/mask.png",
+            "color: red",
+            f"{scratch}/out.png",
+            "--seed",
+            "1",
+        ]
         for _ in range(STARTS):
             before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-            subprocess.run(command, check=True, capture_output=True, env={**os.environ, "ALTERBUTE_ONNXRUNTIME": str(library())})
+            subprocess.run(
+                command, check=True, capture_output=True, env={**os.environ, "ALTERBUTE_ONNXRUNTIME": str(library())}
+            )
             wall.append(time.perf_counter() - start)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             cpu.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return {"wall_s_least": round(min(wall), 2), "wall_s_median": round(statistics.median(wall), 2), "cpu_s_median": round(statistics.median(cpu), 2)}
+    return {
+        "wall_s_least": round(min(wall), 2),
+        "wall_s_median": round(statistics.median(wall), 2),
+        "cpu_s_median": round(statistics.median(cpu), 2),
+    }
 
 
 if __name__ == "__main__":

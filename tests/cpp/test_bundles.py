@@ -64,13 +64,15 @@ def test_a_damaged_folder_is_refused_in_pythons_words(
 def test_bytes_swapped_after_the_manifest_was_checked_are_not_returned(driver: Driver, bundle: Bundle) -> None:
     (bundle.path / "step.onnx").write_bytes(b"evil")
     assert_same_refusal(
-        lambda: bundle.read("step.onnx"), lambda: driver.ask("bundle", path=str(bundle.path), how="read", name="step.onnx")
+        lambda: bundle.read("step.onnx"),
+        lambda: driver.ask("bundle", path=str(bundle.path), how="read", name="step.onnx"),
     )
 
 
 def test_a_name_outside_the_manifest_is_never_read(driver: Driver, bundle: Bundle) -> None:
     assert_same_refusal(
-        lambda: bundle.read("../secret"), lambda: driver.ask("bundle", path=str(bundle.path), how="read", name="../secret")
+        lambda: bundle.read("../secret"),
+        lambda: driver.ask("bundle", path=str(bundle.path), how="read", name="../secret"),
     )
 
 
@@ -109,7 +111,9 @@ def compare_manifest(driver: Driver, text: bytes) -> None:
     """The same refusal, or none on either side; a JSON library's own reason stands in parentheses and is not compared."""
     expected, found = refusal_of(lambda: parse_manifest(text)), refusal_of(lambda: driver.ask("manifest", [text]))
     if expected and expected[1].startswith("manifest.json is not JSON ("):
-        assert found is not None and found[0] == "BundleError" and found[1].startswith("manifest.json is not JSON ("), found
+        assert found is not None and found[0] == "BundleError" and found[1].startswith("manifest.json is not JSON ("), (
+            found
+        )
     else:
         assert any_missing(found) == any_missing(expected), text[:500]
 
@@ -120,7 +124,9 @@ def any_missing(refusal: tuple[str, str] | None) -> tuple[str, str] | None:
 
 
 @pytest.mark.parametrize(("path", "value", "words"), cases_of(python_suite.test_a_wrong_key_is_named), ids=str)
-def test_a_wrong_key_is_named_in_pythons_words(driver: Driver, bundle: Bundle, path: tuple[str, ...], value: object, words: str) -> None:
+def test_a_wrong_key_is_named_in_pythons_words(
+    driver: Driver, bundle: Bundle, path: tuple[str, ...], value: object, words: str
+) -> None:
     document: Any = json.loads((bundle.path / "manifest.json").read_text())
     place = document
     for name in path[:-1]:
@@ -172,7 +178,9 @@ def places_in(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...
 
 
 @pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_manifest_with_anything_wrong_anywhere_is_refused_in_pythons_words(driver: Driver, bundle: Bundle, every: int) -> None:
+def test_a_manifest_with_anything_wrong_anywhere_is_refused_in_pythons_words(
+    driver: Driver, bundle: Bundle, every: int
+) -> None:
     document: Any = json.loads((bundle.path / "manifest.json").read_text())
     document |= {"engines": [ENGINE], "grid": GRID, "family": "grid", "merged": [MERGED], "solver_table": TABLE}
     sound = json.dumps(document)
@@ -200,7 +208,18 @@ def test_a_manifest_with_anything_wrong_anywhere_is_refused_in_pythons_words(dri
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"[" * 100_000, b'{"a":' * 100_000, b'{"a":1,"a":2}', b"NaN", b"null", b"3", b'{"schema_version": 7}', b"\xff", b"{}x"],
+    [
+        b"",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"a":1,"a":2}',
+        b"NaN",
+        b"null",
+        b"3",
+        b'{"schema_version": 7}',
+        b"\xff",
+        b"{}x",
+    ],
     ids=lambda text: text[:16].decode("latin1"),
 )
 def test_what_is_no_manifest_is_refused_as_in_python(driver: Driver, text: bytes) -> None:
@@ -215,7 +234,9 @@ def test_no_bytes_crash_the_manifest_reader(driver: Driver, text: bytes) -> None
 
 
 def test_a_signed_bundle_opens_with_its_key_and_no_other(driver: Driver, bundle: Bundle, tmp_path: Path) -> None:
-    signing = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519", reason="needs the package cryptography")
+    signing = pytest.importorskip(
+        "cryptography.hazmat.primitives.asymmetric.ed25519", reason="needs the package cryptography"
+    )
     import base64
 
     from alterbute.bundle.signature import key_name, signed_text
@@ -242,7 +263,14 @@ def test_a_signed_bundle_opens_with_its_key_and_no_other(driver: Driver, bundle:
     sign(manifest)
     driver.ask("bundle", path=str(bundle.path), trust_key=str(tmp_path / "ours.pub"))
     check("theirs")
-    for changes in ({"algorithm": "rsa"}, {"key": "x" * 50}, {"signature": "AAAA"}, {"signature": "?"}, {"signature": 1}, {"more": 1}):
+    for changes in (
+        {"algorithm": "rsa"},
+        {"key": "x" * 50},
+        {"signature": "AAAA"},
+        {"signature": "?"},
+        {"signature": 1},
+        {"more": 1},
+    ):
         sign(manifest, **changes)
         check()
     sign(manifest + b" ")
@@ -255,7 +283,9 @@ def test_a_signed_bundle_opens_with_its_key_and_no_other(driver: Driver, bundle:
     check("nowhere")
 
 
-def test_a_bundle_that_the_cpu_cannot_run_is_refused_in_pythons_words(driver: Driver, demo: Path, tmp_path: Path) -> None:
+def test_a_bundle_that_the_cpu_cannot_run_is_refused_in_pythons_words(
+    driver: Driver, demo: Path, tmp_path: Path
+) -> None:
     from alterbute.backends import open_backend
 
     shutil.copytree(demo, tmp_path / "bundle")

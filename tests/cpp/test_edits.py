@@ -19,7 +19,10 @@ SIZES = ((64, 64), (96, 80), (47, 133), (200, 150), (64, 300), (33, 40), (512, 3
 def draw_photo(height: int, width: int, channels: int = 3, seed: int = 0) -> Bytes:
     """Smooth colours under some noise: neither flat nor beyond what a window keeps."""
     rows, columns = np.mgrid[0:height, 0:width]
-    waves = [127 + 90 * np.sin(rows / (7 + channel + seed % 5) + columns / (11 - channel) + seed) for channel in range(channels)]
+    waves = [
+        127 + 90 * np.sin(rows / (7 + channel + seed % 5) + columns / (11 - channel) + seed)
+        for channel in range(channels)
+    ]
     photo: Bytes = np.clip(np.stack(waves, axis=2) + noise(height, width, channels, seed) % 16, 0, 255).astype(np.uint8)
     return photo
 
@@ -84,9 +87,15 @@ def make_requests() -> list[tuple[Bytes, Bytes, dict[str, Any]]]:
 REQUESTS = make_requests()
 
 
-def python_edit(editor: Editor, photo: Bytes, mask: Bytes | None, options: dict[str, Any]) -> tuple[list[Bytes], list[Bytes], Any]:
+def python_edit(
+    editor: Editor, photo: Bytes, mask: Bytes | None, options: dict[str, Any]
+) -> tuple[list[Bytes], list[Bytes], Any]:
     """Images, alphas and the first result; requests of several images are prepared and edited in two calls."""
-    kept = {name: options[name] for name in ("reference", "reference_mask", "mask_polarity", "mask_kind", "protect", "dilate") if name in options}
+    kept = {
+        name: options[name]
+        for name in ("reference", "reference_mask", "mask_polarity", "mask_kind", "protect", "dilate")
+        if name in options
+    }
     rest = {name: value for name, value in options.items() if name not in kept}
     if "guidance_interval" in rest:
         rest["guidance_interval"] = tuple(rest["guidance_interval"])
@@ -103,7 +112,9 @@ def assert_same_edit(editor: Editor, driver: Driver, photo: Bytes, mask: Bytes, 
     theirs, their_alphas, told = driver.edit(photo, mask, **options)
     assert len(ours) == len(theirs)
     for our, their in zip([*ours, *our_alphas], [*theirs, *their_alphas], strict=True):
-        assert np.array_equal(our.reshape(their.shape), their), f"{(our.reshape(their.shape) != their).sum()} bytes differ"
+        assert np.array_equal(our.reshape(their.shape), their), (
+            f"{(our.reshape(their.shape) != their).sum()} bytes differ"
+        )
     assert told["seed"] == first.seed
     assert tuple(told["warnings"]) == first.warnings
 
@@ -138,7 +149,9 @@ def test_image_bytes_are_pythons(python_editor: Editor, cpp_editor: Driver, numb
     ],
     ids=lambda options: "-".join(options),
 )
-def test_every_kind_of_picture_and_mask_is_taken_as_in_python(python_editor: Editor, cpp_editor: Driver, options: dict[str, Any]) -> None:
+def test_every_kind_of_picture_and_mask_is_taken_as_in_python(
+    python_editor: Editor, cpp_editor: Driver, options: dict[str, Any]
+) -> None:
     options = {"prompt": "color: green", "seed": 11, "steps": 3, **options}
     photo = options.pop("photo", draw_photo(96, 80, seed=1))
     mask = options.pop("mask", draw_mask(96, 80, 0))
@@ -210,16 +223,24 @@ GREY = np.full((64, 64), 200, np.uint8)
         {"reference": draw_photo(64, 64), "reference_mask": draw_mask(64, 60, 0)},
         {"reference": np.zeros((64, 64, 4), np.uint8)},
     ],
-    ids=lambda options: "-".join(f"{name}={value}" if not isinstance(value, np.ndarray) else name for name, value in options.items())[:60],
+    ids=lambda options: "-".join(
+        f"{name}={value}" if not isinstance(value, np.ndarray) else name for name, value in options.items()
+    )[:60],
 )
-def test_what_cannot_be_done_is_refused_in_pythons_words(python_editor: Editor, cpp_editor: Driver, options: dict[str, Any]) -> None:
+def test_what_cannot_be_done_is_refused_in_pythons_words(
+    python_editor: Editor, cpp_editor: Driver, options: dict[str, Any]
+) -> None:
     options = {"prompt": "color: red", "steps": 2, **options}
     photo, mask = options.pop("photo", draw_photo(64, 64)), options.pop("mask", draw_mask(64, 64, 0))
     with pytest.raises(InputError) as ours:
         python_edit(python_editor, photo, mask, options)
     with pytest.raises(Refused) as theirs:
         cpp_editor.edit(photo, mask, **options)
-    assert (str(theirs.value), theirs.value.param, theirs.value.code) == (str(ours.value), ours.value.param, ours.value.code)
+    assert (str(theirs.value), theirs.value.param, theirs.value.code) == (
+        str(ours.value),
+        ours.value.param,
+        ours.value.code,
+    )
     assert theirs.value.kind == "InputError"
 
 
@@ -252,9 +273,16 @@ def test_a_seed_is_drawn_and_told_when_none_is_given(cpp_editor: Driver) -> None
 
 
 @pytest.mark.parametrize(
-    ("options", "words"), [({"slots": 0}, "slots is 0"), ({"device": "abacus"}, "the device is 'abacus'"), ({"threads": -1}, "threads is -1")]
+    ("options", "words"),
+    [
+        ({"slots": 0}, "slots is 0"),
+        ({"device": "abacus"}, "the device is 'abacus'"),
+        ({"threads": -1}, "threads is -1"),
+    ],
 )
-def test_bad_editor_options_are_refused(driver: Driver, cpp_editor: Driver, demo: Any, options: dict[str, Any], words: str) -> None:
+def test_bad_editor_options_are_refused(
+    driver: Driver, cpp_editor: Driver, demo: Any, options: dict[str, Any], words: str
+) -> None:
     with pytest.raises(Refused, match=words):
         driver.ask("open", path=str(demo), **options)
     driver.ask("open", path=str(demo))
@@ -267,7 +295,9 @@ def test_without_onnx_runtime_the_error_says_how_to_find_it(driver: Driver, cpp_
     driver.ask("open", path=str(demo))
 
 
-def test_a_cpu_library_refuses_the_cuda_device_with_the_graph_named(driver: Driver, cpp_editor: Driver, demo: Any) -> None:
+def test_a_cpu_library_refuses_the_cuda_device_with_the_graph_named(
+    driver: Driver, cpp_editor: Driver, demo: Any
+) -> None:
     from onnxruntime import get_available_providers
 
     if "CUDAExecutionProvider" in get_available_providers():

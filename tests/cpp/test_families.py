@@ -29,7 +29,10 @@ def test_image_bytes_of_every_family_are_pythons(built: Path, kind: str, tmp_pat
 
     export_bundle(make_checkpoint(tmp_path / "checkpoint", kind), tmp_path / "bundle")
     photo, mask = draw_photo(96, 80, seed=3), draw_mask(96, 80, 0)
-    with Editor.open(tmp_path / "bundle", backend="onnxruntime") as editor, Driver(built / "tests" / "driver") as driver:
+    with (
+        Editor.open(tmp_path / "bundle", backend="onnxruntime") as editor,
+        Driver(built / "tests" / "driver") as driver,
+    ):
         driver.ask("open", path=str(tmp_path / "bundle"), load=True)
         forms = editor.manifest.guidance.forms
         base = {"prompt": "make it red", "seed": 1, "steps": 3}
@@ -49,6 +52,9 @@ def test_image_bytes_of_an_int8_bundle_are_pythons(built: Path, tmp_path: Path) 
     demo = default_bundle_path()
     quantize_bundle(demo, tmp_path / "bundle", default_edits(open_bundle(demo))[:1], steps=1)
     photo, mask = draw_photo(96, 80, seed=3), draw_mask(96, 80, 0)
-    with Editor.open(tmp_path / "bundle", backend="onnxruntime") as editor, Driver(built / "tests" / "driver") as driver:
+    with (
+        Editor.open(tmp_path / "bundle", backend="onnxruntime") as editor,
+        Driver(built / "tests" / "driver") as driver,
+    ):
         driver.ask("open", path=str(tmp_path / "bundle"), load=True)
         assert_same_edit(editor, driver, photo, mask, {"prompt": "color: red", "seed": 1, "steps": 3})

@@ -26,7 +26,18 @@ from tests.cpp.test_edits import draw_mask, draw_photo, python_edit
 from tests.support.pictures import to_bytes
 
 CONSUMER = Path(__file__).parent / "consumer"
-ALLOWED = {"libcrypto", "libstdc++", "libgcc_s", "libm", "libc", "libdl", "libpthread", "ld-linux-x86-64", "ld-linux-aarch64", "linux-vdso"}
+ALLOWED = {
+    "libcrypto",
+    "libstdc++",
+    "libgcc_s",
+    "libm",
+    "libc",
+    "libdl",
+    "libpthread",
+    "ld-linux-x86-64",
+    "ld-linux-aarch64",
+    "linux-vdso",
+}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +72,17 @@ def test_pkg_config_knows_the_library(installed: Path, tmp_path: Path) -> None:
         pytest.skip("no pkg-config on this machine")
     config = next(installed.rglob("alterbute.pc")).parent
     flags = run(["pkg-config", "--cflags", "--libs", "alterbute"], env={"PKG_CONFIG_PATH": str(config)}).stdout.split()
-    run(["c++", "-std=c++17", CONSUMER / "main.cpp", "-o", tmp_path / "consumer", *flags, f"-Wl,-rpath,{shared_library(installed).parent}"])
+    run(
+        [
+            "c++",
+            "-std=c++17",
+            CONSUMER / "main.cpp",
+            "-o",
+            tmp_path / "consumer",
+            *flags,
+            f"-Wl,-rpath,{shared_library(installed).parent}",
+        ]
+    )
     assert run([tmp_path / "consumer", tmp_path / "nothing"], check=False).returncode == 3
 
 
@@ -100,7 +121,14 @@ def test_the_example_edits_a_png_as_python_does(built: Path, demo: Path, tmp_pat
     photo, mask = draw_photo(96, 80), draw_mask(96, 80, 0)
     (tmp_path / "photo.png").write_bytes(to_bytes(photo))
     (tmp_path / "mask.png").write_bytes(to_bytes(mask))
-    command = [example(built, "edit_png"), demo, tmp_path / "photo.png", tmp_path / "mask.png", "color: red", tmp_path / "out.png"]
+    command = [
+        example(built, "edit_png"),
+        demo,
+        tmp_path / "photo.png",
+        tmp_path / "mask.png",
+        "color: red",
+        tmp_path / "out.png",
+    ]
     env = {"ALTERBUTE_ONNXRUNTIME": str(library())}
     done = run([*command, "--seed", "5", "--steps", "4"], env=env)
     assert "seed 5" in done.stdout
@@ -118,7 +146,9 @@ def test_the_example_edits_a_png_as_python_does(built: Path, demo: Path, tmp_pat
 @pytest.fixture
 def server(built: Path, demo: Path) -> Iterator[str]:
     env = {**os.environ, "ALTERBUTE_ONNXRUNTIME": str(library())}
-    with subprocess.Popen([example(built, "http_server"), demo, "0"], stdout=subprocess.PIPE, text=True, env=env) as process:
+    with subprocess.Popen(
+        [example(built, "http_server"), demo, "0"], stdout=subprocess.PIPE, text=True, env=env
+    ) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         yield f"http://{line.split()[-1]}"
@@ -162,7 +192,11 @@ def test_the_http_example_answers_with_the_edit_or_with_what_is_wrong(server: st
     del fields["mask"]
     status, body = post(server, *form(fields))
     assert (status, json.loads(body)["error"]["code"]) == (400, "mask_missing")
-    for junk, kind in [(b"", "text/plain"), (b"--x\r\n", "multipart/form-data; boundary=x"), (b"junk", "multipart/form-data; boundary=")]:
+    for junk, kind in [
+        (b"", "text/plain"),
+        (b"--x\r\n", "multipart/form-data; boundary=x"),
+        (b"junk", "multipart/form-data; boundary="),
+    ]:
         status, body = post(server, junk, kind)
         assert (status, json.loads(body)["error"]["param"]) == (400, "body")
     with urllib.request.urlopen(f"{server}/health", timeout=10) as answer:
@@ -192,7 +226,11 @@ def test_sanitizers_find_nothing(built: Path, demo: Path, sanitizer: str) -> Non
     if sanitizer == "thread":
         return
     suite = [Path(__file__).parent / name for name in ("test_numbers.py", "test_bundles.py", "test_edits.py")]
-    run([sys.executable, "-m", "pytest", "-m", "not slow", *suite], env={**env, "ALTERBUTE_CPP_BUILD": str(folder)}, timeout_s=3000)
+    run(
+        [sys.executable, "-m", "pytest", "-m", "not slow", *suite],
+        env={**env, "ALTERBUTE_CPP_BUILD": str(folder)},
+        timeout_s=3000,
+    )
 
 
 @pytest.mark.slow
@@ -203,12 +241,19 @@ def test_fuzzing_the_readers_finds_nothing(built: Path, demo: Path, tmp_path: Pa
     if clang is None:
         pytest.skip("no clang on this machine: `apt-get install clang` brings libFuzzer")
     compilers = (f"-DCMAKE_CXX_COMPILER={clang}", f"-DCMAKE_C_COMPILER={clang.replace('++', '')}")
-    folder = build("fuzz", *compilers, "-DALTERBUTE_FUZZERS=ON", "-DALTERBUTE_EXAMPLES=OFF", targets=(f"fuzz_{target}",))
+    folder = build(
+        "fuzz", *compilers, "-DALTERBUTE_FUZZERS=ON", "-DALTERBUTE_EXAMPLES=OFF", targets=(f"fuzz_{target}",)
+    )
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for number, seed in enumerate(fuzz_seeds(demo)[target]):
         (corpus / f"seed{number}").write_bytes(seed)
-    limits = [f"-max_total_time={os.environ.get('ALTERBUTE_FUZZ_S', '20')}", "-max_len=65536", "-timeout=20", "-rss_limit_mb=4096"]
+    limits = [
+        f"-max_total_time={os.environ.get('ALTERBUTE_FUZZ_S', '20')}",
+        "-max_len=65536",
+        "-timeout=20",
+        "-rss_limit_mb=4096",
+    ]
     run([folder / "tests" / "fuzz" / f"fuzz_{target}", *limits, corpus], timeout_s=3000)
 
 

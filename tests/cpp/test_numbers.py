@@ -19,10 +19,50 @@ from alterbute.solver import Trajectory, compile_trajectory
 from tests.cpp.conftest import SOLVER_TABLE
 from tests.cpp.driver import Driver, Refused
 
-WORDS = ("color: red", "material: metal", "mug", "Café", "naïve", "STRASSE", "ﬁligree", "İstanbul", "ΣΊΣΥΦΟΣ", "don't", "we'LL", "12½", "²³")
-SCRIPTS = ("色: 赤", "红色的杯子", "빨간 머그", "красный", "أحمر", "สีแดง", "लाल रंग", "κόκκινο", "אדום", "𝒻𝒶𝓃𝒸𝓎", "①②③", "ⅷ Ⅻ")
+WORDS = (
+    "color: red",
+    "material: metal",
+    "mug",
+    "Café",
+    "naïve",
+    "STRASSE",
+    "ﬁligree",
+    "İstanbul",
+    "ΣΊΣΥΦΟΣ",
+    "don't",
+    "we'LL",
+    "12½",
+    "²³",
+)
+SCRIPTS = (
+    "色: 赤",
+    "红色的杯子",
+    "빨간 머그",
+    "красный",
+    "أحمر",
+    "สีแดง",
+    "लाल रंग",
+    "κόκκινο",
+    "אדום",
+    "𝒻𝒶𝓃𝒸𝓎",
+    "①②③",
+    "ⅷ Ⅻ",
+)
 EMOJI = ("😀", "👩‍🚀", "🏳️‍🌈", "🇫🇷", "✊🏿", "❤️", "☕", "👨‍👩‍👧‍👦")
-CONTROLS = ("\x00", "\x07", "\x1b[31m", "\u200b", "\u200d", "\ufeff", "\u2028", "\x85", "\xa0", "\u3000", "\x1c", "\u180e")
+CONTROLS = (
+    "\x00",
+    "\x07",
+    "\x1b[31m",
+    "\u200b",
+    "\u200d",
+    "\ufeff",
+    "\u2028",
+    "\x85",
+    "\xa0",
+    "\u3000",
+    "\x1c",
+    "\u180e",
+)
 ODD = (*CONTROLS, "<|endoftext|>", "<|startoftext|>", "<|")
 FORMS = ("NFD", "NFKD", "NFC")
 
@@ -43,8 +83,13 @@ def make_prompts() -> list[str]:
 
     prompts = ["", " ", "  \t\n", *parts]
     prompts += some(1200, lambda: draw.choice(WORDS) + draw.choice((" ", "; ", ", ", "", "  ")) + draw.choice(parts))
-    prompts += some(1500, lambda: "".join(draw.choice((*parts, " ", "'s", "!?", "...")) for _ in range(draw.randrange(1, 12))))
-    prompts += some(500, lambda: unicodedata.normalize(draw.choice(FORMS), draw.choice(WORDS + SCRIPTS) + draw.choice(WORDS + SCRIPTS)))
+    prompts += some(
+        1500, lambda: "".join(draw.choice((*parts, " ", "'s", "!?", "...")) for _ in range(draw.randrange(1, 12)))
+    )
+    prompts += some(
+        500,
+        lambda: unicodedata.normalize(draw.choice(FORMS), draw.choice(WORDS + SCRIPTS) + draw.choice(WORDS + SCRIPTS)),
+    )
     prompts += some(1500, lambda: "".join(any_point() for _ in range(draw.randrange(1, 20))))
     # A base letter under a heap of marks in random order: normal form C has to sort and join them.
     prompts += some(500, lambda: draw.choice("aeoıκᾳ가ᄀ") + "".join(mark() for _ in range(6)))
@@ -68,7 +113,9 @@ def compare_ids(driver: Driver, tokenizer: PromptTokenizer, prompts: list[str]) 
     told, _ = driver.ask("tokens", [prompt.encode() for prompt in prompts], count=len(prompts))
     wrong = [
         (prompt, ours, theirs)
-        for prompt, ours, theirs in zip(prompts, (python_ids(tokenizer, prompt) for prompt in prompts), told["ids"], strict=True)
+        for prompt, ours, theirs in zip(
+            prompts, (python_ids(tokenizer, prompt) for prompt in prompts), told["ids"], strict=True
+        )
         if ours != theirs
     ]
     assert not wrong, f"{len(wrong)} of {len(prompts)}, such as {wrong[:3]!r}"
@@ -92,8 +139,18 @@ def test_every_character_gives_pythons_token_ids(driver: Driver, demo: Path) -> 
     tokenizer = open_tokenizer(driver, bundle.read(text.tokenizer), window)
     # Each on its own between letters: what is joined to what shows its class, and what it becomes.
     points = [point for point in range(0x3400) if not 0xD800 <= point < 0xE000]
-    points += [*range(0xA000, 0xD7B0, 5), *range(0xF900, 0x10000), *range(0x10000, 0x17000, 3), *range(0x1D000, 0x1F000), *range(0x2F800, 0x2FA20)]
-    compare_ids(driver, tokenizer, [" ".join(f"a{chr(point)}b" for point in points[start : start + 100]) for start in range(0, len(points), 100)])
+    points += [
+        *range(0xA000, 0xD7B0, 5),
+        *range(0xF900, 0x10000),
+        *range(0x10000, 0x17000, 3),
+        *range(0x1D000, 0x1F000),
+        *range(0x2F800, 0x2FA20),
+    ]
+    compare_ids(
+        driver,
+        tokenizer,
+        [" ".join(f"a{chr(point)}b" for point in points[start : start + 100]) for start in range(0, len(points), 100)],
+    )
 
 
 def test_a_prompt_that_does_not_fit_is_refused_in_pythons_words(driver: Driver, demo: Path) -> None:
@@ -112,10 +169,20 @@ def test_added_words_are_found_as_python_finds_them(driver: Driver, demo: Path) 
     bundle = open_bundle(demo)
     text = bundle.manifest.text
     library = Tokenizer.from_buffer(bundle.read(text.tokenizer))
-    library.add_tokens([AddedToken("<cat-toy>", normalized=True), AddedToken("<Cat>", normalized=False), AddedToken("<cat", normalized=True)])
+    library.add_tokens(
+        [
+            AddedToken("<cat-toy>", normalized=True),
+            AddedToken("<Cat>", normalized=False),
+            AddedToken("<cat", normalized=True),
+        ]
+    )
     window = {"tokens": 200, "start_id": text.start_id, "end_id": text.end_id, "pad_id": text.pad_id}
     tokenizer = open_tokenizer(driver, library.to_str().encode(), window)
-    compare_ids(driver, tokenizer, ["a <cat-toy> b", "<cat-toy", "x<CAT-TOY>y<Cat>z", "<cat>", "<Cat", "<<cat-toy>>", "color: <cat-toy>;<Cat>"])
+    compare_ids(
+        driver,
+        tokenizer,
+        ["a <cat-toy> b", "<cat-toy", "x<CAT-TOY>y<Cat>z", "<cat>", "<Cat", "<<cat-toy>>", "color: <cat-toy>;<Cat>"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,7 +198,9 @@ def test_added_words_are_found_as_python_finds_them(driver: Driver, demo: Path) 
     ],
     ids=str,
 )
-def test_a_tokenizer_of_another_kind_is_refused_rather_than_misread(driver: Driver, demo: Path, place: tuple[Any, ...], value: object) -> None:
+def test_a_tokenizer_of_another_kind_is_refused_rather_than_misread(
+    driver: Driver, demo: Path, place: tuple[Any, ...], value: object
+) -> None:
     import json
 
     bundle = open_bundle(demo)
@@ -146,9 +215,22 @@ def test_a_tokenizer_of_another_kind_is_refused_rather_than_misread(driver: Driv
 
 def test_warnings_for_unknown_words_are_pythons(driver: Driver, demo: Path) -> None:
     manifest = open_bundle(demo).manifest
-    prompts = ["color: red", "color: mauve", "it RED", "Größe: XXL; color: Σοφός", "it's; ;a:b:c", "a\tb", "x\x00y: 'q'\"", "\u0130: \x1cred\x1d"]
+    prompts = [
+        "color: red",
+        "color: mauve",
+        "it RED",
+        "Größe: XXL; color: Σοφός",
+        "it's; ;a:b:c",
+        "a\tb",
+        "x\x00y: 'q'\"",
+        "\u0130: \x1cred\x1d",
+    ]
     prompts += make_prompts()[:1500]
-    told, _ = driver.ask("warnings", [(demo / "manifest.json").read_bytes(), *(prompt.encode() for prompt in prompts)], count=len(prompts))
+    told, _ = driver.ask(
+        "warnings",
+        [(demo / "manifest.json").read_bytes(), *(prompt.encode() for prompt in prompts)],
+        count=len(prompts),
+    )
     wrong = [
         (prompt, ours, theirs)
         for prompt, theirs in zip(prompts, told["lines"], strict=True)
@@ -159,12 +241,21 @@ def test_warnings_for_unknown_words_are_pythons(driver: Driver, demo: Path) -> N
 
 @pytest.mark.parametrize("seed", [0, 1, 7, 2**32 - 1, 2**32, 2**63 - 1])
 def test_noise_bytes_are_pythons(driver: Driver, seed: int) -> None:
-    for image, step, size in [(0, 0, 4096), (1, 0, 4096), (0, 1, 4097), (63, 50, 16384), (2**32 - 1, 1000, 1), (5, 3, 200_000)]:
+    for image, step, size in [
+        (0, 0, 4096),
+        (1, 0, 4096),
+        (0, 1, 4097),
+        (63, 50, 16384),
+        (2**32 - 1, 1000, 1),
+        (5, 3, 200_000),
+    ]:
         assert np.array_equal(driver.noise(seed, image, step, size), draw_noise(seed, image, step, (size,)))
 
 
 def ask_steps(driver: Driver, table: Path, solver: str, steps: int, strength: float = 1.0) -> Trajectory:
-    _, (timestep, matrix, level, start) = driver.ask("solver", [table.read_bytes()], table=str(table), solver=solver, steps=steps, strength=strength)
+    _, (timestep, matrix, level, start) = driver.ask(
+        "solver", [table.read_bytes()], table=str(table), solver=solver, steps=steps, strength=strength
+    )
     return Trajectory(
         timestep=np.frombuffer(timestep, np.float32),
         matrix=np.frombuffer(matrix, np.float32).reshape(-1, 4, 6).astype(np.float64),
@@ -195,12 +286,16 @@ def test_solver_matrices_are_pythons_for_every_solver_and_step_count(driver: Dri
 
 
 @pytest.mark.parametrize("solver", ["ddim", "euler", "euler_a", "lcm"])
-def test_solvers_without_memory_start_within_their_trajectory_as_in_python(driver: Driver, demo: Path, solver: str) -> None:
+def test_solvers_without_memory_start_within_their_trajectory_as_in_python(
+    driver: Driver, demo: Path, solver: str
+) -> None:
     manifest = open_bundle(demo).manifest
     for steps in (1, 4, 7, 20, 50):
         for strength in (0.2, 0.5, 0.75, 0.99):
             try:
-                ours = compile_trajectory(manifest.scheduler, solver, steps, spacing=manifest.defaults.spacing, strength=strength)
+                ours = compile_trajectory(
+                    manifest.scheduler, solver, steps, spacing=manifest.defaults.spacing, strength=strength
+                )
             except InputError as fault:
                 with pytest.raises(Refused) as refused:
                     ask_steps(driver, demo / SOLVER_TABLE, solver, steps, strength)

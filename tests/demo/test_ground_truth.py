@@ -12,7 +12,7 @@ from demo.rendering.render import ATTRIBUTES, COLORS, FAMILIES
 
 
 @pytest.fixture(scope="module")
-def scene() -> tuple[render.Identity, render.GBuffer, render.Light]:
+def scene() -> tuple[render.ObjectIdentity, render.GBuffer, render.Light]:
     rng = np.random.default_rng(5)
     identity = render.sample_identity(rng, "mug")
     return identity, render.trace(identity, render.sample_view(rng, identity), 96), render.sample_light(rng)
@@ -28,7 +28,7 @@ def test_every_family_shows_an_object_inside_its_window(family: str) -> None:
 
 
 def test_looks_differ_on_the_object_and_nowhere_else(
-    scene: tuple[render.Identity, render.GBuffer, render.Light],
+    scene: tuple[render.ObjectIdentity, render.GBuffer, render.Light],
 ) -> None:
     identity, g, light = scene
     background = np.full((*g.hit.shape, 3), 0.5, np.float32)
@@ -47,7 +47,7 @@ def test_looks_differ_on_the_object_and_nowhere_else(
 
 
 def test_every_color_of_every_material_is_nearest_to_itself(
-    scene: tuple[render.Identity, render.GBuffer, render.Light],
+    scene: tuple[render.ObjectIdentity, render.GBuffer, render.Light],
 ) -> None:
     identity, g, light = scene
     for material in render.MATERIALS:

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.gpu.cases import cases
 from benchmarks.gpu.contenders import recipe_for
 from benchmarks.gpu.gpu_machine import CONTENDERS, look_at_machine
-from benchmarks.gpu.measure import Outcome, compare, summary
+from benchmarks.gpu.measure import RunOutput, compare, summary
 from benchmarks.gpu.report import plot, table
 
 ROOT = Path(__file__).parents[2]
@@ -57,10 +57,10 @@ def test_the_recipe_is_that_of_the_gpu(gpu: str, recipe: str) -> None:
 def test_parity_is_judged_before_times() -> None:
     import numpy as np
 
-    wanted = Outcome(latents=np.ones((4, 8, 8), np.float32), picture=np.full((8, 8, 3), 100.0, np.float32))
-    near = Outcome(latents=wanted.latents + 0.005, picture=wanted.picture + 1)
-    far = Outcome(latents=wanted.latents + 0.5, picture=wanted.picture)
-    broken = Outcome(latents=wanted.latents * np.nan, picture=wanted.picture)
+    wanted = RunOutput(latents=np.ones((4, 8, 8), np.float32), picture=np.full((8, 8, 3), 100.0, np.float32))
+    near = RunOutput(latents=wanted.latents + 0.005, picture=wanted.picture + 1)
+    far = RunOutput(latents=wanted.latents + 0.5, picture=wanted.picture)
+    broken = RunOutput(latents=wanted.latents * np.nan, picture=wanted.picture)
     assert [compare(found, wanted)["passes"] for found in (wanted, near, far, broken)] == [True, True, False, False]
 
 

@@ -165,7 +165,11 @@ def test_onnx_runtime_on_a_gpu_gets_the_half_step_with_fused_attention(copy: Pat
     written = write_variants(bundle, copy, "fp16", measure=False)
     graphs = list_variants(bundle.manifest.graphs, "fp16", written)
     files = {variant.backend: variant.file for variant in graphs["step"].variants if variant.precision == "fp16"}
-    assert files == {"tensorrt": "step.fp16.onnx", "tensorrt_rtx": "step.fp16.onnx", "onnxruntime-cuda": "step.fp16.mha.onnx"}
+    assert files == {
+        "tensorrt": "step.fp16.onnx",
+        "tensorrt_rtx": "step.fp16.onnx",
+        "onnxruntime-cuda": "step.fp16.mha.onnx",
+    }
     operators = [node.op_type for node in ir.load(copy / "step.fp16.mha.onnx").graph]
     fp32 = [node.op_type for node in ir.load(copy / "step.mha.onnx").graph]
     assert operators.count("MultiHeadAttention") == fp32.count("MultiHeadAttention") > 0

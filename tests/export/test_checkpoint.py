@@ -67,8 +67,14 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "residual": (edit_json("alterbute.json", lambda value: value.update(scene=["mask"])), "`residual`"),
     "resolution": (edit_json("alterbute.json", lambda value: value.update(resolution=36)), "`resolution` is 36"),
-    "resolutions": (edit_json("alterbute.json", lambda value: value.update(resolutions=[32, 36])), "`resolutions` is 36"),
-    "other resolutions": (edit_json("alterbute.json", lambda value: value.update(resolutions=[64])), "`resolutions` is [64]"),
+    "resolutions": (
+        edit_json("alterbute.json", lambda value: value.update(resolutions=[32, 36])),
+        "`resolutions` is 36",
+    ),
+    "other resolutions": (
+        edit_json("alterbute.json", lambda value: value.update(resolutions=[64])),
+        "`resolutions` is [64]",
+    ),
     "size": (edit_json("alterbute.json", lambda value: value.update(identity={"size": 24})), "`identity.size` is 24"),
     "tokens": (
         edit_json("alterbute.json", lambda value: value.update(identity={"tokens": 16})),

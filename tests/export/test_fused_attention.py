@@ -44,7 +44,10 @@ def run(model: ir.Model, inputs: dict[str, Any]) -> Any:
 
 def draw(rows: int) -> dict[str, Any]:
     generator = np.random.default_rng(rows)
-    return {name: generator.standard_normal((rows, tokens, 8), np.float32) for name, tokens in (("q", 3), ("k", 5), ("v", 5))}
+    return {
+        name: generator.standard_normal((rows, tokens, 8), np.float32)
+        for name, tokens in (("q", 3), ("k", 5), ("v", 5))
+    }
 
 
 def test_the_node_computes_what_it_replaces_with_both_roots_of_the_scale() -> None:
@@ -70,7 +73,9 @@ def test_an_attention_of_another_form_is_refused_and_named() -> None:
 
 
 def test_a_masked_attention_is_left_alone() -> None:
-    model = parse(**{"weights = Softmax<axis = -1>(scores)": "masked = Add(scores, root)  weights = Softmax<axis = -1>(masked)"})
+    model = parse(
+        **{"weights = Softmax<axis = -1>(scores)": "masked = Add(scores, root)  weights = Softmax<axis = -1>(masked)"}
+    )
     assert fuse_attention(model) == 0
     assert "MultiHeadAttention" not in [node.op_type for node in model.graph]
 
@@ -80,7 +85,9 @@ def test_onnx_runtime_gets_the_fused_step_and_tensorrt_the_decomposed_one(bundle
     assert files == {"onnxruntime": "step.mha.onnx", "tensorrt": "step.onnx", "tensorrt_rtx": "step.onnx"}
     fused, plain = (onnx.load(bundle / name, load_external_data=False).graph for name in ("step.mha.onnx", "step.onnx"))
     count = sum(node.op_type == "MultiHeadAttention" for node in fused.node)
-    assert count == sum(node.op_type == "Softmax" for node in plain.node) - sum(node.op_type == "Softmax" for node in fused.node)
+    assert count == sum(node.op_type == "Softmax" for node in plain.node) - sum(
+        node.op_type == "Softmax" for node in fused.node
+    )
     assert count > 0 and not any(node.domain for node in plain.node)
 
 

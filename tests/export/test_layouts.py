@@ -131,7 +131,9 @@ def test_adapter_and_encoder_may_lie_outside_the_folder(family_checkpoint: Famil
     for name in ("image_encoder", "ip-adapter_sd15.safetensors"):
         shutil.move(folder / name, tmp_path / name)
     assert read_checkpoint(folder).settings.family == "plain"
-    extras = read_extra_files(adapter=tmp_path / "ip-adapter_sd15.safetensors", image_encoder=tmp_path / "image_encoder")
+    extras = read_extra_files(
+        adapter=tmp_path / "ip-adapter_sd15.safetensors", image_encoder=tmp_path / "image_encoder"
+    )
     checkpoint = read_checkpoint(folder, extras=extras)
     assert checkpoint.settings.family == "adapter"
     build_family(checkpoint, load_models(checkpoint))

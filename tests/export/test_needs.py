@@ -36,7 +36,9 @@ def test_too_little_memory_is_refused_before_anything_is_loaded(
     family_checkpoint: FamilyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "available_memory", lambda: 100_000_000)
-    monkeypatch.setattr("alterbute_export.checkpoint.load_model.load_part", lambda *arguments: pytest.fail("it was loaded"))
+    monkeypatch.setattr(
+        "alterbute_export.checkpoint.load_model.load_part", lambda *arguments: pytest.fail("it was loaded")
+    )
     with pytest.raises(ResourceError, match=r"0\.1 GB of memory.*about 0\.\d GB, for graph step.*--allow-shortage"):
         export_bundle(family_checkpoint("sd15-adapter"), tmp_path / "bundle")
     assert not any(tmp_path.iterdir())
@@ -53,7 +55,9 @@ def test_models_are_loaded_by_the_makers_alone(
     checkpoint = read_checkpoint(family_checkpoint("sdxl-adapter-plus"))
     models = load_models(checkpoint)
     assert all(value.is_meta for model in (models.unet, models.vae) for value in model.state_dict().values())
-    monkeypatch.setattr("alterbute_export.checkpoint.load_model.load_part", lambda *arguments: pytest.fail("it was loaded"))
+    monkeypatch.setattr(
+        "alterbute_export.checkpoint.load_model.load_part", lambda *arguments: pytest.fail("it was loaded")
+    )
     build_family(checkpoint, models)
 
 

@@ -149,7 +149,9 @@ def _identity(folder: Path, checkpoint: Checkpoint) -> Iterator[tuple[torch.Tens
     yield seen, {"given": given, "null": null}
 
 
-def _inpainting(start: torch.Tensor, masked: torch.Tensor, mask: torch.Tensor, text: dict[str, torch.Tensor]) -> dict[str, Any]:
+def _inpainting(
+    start: torch.Tensor, masked: torch.Tensor, mask: torch.Tensor, text: dict[str, torch.Tensor]
+) -> dict[str, Any]:
     """What both inpainting pipelines are told: latents in place of pictures, states in place of prompts."""
     return {
         "image": torch.zeros(1, 3, 2 * SIDE, 2 * SIDE),

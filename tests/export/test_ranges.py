@@ -22,8 +22,9 @@ def write_chain(path: Path, layers: int) -> None:
     nodes = [make_node("Add", [f"v{index}", f"v{index}"], [f"v{index + 1}"]) for index in range(layers)]
     edges = [make_tensor_value_info(name, onnx.TensorProto.FLOAT, [SIDE, SIDE]) for name in ("v0", f"v{layers}")]
     path.write_bytes(
-        make_model(make_graph(nodes, "chain", edges[:1], edges[1:]), opset_imports=[make_opsetid("", 20)], ir_version=10)
-        .SerializeToString()
+        make_model(
+            make_graph(nodes, "chain", edges[:1], edges[1:]), opset_imports=[make_opsetid("", 20)], ir_version=10
+        ).SerializeToString()
     )
 
 

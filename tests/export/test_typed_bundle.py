@@ -105,14 +105,23 @@ def _weights(path: Path) -> set[tuple[int, int]]:
     return {(tensor.offset or 0, tensor.length or 0) for tensor in tensors}
 
 
-def test_onnx_runtime_gets_fused_attention_in_half_and_tensorrt_decomposed(typed_bundle: TypedBundle, bundle: Path) -> None:
+def test_onnx_runtime_gets_fused_attention_in_half_and_tensorrt_decomposed(
+    typed_bundle: TypedBundle, bundle: Path
+) -> None:
     folder = typed_bundle("fp16")
     files = {variant.backend: variant.file for variant in open_bundle(folder).manifest.graphs["step"].variants}
-    fused, plain = dict.fromkeys(["onnxruntime", "onnxruntime-cuda"], "step.mha.onnx"), dict.fromkeys(["tensorrt", "tensorrt_rtx"], "step.onnx")
+    fused, plain = (
+        dict.fromkeys(["onnxruntime", "onnxruntime-cuda"], "step.mha.onnx"),
+        dict.fromkeys(["tensorrt", "tensorrt_rtx"], "step.onnx"),
+    )
     assert files == {**fused, **plain}
     nodes = list(ir.load(folder / "step.mha.onnx").graph)
     attentions = [node for node in nodes if node.op_type == "MultiHeadAttention"]
-    assert len(attentions) == sum(node.op_type == "MultiHeadAttention" for node in ir.load(bundle / "step.mha.onnx").graph) > 0
+    assert (
+        len(attentions)
+        == sum(node.op_type == "MultiHeadAttention" for node in ir.load(bundle / "step.mha.onnx").graph)
+        > 0
+    )
     # Narrow, without a cast on either side: what ONNX Runtime runs as flash attention on a GPU.
     around = [value.producer() for node in attentions for value in node.inputs if value is not None]
     around += [reader for node in attentions for reader, _ in node.outputs[0].uses()]
@@ -127,7 +136,9 @@ def test_both_typed_forms_of_a_graph_give_the_same_numbers(typed_bundle: TypedBu
         for wanted, found in zip(plain.run(None, call.inputs), fused.run(None, call.inputs), strict=True):
             # The CPU computes both in fp32; what is left is the scale, which is an fp16 number in the decomposed form alone.
             assert np.abs(found - wanted).max() <= 5e-4 * np.abs(wanted).max()
-    errors = {variant.file: variant.relative_error or 1 for variant in open_bundle(folder).manifest.graphs["step"].variants}
+    errors = {
+        variant.file: variant.relative_error or 1 for variant in open_bundle(folder).manifest.graphs["step"].variants
+    }
     assert errors["step.mha.onnx"] <= 1.5 * errors["step.onnx"]
 
 

@@ -47,7 +47,9 @@ def test_every_entry_tells_its_machine(path: Path) -> None:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_of_the_readme_is_there_and_asks_one_place_for_machine_facts(name: str) -> None:
     text = (FOLDER / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8")
-    assert not re.findall(r"^import platform|cpu_count|getloadavg|/proc/cpuinfo|sched_getaffinity|importlib.metadata", text, re.MULTILINE)
+    assert not re.findall(
+        r"^import platform|cpu_count|getloadavg|/proc/cpuinfo|sched_getaffinity|importlib.metadata", text, re.MULTILINE
+    )
     assert re.search(r"from benchmarks\.(common\.machine|gpu\.gpu_machine) import", text)
 
 

@@ -39,7 +39,9 @@ def inputs(family_bundle: FamilyFolder, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.mark.parametrize("kind", OURS)
-def test_a_whole_edit_is_diffusers_own(kind: str, inputs: EditInputs, family_bundle: FamilyFolder, family_checkpoint: FamilyFolder) -> None:
+def test_a_whole_edit_is_diffusers_own(
+    kind: str, inputs: EditInputs, family_bundle: FamilyFolder, family_checkpoint: FamilyFolder
+) -> None:
     theirs = open_contender("diffusers", family_bundle(KIND), family_checkpoint(KIND), 1).edit(inputs, 4)
     ours = open_contender(kind, family_bundle(KIND), family_checkpoint(KIND), 1).edit(inputs, 4)
     assert np.abs(ours.latent - theirs.latent).max() <= 1e-5 * np.abs(theirs.latent).max()
@@ -47,7 +49,9 @@ def test_a_whole_edit_is_diffusers_own(kind: str, inputs: EditInputs, family_bun
     assert painted.any() and not painted.all()
     assert np.abs(ours.picture[painted].astype(int) - theirs.picture[painted]).max() <= 1
     for made in (ours, theirs):
-        assert made.seconds["whole"] == pytest.approx(sum(made.seconds[part] for part in ("encode", "steps", "decode")), rel=0.2)
+        assert made.seconds["whole"] == pytest.approx(
+            sum(made.seconds[part] for part in ("encode", "steps", "decode")), rel=0.2
+        )
 
 
 @pytest.mark.parametrize("kind", ["alterbute", "decomposed", pytest.param("openvino-fixed", marks=OPENVINO)])
@@ -80,10 +84,19 @@ class Turns:
         pixels = np.full((4, 4, 3), 100 if kind == "diffusers" else 101, np.uint8)
         np.savez(self._work / f"{kind}.npz", latent=latent, picture=pixels, alpha=np.full((4, 4), 255, np.uint8))
         seconds = {"whole": step + 2, "encode": 1.0, "steps": step, "decode": 1.0}
-        return {"load_s": 1.0, "warm_up_s": 1.0, "seconds": seconds, "peak_bytes": 10**9, "packages": {}, "load_before": 0.1}
+        return {
+            "load_s": 1.0,
+            "warm_up_s": 1.0,
+            "seconds": seconds,
+            "peak_bytes": 10**9,
+            "packages": {},
+            "load_before": 0.1,
+        }
 
 
-def run(monkeypatch: pytest.MonkeyPatch, turns: Turns, out: Path, work: Path, bundle: Path, *more: str) -> dict[str, Any]:
+def run(
+    monkeypatch: pytest.MonkeyPatch, turns: Turns, out: Path, work: Path, bundle: Path, *more: str
+) -> dict[str, Any]:
     """The program with these turns; the one entry that it keeps."""
     monkeypatch.setattr(peers_edit, "run_process", turns)
     paths = ("--bundle", str(bundle), "--checkpoint", "none", "--out", str(out), "--work", str(work))
@@ -130,6 +143,8 @@ def test_a_step_contender_that_failed_and_one_of_another_environment_are_told() 
     rows = peers.summarise({"diffusers": [turn], "optimum": [other], "openvino": []})
     assert (rows["optimum"]["speed"], rows["optimum"]["relative_error"]) == (0.5, 0.05)
     machine = {"processor": "P", "cpus": 2, "load_before": 0.1, "packages": {}, "commit": "c"}
-    text = tables.peers({"tiny": {"contenders": rows, "failed": {"openvino": "exit 1: no such module"}, "machine": machine}})
+    text = tables.peers(
+        {"tiny": {"contenders": rows, "failed": {"openvino": "exit 1: no such module"}, "machine": machine}}
+    )
     assert "`openvino` did not run: exit 1: no such module" in text
     assert "`optimum` ran in an environment of its own: diffusers 0.1." in text

@@ -73,8 +73,12 @@ def test_the_key_is_the_content_shape_type_and_graph() -> None:
 
 def test_an_array_under_two_names_has_the_key_of_two_equal_arrays() -> None:
     mask = np.arange(12, dtype=np.uint8)
-    assert content_key("window", {"mask": mask, "region": mask}) == content_key("window", {"mask": mask, "region": mask.copy()})
-    assert content_key("window", {"mask": mask, "region": mask}) != content_key("window", {"mask": mask, "region": mask + 1})
+    assert content_key("window", {"mask": mask, "region": mask}) == content_key(
+        "window", {"mask": mask, "region": mask.copy()}
+    )
+    assert content_key("window", {"mask": mask, "region": mask}) != content_key(
+        "window", {"mask": mask, "region": mask + 1}
+    )
 
 
 def test_threads_may_share_it() -> None:

@@ -84,7 +84,12 @@ def test_a_reference_with_its_mask_changes_the_result(folder: Path) -> None:
     "option",
     [
         *(("--mask-kind", "box"), ("--dilate", "9"), ("--strength", "0.5"), ("--guidance-interval", "0.5", "1.0")),
-        *(("--guidance-rescale", "0.9"), ("--reinject",), ("--negative-prompt", "color: blue"), ("--identity-scale", "0")),
+        *(
+            ("--guidance-rescale", "0.9"),
+            ("--reinject",),
+            ("--negative-prompt", "color: blue"),
+            ("--identity-scale", "0"),
+        ),
         *(("--solver", "ddim", "--eta", "1"), ("--protect", "protect.png")),
     ],
 )

@@ -49,7 +49,9 @@ def pixels(result: EditResult) -> Bytes:
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), height=st.integers(32, 150), width=st.integers(32, 150), channels=st.sampled_from([3, 4]))
-def test_background_is_bit_identical_outside_alpha(editor: Editor, data: Any, height: int, width: int, channels: int) -> None:
+def test_background_is_bit_identical_outside_alpha(
+    editor: Editor, data: Any, height: int, width: int, channels: int
+) -> None:
     top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     bottom, right = data.draw(st.integers(top + 1, height)), data.draw(st.integers(left + 1, width))
     mask = np.zeros((height, width), np.uint8)
@@ -85,7 +87,10 @@ def test_same_request_gives_same_bytes_alone_in_a_batch_and_from_a_bundle_opened
 
 def test_an_array_is_copied_by_prepare_and_read_in_place_by_an_edit(editor: Editor) -> None:
     array = noise(70, 90)
-    prepared, once = editor.prepare(array, make_mask(70, 90)), editor.edit(array, make_mask(70, 90), "color: red", seed=7, steps=1)
+    prepared, once = (
+        editor.prepare(array, make_mask(70, 90)),
+        editor.edit(array, make_mask(70, 90), "color: red", seed=7, steps=1),
+    )
     assert array.flags.writeable and np.array_equal(array, noise(70, 90)), "the caller's array is as it was"
     array[:] = 0
     assert np.array_equal(pixels(once), pixels(prepared.edit("color: red", seed=7, steps=1)))
@@ -117,15 +122,29 @@ def test_every_option_is_heard(subject: Subject) -> None:
     base: dict[str, Any] = {"seed": 5, "steps": STEPS, "guidance": 2.0}
     usual = pixels(subject.edit("color: red", **base))
     changes: tuple[dict[str, Any], ...] = (
-        *({"seed": 6}, {"steps": 3}, {"guidance": 4.0}, {"identity_scale": 0.0}, {"solver": "euler_a"}, {"negative_prompt": "wood"}),
-        *({"strength": 0.5}, {"solver": "ddim", "eta": 1.0}, {"guidance_rescale": 0.7}, {"guidance_interval": (0.5, 1.0)}),
+        *(
+            {"seed": 6},
+            {"steps": 3},
+            {"guidance": 4.0},
+            {"identity_scale": 0.0},
+            {"solver": "euler_a"},
+            {"negative_prompt": "wood"},
+        ),
+        *(
+            {"strength": 0.5},
+            {"solver": "ddim", "eta": 1.0},
+            {"guidance_rescale": 0.7},
+            {"guidance_interval": (0.5, 1.0)},
+        ),
         *({"reinject": True}, {"sigmas": "karras"}, {"solver": "heun"}, {"solver": "plms"}, {"solver": "lcm"}),
     )
     for change in changes:
         assert not np.array_equal(usual, pixels(subject.edit("color: red", **{**base, **change}))), change
     longer = {**base, "steps": 5}
     for solver in ("unipc", "dpmpp_3m"):  # in two steps they are dpmpp_2m
-        assert not np.array_equal(pixels(subject.edit("color: red", **longer)), pixels(subject.edit("color: red", **longer, solver=solver)))
+        assert not np.array_equal(
+            pixels(subject.edit("color: red", **longer)), pixels(subject.edit("color: red", **longer, solver=solver))
+        )
 
 
 def test_mask_kinds_change_what_may_be_painted(editor: Editor) -> None:
@@ -169,7 +188,15 @@ def test_a_picture_that_is_not_a_number_is_refused(subject: Subject, monkeypatch
 def test_a_reference_gives_the_identity(editor: Editor, subject: Subject) -> None:
     photo, mask = noise(70, 90), make_mask(70, 90)
     own = editor.edit(photo, mask, "color: red", seed=1, steps=1)
-    other = editor.edit(photo, mask, "color: red", seed=1, steps=1, reference=noise(50, 40, seed=3), reference_mask=make_mask(50, 40, 5, 5, 30))
+    other = editor.edit(
+        photo,
+        mask,
+        "color: red",
+        seed=1,
+        steps=1,
+        reference=noise(50, 40, seed=3),
+        reference_mask=make_mask(50, 40, 5, 5, 30),
+    )
     assert np.array_equal(own.alpha, other.alpha)
     assert not np.array_equal(pixels(own), pixels(other))
 
@@ -185,7 +212,14 @@ def test_a_second_edit_runs_only_steps_decode_and_paste(tiny_bundle: Path, monke
 
         def graphs_before_the_first_step(**changes: Any) -> list[str]:
             calls.clear()
-            asked = {"photo": noise(70, 90), "mask": make_mask(70, 90), "prompt": "color: red", "steps": 2, "seed": 1, **changes}
+            asked = {
+                "photo": noise(70, 90),
+                "mask": make_mask(70, 90),
+                "prompt": "color: red",
+                "steps": 2,
+                "seed": 1,
+                **changes,
+            }
             editor.edit(asked.pop("photo"), asked.pop("mask"), asked.pop("prompt"), **asked)
             assert calls[calls.index("step") :] == ["step"] * asked["steps"] + ["decode", "paste"]
             return calls[: calls.index("step")]
@@ -277,7 +311,9 @@ def test_result_tells_seconds_by_stage_and_what_the_bundle_does_not_know(subject
         ("count", {"count": 2, "steps": 1}),
     ],
 )
-def test_a_bad_request_is_refused_by_the_name_of_its_argument(subject: Subject, param: str, options: dict[str, Any]) -> None:
+def test_a_bad_request_is_refused_by_the_name_of_its_argument(
+    subject: Subject, param: str, options: dict[str, Any]
+) -> None:
     with pytest.raises(InputError) as caught:
         subject.edit(**{"prompt": "color: red", **options})
     assert caught.value.param == param
@@ -319,7 +355,9 @@ def test_a_run_that_fails_names_its_graph(tiny_bundle: Path) -> None:
     backend.close()
 
 
-def test_a_missing_engine_library_is_told_with_the_command_that_installs_it(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_engine_library_is_told_with_the_command_that_installs_it(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(EngineError, match=r"alterbute\[cpu\]"):
         Editor.open(tiny_bundle)
@@ -327,7 +365,9 @@ def test_a_missing_engine_library_is_told_with_the_command_that_installs_it(tiny
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
     code = "import sys, alterbute; print([n for n in ('numpy', 'PIL', 'onnxruntime', 'tokenizers', 'torch') if n in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)})
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}
+    )
     assert found.stdout.strip() == "[]"
 
 

@@ -85,12 +85,23 @@ def walk_alone(job: Job) -> Array:
 def call_unet(plan: Plan, seen: Conditioning, latent: Array, k: int, row: Row) -> Array:
     scale = np.array([plan.identity_scale])
     scene = seen.scene[None] * row.source_on
-    return fake_unet(latent[None], scene, plan.timestep[k : k + 1], seen.text[row.text][None], seen.identity[row.identity][None], scale)[0]
+    return fake_unet(
+        latent[None],
+        scene,
+        plan.timestep[k : k + 1],
+        seen.text[row.text][None],
+        seen.identity[row.identity][None],
+        scale,
+    )[0]
 
 
 @pytest.mark.parametrize("reinject", [False, True])
 def test_mixed_jobs_walk_as_the_plain_loop_does(manifest: Manifest, reinject: bool) -> None:
-    three = (Row(weight=-0.5, text="negative", identity="null", source_on=0.0), Row(weight=-1.0, text="negative"), Row(weight=2.5))
+    three = (
+        Row(weight=-0.5, text="negative", identity="null", source_on=0.0),
+        Row(weight=-1.0, text="negative"),
+        Row(weight=2.5),
+    )
     jobs = [make_job(manifest, number, reinject=reinject) for number in range(len(REQUESTS))]
     jobs[0] = make_job(manifest, 0, reinject=reinject, rows=(three, three, three[2:], three, three[1:]))
     finished = list(Lane(FakeBackend(), manifest, slots=3).run(jobs))

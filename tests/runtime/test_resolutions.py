@@ -43,7 +43,9 @@ def object_of(side: int, photo_side: int = 160) -> tuple[Array, Array]:
 
 
 @given(st.integers(1, 8192), st.sets(st.integers(1, 128), min_size=1, max_size=4))
-def test_the_smallest_size_that_is_not_enlarged_too_much_is_taken_else_the_largest(side: int, eighths: set[int]) -> None:
+def test_the_smallest_size_that_is_not_enlarged_too_much_is_taken_else_the_largest(
+    side: int, eighths: set[int]
+) -> None:
     sides = tuple(sorted(8 * eighth for eighth in eighths))
     chosen = choose_resolution(Box(top=0, left=0, bottom=side, right=side), sides)
     fitting = [known for known in sides if side / known <= 1.25]

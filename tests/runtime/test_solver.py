@@ -220,7 +220,9 @@ def test_heun_and_plms_call_the_unet_more_often_than_there_are_steps() -> None:
 def test_unipc_of_order_2_without_its_corrector_is_dpmpp_2m() -> None:
     config = {**CONFIG, "disable_corrector": list(range(20)), "solver_type": "bh2"}
     for kind in SIGMAS:
-        ours, theirs = (compile_trajectory(config, solver, 20, sigmas=kind).matrix[:, 0] for solver in ("unipc", "dpmpp_2m"))
+        ours, theirs = (
+            compile_trajectory(config, solver, 20, sigmas=kind).matrix[:, 0] for solver in ("unipc", "dpmpp_2m")
+        )
         # The two keep their last clean estimate in rows 2 and 1.
         np.testing.assert_allclose(ours[:, [0, 2, OUTPUT]], theirs[:, [0, 1, OUTPUT]], atol=1e-12)
 
@@ -281,9 +283,13 @@ class TestKeysTravel:
 
     def test_defaults_are_those_of_the_class_that_will_use_them(self) -> None:
         defaulted = {**CONFIG, "set_alpha_to_one": False, "_use_default_values": ["set_alpha_to_one"]}
-        assert np.array_equal(compile_trajectory(defaulted, "ddim", 10).matrix, compile_trajectory(CONFIG, "ddim", 10).matrix)
+        assert np.array_equal(
+            compile_trajectory(defaulted, "ddim", 10).matrix, compile_trajectory(CONFIG, "ddim", 10).matrix
+        )
         kept = {**CONFIG, "set_alpha_to_one": False}
-        assert np.array_equal(compile_trajectory(defaulted, "plms", 10).matrix, compile_trajectory(kept, "plms", 10).matrix)
+        assert np.array_equal(
+            compile_trajectory(defaulted, "plms", 10).matrix, compile_trajectory(kept, "plms", 10).matrix
+        )
 
     def test_an_argument_goes_before_the_config(self) -> None:
         config = {**CONFIG, "use_karras_sigmas": True, "timestep_spacing": "leading"}

@@ -14,7 +14,7 @@ from alterbute.solver import SOLVERS
 
 from benchmarks.solvers.solver_cases import EXCEPTIONS, LIMIT, is_within_limit, name_exception, sweep
 from benchmarks.solvers.solver_parity import measure
-from benchmarks.solvers.solver_walks import Case, trajectory_errors
+from benchmarks.solvers.solver_walks import SolverCase, trajectory_errors
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 CASES = list(sweep())
@@ -24,8 +24,8 @@ SAMPLE = SHORT[::14]
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "solver_parity.json"
 
 
-def _first_of_each_exception() -> list[Case]:
-    first: dict[str, Case] = {}
+def _first_of_each_exception() -> list[SolverCase]:
+    first: dict[str, SolverCase] = {}
     for case in SHORT:
         if name := name_exception(case):
             first.setdefault(name, case)
@@ -33,7 +33,7 @@ def _first_of_each_exception() -> list[Case]:
 
 
 @pytest.mark.parametrize("case", [*SAMPLE, *_first_of_each_exception()], ids=str)
-def test_trajectory_is_that_of_diffusers(case: Case) -> None:
+def test_trajectory_is_that_of_diffusers(case: SolverCase) -> None:
     name = name_exception(case)
     errors = trajectory_errors(case, leaves_out_last=bool(name and EXCEPTIONS[name].leaves_out_last))
     assert is_within_limit(case, errors), errors

@@ -104,7 +104,9 @@ def test_pixels_with_alpha_0_are_never_written(case: tuple[Photo, Box], seed: in
 
 
 @given(boxes(), st.integers(0, 9), st.booleans())
-def test_a_patch_is_no_larger_than_what_was_touched_and_draws_what_it_puts(case: tuple[Photo, Box], share: int, is_opaque: bool) -> None:
+def test_a_patch_is_no_larger_than_what_was_touched_and_draws_what_it_puts(
+    case: tuple[Photo, Box], share: int, is_opaque: bool
+) -> None:
     photo, box = case
     photo = Photo(pixels=photo.pixels, alpha=None if is_opaque else photo.alpha)
     random = np.random.default_rng(share)

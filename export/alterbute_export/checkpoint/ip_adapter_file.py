@@ -10,11 +10,10 @@ from typing import Any, Final, Literal
 from alterbute_export.checkpoint.ip_adapter_shapes import adapter_shapes, base_shapes, resampler_shapes
 from alterbute_export.checkpoint.layout import open_weights
 from alterbute_export.errors import CheckpointError
+from alterbute_export.modules.ip_adapter_projectors import HEAD_DIM
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-HEAD_DIM: Final = 64
-"""Width of a head of the plus projector: the same in every published file, and written in none."""
 _ENCODERS: Final[Mapping[tuple[str, int], str]] = {
     ("base", 1024): "OpenCLIP ViT-H/14 (models/image_encoder of h94/IP-Adapter)",
     ("base", 1280): "OpenCLIP ViT-bigG/14 (sdxl_models/image_encoder of h94/IP-Adapter)",

@@ -130,9 +130,13 @@ def _check(settings: CheckpointSettings) -> None:
         raise typed_json.KeyFault("scene", ", ".join(settings.scene), "each picture once")
     sides = settings.resolutions
     if sides and not are_window_sides(sides, settings.resolution):
-        raise typed_json.KeyFault("resolutions", str(list(sides)), f"rising, `resolution` {settings.resolution} among them")
+        raise typed_json.KeyFault(
+            "resolutions", str(list(sides)), f"rising, `resolution` {settings.resolution} among them"
+        )
     if len(sides) > 1 and settings.family == "grid":
-        raise typed_json.KeyFault("resolutions", str(list(sides)), "one for a grid, whose reference is a latent of that size")
+        raise typed_json.KeyFault(
+            "resolutions", str(list(sides)), "one for a grid, whose reference is a latent of that size"
+        )
     missing = {"mask", "masked_photo", "reference"} - set(settings.scene)
     if settings.residual == "collage" and missing:
         expected = f"null, or {', '.join(sorted(missing))} in `scene`"

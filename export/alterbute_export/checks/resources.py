@@ -38,7 +38,9 @@ class ResourceEstimate:
         return f"{self.memory / 1e9:.1f} GB of memory (graph {self.graph}) and {self.disk / 1e9:.1f} GB of disk"
 
 
-def estimate_resources(checkpoint: Checkpoint, precision: VariantPrecision, *, measure: bool = True) -> ResourceEstimate:
+def estimate_resources(
+    checkpoint: Checkpoint, precision: VariantPrecision, *, measure: bool = True
+) -> ResourceEstimate:
     """Needs of an export, from the headers of the weights files alone; arguments as of `export_bundle`."""
     counts = {name: sum(map(_count_weights, part.files)) for name, part in checkpoint.parts.items()}
     mapped = {name: max(path.stat().st_size for path in part.files) for name, part in checkpoint.parts.items()}

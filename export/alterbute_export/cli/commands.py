@@ -50,7 +50,9 @@ def bundle(
     ] = StorageChoice.auto,
     precision: Annotated[
         PrecisionChoice,
-        typer.Option(help="Of the graphs' heavy part, whose weights are stored in that type alone; int8 is for the CPU."),
+        typer.Option(
+            help="Of the graphs' heavy part, whose weights are stored in that type alone; int8 is for the CPU."
+        ),
     ] = PrecisionChoice.fp32,
     measure: Annotated[
         bool, typer.Option(help="Of fp16 and bf16: edit a photo first, and keep fp32 what overflows.")
@@ -81,7 +83,9 @@ def bundle(
     from alterbute_export.export_bundle import export_bundle
 
     start = time.monotonic()
-    extras = read_extra_files(adapter=adapter, image_encoder=image_encoder, embeddings=embedding or (), loras=lora or ())
+    extras = read_extra_files(
+        adapter=adapter, image_encoder=image_encoder, embeddings=embedding or (), loras=lora or ()
+    )
     calibration = _read_calibration(edits, precision)
     with progress_bar(width=16) as report:
         manifest = export_bundle(
@@ -105,17 +109,23 @@ def bundle(
 
 def quantize(
     bundle: Annotated[Path, typer.Argument(help="An fp32 bundle; it stays as it is.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The int8 bundle's folder; an earlier bundle is replaced.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The int8 bundle's folder; an earlier bundle is replaced.")
+    ],
     edits: Annotated[
         Path | None, typer.Option(help="TOML file of edits to calibrate with; without it the bundle's sample photo.")
     ] = None,
     step_snr: Annotated[
         float | None,
         typer.Option(
-            help="Products of the step graph with a lower signal-to-noise ratio in dB stay fp32; without it 28.", min=0, max=100
+            help="Products of the step graph with a lower signal-to-noise ratio in dB stay fp32; without it 28.",
+            min=0,
+            max=100,
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Of each calibration edit; without it the bundle's default.", min=1)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Of each calibration edit; without it the bundle's default.", min=1)
+    ] = None,
 ) -> None:
     """Make an int8 bundle for the CPU out of an fp32 one."""
     from alterbute_export.int8 import quantize_bundle
@@ -191,7 +201,8 @@ def _read_calibration(edits: Path | None, precision: PrecisionChoice) -> list[Ca
         return None
     if edits is None:
         typer.echo(
-            "note: calibrated on the sample photo alone; give --edits with a few photos of the kind that will be edited", err=True
+            "note: calibrated on the sample photo alone; give --edits with a few photos of the kind that will be edited",
+            err=True,
         )
         return None
     return read_edits(edits)

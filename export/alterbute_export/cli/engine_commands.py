@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from alterbute_export.cli.progress import progress_bar
-from alterbute_export.engine.build import Outcome
+from alterbute_export.engine.build import BuildResult
 
 
 def engine(
@@ -72,7 +72,7 @@ def publish(
     typer.echo(f"wrote {output}, {len(published.manifest.files)} files, {size / 1e6:.1f} MB, {signed}", err=True)
 
 
-def _tell(outcome: Outcome) -> None:
+def _tell(outcome: BuildResult) -> None:
     for name, variant in outcome.variants.items():
         error = "" if variant.relative_error is None else f", {variant.relative_error:.1e} from fp32 on the sample edit"
         shares = ", ".join(f"{share:.1%} {kind}" for kind, share in variant.audit.shares.items())

@@ -26,7 +26,7 @@ from alterbute.bundle.engines import Fit
 from alterbute_export.engine.build_job import BuildJob, Built
 from alterbute_export.engine.child import WORKER, run_job
 from alterbute_export.engine.profiles import make_profiles
-from alterbute_export.engine.recipe import Builder, Recipe
+from alterbute_export.engine.recipe import BuilderOptions, Recipe
 from alterbute_export.errors import BuildError
 from alterbute_export.half.variants import TYPED_GRAPHS, HalfVariant, list_variants, write_variants
 from alterbute_export.packaging.atomic_folder import changed_bundle
@@ -38,7 +38,7 @@ _GRAPH_ORDER: Final = TYPED_GRAPHS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class BuildResult:
     """What was built: variants and plans by graph, and the manifest that lists them."""
 
     manifest: Manifest
@@ -54,7 +54,7 @@ def build_engines(
     measure: bool = True,
     graphs: Sequence[str] = _GRAPH_ORDER,
     worker: Sequence[str] = WORKER,
-) -> Outcome:
+) -> BuildResult:
     """Build a recipe's engines into a bundle. An earlier build of the same recipe is replaced; a signature is dropped.
 
     Args:
@@ -88,7 +88,7 @@ def build_engines(
         report("describe", 0, 0)
         manifest = _finish(bundle.manifest, folder, recipe, variants, engines)
     _keep_reports(bundle.path, recipe, built)
-    return Outcome(manifest=manifest, variants=variants, built=built)
+    return BuildResult(manifest=manifest, variants=variants, built=built)
 
 
 def _report_graph(report: Report, graph: str, phase: str, step: int, steps: int) -> None:
@@ -123,7 +123,9 @@ def check_machine(recipe: Recipe, driver: Driver) -> None:
         )
 
 
-def _make_job(bundle: Bundle, folder: Path, graph: str, recipe: Recipe, product: Product, variant: HalfVariant) -> BuildJob:
+def _make_job(
+    bundle: Bundle, folder: Path, graph: str, recipe: Recipe, product: Product, variant: HalfVariant
+) -> BuildJob:
     settings, fit = _settings(recipe)
     cache = side_folder(bundle.path) / f"{recipe.name}.timing"
     if settings.timing_cache:
@@ -158,7 +160,7 @@ def _describe(folder: Path, job: BuildJob, recipe: Recipe, built: Built) -> Engi
         driver=recipe.driver,
         precision=recipe.precision,
         profiles=job.profiles,
-        builder={field: getattr(job.builder, field) for field in Builder.__dataclass_fields__},
+        builder={field: getattr(job.builder, field) for field in BuilderOptions.__dataclass_fields__},
         source=Path(job.source).name,
         onnx=_hash(Path(job.source)),
         weights={name: _hash(folder / name) for name in weights if (folder / name).is_file()},
@@ -202,7 +204,7 @@ def _keep_reports(bundle: Path, recipe: Recipe, built: dict[str, Built]) -> None
             (folder / f"{graph}.layers.json").write_text(information, encoding="utf-8")
 
 
-def _settings(recipe: Recipe) -> tuple[Builder, Fit]:
+def _settings(recipe: Recipe) -> tuple[BuilderOptions, Fit]:
     if recipe.builder is None or recipe.fit is None:
         raise BuildError(f"recipe {recipe.name} has no builder", "one, for plans", "see engines/recipes")
     return recipe.builder, recipe.fit

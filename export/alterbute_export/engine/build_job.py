@@ -9,7 +9,7 @@ from alterbute.bundle import Precision, Product, ShapeRange
 from alterbute.bundle.engines import Fit
 
 from alterbute_export.engine.audit import Audit
-from alterbute_export.engine.recipe import Builder
+from alterbute_export.engine.recipe import BuilderOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class BuildJob:
     output: str
     precision: Precision
     fit: Fit
-    builder: Builder
+    builder: BuilderOptions
     profiles: tuple[Mapping[str, ShapeRange], ...]
     timing_cache: str | None
 

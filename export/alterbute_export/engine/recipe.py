@@ -28,7 +28,7 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Builder:
+class BuilderOptions:
     """Settings of the builder; see `engines/recipes` for what each is good for."""
 
     optimization_level: int
@@ -58,7 +58,7 @@ class Recipe:
     resolutions: tuple[int, ...] = ()
     images: int = 1
     buckets: tuple[Bucket, ...] = ()
-    builder: Builder | None = None
+    builder: BuilderOptions | None = None
 
 
 def read_recipe(path: str | Path) -> Recipe:

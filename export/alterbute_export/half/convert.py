@@ -76,7 +76,9 @@ def convert_graph(model: ir.Model, precision: Precision, *, fp32_values: Collect
     nodes = [node for node in model.graph if _is_float(node, kinds)]
     core = {node for node in nodes if is_core(node)}
     half_ops, islands = (
-        (set(), Counter[str]()) if precision == "fp32" else _choose(model, nodes, core, precision, set(fp32_values), kinds)
+        (set(), Counter[str]())
+        if precision == "fp32"
+        else _choose(model, nodes, core, precision, set(fp32_values), kinds)
     )
     writer = CastWriter(model, precision, kinds)
     for node in list(model.graph):

@@ -105,7 +105,9 @@ def _smoothing(heavy: NDArray[np.float32], source: Range) -> NDArray[np.float32]
 
 
 def _largest_along(weights: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    largest: NDArray[np.float32] = np.abs(weights).max(axis=tuple(index for index in range(weights.ndim) if index != axis))
+    largest: NDArray[np.float32] = np.abs(weights).max(
+        axis=tuple(index for index in range(weights.ndim) if index != axis)
+    )
     return largest
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from alterbute_export.checkpoint.ip_adapter_file import HEAD_DIM
-
 Weights = dict[str, torch.Tensor]
+
+HEAD_DIM: Final = 64
+"""Width of a head of the plus projector: 64 in every published file, and stored in none of them."""
 
 
 class TokenProjector(nn.Module):  # type: ignore[misc]

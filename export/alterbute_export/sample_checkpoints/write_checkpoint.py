@@ -11,10 +11,10 @@ import diffusers
 import torch
 from safetensors.torch import save_file
 
-from alterbute_export.checkpoint.ip_adapter_file import HEAD_DIM
 from alterbute_export.checkpoint.ip_adapter_shapes import adapter_shapes, base_shapes, resampler_shapes
 from alterbute_export.checkpoint.layout import STEMS
 from alterbute_export.checkpoint.model_classes import build_meta
+from alterbute_export.modules.ip_adapter_projectors import HEAD_DIM
 from alterbute_export.sample_checkpoints.sample_tokenizer import make_tokenizer, write_tokenizer_files
 from alterbute_export.sample_checkpoints.shapes import Shape, sample_shape
 

@@ -14,7 +14,7 @@ from alterbute.backends.cuda.driver import Driver, probe_driver, this_platform
 from alterbute.bundle import Bundle, Engine, Product
 from alterbute.errors import AlterbuteError, DeviceError, EngineError, EngineMismatchError, InputError
 
-_LOG: Final = logging.getLogger(__name__)
+_logger: Final = logging.getLogger(__name__)
 AUTO_ORDER: Final = ("tensorrt", "tensorrt_rtx", "onnxruntime-cuda", "onnxruntime")
 """Fastest first; what "auto" tries."""
 BACKENDS: Final = ("auto", *AUTO_ORDER)
@@ -194,6 +194,7 @@ class _Opener:
     def _open_cuda(self) -> Backend:
         from alterbute.backends.cuda.runtime import load_cuda
         from alterbute.backends.onnxruntime_cuda import PROVIDER, OnnxRuntimeCudaBackend
+
         self._need_gpu("onnxruntime-cuda")
         fix = "run `pip install 'alterbute[cuda]'`"
         if importlib.util.find_spec("onnxruntime") is None:
@@ -267,7 +268,7 @@ def _log_choice(bundle: Bundle, name: str, passed: list[tuple[str, str]]) -> Non
     """Loudly when prebuilt engines were shipped and cannot be used; quietly when there were none to expect."""
     products = {engine.product for engine in bundle.manifest.engines}
     for candidate, reason in passed:
-        _LOG.log(
+        _logger.log(
             logging.WARNING if candidate in products else logging.DEBUG, "backend %s passed over: %s", candidate, reason
         )
-    _LOG.info("backend %s runs %s", name, bundle.manifest.name)
+    _logger.info("backend %s runs %s", name, bundle.manifest.name)

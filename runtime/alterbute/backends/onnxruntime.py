@@ -39,7 +39,9 @@ class OnnxRuntimeBackend:
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None, graphs: Collection[str] | None = None) -> None:
         if importlib.util.find_spec(_NAME) is None:
-            raise EngineError("onnxruntime is not installed", "the CPU engine library", "run `pip install 'alterbute[cpu]'`")
+            raise EngineError(
+                "onnxruntime is not installed", "the CPU engine library", "run `pip install 'alterbute[cpu]'`"
+            )
         self._bundle = bundle
         wanted = sorted(bundle.manifest.graphs if graphs is None else graphs, key=_LOAD_ORDER.index)
         # Before anything is loaded: a bundle that the CPU cannot run is refused when it is opened.

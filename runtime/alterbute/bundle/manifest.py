@@ -319,7 +319,9 @@ def _check_resolutions(manifest: Manifest) -> None:
     sides = manifest.resolutions
     is_sound = are_window_sides(sides, manifest.resolution) and not any(side % manifest.latent_factor for side in sides)
     if sides and not is_sound:
-        expected = f"rising multiples of latent_factor {manifest.latent_factor}, `resolution` {manifest.resolution} among them"
+        expected = (
+            f"rising multiples of latent_factor {manifest.latent_factor}, `resolution` {manifest.resolution} among them"
+        )
         raise typed_json.KeyFault("resolutions", str(list(sides)), expected)
     if len(sides) > 1 and manifest.identity and manifest.identity.kind == "latent":
         raise typed_json.KeyFault("resolutions", str(list(sides)), "one, because the identity is a latent of that size")
@@ -335,10 +337,14 @@ def _check_conditions(manifest: Manifest) -> None:
         expected = "[Ti, D] for tokens, [C, h, w] for a latent"
         raise typed_json.KeyFault("identity.shape", str(list(manifest.identity.shape)), expected)
     if (manifest.grid is not None) != (manifest.family == "grid"):
-        raise typed_json.KeyFault("grid", "missing" if manifest.grid is None else "given", "rules exactly for family grid")
+        raise typed_json.KeyFault(
+            "grid", "missing" if manifest.grid is None else "given", "rules exactly for family grid"
+        )
     interval = manifest.guidance.interval
     if len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
-        raise typed_json.KeyFault("guidance.interval", str(list(interval)), "two shares of the steps, rising, in [0, 1]")
+        raise typed_json.KeyFault(
+            "guidance.interval", str(list(interval)), "two shares of the steps, rising, in [0, 1]"
+        )
     if not 0 <= manifest.guidance.rescale <= 1:
         raise typed_json.KeyFault("guidance.rescale", str(manifest.guidance.rescale), "a number in [0, 1]")
     if manifest.defaults.strength > 1:
@@ -347,8 +353,7 @@ def _check_conditions(manifest: Manifest) -> None:
 
 def _positive_numbers(manifest: Manifest) -> dict[str, float]:
     numbers: dict[str, float] = {
-        name: getattr(manifest, name)
-        for name in ("resolution", "latent_channels", "latent_factor", "state_rows")
+        name: getattr(manifest, name) for name in ("resolution", "latent_channels", "latent_factor", "state_rows")
     }
     numbers |= {"defaults.strength": manifest.defaults.strength}
     numbers |= {"mask.dilate": manifest.mask.dilate, "mask.feather": manifest.mask.feather}

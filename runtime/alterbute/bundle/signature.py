@@ -130,7 +130,9 @@ def _verify(key: TrustKey, signature: bytes, manifest: bytes) -> None:
 def _load(data: bytes) -> Ed25519PublicKey:
     if importlib.util.find_spec("cryptography") is None:
         raise EngineError(
-            "the package cryptography is not installed", "it, to check signatures", "run `pip install 'alterbute[sign]'`"
+            "the package cryptography is not installed",
+            "it, to check signatures",
+            "run `pip install 'alterbute[sign]'`",
         )
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -156,5 +158,9 @@ def _read_key(key: str | Path | bytes) -> TrustKey:
 
 def _bad_key(seen: str) -> InputError:
     return InputError(
-        seen, "an Ed25519 public key of 32 bytes", "give the .pub file of `alterbute-export sign`", "trust_keys", "key_unusable"
+        seen,
+        "an Ed25519 public key of 32 bytes",
+        "give the .pub file of `alterbute-export sign`",
+        "trust_keys",
+        "key_unusable",
     )

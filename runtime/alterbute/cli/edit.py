@@ -45,7 +45,8 @@ def edit(
         int | None, typer.Option(help="Grow the object by a K x K square of window pixels, K odd; else the bundle's.")
     ] = None,
     resolution: Annotated[
-        int | None, typer.Option(help="Side of the model's window, one of the bundle's; else chosen by the object's size.")
+        int | None,
+        typer.Option(help="Side of the model's window, one of the bundle's; else chosen by the object's size."),
     ] = None,
     protect: Annotated[
         Path | None, typer.Option(help="Mask of what stands in front of the object: never painted.")
@@ -58,7 +59,8 @@ def edit(
         list[Path] | None, typer.Option(help="Public key; one of those given must have signed the bundle.")
     ] = None,
     allow_unsigned: Annotated[
-        bool, typer.Option("--allow-unsigned", help="Load engines that no trusted key signed. They are executable code.")
+        bool,
+        typer.Option("--allow-unsigned", help="Load engines that no trusted key signed. They are executable code."),
     ] = False,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; else the bundle's default.")] = None,
     solver: Annotated[str | None, typer.Option(help="ddim, dpmpp_2m, ...; else the bundle's default.")] = None,
@@ -67,7 +69,8 @@ def edit(
     ] = None,
     eta: Annotated[float, typer.Option(help="Fresh noise per step, 0 to 1; with ddim only.")] = 0.0,
     sigmas: Annotated[
-        str | None, typer.Option(help="Spread of the noise levels: normal, karras or exponential; else the checkpoint's.")
+        str | None,
+        typer.Option(help="Spread of the noise levels: normal, karras or exponential; else the checkpoint's."),
     ] = None,
     negative_prompt: Annotated[str, typer.Option(help="What text guidance pushes away from.")] = "",
     guidance: Annotated[float | None, typer.Option(help="Scale of text guidance; 1 turns it off.")] = None,
@@ -132,9 +135,7 @@ def edit(
     else:
         photo_source, mask_source = photo, mask
     picture = load_photo(photo_source)
-    region = load_region(
-        mask_source, picture, polarity=mask_polarity, kind=mask_kind, protect=protect, dilate=dilate
-    )
+    region = load_region(mask_source, picture, polarity=mask_polarity, kind=mask_kind, protect=protect, dilate=dilate)
     if prompt is None:
         raise InputError(
             "there is no prompt", "what to change", 'give one, as --prompt "color: red"', "prompt", "prompt_missing"
@@ -146,9 +147,7 @@ def edit(
         )
 
     editor = Editor.open(opened, backend=backend, allow_unsigned=allow_unsigned)
-    subject = editor.prepare(
-        picture, region, reference=identity[0], reference_mask=identity[1], resolution=resolution
-    )
+    subject = editor.prepare(picture, region, reference=identity[0], reference_mask=identity[1], resolution=resolution)
     with progress_bar(is_wanted=not quiet) as progress:
         results = subject.edit_many([prompt], progress=progress, **options)
 

@@ -62,7 +62,9 @@ def _describe_types(graph: Graph) -> Iterator[str]:
         if audit is None or not audit.shares or variant.file in told:
             continue
         told.add(variant.file)
-        shares = ", ".join(f"{share:.1%} {kind}" for kind, share in sorted(audit.shares.items(), key=lambda item: -item[1]))
+        shares = ", ".join(
+            f"{share:.1%} {kind}" for kind, share in sorted(audit.shares.items(), key=lambda item: -item[1])
+        )
         kept = ", ".join(f"{count} {reason}" for reason, count in audit.islands.items())
         yield (
             f"types      {variant.file}: {shares} of {audit.multiply_adds / 1e6:,.0f} million multiply-adds"

@@ -10,7 +10,9 @@ import typer
 
 def verify(
     bundle: Annotated[Path | None, typer.Argument(help="Bundle folder; the demo bundle when left out.")] = None,
-    trust_key: Annotated[list[Path] | None, typer.Option(help="Public key; one of those given must have signed the bundle.")] = None,
+    trust_key: Annotated[
+        list[Path] | None, typer.Option(help="Public key; one of those given must have signed the bundle.")
+    ] = None,
 ) -> None:
     """Check every file of a bundle against the SHA-256 and size in its manifest, and who signed it."""
     from alterbute.bundle import default_bundle_path, read_trust_keys, verify_bundle

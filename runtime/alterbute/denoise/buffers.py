@@ -40,7 +40,9 @@ class StepBuffers:
     def __init__(self, manifest: Manifest, *, slots: int, rows: int, cells: int) -> None:
         latent = (manifest.latent_channels, cells, cells)
         # SDXL is told the picture's size: that of another resolution is as many times larger or smaller.
-        time_ids = np.array(manifest.time_ids or (), np.float32) * np.float32(cells * manifest.latent_factor / manifest.resolution)
+        time_ids = np.array(manifest.time_ids or (), np.float32) * np.float32(
+            cells * manifest.latent_factor / manifest.resolution
+        )
         text, identity = manifest.text, manifest.identity
         known = {edge.name for edge in manifest.graphs["step"].inputs}
         per_slot = {

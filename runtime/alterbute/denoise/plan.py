@@ -69,7 +69,9 @@ def make_plan(request: EditRequest, manifest: Manifest, *, seed: int, image: int
     """
     if manifest.state_rows != STATE_ROWS:
         raise BundleError(
-            f"the bundle's step graph has {manifest.state_rows} state rows", f"{STATE_ROWS}", "export the bundle again with this version"
+            f"the bundle's step graph has {manifest.state_rows} state rows",
+            f"{STATE_ROWS}",
+            "export the bundle again with this version",
         )
     defaults, guidance = manifest.defaults, manifest.guidance
     solved = compile_trajectory(
@@ -81,7 +83,9 @@ def make_plan(request: EditRequest, manifest: Manifest, *, seed: int, image: int
         spacing=defaults.spacing,
         sigmas=request.sigmas,
     )
-    rows = make_guidance_rows(_given(request.guidance, guidance.scale), _given(request.identity_guidance, guidance.identity), guidance.forms)
+    rows = make_guidance_rows(
+        _given(request.guidance, guidance.scale), _given(request.identity_guidance, guidance.identity), guidance.forms
+    )
     start, stop = request.guidance_interval or guidance.interval
     return Plan(
         timestep=solved.timestep,

@@ -122,13 +122,17 @@ class Encoder:
         if "reference" in manifest.scene:
             seen = window
             if reference is not None:
-                seen = self.view(pixels, whole_region(shown), reference_box(shown, region.object, box), len(window.pixels))
+                seen = self.view(
+                    pixels, whole_region(shown), reference_box(shown, region.object, box), len(window.pixels)
+                )
             inputs |= {"reference": seen.pixels, "reference_mask": seen.object_mask}
         out = self._encode("scene", {name: array[None] for name, array in inputs.items()})
         identity = {}
         if manifest.identity is not None:
             close = self.view(pixels, whole_region(shown), identity_box(shown), manifest.identity.size)
-            found = self._encode("identity", {"reference": close.pixels[None], "reference_mask": close.object_mask[None]})
+            found = self._encode(
+                "identity", {"reference": close.pixels[None], "reference_mask": close.object_mask[None]}
+            )
             identity = {"given": found["identity"][0], "null": found["null_identity"][0]}
         nothing = np.zeros((0, *out["background"].shape[2:]), np.float32)
         scene = out["scene"][0] if "scene" in out else nothing

@@ -69,11 +69,19 @@ def load_region(
     """
     if kind not in MASK_KINDS:
         raise InputError(
-            f"the mask kind is {kind!r}", f"one of {', '.join(MASK_KINDS)}", "choose one of those", "mask_kind", "mask_kind_unknown"
+            f"the mask kind is {kind!r}",
+            f"one of {', '.join(MASK_KINDS)}",
+            "choose one of those",
+            "mask_kind",
+            "mask_kind_unknown",
         )
     if dilate is not None and not (1 <= dilate <= MAX_DILATE and dilate % 2 == 1):
         raise InputError(
-            f"dilate is {dilate}", f"an odd number of pixels from 1 to {MAX_DILATE}", "choose 1 for none", "dilate", "dilate_out_of_range"
+            f"dilate is {dilate}",
+            f"an odd number of pixels from 1 to {MAX_DILATE}",
+            "choose 1 for none",
+            "dilate",
+            "dilate_out_of_range",
         )
     weights = load_weights(mask, photo, polarity) if kind == "soft" else None
     shown = load_mask(mask, photo, polarity) if weights is None else as_mask(weights >= 128)

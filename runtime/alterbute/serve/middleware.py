@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from alterbute.serve.context import Context
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 _REQUEST_ID: Final = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _TRACE_PARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -74,7 +74,7 @@ class RequestMiddleware:
         except TimeoutError:
             scope["alterbute.error"], status = "client_reads_too_slowly", 499
         except Exception:
-            _log.exception("a request failed outside its route", extra={"request_id": request_id})
+            _logger.exception("a request failed outside its route", extra={"request_id": request_id})
             status = 500
             raise
         finally:

@@ -22,7 +22,7 @@ from alterbute.serve.scheduler.warmup import warm_up
 if TYPE_CHECKING:
     from alterbute.serve.settings import ServerSettings
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 EXIT_DEVICE: Final = 70
 """The device is broken: a supervisor should start the process anew."""
@@ -137,7 +137,7 @@ async def _serve(settings: ServerSettings, sockets: list[socket.socket]) -> int:
     tasks = [asyncio.create_task(server.serve([one])) for server, one in zip(servers, sockets, strict=True)]
     for one, name in zip(sockets, ("listening", "listening for the administrator"), strict=False):
         host, port = one.getsockname()[:2]
-        _log.info(name, extra={"host": host, "port": port, "model": context.model})
+        _logger.info(name, extra={"host": host, "port": port, "model": context.model})
     warming = asyncio.create_task(_warm_up(context))
     try:
         code = await _until_stop(context, stop, tasks)
@@ -155,7 +155,7 @@ async def _serve(settings: ServerSettings, sockets: list[socket.socket]) -> int:
         await asyncio.gather(*tasks, return_exceptions=True)
         if code_of(context) == 0:
             await asyncio.to_thread(context.close)
-    _log.info("stopped")
+    _logger.info("stopped")
     return code
 
 
@@ -163,7 +163,7 @@ async def _warm_up(context: Context) -> None:
     start = time.perf_counter()
     await asyncio.to_thread(warm_up, context)
     context.is_ready = True
-    _log.info("ready", extra={"seconds": round(time.perf_counter() - start, 2)})
+    _logger.info("ready", extra={"seconds": round(time.perf_counter() - start, 2)})
 
 
 async def _until_stop(context: Context, stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> int:
@@ -172,7 +172,7 @@ async def _until_stop(context: Context, stop: asyncio.Event, tasks: list[asyncio
         if any(task.done() for task in tasks):
             return 1
         if code_of(context) != 0:
-            _log.error("the device is broken: the process must be started anew")
+            _logger.error("the device is broken: the process must be started anew")
             return EXIT_DEVICE
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), _TICK_S)
@@ -187,7 +187,7 @@ def code_of(context: Context) -> int:
 async def _drain(context: Context, now: asyncio.Event) -> None:
     """Not ready at once; accept a little longer, for the balancer to see it; then finish what was accepted."""
     settings = context.settings
-    _log.info("draining", extra={"accepted": context.service.num_accepted})
+    _logger.info("draining", extra={"accepted": context.service.num_accepted})
     context.is_stopping = True
     await _sleep(settings.drain_delay_s, now)
     context.service.drain()
@@ -196,7 +196,7 @@ async def _drain(context: Context, now: asyncio.Event) -> None:
         await asyncio.sleep(_TICK_S / 2)
     left = context.service.num_accepted
     if left:
-        _log.warning("gave up requests", extra={"requests": left})
+        _logger.warning("gave up requests", extra={"requests": left})
 
 
 async def _sleep(seconds: float, now: asyncio.Event) -> None:

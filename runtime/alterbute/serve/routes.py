@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from alterbute.serve.context import Context
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 Endpoint: TypeAlias = "Callable[[Request], Awaitable[Response]]"
 Access: TypeAlias = Literal["open", "key"]
@@ -89,7 +89,9 @@ def answer_error(request: Request, fault: Exception) -> Response:
     context: Context = request.app.state.context
     error = as_api_error(fault)
     if error.status == 500:
-        _log.error("a request failed", exc_info=fault, extra={"request_id": request.scope.get("alterbute.request_id")})
+        _logger.error(
+            "a request failed", exc_info=fault, extra={"request_id": request.scope.get("alterbute.request_id")}
+        )
     if error.reason is not None:
         context.metrics.on_reject(error.reason)
     request.scope["alterbute.error"] = error.code

@@ -118,7 +118,9 @@ class EffectiveSettings:
             yield f"{key} = {shown}  # {self.source[one.name]}"
 
 
-def merge(*, flags: Mapping[str, Value], environment: Mapping[str, str], file: str | Path | None = None) -> EffectiveSettings:
+def merge(
+    *, flags: Mapping[str, Value], environment: Mapping[str, str], file: str | Path | None = None
+) -> EffectiveSettings:
     """Flag over variable over file over default.
 
     Args:

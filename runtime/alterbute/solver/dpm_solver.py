@@ -52,7 +52,9 @@ def _planned_order(k: int, count: int, scheduler: SchedulerConfig) -> int:
     return 2 if k == count - 2 and lowers else 3
 
 
-def _correction(gaps: Floats, clean: Floats, signal: float, order: int, scheduler: SchedulerConfig, eta: float) -> Floats:
+def _correction(
+    gaps: Floats, clean: Floats, signal: float, order: int, scheduler: SchedulerConfig, eta: float
+) -> Floats:
     """[K+2] row that a higher order adds to a first-order step.
 
     Args:

@@ -41,7 +41,9 @@ class NoiseLevels:
     start_noise: float
 
 
-def make_noise_levels(scheduler: SchedulerConfig, grid: Grid, steps: int, spacing: str | None, sigmas: str | None) -> NoiseLevels:
+def make_noise_levels(
+    scheduler: SchedulerConfig, grid: Grid, steps: int, spacing: str | None, sigmas: str | None
+) -> NoiseLevels:
     """The levels of `steps` steps on a grid.
 
     Args:

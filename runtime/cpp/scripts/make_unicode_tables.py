@@ -98,7 +98,11 @@ def combining(normalize: Callable[[str], str]) -> list[tuple[int, ...]]:
         if not level:
             continue
         mark = chr(point)
-        moved = normalize(f"x{mark}{LOWEST}") != f"x{mark}{LOWEST}" if level > 1 else normalize(f"x{HIGHEST}{mark}") != f"x{HIGHEST}{mark}"
+        moved = (
+            normalize(f"x{mark}{LOWEST}") != f"x{mark}{LOWEST}"
+            if level > 1
+            else normalize(f"x{HIGHEST}{mark}") != f"x{HIGHEST}{mark}"
+        )
         if not moved:
             continue
         if runs and runs[-1][1] == point - 1 and runs[-1][2] == level:

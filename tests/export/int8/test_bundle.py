@@ -87,7 +87,9 @@ def test_a_checkpoint_is_exported_in_int8_at_once(checkpoint: Path, tmp_path: Pa
     manifest = export_bundle(checkpoint, tmp_path / "bundle", precision="int8", edits=edits)
     assert verify_bundle(tmp_path / "bundle").manifest == manifest
     assert manifest.graphs["step"].variants[0].precision == "int8"
-    assert sorted(path.name for path in (tmp_path / "bundle").glob("*.onnx")) == sorted(f"{name}.onnx" for name in manifest.graphs)
+    assert sorted(path.name for path in (tmp_path / "bundle").glob("*.onnx")) == sorted(
+        f"{name}.onnx" for name in manifest.graphs
+    )
     with Editor.open(tmp_path / "bundle") as editor:
         assert editor.edit(photo, mask, "color: red", steps=2).image.size == photo.size
 

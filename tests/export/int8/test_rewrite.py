@@ -65,7 +65,11 @@ def span(array: NDArray[np.float32], axis: int) -> Range:
 def see_ranges(model: ir.Model) -> dict[str, Range]:
     """Every product's numbers, looked at one by one."""
     proto = ir.to_proto(model)
-    axes = {name: product.channel_axis for product in find_quantizable_ops(model) for name in (product.source, product.result)}
+    axes = {
+        name: product.channel_axis
+        for product in find_quantizable_ops(model)
+        for name in (product.source, product.result)
+    }
     known = {item.name for item in proto.graph.output} | {item.name for item in proto.graph.input}
     proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in axes if name not in known)
     session = onnxruntime.InferenceSession(proto.SerializeToString())
@@ -80,7 +84,8 @@ def see_ranges(model: ir.Model) -> dict[str, Range]:
 def quantize(model: ir.Model) -> ir.Model:
     ranges = see_ranges(model)
     quantize_graph(
-        model, {item: choose_scales(item, ranges[item.source], ranges[item.result]) for item in find_quantizable_ops(model)}
+        model,
+        {item: choose_scales(item, ranges[item.source], ranges[item.result]) for item in find_quantizable_ops(model)},
     )
     return model
 
@@ -159,7 +164,9 @@ def product_weights() -> Any:
 def test_the_predicted_noise_is_the_measured_noise() -> None:
     model = parse()
     ranges = see_ranges(model)
-    chosen = {item: choose_scales(item, ranges[item.source], ranges[item.result]) for item in find_quantizable_ops(model)}
+    chosen = {
+        item: choose_scales(item, ranges[item.source], ranges[item.result]) for item in find_quantizable_ops(model)
+    }
     predicted = {item.result: scales.snr for item, scales in chosen.items()}
     quantize_graph(model, chosen)
     found, wanted = run(model, draw(4))[1], run(parse(), draw(4))[1]

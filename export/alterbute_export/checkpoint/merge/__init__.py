@@ -10,4 +10,12 @@ from alterbute_export.checkpoint.merge.textual_inversion import (
     read_token_embeddings,
 )
 
-__all__ = ["LoraFile", "TokenEmbedding", "add_embeddings", "add_tokens", "merge_lora", "read_lora", "read_token_embeddings"]
+__all__ = [
+    "LoraFile",
+    "TokenEmbedding",
+    "add_embeddings",
+    "add_tokens",
+    "merge_lora",
+    "read_lora",
+    "read_token_embeddings",
+]

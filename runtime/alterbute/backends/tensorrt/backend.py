@@ -62,7 +62,9 @@ class TensorRtBackend:
         self._arena = ScratchMemory(self._cuda)
         # Scratch memory has its final size before the first context: addresses are set once.
         self._plans = {
-            graph: LoadedEngine(trt, self._runtime, self._logger, self._cuda, self._arena, bundle, engine, plans.pop(graph))
+            graph: LoadedEngine(
+                trt, self._runtime, self._logger, self._cuda, self._arena, bundle, engine, plans.pop(graph)
+            )
             for graph, engine in engines.items()
         }
         self._runners = {graph: _Runner(plan, bundle) for graph, plan in self._plans.items() if graph != "step"}

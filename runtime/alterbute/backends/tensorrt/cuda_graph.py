@@ -9,7 +9,7 @@ from alterbute.backends.tensorrt import api
 from alterbute.backends.tensorrt.engine import LoadedEngine
 from alterbute.errors import DeviceError
 
-_LOG: Final = logging.getLogger(__name__)
+_logger: Final = logging.getLogger(__name__)
 
 
 class CudaGraph:
@@ -61,7 +61,7 @@ class CudaGraph:
         except DeviceError as fault:
             if fault.is_fatal:
                 raise
-            _LOG.warning(
+            _logger.warning(
                 "the graph %s cannot be captured as a CUDA graph and is enqueued each time: %s",
                 self._plan.entry.graph,
                 fault,

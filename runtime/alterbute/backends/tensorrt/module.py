@@ -12,7 +12,7 @@ from alterbute.backends.tensorrt import api
 from alterbute.bundle import Product
 from alterbute.errors import EngineError
 
-_LOG: Final = logging.getLogger(__name__)
+_logger: Final = logging.getLogger(__name__)
 _MAX_ERRORS: Final = 16
 _EXTRAS: Final = {"tensorrt": "alterbute[tensorrt]", "tensorrt_rtx": "alterbute[rtx]"}
 
@@ -75,7 +75,7 @@ def make_logger(trt: RuntimeModule) -> Any:
             super().__init__()
 
         def log(self, severity: object, msg: str) -> None:
-            _LOG.log(levels.get(severity, logging.WARNING), "TensorRT: %s", msg)
+            _logger.log(levels.get(severity, logging.WARNING), "TensorRT: %s", msg)
 
     return Logger()
 

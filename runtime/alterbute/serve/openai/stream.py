@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from alterbute.serve.openai.response import AcceptedRequest
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 _BEAT_S: Final = 15.0
 _Preview = tuple[int, int, Photo]
@@ -32,12 +32,23 @@ class EditStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, request: Request, accepted: AcceptedRequest, server_request: ServerRequest, previews: asyncio.Queue[_Preview]) -> None:
+    def __init__(
+        self,
+        request: Request,
+        accepted: AcceptedRequest,
+        server_request: ServerRequest,
+        previews: asyncio.Queue[_Preview],
+    ) -> None:
         self.status_code, self.background = 200, None
         self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no"})
         # A stream has no length, and ends with its connection's chunk.
         self.raw_headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
-        self._request, self._accepted, self._server_request, self._previews = request, accepted, server_request, previews
+        self._request, self._accepted, self._server_request, self._previews = (
+            request,
+            accepted,
+            server_request,
+            previews,
+        )
 
     @classmethod
     async def open(cls, request: Request, accepted: AcceptedRequest) -> EditStream:
@@ -138,5 +149,5 @@ def _error_event(fault: Exception) -> bytes:
     """The headers are out: the error travels as an event, in the body that it would have had."""
     error = as_api_error(fault)
     if error.status == 500:
-        _log.error("a stream failed", exc_info=fault)
+        _logger.error("a stream failed", exc_info=fault)
     return b"event: error\ndata: " + render.as_json({"type": "error", **error.body()}) + b"\n\n"

@@ -19,7 +19,7 @@ from alterbute.serve.scheduler.server_request import RequestSpec, ServerRequest
 from alterbute.serve.scheduler.stages import to_project_error
 from alterbute.serve.scheduler.worker import Worker, deadline_error
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 _MIN_STUCK_S: Final = 20.0
 _QUARANTINE_S: Final = 600.0
@@ -131,7 +131,9 @@ class Service:
     def retry_after_s(self) -> int:
         """When the queue should have moved on: the work that waits, at the measured speed, shared by the devices."""
         with self._lock:
-            seconds = sum(request.rows_left * worker.cost.seconds_per_row() for request, worker in self._requests.items())
+            seconds = sum(
+                request.rows_left * worker.cost.seconds_per_row() for request, worker in self._requests.items()
+            )
         return min(max(math.ceil(seconds / len(self.workers)), _RETRY_S[0]), _RETRY_S[1])
 
     def estimate_s(self, spec: RequestSpec) -> float:

@@ -16,7 +16,7 @@ from alterbute.serve.scheduler.preview import clean_estimate, preview_steps
 from alterbute.serve.scheduler.queues import Preview, Queues, ScheduledRequest
 from alterbute.serve.scheduler.server_request import ServerImage
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class Stages:
@@ -106,14 +106,16 @@ class Stages:
             "decode": decode_s,
             "paste": paste_s,
         }
-        edit = ServerImage(photo=photo, alpha=alpha, seed=finished.job.plan.seed, timings=timings, warnings=info.warnings)
+        edit = ServerImage(
+            photo=photo, alpha=alpha, seed=finished.job.plan.seed, timings=timings, warnings=info.warnings
+        )
         request.add(scheduled.images[finished.job], edit)
 
     def _decode_preview(self, preview: Preview) -> None:
         try:
             edited = preview.decode()
         except Exception:  # a preview is a courtesy: its edit goes on
-            _log.warning("a preview could not be decoded", exc_info=True)
+            _logger.warning("a preview could not be decoded", exc_info=True)
             return
         self._pool.submit(self._send, preview, edited)
 
@@ -124,12 +126,12 @@ class Stages:
         try:
             tell(scheduled.images[preview.job], preview.number, self._editor.paste(scheduled.subject, edited)[0])
         except Exception:
-            _log.warning("a preview could not be sent", exc_info=True)
+            _logger.warning("a preview could not be sent", exc_info=True)
 
 
 def to_project_error(fault: Exception) -> AlterbuteError:
     """Whatever a piece of work raised, as an error of this package; an unknown one is logged with its trace."""
     if isinstance(fault, AlterbuteError):
         return fault
-    _log.error("a piece of work failed", exc_info=fault)
+    _logger.error("a piece of work failed", exc_info=fault)
     return EngineError(f"the engine failed ({type(fault).__name__})", "a result", "see the server's log")

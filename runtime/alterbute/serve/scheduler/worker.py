@@ -24,7 +24,7 @@ from alterbute.serve.scheduler.server_request import ServerRequest
 from alterbute.serve.scheduler.stages import Stages, to_project_error
 from alterbute.subject import PreparedPhoto
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 # Between two launches, work around the lane takes this share of a launch's time, and at least one piece of work.
 _STAGES_SHARE: Final = 0.5
@@ -106,7 +106,7 @@ class Worker:
                     self._launch()
                 self._run_stages()
             except Exception as fault:  # a bug here must not leave clients waiting
-                _log.exception("the device's loop failed")
+                _logger.exception("the device's loop failed")
                 self._fail_all(to_project_error(fault))
         self._fail_all(EngineError("the server has stopped", "a running server", "ask again"))
 
@@ -118,7 +118,9 @@ class Worker:
             self._is_busy, self._progress_s = True, time.monotonic()
             arrived, self._inbox = self._inbox, deque()
         for request, prepared in arrived:
-            self._queues.encoding.append(ScheduledRequest(request=request, prepared=prepared, order=next(self._numbers)))
+            self._queues.encoding.append(
+                ScheduledRequest(request=request, prepared=prepared, order=next(self._numbers))
+            )
         return not self._is_closed
 
     def _priority(self, request: ServerRequest) -> float:
@@ -225,7 +227,7 @@ class Worker:
         is_fatal = isinstance(fault, DeviceError) and fault.is_fatal
         self._observer.on_device_fault(is_fatal)
         done, members = self.editor.lane.steps_done, list(self._queues.running.items())
-        _log.error("a launch of %d images failed", len(members), exc_info=fault)
+        _logger.error("a launch of %d images failed", len(members), exc_info=fault)
         for job, scheduled in members:
             self.editor.lane.evict(job)
             scheduled.request.rows_left += sum(len(rows) for rows in job.plan.rows[: done.get(job, 0)])

@@ -1,0 +1,104 @@
+"""Every public function of the product is documented where it stands: its arguments by name, and in plain sentences."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.imports import PACKAGES, ROOT, list_modules
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+MODULES = [path for package in PACKAGES for path in list_modules(package).values()]
+# Protocols that repeat a library's own signatures, so that every name that is used is checked against that library.
+MIRRORS = (
+    "runtime/alterbute/backends/tensorrt/api.py",
+    "runtime/alterbute/backends/cuda/runtime.py",
+    "export/alterbute_export/engine/api.py",
+)
+MANY = 3
+# "As `Backend.run`." or "See `make_plan`." and nothing else: the reader has to go elsewhere to learn what it does.
+POINTS_ELSEWHERE = re.compile(r"(as|see|like|same as)\b[^.]*`[^`]+`[^.]*\.?", re.IGNORECASE)
+NOT_ENGLISH = re.compile(r"\bas of (the|this|`|alterbute)", re.IGNORECASE)
+PERSONIFIED = re.compile(
+    r"\b(nobody|somebody|whoever|everybody)\b|\b(is|are) told\b"
+    r"|\b(bundle|manifest|graph|file|table|server|config|checkpoint|engine|device|layout|plan|header|reply)s?"
+    r" (says?|tells?|knows?|wants?|speaks?|asks?|hears?)\b",
+    re.IGNORECASE,
+)
+
+
+def public_functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Public functions of a file and public methods of its public classes."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, FUNCTIONS) and not node.name.startswith("_"):
+            yield node.name, node
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            for member in node.body:
+                if isinstance(member, FUNCTIONS) and not member.name.startswith("_"):
+                    yield f"{node.name}.{member.name}", member
+
+
+def count_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Parameters that a caller gives; one that the command line describes (`typer.Option(help=...)`) is described there."""
+    arguments = function.args
+    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+    named = [one for one in every if one is not None and one.arg not in ("self", "cls")]
+    return sum("typer." not in ast.unparse(one.annotation or ast.Constant(None)) for one in named)
+
+
+def docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and text of every docstring of a file, and of the strings that describe constants and fields."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.lineno, node.value.value.strip()
+
+
+def place(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_a_public_function_of_three_parameters_lists_them() -> None:
+    missing = [
+        f"{place(path)}:{function.lineno} {name}"
+        for path in MODULES
+        if place(path) not in MIRRORS
+        for name, function in public_functions(path)
+        if count_parameters(function) >= MANY and "Args:" not in (ast.get_docstring(function) or "")
+    ]
+    assert not missing, "no `Args:` in\n" + "\n".join(missing)
+
+
+def test_a_docstring_says_what_a_thing_is_and_does_not_only_point_elsewhere() -> None:
+    pointing = [
+        f"{place(path)}:{line} {text}"
+        for path in MODULES
+        for line, text in docstrings(path)
+        if POINTS_ELSEWHERE.fullmatch(text)
+    ]
+    assert not pointing, "these only point elsewhere:\n" + "\n".join(pointing)
+
+
+def test_docstrings_are_plain_english() -> None:
+    unclear = [
+        f"{place(path)}:{line} {found[0]!r}"
+        for path in MODULES
+        for line, text in docstrings(path)
+        for found in (NOT_ENGLISH.search(text), PERSONIFIED.search(text))
+        if found
+    ]
+    assert not unclear, "say what it is and returns:\n" + "\n".join(unclear)
+
+
+def test_the_checks_find_what_they_look_for(tmp_path: Path) -> None:
+    """The rules above, on a file that breaks each of them."""
+    path = tmp_path / "bad.py"
+    path.write_text(
+        'def run(a, b, c):\n    """As `Backend.run`."""\n\n\nX = 1\n"""As of the class: what the manifest tells."""\n'
+    )
+    assert [name for name, function in public_functions(path) if count_parameters(function) >= MANY] == ["run"]
+    texts = [text for _, text in docstrings(path)]
+    assert [bool(POINTS_ELSEWHERE.fullmatch(text)) for text in texts] == [True, False]
+    assert NOT_ENGLISH.search(texts[1])
+    assert PERSONIFIED.search(texts[1])
