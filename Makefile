@@ -1,61 +1,90 @@
-# Two commands for a newcomer: `make edit` and `make test`. Everything else is for those who change the project.
+# `make help` lists the targets. A newcomer needs two: `make edit` and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
 RUN_VENV := $(VENV)/run
 TEST_VENV := $(VENV)/test
+BIN := $(TEST_VENV)/bin
 CHECKPOINT ?= build/demo
 MINUTES ?= 240
 JOBS ?= 2
+# Tests that export a checkpoint, build TensorRT engines or compile C++ have a marker each (tests/conftest.py sets it).
+QUICK := not slow and not gpu and not export and not engines and not cpp
 
-.PHONY: edit test test-all cpp-check engines-all serve-check lint bundle demo-checkpoint quality int8 solver-parity serving benchmark-tables gpu clean
+.DEFAULT_GOAL := help
+.PHONY: help edit check test test-all test-quick coverage lint format cpp-check engines-all serve-check bundle int8 demo-checkpoint quality solver-parity serving benchmark-tables gpu clean
 
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# For users
 edit: $(RUN_VENV)/.ready ## edit the sample photo with the demo bundle (no torch)
 	$(RUN_VENV)/bin/alterbute edit
 
+# For contributors
+check: $(TEST_VENV)/.ready ## before every commit, under a minute: lint, and the tests that need no export, engine or C++ build
+	@$(MAKE) --no-print-directory -j $(JOBS) lint test-quick
+
 test: $(TEST_VENV)/.ready ## the fast tests: minutes, no network, no GPU
-	$(TEST_VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu"
 
 test-all: $(TEST_VENV)/.ready ## everything, long tests too
-	$(TEST_VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+test-quick: $(TEST_VENV)/.ready ## the tests of `make check`
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "$(QUICK)"
+
+coverage: $(TEST_VENV)/.ready ## the fast tests with line coverage of both packages; a report in build/coverage
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu" --cov --cov-report=html:build/coverage --cov-report=term:skip-covered
+
+lint: $(TEST_VENV)/.ready ## ruff, the formatter's check, strict mypy over everything, codespell
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/mypy
+
+format: $(TEST_VENV)/.ready ## let ruff sort imports and format
+	$(BIN)/ruff check --fix-only --select I .
+	$(BIN)/ruff format .
 
 cpp-check: $(TEST_VENV)/.ready ## the C++ library under ASan, UBSan, TSan and libFuzzer (ten minutes of it, needs clang)
-	ALTERBUTE_FUZZ_S=200 $(TEST_VENV)/bin/python -m pytest -m slow tests/cpp
+	ALTERBUTE_FUZZ_S=200 $(BIN)/python -m pytest -m slow tests/cpp
 
-serve-check: $(TEST_VENV)/.ready ## the server under overload, 20,000 bent requests, hostile files and SIGTERMs (half an hour, quiet machine)
-	$(TEST_VENV)/bin/python -m pytest -s -m slow tests/serve
+serve-check: $(TEST_VENV)/.ready ## the server under overload, 20,000 malformed requests, hostile files and SIGTERMs (half an hour, quiet machine)
+	$(BIN)/python -m pytest -s -m slow tests/serve
 
 engines-all: $(TEST_VENV)/.ready ## TensorRT-RTX engines of every family and precision, and of SD 1.5 at its size (20 GB of disk)
-	$(TEST_VENV)/bin/python -m pytest -m slow tests/engines
+	$(BIN)/python -m pytest -m slow tests/engines
 
-lint: $(TEST_VENV)/.ready
-	$(TEST_VENV)/bin/ruff check .
-	$(TEST_VENV)/bin/mypy
-
+# The demo bundle
 bundle: $(TEST_VENV)/.ready ## export the committed demo checkpoint into engines/demo
-	$(TEST_VENV)/bin/alterbute-export bundle demo/checkpoint -o engines/demo
+	$(BIN)/alterbute-export bundle demo/checkpoint -o engines/demo
 
 int8: $(TEST_VENV)/.ready ## the demo in int8, calibrated on rendered edits, and its quality beside fp32's (minutes)
-	PYTHONPATH=. $(TEST_VENV)/bin/python -m demo.calibration build/demo-edits
-	$(TEST_VENV)/bin/alterbute-export quantize engines/demo -o build/demo-int8 --edits build/demo-edits/edits.toml
-	PYTHONPATH=. $(TEST_VENV)/bin/python -m benchmarks.fidelity engines/demo build/demo-int8 --quality 40 --out benchmarks/results/fidelity.json
+	PYTHONPATH=. $(BIN)/python -m demo.calibration build/demo-edits
+	$(BIN)/alterbute-export quantize engines/demo -o build/demo-int8 --edits build/demo-edits/edits.toml
+	PYTHONPATH=. $(BIN)/python -m benchmarks.fidelity engines/demo build/demo-int8 --quality 40 --out benchmarks/results/fidelity.json
 
 demo-checkpoint: $(TEST_VENV)/.ready ## render, train and write the demo checkpoint; resumable; MINUTES of training
-	PYTHONPATH=. $(TEST_VENV)/bin/python -m demo.make $(CHECKPOINT) --minutes $(MINUTES)
+	PYTHONPATH=. $(BIN)/python -m demo.make $(CHECKPOINT) --minutes $(MINUTES)
 
 quality: $(TEST_VENV)/.ready ## measure the demo bundle on held-out edits with exact ground truth
-	PYTHONPATH=. $(TEST_VENV)/bin/python -m benchmarks.demo_quality --out benchmarks/results/demo_quality.json
+	PYTHONPATH=. $(BIN)/python -m benchmarks.demo_quality --out benchmarks/results/demo_quality.json
 
-solver-parity: $(TEST_VENV)/.ready ## walk every solver's trajectories beside diffusers (90 s of one core)
-	PYTHONPATH=. $(TEST_VENV)/bin/python -m benchmarks.solvers.solver_parity --out benchmarks/results/solver_parity.json
+# Benchmarks
+solver-parity: $(TEST_VENV)/.ready ## every solver's trajectories beside diffusers' (90 s of one core)
+	PYTHONPATH=. $(BIN)/python -m benchmarks.solvers.solver_parity --out benchmarks/results/solver_parity.json
 
 serving: $(TEST_VENV)/.ready ## step-level batching against request-level and one at a time, at 80 % load
-	PYTHONPATH=. $(TEST_VENV)/bin/python -m benchmarks.serving.serving
+	PYTHONPATH=. $(BIN)/python -m benchmarks.serving.serving
 
 benchmark-tables: $(TEST_VENV)/.ready ## tables and plots of benchmarks/README.md from the results
-	PYTHONPATH=. $(TEST_VENV)/bin/python -m benchmarks.common.tables
+	PYTHONPATH=. $(BIN)/python -m benchmarks.common.tables
 
 gpu: ## parity, then times, of everything that an NVIDIA machine without network has; PYTHON names its environment
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu/main.py --out benchmarks/results/gpu
+
+clean: ## remove environments and builds
+	rm -rf $(VENV) build dist
 
 $(RUN_VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(RUN_VENV)
@@ -64,9 +93,6 @@ $(RUN_VENV)/.ready: pyproject.toml
 
 $(TEST_VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(TEST_VENV)
-	$(TEST_VENV)/bin/pip install --quiet torch==2.13.0
-	$(TEST_VENV)/bin/pip install --quiet --editable ".[test]"
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --editable ".[test]"
 	touch $@
-
-clean:
-	rm -rf $(VENV) build dist

@@ -21,7 +21,20 @@ SOURCES = (
     "tests/support/checkpoints.py",
 )
 FamilyFolder = Callable[[str], Path]
+# What a test needs decides its marker, so that `make check` can leave out what takes long: by folder, or by a fixture.
+FOLDER_MARKERS = {"cpp": "cpp", "engines": "engines", "export": "export"}
+EXPORT_FIXTURES = {"tiny_bundle", "family_cache"}
 PRODUCERS = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test with what it needs: an export, TensorRT engines, or a C++ build."""
+    for item in items:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        if folder in FOLDER_MARKERS:
+            item.add_marker(FOLDER_MARKERS[folder])
+        if EXPORT_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("export")
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ def test_every_demo_graph_matches_torch_to_1e_5() -> None:
     assert max(figures.values()) <= 1e-5, figures
 
 
+@pytest.mark.export
 def test_committed_bundle_is_what_the_committed_checkpoint_exports_to(tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     command = [sys.executable, "-m", "alterbute_export", "bundle", str(CHECKPOINT), "-o", str(out)]

@@ -98,7 +98,7 @@ def test_the_checks_find_what_they_look_for(tmp_path: Path) -> None:
         'def run(a, b, c):\n    """As `Backend.run`."""\n\n\nX = 1\n"""As of the class: what the manifest tells."""\n'
     )
     assert [name for name, function in public_functions(path) if count_parameters(function) >= MANY] == ["run"]
-    texts = [text for _, text in docstrings(path)]
+    texts = [text for _, text in sorted(docstrings(path))]
     assert [bool(POINTS_ELSEWHERE.fullmatch(text)) for text in texts] == [True, False]
     assert NOT_ENGLISH.search(texts[1])
     assert PERSONIFIED.search(texts[1])
