@@ -106,7 +106,7 @@ class TimedStepState:
         self._inner = inner
         self.enqueue_s: list[float] = []
         self._inputs: dict[str, Array] = {}
-        self.put, self.is_finite, self.flip = inner.put, inner.is_finite, inner.flip
+        self.write_slot, self.is_finite, self.flip = inner.write_slot, inner.is_finite, inner.flip
         self.latent, self.last_states = inner.latent, inner.last_states
 
     def launch(self, inputs: Arrays, changed: Collection[str]) -> None:

@@ -99,7 +99,7 @@ def test_a_half_recipe_whose_engine_is_mostly_fp32_fails(copy: Path, monkeypatch
     need_rtx()
     from alterbute_export.half import variants as typed_variants
 
-    def keep_wide(model: Any, precision: Any, *, wide: Any = ()) -> Any:
+    def keep_wide(model: Any, precision: Any, *, fp32_values: Any = ()) -> Any:
         return convert_graph(model, "fp32")
 
     convert_graph = typed_variants.convert_graph
@@ -162,6 +162,10 @@ def _recipe() -> Recipe:
     return replace(recipe, buckets=(Bucket(slots=1, rows=2),))
 
 
+def _take_sigint_again() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 def test_ctrl_c_ends_a_real_build_and_leaves_nothing(tmp_path: Path) -> None:
     need_rtx()
@@ -179,7 +183,10 @@ def test_ctrl_c_ends_a_real_build_and_leaves_nothing(tmp_path: Path) -> None:
     ]
     # Three graphs, so that some of the build is left whenever the signal comes.
     command += ["--graph", "step", "--graph", "scene", "--graph", "decode", "--no-measure"]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    # A shell that runs the tests in the background (`make test &`) starts them with SIGINT ignored, which children inherit.
+    child = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=_take_sigint_again
+    )
     assert child.stderr is not None
     for line in child.stderr:
         if line.startswith("step"):

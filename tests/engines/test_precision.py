@@ -88,7 +88,7 @@ def test_a_graph_that_ends_in_a_core_operator_still_gives_fp32() -> None:
 
 def test_what_overflows_stays_fp32_with_those_who_read_it() -> None:
     model = _small()
-    report = convert_graph(model, "fp16", fp32_ops=["n"])
+    report = convert_graph(model, "fp16", fp32_values=["n"])
     types = _types(model)
     assert types["n"] == types["m"] == FLOAT
     assert report.islands["overflow"] == 2
@@ -205,7 +205,7 @@ def test_fused_attention_is_narrow_with_all_that_it_reads() -> None:
     )
     model: ir.Model = ir.from_proto(onnx.parser.parse_model(text))
     report = convert_graph(model, "fp16")
-    assert (report.narrow, report.fp32_ops, report.casts) == (3, 0, 2)
+    assert (report.half_ops, report.fp32_ops, report.casts) == (3, 0, 2)
 
 
 def test_fp32_variants_compute_what_the_bundles_graphs_compute(copy: Path) -> None:

@@ -53,11 +53,8 @@ def test_an_edit_is_the_one_that_the_editor_makes(client: openai.OpenAI, tiny_bu
     photo = np.asarray(Image.open(io.BytesIO(PHOTO[1])))
     assert np.array_equal(edited[result.alpha == 0], photo[result.alpha == 0])
     assert (reply.size, reply.output_format, reply.background) == ("64x48", "png", "opaque")
-    assert reply.count_tokens_used is not None
-    assert (
-        reply.count_tokens_used.total_tokens
-        == reply.count_tokens_used.input_tokens + reply.count_tokens_used.output_tokens
-    )
+    assert reply.usage is not None
+    assert reply.usage.total_tokens == reply.usage.input_tokens + reply.usage.output_tokens
     told = reply.model_extra["alterbute"]  # type: ignore[index]
     assert told["seed"] == 7
     assert told["steps"] == 5

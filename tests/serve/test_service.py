@@ -22,7 +22,7 @@ from alterbute.errors import Cancelled, DeadlineExceeded, DeviceError, EngineErr
 from alterbute.images import load_photo, load_region
 from alterbute.request import EditRequest
 from alterbute.serve.scheduler.admission import Admission
-from alterbute.serve.scheduler.server_request import RequestSpec, Served, ServerRequest
+from alterbute.serve.scheduler.server_request import RequestSpec, ServerRequest, ServerResult
 from alterbute.serve.scheduler.service import Service
 
 from tests.support.pictures import noise
@@ -78,7 +78,7 @@ def bench(
         service.close()
 
 
-def image(served: Served, number: int = 0) -> Array:
+def image(served: ServerResult, number: int = 0) -> Array:
     return served.edits[number].photo.pixels
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from alterbute_export.cli.progress import progress_bar
+
 if TYPE_CHECKING:
-    from alterbute_export.cli.progress import progress_bar
-from alterbute_export.engine.build import BuildResult
+    from alterbute_export.engine.build import BuildResult
 
 
 def engine(
