@@ -78,10 +78,10 @@ def make_model(model: Model, work: Path) -> tuple[Path, Path]:
     checkpoint, bundle = work / f"{model.size}-{model.kind}-checkpoint", work / f"{model.size}-{model.kind}"
     if not (bundle / "manifest.json").is_file():
         from alterbute_export.export_bundle import export_bundle
-        from alterbute_export.sample_checkpoints import make_checkpoint, sample_shape
+        from alterbute_export.sample_checkpoints import make_checkpoint, make_sample_spec
 
         if not (checkpoint / "unet").is_dir():
-            make_checkpoint(checkpoint, sample_shape(model.kind, model.size))
+            make_checkpoint(checkpoint, make_sample_spec(model.kind, model.size))
         export_bundle(checkpoint, bundle, storage="fp16")
     open_bundle(bundle)
     return checkpoint, bundle

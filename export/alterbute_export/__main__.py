@@ -1,4 +1,4 @@
-"""`python -m alterbute_export`."""
+"""Entry point of `python -m alterbute_export`."""
 
 from __future__ import annotations
 

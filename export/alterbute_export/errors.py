@@ -1,4 +1,4 @@
-"""What can go wrong at export; each says what was seen, what was expected, and what to do."""
+"""Errors of the exporter; each message names what was seen, what was expected, and the fix."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from alterbute.errors import AlterbuteError
 
 
 class CheckpointError(AlterbuteError):
-    """The checkpoint folder lacks something, or one of its files does not fit the others."""
+    """A file or key of the checkpoint folder is missing, or its parts do not fit each other."""
 
 
 class OutputError(AlterbuteError):
-    """The bundle cannot be written where the user asked."""
+    """The output folder cannot be written, or holds files that are not a bundle."""
 
 
 class ResourceError(AlterbuteError):
-    """This machine has too little memory or disk for what was asked, by the estimate that is made before anything starts."""
+    """The export's estimated need exceeds the free memory or disk of this machine; checked before any model is loaded."""
 
 
 class ParityError(AlterbuteError):
-    """An exported graph does not compute what the torch model computes."""
+    """The output of an exported graph differs from that of its torch module by more than the limit."""
 
 
 class AttentionError(AlterbuteError):
-    """An attention in an exported graph has a form that cannot be fused for ONNX Runtime."""
+    """An attention of an exported graph has a form that cannot be fused for ONNX Runtime."""
 
 
 class PrecisionError(AlterbuteError):
-    """A graph cannot be given the precision that was asked for, or loses too much by it."""
+    """A graph cannot be converted to the requested precision, or its error after conversion is above the limit."""
 
 
 class CalibrationError(AlterbuteError):
-    """The edits that int8 scales are taken from cannot be read, or do not exercise the graphs."""
+    """The edits for int8 calibration cannot be read, or do not run every graph that is quantized."""
 
 
 class BuildError(AlterbuteError):
-    """An engine cannot be built: the recipe, the builder library or the graph is at fault, and says which."""
+    """An engine cannot be built; the message names the recipe, the builder library or the graph as the cause."""

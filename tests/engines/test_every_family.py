@@ -11,7 +11,7 @@ from alterbute.bundle import Precision, verify_bundle
 from alterbute_export.engine.build import build_engines
 from alterbute_export.engine.recipe import read_recipe
 from alterbute_export.export_bundle import export_bundle
-from alterbute_export.sample_checkpoints import make_checkpoint, sample_shape
+from alterbute_export.sample_checkpoints import make_checkpoint, make_sample_spec
 
 from tests.engines.conftest import RECIPES, need_rtx
 
@@ -37,7 +37,7 @@ def _quiet(task: str, step: int, steps: int) -> None:
 def family_bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     need_rtx()
     folder = tmp_path_factory.mktemp(request.param)
-    export_bundle(make_checkpoint(folder / "checkpoint", sample_shape(request.param)), folder / "bundle")
+    export_bundle(make_checkpoint(folder / "checkpoint", make_sample_spec(request.param)), folder / "bundle")
     return folder / "bundle"
 
 
@@ -57,7 +57,7 @@ def test_every_family_builds_in_every_precision(family_bundle: Path, tmp_path: P
 
 def test_sd15_at_published_size_builds_in_fp16(tmp_path: Path) -> None:
     need_rtx()
-    checkpoint = make_checkpoint(tmp_path / "checkpoint", sample_shape("sd15-adapter", "published"))
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", make_sample_spec("sd15-adapter", "published"))
     bundle = tmp_path / "bundle"
     export_bundle(checkpoint, bundle, storage="fp16")
     build_engines(bundle, read_recipe(RECIPES / "rtx_fp16.toml"), report=_quiet, measure=False)

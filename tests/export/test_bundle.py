@@ -116,13 +116,13 @@ def test_bundle_is_smaller_than_its_checkpoint(checkpoint: Path, bundle: Path) -
 def test_another_process_writes_the_same_bytes(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from alterbute_export.export_bundle import load_prompt\n"
+        "from alterbute_export.export_bundle import load_prompt_spec\n"
         "from alterbute_export.checkpoint.reader import read_checkpoint\n"
         "from alterbute_export.onnx_io.write_onnx import write_graph\n"
         "from alterbute_export.checkpoint.tokenizer import read_tokenizer\n"
         "from alterbute_export.onnx_io.weights import WeightStore\n"
         "checkpoint = read_checkpoint(sys.argv[1])\n"
-        "spec = load_prompt(checkpoint, read_tokenizer(checkpoint.path))\n"
+        "spec = load_prompt_spec(checkpoint, read_tokenizer(checkpoint.path))\n"
         "write_graph(spec, WeightStore(Path(sys.argv[2]), half=True))\n"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -15,7 +15,7 @@ from alterbute.bundle import read_manifest
 from alterbute_export.checkpoint.reader import read_checkpoint
 from alterbute_export.checkpoint.settings import build_settings, read_overrides
 from alterbute_export.checkpoint.tokenizer import read_tokenizer
-from alterbute_export.export_bundle import export_bundle, load_prompt
+from alterbute_export.export_bundle import export_bundle, load_prompt_spec
 from alterbute_export.families.grid import GridRows
 from alterbute_export.graphs.identity import LatentIdentityGraph
 from alterbute_export.graphs.scene import SceneGraph
@@ -189,7 +189,7 @@ def test_sdxl_prompts_read_as_with_diffusers(family_checkpoint: FamilyFolder, pr
     inner = tokenizer.backend.encode(prompt, add_special_tokens=False).ids
     ids = [tokenizer.start_id, *inner, tokenizer.end_id]
     ids += [tokenizer.pad_id] * (16 - len(ids))
-    text, pooled = load_prompt(checkpoint, tokenizer).graph(torch.tensor([ids]))
+    text, pooled = load_prompt_spec(checkpoint, tokenizer).graph(torch.tensor([ids]))
     if prompt:
         theirs, _, theirs_pooled, _ = pipeline.encode_prompt(prompt, device="cpu", do_classifier_free_guidance=False)
     else:

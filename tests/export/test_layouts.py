@@ -16,7 +16,7 @@ from alterbute_export.checkpoint.reader import hash_weights, read_checkpoint
 from alterbute_export.errors import CheckpointError
 from alterbute_export.export_bundle import load_models
 from alterbute_export.families import build_family
-from alterbute_export.sample_checkpoints import KINDS, SIZES, make_checkpoint, sample_shape
+from alterbute_export.sample_checkpoints import KINDS, SIZES, make_checkpoint, make_sample_spec
 from safetensors.torch import load_file, save_file
 
 from tests.export.conftest import FamilyFolder
@@ -74,7 +74,7 @@ def test_published_sizes_are_those_of_the_published_models() -> None:
         ("sdxl-adapter", "image_encoder"): 1844.9,
     }
     for (kind, part), count in millions.items():
-        config = dict(sample_shape(kind, "published").parts[part])
+        config = dict(make_sample_spec(kind, "published").parts[part])
         model = build_meta(part, config | ({"vocab_size": 49408} if "vocab_size" in config else {}))
         found = sum(parameter.numel() for parameter in model.parameters())
         assert round(found / 1e6, 1) == count, (kind, part)
@@ -96,7 +96,7 @@ def test_variants_and_shards_hold_the_same_weights(
 
 
 def test_keys_of_older_files_are_read(tmp_path: Path) -> None:
-    shape = sample_shape("sd15")
+    shape = make_sample_spec("sd15")
     parts = {**shape.parts, "vae": {**shape.parts["vae"], "mid_block_add_attention": True}}
     folder = make_checkpoint(tmp_path / "checkpoint", replace(shape, parts=parts))
     wanted = {part: read_checkpoint(folder).load(part).state_dict() for part in ("vae", "text_encoder")}
@@ -262,7 +262,7 @@ def test_an_adapter_for_a_family_without_one_is_refused(family_checkpoint: Famil
 
 def test_two_tokenizers_of_different_vocabularies_are_refused(family_checkpoint: FamilyFolder, tmp_path: Path) -> None:
     from alterbute_export.checkpoint.tokenizer import read_tokenizer
-    from alterbute_export.export_bundle import load_prompt
+    from alterbute_export.export_bundle import load_prompt_spec
 
     folder = Path(shutil.copytree(family_checkpoint("sdxl"), tmp_path / "checkpoint"))
     path = folder / "tokenizer_2" / "vocab.json"
@@ -270,4 +270,4 @@ def test_two_tokenizers_of_different_vocabularies_are_refused(family_checkpoint:
     words["a"], words["b"] = words["b"], words["a"]
     path.write_text(json.dumps(words))
     with pytest.raises(CheckpointError, match="different vocabularies"):
-        load_prompt(read_checkpoint(folder), read_tokenizer(folder))
+        load_prompt_spec(read_checkpoint(folder), read_tokenizer(folder))

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 from alterbute_export.checkpoint.extra_files import read_extra_files
-from alterbute_export.checkpoint.merge.lora_keys import module_finder, parse_key
+from alterbute_export.checkpoint.merge.lora_keys import make_module_finder, parse_key
 from alterbute_export.checkpoint.reader import read_checkpoint
 from alterbute_export.checkpoint.tokenizer import read_tokenizer
 from alterbute_export.errors import CheckpointError
-from alterbute_export.export_bundle import add_token_embeddings, load_prompt
+from alterbute_export.export_bundle import add_token_embeddings, load_prompt_spec
 from alterbute_export.packaging.manifest import describe_merged
 from alterbute_export.sample_checkpoints.configs import UNETS
 from diffusers import UNet2DConditionModel
@@ -98,7 +98,7 @@ def test_original_block_numbers_mean_what_diffusers_takes_them_for() -> None:
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(UNETS["sdxl", "published"] | {"in_channels": 4})
     names = [name for name, module in unet.named_modules() if hasattr(module, "weight")]
-    find = module_finder(names, 2)
+    find = make_module_finder(names, 2)
     attention = "transformer_blocks_0_attn1_to_q"
     originals = [f"input_blocks_{block}_1_{attention}" for block in (4, 5, 7, 8)]
     originals += [f"middle_block_1_{attention}", *(f"output_blocks_{block}_1_{attention}" for block in range(6))]
@@ -123,7 +123,7 @@ def test_every_module_of_a_published_unet_is_found_by_its_kohya_name() -> None:
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(UNETS["sd15", "published"] | {"in_channels": 4})
     names = [name for name, module in unet.named_modules() if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d))]
-    find = module_finder(names, 2)
+    find = make_module_finder(names, 2)
     for name in names:
         key = parse_key(f"lora_unet_{name.replace('.', '_')}.lora_down.weight")
         assert key is not None and find(key.module) == name
@@ -171,7 +171,7 @@ def taught(folder: Path, files: list[str]) -> tuple[Any, Any, Any]:
     checkpoint = read_checkpoint(folder, "fp32", read_extra_files(embeddings=files))
     tokenizer = read_tokenizer(folder)
     embeddings = add_token_embeddings(checkpoint, tokenizer)
-    return tokenizer, load_prompt(checkpoint, tokenizer, embeddings).graph, describe_merged((), embeddings)
+    return tokenizer, load_prompt_spec(checkpoint, tokenizer, embeddings).graph, describe_merged((), embeddings)
 
 
 def test_words_of_one_and_several_vectors_read_as_with_diffusers(

@@ -84,7 +84,7 @@ def test_merging_into_mapped_weights_leaves_the_checkpoint_as_it_was(tmp_path: P
 
 
 def test_parity_needs_no_model_once_the_reference_has_run(tmp_path: Path) -> None:
-    from alterbute_export.graphs.spec import GraphSpec, edge, without_models
+    from alterbute_export.graphs.spec import GraphSpec, drop_models, edge
     from alterbute_export.onnx_io.weights import WeightStore
     from alterbute_export.onnx_io.write_onnx import write_graph
 
@@ -100,6 +100,6 @@ def test_parity_needs_no_model_once_the_reference_has_run(tmp_path: Path) -> Non
     )
     reference = run_reference(spec)
     path = write_graph(spec, WeightStore(tmp_path, half=False))
-    bare = without_models(spec)
+    bare = drop_models(spec)
     assert not isinstance(bare.graph, nn.Module)
     assert compare_graph(bare, path, reference).relative_error <= 1e-6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alterbute_export.sample_checkpoints import Shape, make_checkpoint, make_tokenizer, sample_shape
+from alterbute_export.sample_checkpoints import SampleSpec, make_checkpoint, make_sample_spec, make_tokenizer
 from alterbute_export.sample_checkpoints.demo import VOCABULARY
 
-__all__ = ["VOCABULARY", "Shape", "make_checkpoint", "make_tokenizer", "sample_shape"]
+__all__ = ["VOCABULARY", "SampleSpec", "make_checkpoint", "make_sample_spec", "make_tokenizer"]

@@ -1,4 +1,4 @@
-"""What the user adds to a checkpoint folder on the command line."""
+"""Files from outside the checkpoint folder that the command line names: adapter, embeddings and LoRA files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alterbute_export.errors import CheckpointError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lora:
-    """A LoRA file and how strongly it is merged."""
+    """A LoRA file and the factor with which it is merged."""
 
     path: Path
     weight: float
@@ -21,7 +21,7 @@ class Lora:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingFile:
-    """A Textual Inversion file, and the token that it teaches if the file does not say."""
+    """A Textual Inversion file, and the token of its embedding; None takes the token from the file."""
 
     path: Path
     token: str | None
@@ -51,32 +51,32 @@ def read_extra_files(
     embeddings: Sequence[str] = (),
     loras: Sequence[str] = (),
 ) -> ExtraFiles:
-    """The command line's words as Extras; every file is opened once.
+    """Parse the command line's file arguments; every weights file is opened once, so that a bad one is refused early.
 
     Args:
-        adapter: As of `ExtraFiles`.
-        image_encoder: As of `ExtraFiles`.
+        adapter: An IP-Adapter file; None takes the one at the top of the checkpoint folder, if any.
+        image_encoder: Folder of the adapter's image encoder; None takes `image_encoder/`.
         embeddings: `FILE` or `FILE:TOKEN`.
-        loras: `FILE` or `FILE:WEIGHT`; the weight is 1 if it is not given.
+        loras: `FILE` or `FILE:WEIGHT`; the weight is 1 where it is left out.
 
     Raises:
-        CheckpointError: a file is missing, a pickle or damaged, or a weight is no number.
+        CheckpointError: a file is missing, a pickle or damaged, or a weight is not a number.
     """
     return ExtraFiles(
         adapter=adapter and check_weights_file(adapter, "--adapter"),
         image_encoder=image_encoder,
-        embeddings=tuple(_read_embedding(words) for words in embeddings),
-        loras=tuple(_read_lora(words) for words in loras),
+        embeddings=tuple(_read_embedding(argument) for argument in embeddings),
+        loras=tuple(_read_lora(argument) for argument in loras),
     )
 
 
-def _read_embedding(words: str) -> EmbeddingFile:
-    name, token = _split(words)
+def _read_embedding(argument: str) -> EmbeddingFile:
+    name, token = _split(argument)
     return EmbeddingFile(path=check_weights_file(Path(name), "--embedding"), token=token)
 
 
-def _read_lora(words: str) -> Lora:
-    name, weight = _split(words)
+def _read_lora(argument: str) -> Lora:
+    name, weight = _split(argument)
     path = check_weights_file(Path(name), "--lora")
     try:
         value = 1.0 if weight is None else float(weight)
@@ -87,7 +87,7 @@ def _read_lora(words: str) -> Lora:
     return Lora(path=path, weight=value)
 
 
-def _split(words: str) -> tuple[str, str | None]:
-    """`FILE:WORD`; a file whose own name has a colon is taken as it is."""
-    name, colon, word = words.rpartition(":")
-    return (name, word) if colon and not Path(words).exists() and name else (words, None)
+def _split(argument: str) -> tuple[str, str | None]:
+    """Split `FILE:VALUE` into file and value; a file whose own name has a colon is not split."""
+    name, colon, value = argument.rpartition(":")
+    return (name, value) if colon and not Path(argument).exists() and name else (argument, None)

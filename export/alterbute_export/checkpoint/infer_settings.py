@@ -1,4 +1,4 @@
-"""What a published checkpoint's layout tells of its use: family, scene, resolution and defaults."""
+"""Settings inferred from a published checkpoint's configs: family, scene, resolution and defaults."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ PIPELINES: Final[Mapping[str, str]] = {
     "StableDiffusionXLPipeline": PLAIN,
     "StableDiffusionXLImg2ImgPipeline": PLAIN,
 }
-"""`_class_name` of model_index.json, and the kind of UNet that such a pipeline has."""
+"""Kind of UNet of a pipeline, by `_class_name` of model_index.json."""
 
-# CLIP's own numbers, which every published image encoder of an IP-Adapter was trained with.
+# CLIP's normalisation, with which every published image encoder of an IP-Adapter was trained.
 _CLIP_MEAN: Final = [0.48145466, 0.4578275, 0.40821073]
 _CLIP_STD: Final = [0.26862954, 0.26130258, 0.27577711]
 _SOLVERS: Final[Mapping[str, str]] = {
@@ -55,10 +55,22 @@ def infer_settings(
     adapter: AdapterFile | None,
     overrides: Config,
 ) -> dict[str, Any]:
-    """A settings document from the configs; `overrides` decide what they cannot.
+    """A settings document (keys as in `alterbute.json`) inferred from the configs.
+
+    Args:
+        folder: The checkpoint's folder, which gives its name.
+        index: Content of model_index.json.
+        unet: Config of the UNet.
+        vae: Config of the autoencoder.
+        image_encoder: Config of the adapter's image encoder, or None.
+        scheduler: The scheduler's config.
+        adapter: The IP-Adapter file, or None.
+        overrides: Content of `alterbute.json`. Its `family`, `scene` and `resolution` replace what would be inferred, and
+            are needed where the configs do not determine them.
 
     Raises:
-        CheckpointError: a pipeline class or channel count of which nothing is known, and `overrides` do not help.
+        CheckpointError: the pipeline class, channel count or sample size is not supported, and `overrides` do not set
+            `scene` or `resolution` instead.
     """
     channels = int(vae.get("latent_channels", 4))
     scene = overrides.get("scene")
@@ -100,7 +112,7 @@ def _infer_scene(index: Config, unet: Config, channels: int) -> list[str]:
         raise CheckpointError(
             f"model_index.json key `_class_name` is {pipeline!r}",
             " or ".join(PIPELINES),
-            "use such a checkpoint, or say `family` and `scene` in alterbute.json",
+            "use such a checkpoint, or set `family` and `scene` in alterbute.json",
         )
     inputs = unet.get("in_channels", 4)
     scenes: dict[int, list[str]] = {
@@ -115,7 +127,7 @@ def _infer_scene(index: Config, unet: Config, channels: int) -> list[str]:
         raise CheckpointError(
             f"unet/config.json key `in_channels` is {inputs}",
             f"{' or '.join(map(str, fitting))} for {pipeline} with {channels} latent channels",
-            "say in alterbute.json what the other channels are: `scene`",
+            "list in alterbute.json what the other channels are: `scene`",
         )
     return scenes[inputs]
 
@@ -135,7 +147,7 @@ def _infer_resolution(unet: Config, vae: Config) -> int:
         raise CheckpointError(
             f"unet/config.json key `sample_size` is {unet.get('sample_size')!r}",
             "the side of the latent that the UNet was trained on",
-            "say `resolution` in alterbute.json",
+            "set `resolution` in alterbute.json",
         )
     return int(size * 2 ** (len(blocks) - 1))
 
@@ -167,19 +179,19 @@ def _infer_time_ids(unet: Config, family: str, resolution: Any) -> list[float] |
     return [height, width, 0.0, 0.0, height, width]
 
 
-def _infer_guidance(family: str, given: Any) -> dict[str, Any]:
+def _infer_guidance(family: str, override: Any) -> dict[str, Any]:
     """InstructPix2Pix: 7.5 and 1.5 (arXiv 2211.09800); grid: 7.5 and 2.0 (arXiv 2601.10714, section 4.1)."""
     forms = ["none", "text"] if family == "plain" else ["none", "text", "identity"]
     identity = {"instruct": 1.5, "grid": 2.0}.get(family, 1.0)
-    # diffusers guides an IP-Adapter by text and identity together, which is equal scales here. A checkpoint that
-    # says its own text scale is not such a one.
-    if family == "adapter" and given is None:
+    # diffusers guides an IP-Adapter by text and identity together, which is equal scales here. A checkpoint whose
+    # alterbute.json sets guidance was trained otherwise and keeps 1.0.
+    if family == "adapter" and override is None:
         identity = 7.5
     return {"forms": forms, "scale": 7.5, "identity": identity, "rescale": 0.0, "interval": [0.0, 1.0]}
 
 
 def _infer_solver(scheduler: Config) -> str:
-    """The solver that does what the checkpoint's scheduler class does; DPM-Solver++ 2M where there is none."""
+    """Name of the solver that corresponds to the checkpoint's scheduler class; DPM-Solver++ 2M where none does."""
     solver = _SOLVERS.get(str(scheduler.get("_class_name")), "dpmpp_2m")
     if scheduler.get("algorithm_type") == "sde-dpmsolver++":
         solver = "dpmpp_2m_sde"
@@ -187,6 +199,6 @@ def _infer_solver(scheduler: Config) -> str:
 
 
 def _infer_spacing(scheduler: Config) -> str:
-    """The config's own, or what diffusers' class takes for a config without it."""
+    """Timestep spacing of the scheduler's config, or the default of its class in diffusers."""
     default = "leading" if scheduler.get("_class_name") in _LEADING else "linspace"
     return str(scheduler.get("timestep_spacing") or default)

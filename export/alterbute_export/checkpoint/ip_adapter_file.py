@@ -1,4 +1,4 @@
-"""IP-Adapter files as they are published: which kind one is, and what must fit around it."""
+"""Published IP-Adapter files: their kind and sizes, and the check against UNet and image encoder."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _ENCODERS: Final[Mapping[tuple[str, int], str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterFile:
-    """What an adapter file says of itself.
+    """Kind and sizes of an IP-Adapter file, read from the header of the file.
 
     Args:
         path: The file.
-        kind: "base" projects the encoder's image embedding, "plus" resamples its last but one hidden states.
+        kind: "base" projects the encoder's image embedding, "plus" resamples its penultimate hidden states.
         tokens: Identity tokens Ti.
         dim: Width D of a token.
-        encoder_width: Width of what the projector takes from the image encoder.
-        shapes: Shape of every tensor.
+        encoder_width: Width of the projector's input, an output of the image encoder.
+        shapes: Shape of every tensor, by key.
     """
 
     path: Path
@@ -46,23 +46,22 @@ class AdapterFile:
 
     @property
     def name(self) -> str:
-        """The file's name, as messages call it."""
+        """The file's name without its folder, as messages name it."""
         return self.path.name
 
 
 def read_adapter(path: Path) -> AdapterFile:
-    """Look at an adapter file without loading it.
+    """Kind and sizes of an adapter file, from its header; no tensor is loaded.
 
     Raises:
-        CheckpointError: the file is no IP-Adapter, or of a kind that is not supported.
+        CheckpointError: the file is not an IP-Adapter, or of a kind that is not supported.
     """
     with open_weights(path) as file:
         shapes = {name: tuple(int(n) for n in file.get_slice(name).get_shape()) for name in file.keys()}
     if "image_proj.latents" in shapes:
-        wanted = ("image_proj.latents", "image_proj.proj_in.weight", "image_proj.proj_out.weight")
-        latents, proj_in, proj_out = (
-            _shape(path, shapes, name, axes) for name, axes in zip(wanted, (3, 2, 2), strict=True)
-        )
+        latents = _shape(path, shapes, "image_proj.latents", 3)
+        proj_in = _shape(path, shapes, "image_proj.proj_in.weight", 2)
+        proj_out = _shape(path, shapes, "image_proj.proj_out.weight", 2)
         return AdapterFile(
             path=path, kind="plus", tokens=latents[1], dim=proj_out[0], encoder_width=proj_in[1], shapes=shapes
         )
@@ -72,34 +71,40 @@ def read_adapter(path: Path) -> AdapterFile:
         return AdapterFile(
             path=path, kind="base", tokens=width // dim, dim=dim, encoder_width=encoder_width, shapes=shapes
         )
-    seen = next(
-        (name for name in sorted(shapes) if name.startswith("image_proj.")), next(iter(sorted(shapes)), "no key")
-    )
+    first_key = next(iter(sorted(shapes)), "no key")
+    example = next((name for name in sorted(shapes) if name.startswith("image_proj.")), first_key)
     raise CheckpointError(
-        f"{path.name} is no IP-Adapter of a known kind ({seen})",
+        f"{path.name} is no IP-Adapter of a known kind ({example})",
         "image_proj.proj.weight (base) or image_proj.latents (plus); `full` and FaceID adapters are not supported",
         "use a base or plus adapter",
     )
 
 
 def check_adapter(adapter: AdapterFile, unet: Any, encoder: Any, tokens: int) -> None:
-    """Hold an adapter against the UNet and the image encoder.
+    """Check that an adapter fits the UNet and the image encoder.
+
+    Args:
+        adapter: The adapter's kind and shapes.
+        unet: diffusers' UNet; a meta model is enough.
+        encoder: The image encoder; a meta model is enough.
+        tokens: Identity tokens Ti of the settings.
 
     Raises:
-        CheckpointError: they do not fit; the key, both shapes, and for a mixed-up encoder both by name.
+        CheckpointError: they do not fit. The message names the key and both shapes or, for a wrong image encoder, the
+            encoder that the adapter takes and the one that is there.
     """
     config = encoder.config
-    given = int(config.projection_dim if adapter.kind == "base" else config.hidden_size)
-    if given != adapter.encoder_width:
+    width = int(config.projection_dim if adapter.kind == "base" else config.hidden_size)
+    if width != adapter.encoder_width:
         raise CheckpointError(
             f"the adapter {adapter.name} does not fit the image encoder: it takes {adapter.encoder_width} numbers"
-            f"{_encoder_name(adapter.kind, adapter.encoder_width)}, image_encoder/ gives {given}"
-            f"{_encoder_name(adapter.kind, given)}",
+            f"{_encoder_name(adapter.kind, adapter.encoder_width)}, image_encoder/ gives {width}"
+            f"{_encoder_name(adapter.kind, width)}",
             "the image encoder that the adapter was trained with",
             "choose it with --image-encoder DIR; a vit-h adapter never goes with the bigG encoder",
         )
-    wanted = wanted_shapes(adapter, unet, tokens)
-    for name, shape in wanted.items():
+    expected_shapes = list_adapter_shapes(adapter, unet, tokens)
+    for name, shape in expected_shapes.items():
         if name not in adapter.shapes:
             raise CheckpointError(
                 f"{adapter.name} lacks key {name}",
@@ -112,7 +117,7 @@ def check_adapter(adapter: AdapterFile, unet: Any, encoder: Any, tokens: int) ->
                 f"{list(shape)}, by unet/config.json, image_encoder/config.json and `identity.tokens`",
                 "use the adapter, UNet and image encoder that were trained together",
             )
-    for name in sorted(adapter.shapes.keys() - wanted.keys()):
+    for name in sorted(adapter.shapes.keys() - expected_shapes.keys()):
         raise CheckpointError(
             f"{adapter.name} has an unknown key {name}",
             f"the keys of a {adapter.kind} adapter",
@@ -120,16 +125,22 @@ def check_adapter(adapter: AdapterFile, unet: Any, encoder: Any, tokens: int) ->
         )
 
 
-def wanted_shapes(adapter: AdapterFile, unet: Any, tokens: int) -> dict[str, tuple[int, ...]]:
-    """Every key of an adapter of this kind, with the shape that UNet and image encoder ask for."""
+def list_adapter_shapes(adapter: AdapterFile, unet: Any, tokens: int) -> dict[str, tuple[int, ...]]:
+    """Every key that an adapter of this kind must have, with the shape that fits UNet and image encoder.
+
+    Args:
+        adapter: The adapter; its kind, encoder width and, for "plus", inner widths are taken from the file.
+        unet: diffusers' UNet; a meta model is enough.
+        tokens: Identity tokens Ti.
+    """
     dim, width = int(unet.config.cross_attention_dim), adapter.encoder_width
     if adapter.kind == "base":
         return adapter_shapes(unet, base_shapes(tokens, dim, width))
     inner = adapter.shapes["image_proj.latents"][2]
     depth = sum(name.endswith(".0.to_q.weight") for name in adapter.shapes)
-    queries = (adapter.shapes[f"image_proj.layers.{layer}.0.to_q.weight"][0] for layer in range(depth))
-    heads = [across // HEAD_DIM * HEAD_DIM for across in queries]
-    return adapter_shapes(unet, resampler_shapes(tokens, dim, width, inner=inner, heads=heads))
+    query_widths = (adapter.shapes[f"image_proj.layers.{layer}.0.to_q.weight"][0] for layer in range(depth))
+    head_widths = [query_width // HEAD_DIM * HEAD_DIM for query_width in query_widths]
+    return adapter_shapes(unet, resampler_shapes(tokens, dim, width, inner=inner, head_widths=head_widths))
 
 
 def _shape(path: Path, shapes: Shapes, name: str, axes: int) -> tuple[int, ...]:

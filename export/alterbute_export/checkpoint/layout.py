@@ -1,4 +1,4 @@
-"""Where a checkpoint keeps its weights: one file, an fp16 variant, or shards with an index; never a pickle."""
+"""Weights files of a checkpoint: one file, an fp16 variant, or shards with an index; never a pickle."""
 
 from __future__ import annotations
 
@@ -23,13 +23,18 @@ STEMS: Final[Mapping[str, str]] = {
     "text_encoder_2": "model",
     "image_encoder": "model",
 }
+"""Name of a part's weights file without its suffix, by part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One model of a checkpoint: its folder, and which of the files there are its weights.
+    """One model of a checkpoint and its weights files.
 
-    `variant` is diffusers' word for another precision of the same weights, `fp16`, or None for the plain files.
+    Args:
+        name: Name of the part, such as `unet`.
+        folder: The part's own folder.
+        files: Its weights: one file, or all shards.
+        variant: "fp16" for files of diffusers' fp16 variant, None for the plain files.
     """
 
     name: str
@@ -39,16 +44,16 @@ class Part:
 
     @property
     def config_name(self) -> str:
-        """The config file as messages call it."""
+        """The config file's path as messages name it."""
         return f"{self.name}/config.json"
 
 
 def find_part(folder: Path, name: str) -> Part:
-    """The weights of one part; the plain files go before the fp16 variant. Each file must open.
+    """A part's weights files, each of which was opened; plain files take precedence over the fp16 variant.
 
     Args:
         folder: The part's own folder.
-        name: What the part is called: `unet`, `vae`, `text_encoder`, `text_encoder_2` or `image_encoder`.
+        name: Name of the part: `unet`, `vae`, `text_encoder`, `text_encoder_2` or `image_encoder`.
 
     Raises:
         CheckpointError: config or weights are missing, are a pickle, or cannot be read.
@@ -78,21 +83,25 @@ def find_adapter(folder: Path) -> Path | None:
     Raises:
         CheckpointError: there are several.
     """
-    found = sorted({path for pattern in ADAPTER_PATTERNS for path in folder.glob(pattern)})
-    if len(found) > 1:
+    paths = sorted({path for pattern in ADAPTER_PATTERNS for path in folder.glob(pattern)})
+    if len(paths) > 1:
         raise CheckpointError(
-            f"the checkpoint has several adapters: {', '.join(path.name for path in found)}",
+            f"the checkpoint has several adapters: {', '.join(path.name for path in paths)}",
             "one",
             "choose with --adapter FILE",
         )
-    return found[0] if found else None
+    return paths[0] if paths else None
 
 
 def check_weights_file(path: Path, flag: str) -> Path:
-    """A file that the user named, if it is there and is a safetensors file.
+    """The path of a file that the command line names, checked to be a readable safetensors file.
+
+    Args:
+        path: The file.
+        flag: The command line's option, for messages.
 
     Raises:
-        CheckpointError: it is missing, a pickle, or cannot be read.
+        CheckpointError: the file is missing, a pickle, or cannot be read.
     """
     if path.suffix in _PICKLES:
         raise CheckpointError(f"{flag} {path.name} is a pickle, {_DANGER}", "safetensors", _convert_file(path.name))
@@ -104,7 +113,11 @@ def check_weights_file(path: Path, flag: str) -> Path:
 
 
 def open_weights(path: Path) -> Any:
-    """safetensors' reader of a file."""
+    """A safetensors reader of the file, to be used as a context manager.
+
+    Raises:
+        CheckpointError: the file is missing or is not a safetensors file.
+    """
     try:
         return safe_open(str(path), framework="pt")
     except (SafetensorError, OSError) as fault:
@@ -112,22 +125,22 @@ def open_weights(path: Path) -> Any:
         raise CheckpointError(f"{name} cannot be read ({fault})", "a safetensors file", "copy it again") from None
 
 
-def are_half(paths: tuple[Path, ...]) -> bool:
-    """Whether every floating-point tensor is fp16 on disk."""
+def is_stored_fp16(paths: tuple[Path, ...]) -> bool:
+    """Whether every floating-point tensor of the files is fp16."""
     for path in paths:
         with open_weights(path) as file:
             names: list[str] = file.keys()
-            kinds = {file.get_slice(name).get_dtype() for name in names}
-        if kinds & {"F32", "F64", "BF16"}:
+            dtypes = {file.get_slice(name).get_dtype() for name in names}
+        if dtypes & {"F32", "F64", "BF16"}:
             return False
     return True
 
 
 def read_json(path: Path, name: str) -> dict[str, Any]:
-    """A JSON object of the checkpoint; `name` is what messages call it.
+    """The JSON object in a file of the checkpoint; messages call the file `name`.
 
     Raises:
-        CheckpointError: the file is missing or is no JSON object.
+        CheckpointError: the file is missing or is not a JSON object.
     """
     if not path.is_file():
         raise CheckpointError(
@@ -143,10 +156,10 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
 
 
 def check_folder(path: Path) -> Path:
-    """The checkpoint's folder.
+    """The path, checked to be a folder.
 
     Raises:
-        CheckpointError: it is a single file, or is not there.
+        CheckpointError: it is a single file, for which the message has the command that converts it, or is missing.
     """
     if path.is_file():
         raise CheckpointError(

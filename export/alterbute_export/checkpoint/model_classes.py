@@ -1,4 +1,4 @@
-"""The classes that a checkpoint's parts are loaded with."""
+"""Model classes of a checkpoint's parts, and meta models of their configs."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ _PART_CLASSES: Final[dict[str, tuple[Any, ...]]] = {
 }
 
 
-def part_class(part: str, config: Mapping[str, Any]) -> Any:
-    """The class that `config.json` names among those that a part may have; the first one when it names none.
+def find_part_class(part: str, config: Mapping[str, Any]) -> Any:
+    """The model class that a part's config names, or the part's default class where it names none.
 
     Raises:
-        CheckpointError: the config names another class.
+        CheckpointError: the config names a class that is not supported for this part.
     """
-    kinds = {kind.__name__: kind for kind in _PART_CLASSES[part]}
-    named = config.get("_class_name") or (config.get("architectures") or [None])[0] or next(iter(kinds))
-    if named not in kinds:
+    classes = {model_class.__name__: model_class for model_class in _PART_CLASSES[part]}
+    name = config.get("_class_name") or (config.get("architectures") or [None])[0] or next(iter(classes))
+    if name not in classes:
         raise CheckpointError(
-            f"{part}/config.json names {named}", " or ".join(kinds), "use a checkpoint with such a part"
+            f"{part}/config.json names {name}", " or ".join(classes), "use a checkpoint with such a part"
         )
-    return kinds[named]
+    return classes[name]
 
 
-_CONFIG_KINDS: Final = {
+_CONFIG_CLASSES: Final = {
     "text_encoder": "CLIPTextConfig",
     "text_encoder_2": "CLIPTextConfig",
     "image_encoder": "CLIPVisionConfig",
@@ -47,28 +47,28 @@ _CONFIG_KINDS: Final = {
 
 
 def build_meta(part: str, config: Mapping[str, Any]) -> Any:
-    """The model of a config with shapes and no weights.
+    """The meta model of a config: shapes without weights.
 
     Raises:
-        CheckpointError: the config describes no model of the class that it names.
+        CheckpointError: no model of the class that the config names can be built from it.
     """
-    kind = part_class(part, config)
+    model_class = find_part_class(part, config)
     with quiet_loading(), torch.device("meta"):
         try:
-            if part in _CONFIG_KINDS:
-                return kind(getattr(transformers, _CONFIG_KINDS[part]).from_dict(dict(config)))
-            return kind.from_config(dict(config))
+            if part in _CONFIG_CLASSES:
+                return model_class(getattr(transformers, _CONFIG_CLASSES[part]).from_dict(dict(config)))
+            return model_class.from_config(dict(config))
         except (ValueError, TypeError, RuntimeError, KeyError, IndexError, AttributeError) as fault:
             raise CheckpointError(
                 f"{part}/config.json describes no model ({fault})".splitlines()[0],
-                f"the config of a {kind.__name__}",
+                f"the config of a {model_class.__name__}",
                 "save the part again",
             ) from None
 
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Silence the loaders' own bars and warnings: what they say, this package says by name, as an error."""
+    """Silence progress bars and warnings of the loaders; what they warn of, this package raises as a CheckpointError."""
     libraries: tuple[Any, ...] = (diffusers.utils.logging, transformers.utils.logging)
     before = [(library, library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
     for library in libraries:

@@ -1,4 +1,4 @@
-"""Reading a checkpoint folder: diffusers' layout, safetensors only, every file there before a model is loaded."""
+"""Reading a checkpoint folder in diffusers' layout; every file is checked before a model is loaded."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from alterbute_export.checkpoint.infer_settings import infer_settings
 from alterbute_export.checkpoint.ip_adapter_file import AdapterFile, read_adapter
 from alterbute_export.checkpoint.layout import (
     Part,
-    are_half,
     check_folder,
     find_adapter,
     find_part,
+    is_stored_fp16,
     open_weights,
     read_json,
 )
@@ -38,9 +38,19 @@ _SCHEDULER: Final = "scheduler/scheduler_config.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A checkpoint folder whose files are all there and readable; models are loaded on request.
+    """A checkpoint folder whose files were checked; models are loaded on request.
 
-    `half_storage` says that weights go to the bundle as fp16: they were fp16 on disk, or the user asked for it.
+    Args:
+        path: The folder.
+        settings: Family, scene, resolution, guidance and defaults.
+        scheduler: The scheduler's config, verbatim.
+        parts: Weights files of each model, by part (`unet`, `vae`, `text_encoder`, ...).
+        configs: `config.json` of each model, by part.
+        index: Content of model_index.json.
+        adapter: The IP-Adapter file of family `adapter`, else None.
+        extras: Files from outside the folder.
+        loras: LoRA files to merge, in order.
+        half_storage: Whether the bundle stores fp16 weights, because the files are fp16 or `storage` is "fp16".
     """
 
     path: Path
@@ -55,39 +65,42 @@ class Checkpoint:
     half_storage: bool
 
     def load(self, part: str) -> Any:
-        """The model of one part (`unet`, ...) in fp32 and eval mode, every weight of it from the files.
+        """Load the model of one part (`unet`, ...) in fp32 and eval mode.
 
-        LoRA files are merged into it; the weights are rounded as the bundle will store them.
+        LoRA files are merged into its weights, which are then rounded to the type in which the bundle stores them.
 
         Raises:
-            CheckpointError: a key is missing, unknown or of another shape than the part's config says.
+            CheckpointError: a key is missing, unknown or of another shape than in the model of the part's config.
         """
         from alterbute_export.checkpoint.load_model import load_part
 
         model = load_part(self.parts[part], self.configs[part])
         for lora in self.loras:
             merge_lora(lora, part, model)
-        return self.settle(model)
+        return self.freeze_weights(model)
 
     def load_meta(self, part: str) -> Any:
-        """The model of one part without its weights, its files held against it.
+        """The meta model of one part, checked against the keys and shapes of its files.
 
         Raises:
-            CheckpointError: as of `load`.
+            CheckpointError: a key is missing, unknown or of another shape than in the model of the part's config.
         """
         from alterbute_export.checkpoint.load_model import check_part
 
         return check_part(self.parts[part], self.configs[part])
 
     def load_adapter(self, prefix: str = "") -> dict[str, torch.Tensor]:
-        """The tensors of the adapter file in fp32 whose published names begin with `prefix`."""
+        """Load the fp32 tensors of the adapter file whose published names begin with `prefix`, by name."""
         assert self.adapter is not None
         with open_weights(self.adapter.path) as file:
             names = sorted(name for name in file.keys() if name.startswith(prefix))
             return {name: self._round(file.get_tensor(name)) for name in names}
 
-    def settle(self, model: nn.Module) -> nn.Module:
-        """Round weights as the bundle will store them, so that parity is measured against what is shipped."""
+    def freeze_weights(self, model: nn.Module) -> nn.Module:
+        """Put a model into eval mode without gradients, and round its weights to the type that the bundle stores.
+
+        Rounding first makes parity a comparison with the weights that are shipped. The model is changed in place.
+        """
         for parameter in model.parameters():
             parameter.requires_grad_(False)
             if self.half_storage:
@@ -99,15 +112,15 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path, storage: Storage = "auto", extras: ExtraFiles | None = None) -> Checkpoint:
-    """Check the folder's files and find out how it is to be used, without loading a model.
+    """Check a checkpoint's files and infer its settings, without loading a model.
 
     Args:
         path: A folder in diffusers' layout.
-        storage: How weights will be stored.
+        storage: Storage type of the weights: "fp16", "fp32", or "auto" for fp16 where all files are fp16.
         extras: Files from outside the folder.
 
     Raises:
-        CheckpointError: the folder, a file or a key is missing or wrong; it is named.
+        CheckpointError: the folder, a file or a key is missing or invalid; the message names it.
     """
     folder, extras = check_folder(Path(path)), extras or ExtraFiles()
     index = read_json(folder / "model_index.json", "model_index.json")
@@ -145,7 +158,7 @@ def read_checkpoint(path: str | Path, storage: Storage = "auto", extras: ExtraFi
         )
     settings = build_settings(inferred, overrides)
     if settings.family != "adapter":
-        _refuse_unused_adapter(settings, extras)
+        _refuse_adapter_argument(settings, extras)
         adapter = None
         parts.pop("image_encoder", None)
     loras = tuple(read_lora(lora.path, lora.weight) for lora in extras.loras)
@@ -162,12 +175,12 @@ def read_checkpoint(path: str | Path, storage: Storage = "auto", extras: ExtraFi
         adapter=adapter,
         extras=extras,
         loras=loras,
-        half_storage=storage == "fp16" or (storage == "auto" and are_half(tuple(files))),
+        half_storage=storage == "fp16" or (storage == "auto" and is_stored_fp16(tuple(files))),
     )
 
 
 def hash_weights(checkpoint: Checkpoint) -> dict[str, str]:
-    """SHA-256 of each weights file, by its part and name; never by a path of this machine."""
+    """SHA-256 of each weights file, by `part/file name`, so that no path of this machine gets into the bundle."""
     names = {f"{name}/{file.name}": file for name, part in checkpoint.parts.items() for file in part.files}
     if checkpoint.adapter is not None:
         names[checkpoint.adapter.name] = checkpoint.adapter.path
@@ -181,17 +194,17 @@ def hash_file(path: Path) -> str:
 
 
 def _find_image_encoder(folder: Path, extras: ExtraFiles, adapter: AdapterFile) -> Part:
-    place = extras.image_encoder or folder / "image_encoder"
-    if not (place / "config.json").is_file():
+    encoder_folder = extras.image_encoder or folder / "image_encoder"
+    if not (encoder_folder / "config.json").is_file():
         raise CheckpointError(
             f"there is an adapter, {adapter.name}, and no image_encoder/config.json",
             "the image encoder that the adapter was trained with",
             "put it into image_encoder/, or give --image-encoder DIR",
         )
-    return find_part(place, "image_encoder")
+    return find_part(encoder_folder, "image_encoder")
 
 
-def _refuse_unused_adapter(settings: CheckpointSettings, extras: ExtraFiles) -> None:
+def _refuse_adapter_argument(settings: CheckpointSettings, extras: ExtraFiles) -> None:
     if extras.adapter is not None:
         raise CheckpointError(
             f"--adapter {extras.adapter.name} was given, and the checkpoint's family is {settings.family}",
@@ -201,11 +214,11 @@ def _refuse_unused_adapter(settings: CheckpointSettings, extras: ExtraFiles) -> 
 
 
 def _read_scheduler(folder: Path) -> dict[str, Json]:
-    """The scheduler's config, verbatim; what no solver supports is refused here, by its key."""
+    """The scheduler's config, verbatim; keys that no solver supports are refused."""
     config: dict[str, Json] = read_json(folder / _SCHEDULER, _SCHEDULER)
     try:
         parse_scheduler_config(config)
     except BundleError as fault:
         raise CheckpointError(f"{_SCHEDULER}: {fault.seen}", fault.expected, fault.fix) from None
-    # DPM-Solver's default, which diffusers writes as -Infinity: JSON has no such number.
+    # DPM-Solver's default of `lambda_min_clipped`, which diffusers writes as -Infinity, is not valid JSON.
     return {key: None if value == -math.inf else value for key, value in config.items()}

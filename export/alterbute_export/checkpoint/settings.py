@@ -1,4 +1,4 @@
-"""How a checkpoint is to be used: what its layout tells, under what `alterbute.json` says otherwise."""
+"""Settings of a checkpoint: inferred from its configs, overridden key by key by `alterbute.json`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alterbute_export.errors import CheckpointError
 
 SETTINGS_FILE: Final = "alterbute.json"
 TIME_IDS: Final = 6
-"""SDXL's numbers: original height and width, top and left of the crop, target height and width."""
+"""Number of SDXL's time ids: original height and width, top and left of the crop, target height and width."""
 SETTINGS_VERSION: Final = 1
 _NESTED: Final = ("mask", "identity", "grid", "guidance", "defaults")
 
@@ -22,7 +22,14 @@ Picture = Literal["mask", "masked_photo", "reference", "photo"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityRules:
-    """How the image encoder wants its picture: `size` x `size`, RGB in [0,1] normalised by `mean` and `std`."""
+    """Input of the image encoder, and the number of identity tokens made from it.
+
+    Args:
+        tokens: Identity tokens Ti.
+        size: Side of the picture in pixels.
+        mean: Mean of R, G and B, subtracted from pixels in [0,1].
+        std: Standard deviation of R, G and B, by which pixels are then divided.
+    """
 
     tokens: int
     size: int
@@ -32,13 +39,28 @@ class IdentityRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointSettings:
-    """Everything that is not in the weights.
+    """Settings of a checkpoint that are not in its weights.
 
-    `scene` lists the pictures beside the latent in channel order, `masked_fill` is the hole's value in [-1,1],
-    `residual` "collage" adds `mask*reference + (1-mask)*masked_photo` to the UNet's output; `input_gain` "signal" shows
-    the UNet the latent times the signal scale of its timestep, so that pure noise is not seen at all. `identity` is
-    there for family `adapter`, `grid` for family `grid`, `time_ids` for a UNet of SDXL's kind. `resolutions` are all window sides
-    that the checkpoint is good at, rising, where there are several.
+    Args:
+        schema_version: Version of the settings document, SETTINGS_VERSION.
+        name: Name of the checkpoint, which becomes that of the bundle.
+        family: How the UNet is conditioned.
+        resolution: Side of the model's window in pixels.
+        resolutions: All window sides that the checkpoint was trained for, ascending; empty for `resolution` alone.
+        scene: Pictures that are concatenated to the latent, in channel order.
+        latent_mask: How masks are reduced to the latent grid.
+        masked_fill: Value of the hole in the masked photo, in [-1,1].
+        residual: "collage" adds `mask*reference + (1-mask)*masked_photo` to the UNet's output; None adds nothing.
+        input_gain: "signal" multiplies the UNet's latent input by the signal scale of its timestep, so that the input
+            is zero where the latent is pure noise; None leaves it as it is.
+        reinject: Whether the photo's latent replaces the kept cells after every step.
+        mask: Growth, feather and margin of the edited region.
+        identity: Rules of the reference for family `adapter`, else None.
+        grid: Rules of the reference for family `grid`, else None.
+        time_ids: SDXL's six time ids for a UNet that takes them, else None.
+        guidance: Forms of guidance and their default scales.
+        defaults: Default steps, solver, spacing and strength.
+        attributes: Words of the prompt by attribute, for a checkpoint that was trained on a vocabulary, else None.
     """
 
     schema_version: int
@@ -62,10 +84,10 @@ class CheckpointSettings:
 
 
 def read_overrides(folder: Path) -> dict[str, Any]:
-    """The content of `alterbute.json`, unchecked; empty if there is none.
+    """The unchecked content of `alterbute.json`; empty where the checkpoint has no such file.
 
     Raises:
-        CheckpointError: the file is not JSON.
+        CheckpointError: the file is not a JSON object.
     """
     try:
         document = typed_json.parse((folder / SETTINGS_FILE).read_bytes())
@@ -79,10 +101,10 @@ def read_overrides(folder: Path) -> dict[str, Any]:
 
 
 def build_settings(inferred: Mapping[str, Any], overrides: Mapping[str, Any]) -> CheckpointSettings:
-    """Settings from what the layout tells, overruled key by key.
+    """Check and build the settings: `inferred`, overridden key by key by `overrides`.
 
     Raises:
-        CheckpointError: a key is unknown or wrong; the key is named.
+        CheckpointError: a key is unknown or has an invalid value; the message names the key.
     """
     document = {**inferred, **overrides}
     for key in _NESTED:
@@ -99,7 +121,7 @@ def build_settings(inferred: Mapping[str, Any], overrides: Mapping[str, Any]) ->
 
 
 def scene_starts(settings: CheckpointSettings, latent_channels: int) -> dict[str, int]:
-    """First scene channel of each picture: a mask takes one channel, a picture as many as the latent."""
+    """First scene channel of each picture, by name; a mask has one channel, other pictures as many as the latent."""
     starts: dict[str, int] = {}
     channel = 0
     for picture in settings.scene:
@@ -109,12 +131,12 @@ def scene_starts(settings: CheckpointSettings, latent_channels: int) -> dict[str
 
 
 def scene_channels(settings: CheckpointSettings, latent_channels: int) -> int:
-    """Cs: all channels that the UNet sees beside the latent."""
+    """Scene channels Cs: the UNet's input channels beside the latent."""
     return sum(1 if picture == "mask" else latent_channels for picture in settings.scene)
 
 
 def droppable_channels(settings: CheckpointSettings, latent_channels: int) -> tuple[int, ...]:
-    """1 for each scene channel of a reference or source picture, which a row may do without; 0 for the others."""
+    """For each scene channel, 1 if `source_on` can zero it for a row (channels of reference and photo), else 0."""
     channels: list[int] = []
     for picture in settings.scene:
         width = 1 if picture == "mask" else latent_channels
@@ -123,7 +145,7 @@ def droppable_channels(settings: CheckpointSettings, latent_channels: int) -> tu
 
 
 def _check(settings: CheckpointSettings) -> None:
-    """What types alone cannot say."""
+    """Check ranges and combinations of keys, which types alone cannot express."""
     if settings.schema_version != SETTINGS_VERSION:
         raise typed_json.KeyFault("schema_version", str(settings.schema_version), str(SETTINGS_VERSION))
     if len(set(settings.scene)) != len(settings.scene):
@@ -152,12 +174,12 @@ def _check(settings: CheckpointSettings) -> None:
 
 
 def _check_family(settings: CheckpointSettings) -> None:
-    for key, family, given in (
+    for key, family, has_rules in (
         ("identity", "adapter", settings.identity is not None),
         ("grid", "grid", settings.grid is not None),
     ):
-        if given != (settings.family == family):
-            seen = "given" if given else "null"
+        if has_rules != (settings.family == family):
+            seen = "given" if has_rules else "null"
             raise typed_json.KeyFault(key, seen, f"rules exactly for family {family}, and this is {settings.family}")
     if settings.family == "grid" and set(settings.scene) != {"mask", "masked_photo"}:
         raise typed_json.KeyFault(

@@ -1,4 +1,4 @@
-"""How wide a checkpoint's text is, by the configs of its one or two text encoders."""
+"""Sizes of a checkpoint's text conditioning, from the configs of its one or two text encoders."""
 
 from __future__ import annotations
 
@@ -14,31 +14,37 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextSizes:
-    """`tokens` of the longest prompt, width `dim` of its states, width `pooled` of the pooled text or 0."""
+    """Sizes of the text conditioning.
+
+    Args:
+        tokens: Tokens T of the longest prompt.
+        dim: Width D of a token's state, over both text encoders.
+        pooled: Width P of SDXL's pooled text; 0 for a UNet without it.
+    """
 
     tokens: int
     dim: int
     pooled: int
 
 
-def text_sizes(configs: Mapping[str, Config]) -> TextSizes:
-    """Sizes of the text, held against the UNet.
+def read_text_sizes(configs: Mapping[str, Config]) -> TextSizes:
+    """Sizes of the text conditioning, checked against the UNet's config.
 
     Args:
-        configs: The checkpoint's, by part.
+        configs: The checkpoint's configs, by part.
 
     Raises:
-        CheckpointError: UNet and text encoders do not fit, or the UNet wants a condition that no graph here gives.
+        CheckpointError: UNet and text encoders do not fit, or the UNet takes a condition that is not supported.
     """
     unet, first, second = configs["unet"], configs["text_encoder"], configs.get("text_encoder_2")
     _check_conditions(unet, second)
     width = int(first.get("hidden_size", 512)) + int(second.get("hidden_size", 512) if second else 0)
-    wanted = unet.get("cross_attention_dim", 1280)
-    if width != wanted:
+    expected_width = unet.get("cross_attention_dim", 1280)
+    if width != expected_width:
         parts = "text_encoder/config.json key `hidden_size`" + (" with text_encoder_2's" if second else "")
         raise CheckpointError(
             f"{parts} is {width}",
-            f"{wanted}, the cross_attention_dim of unet/config.json",
+            f"{expected_width}, the cross_attention_dim of unet/config.json",
             "use parts that were trained together",
         )
     pooled = int(second.get("projection_dim", 512)) if second else 0
@@ -48,7 +54,7 @@ def text_sizes(configs: Mapping[str, Config]) -> TextSizes:
 
 
 def _check_conditions(unet: Config, second: Config | None) -> None:
-    """What the UNet is told beside text: SDXL's pooled text with two encoders, nothing with one."""
+    """Check the UNet's conditions beside the text states: pooled text and time ids with two encoders, none with one."""
     added = unet.get("addition_embed_type")
     fitting = ("text_time",) if second else (None, "text")
     if added not in fitting:
@@ -65,11 +71,12 @@ def _check_conditions(unet: Config, second: Config | None) -> None:
 
 
 def _check_added_embedding(unet: Config, pooled: int) -> None:
-    wanted = pooled + TIME_IDS * int(unet.get("addition_time_embed_dim") or 0)
-    given = unet.get("projection_class_embeddings_input_dim")
-    if given != wanted:
+    """Check the width of the UNet's added embedding: pooled text, and one embedding for each time id."""
+    expected_width = pooled + TIME_IDS * int(unet.get("addition_time_embed_dim") or 0)
+    width = unet.get("projection_class_embeddings_input_dim")
+    if width != expected_width:
         raise CheckpointError(
-            f"unet/config.json key `projection_class_embeddings_input_dim` is {given}",
-            f"{wanted}: pooled text of {pooled} and {TIME_IDS} numbers of addition_time_embed_dim",
+            f"unet/config.json key `projection_class_embeddings_input_dim` is {width}",
+            f"{expected_width}: pooled text of {pooled} and {TIME_IDS} numbers of addition_time_embed_dim",
             "use a base or inpainting checkpoint of SDXL; refiners are not supported",
         )

@@ -1,4 +1,4 @@
-"""The tokenizer of a bundle: one `tokenizer.json`, and the ids that frame and fill a prompt."""
+"""The tokenizer of a checkpoint and bundle: one `tokenizer.json`, and the start, end and padding ids of a prompt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ TOKENIZER_FILE: Final = "tokenizer/tokenizer.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tokenizer:
-    """A CLIP tokenizer; `entries` counts its ids, `vocabulary` maps each entry to its id."""
+    """A CLIP tokenizer.
+
+    Args:
+        name: Its folder in the checkpoint, `tokenizer` or `tokenizer_2`.
+        backend: The tokenizer of the `tokenizers` library.
+        vocabulary: Id of each entry.
+        start_id: First id of every prompt.
+        end_id: Id after the last token of a prompt.
+        pad_id: Id that fills a prompt up to the text encoder's length.
+    """
 
     name: str
     backend: Any
@@ -28,16 +37,16 @@ class Tokenizer:
 
     @property
     def entries(self) -> int:
-        """How many ids it gives."""
+        """Number of entries in the vocabulary."""
         return len(self.vocabulary)
 
 
 def read_tokenizer(folder: Path, name: str = "tokenizer") -> Tokenizer:
-    """The checkpoint's CLIP tokenizer, whichever form it is kept in.
+    """Load the checkpoint's CLIP tokenizer from `tokenizer.json`, or from `vocab.json` and `merges.txt`.
 
     Args:
-        folder: The checkpoint's.
-        name: `tokenizer` or `tokenizer_2`; holds `tokenizer.json`, or `vocab.json` and `merges.txt` as published.
+        folder: The checkpoint's folder.
+        name: Folder of the tokenizer, `tokenizer` or `tokenizer_2`.
 
     Raises:
         CheckpointError: the tokenizer is missing or cannot be loaded.
@@ -45,10 +54,10 @@ def read_tokenizer(folder: Path, name: str = "tokenizer") -> Tokenizer:
     from transformers import CLIPTokenizer
 
     source = folder / name
-    complete = (source / "tokenizer.json").is_file() or all(
+    is_complete = (source / "tokenizer.json").is_file() or all(
         (source / n).is_file() for n in ("vocab.json", "merges.txt")
     )
-    if not complete:
+    if not is_complete:
         raise CheckpointError(
             f"the checkpoint has no {name}/tokenizer.json",
             f"it, or {name}/vocab.json and {name}/merges.txt",
@@ -71,10 +80,15 @@ def read_tokenizer(folder: Path, name: str = "tokenizer") -> Tokenizer:
 
 
 def check_tokenizer(tokenizer: Tokenizer, vocabulary: int, part: str) -> None:
-    """Hold a tokenizer against the text encoder that it feeds.
+    """Check that every id of a tokenizer is in the text encoder's embedding table.
+
+    Args:
+        tokenizer: The tokenizer.
+        vocabulary: Entries of the text encoder's embedding table.
+        part: The text encoder's part, `text_encoder` or `text_encoder_2`.
 
     Raises:
-        CheckpointError: the tokenizer gives ids that the encoder does not know.
+        CheckpointError: the tokenizer has more entries than the text encoder.
     """
     if tokenizer.entries > vocabulary:
         raise CheckpointError(
@@ -85,9 +99,15 @@ def check_tokenizer(tokenizer: Tokenizer, vocabulary: int, part: str) -> None:
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path, sizes: TextSizes) -> Text:
-    """Write `tokenizer/tokenizer.json` into a bundle's folder, and return what the manifest says of the text."""
+    """Write `tokenizer/tokenizer.json` into a bundle's folder; return the manifest's `text` entry.
+
+    Args:
+        tokenizer: The tokenizer; its truncation and padding are switched off in place.
+        folder: The bundle's folder, which has no `tokenizer` folder yet.
+        sizes: Sizes of the text conditioning.
+    """
     backend = tokenizer.backend
-    # Cutting and filling is the runtime's work: it refuses long prompts, which a tokenizer would cut in silence.
+    # The runtime truncates and pads: it refuses long prompts, which the tokenizer would truncate silently.
     backend.no_truncation()
     backend.no_padding()
     path = folder / TOKENIZER_FILE

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class StorageChoice(StrEnum):
-    """How weights are kept in the bundle."""
+    """Types of the weights in the bundle."""
 
     auto = "auto"
     fp16 = "fp16"
@@ -27,7 +27,7 @@ class StorageChoice(StrEnum):
 
 
 class PrecisionChoice(StrEnum):
-    """The type of the graphs' heavy part."""
+    """Types of the graphs' heavy part."""
 
     fp32 = "fp32"
     fp16 = "fp16"
@@ -36,7 +36,7 @@ class PrecisionChoice(StrEnum):
 
 
 class SizeChoice(StrEnum):
-    """How large a sample checkpoint is."""
+    """Sizes of a sample checkpoint."""
 
     tiny = "tiny"
     published = "published"
@@ -51,17 +51,17 @@ def bundle(
     precision: Annotated[
         PrecisionChoice,
         typer.Option(
-            help="Of the graphs' heavy part, whose weights are stored in that type alone; int8 is for the CPU."
+            help="Type of the graphs' heavy part, whose weights are stored in that type alone; int8 is for the CPU."
         ),
     ] = PrecisionChoice.fp32,
     measure: Annotated[
-        bool, typer.Option(help="Of fp16 and bf16: edit a photo first, and keep fp32 what overflows.")
+        bool, typer.Option(help="For fp16 and bf16: edit a photo first, and keep operators that overflow in fp32.")
     ] = True,
     edits: Annotated[
-        Path | None, typer.Option(help="Of int8: TOML file of edits to calibrate with; without it the sample photo.")
+        Path | None, typer.Option(help="For int8: TOML file of edits to calibrate with; without it the sample photo.")
     ] = None,
     allow_shortage: Annotated[
-        bool, typer.Option("--allow-shortage", help="Go on where memory or disk seem not to suffice.")
+        bool, typer.Option("--allow-shortage", help="Export even if memory or disk seem too small.")
     ] = False,
     adapter: Annotated[
         Path | None, typer.Option(help="IP-Adapter file; without it the one at the checkpoint's top is taken.")
@@ -104,11 +104,11 @@ def bundle(
             typer.echo(
                 f"{name:<9} relative error {graph.parity.relative_error:.1e} against {graph.parity.against}", err=True
             )
-    _tell_written(output, manifest, start)
+    _print_written(output, manifest, start)
 
 
 def quantize(
-    bundle: Annotated[Path, typer.Argument(help="An fp32 bundle; it stays as it is.")],
+    bundle: Annotated[Path, typer.Argument(help="An fp32 bundle; it is not changed.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The int8 bundle's folder; an earlier bundle is replaced.")
     ],
@@ -118,16 +118,16 @@ def quantize(
     step_snr: Annotated[
         float | None,
         typer.Option(
-            help="Products of the step graph with a lower signal-to-noise ratio in dB stay fp32; without it 28.",
+            help="Operators of the step graph with a lower signal-to-noise ratio in dB stay fp32; without it 28.",
             min=0,
             max=100,
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Of each calibration edit; without it the bundle's default.", min=1)
+        int | None, typer.Option(help="Steps of each calibration edit; without it the bundle's default.", min=1)
     ] = None,
 ) -> None:
-    """Make an int8 bundle for the CPU out of an fp32 one."""
+    """Quantize an fp32 bundle to an int8 bundle for the CPU."""
     from alterbute_export.int8 import quantize_bundle
 
     start = time.monotonic()
@@ -139,17 +139,17 @@ def quantize(
         if audit is not None:
             shares = ", ".join(f"{share:.0%} {kind}" for kind, share in audit.shares.items())
             typer.echo(f"{name:<9} {shares}", err=True)
-    _tell_written(output, manifest, start)
+    _print_written(output, manifest, start)
 
 
 def sample_checkpoint(
-    kind: Annotated[str, typer.Argument(help="What to make; `list` names all kinds.")],
+    kind: Annotated[str, typer.Argument(help="Kind of checkpoint; `list` prints all kinds.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The checkpoint's folder, a new one.")] = None,
     size: Annotated[SizeChoice, typer.Option(help="tiny for tests, published for sizes and times.")] = SizeChoice.tiny,
-    seed: Annotated[int, typer.Option(help="Of the random weights.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random weights.", min=0)] = 0,
 ) -> None:
     """Make a checkpoint with random weights, in the published layout, for tests and benchmarks."""
-    from alterbute_export.sample_checkpoints import KINDS, make_checkpoint, sample_shape
+    from alterbute_export.sample_checkpoints import KINDS, make_checkpoint, make_sample_spec
 
     if kind not in KINDS:
         listing = ", ".join(KINDS)
@@ -160,12 +160,13 @@ def sample_checkpoint(
     target = output or Path(f"{kind}-{size.value}")
     if target.exists():
         raise OutputError(f"the output {target} exists", "a new folder", "choose another -o")
-    make_checkpoint(target, sample_shape(kind, size.value), seed=seed)
+    make_checkpoint(target, make_sample_spec(kind, size.value), seed=seed)
     total = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     typer.echo(f"wrote {target}, {total / 1e6:.1f} MB", err=True)
 
 
 def build_app() -> typer.Typer:
+    """The application with all commands."""
     app = typer.Typer(
         help="Turn trained checkpoints into bundles that the alterbute runtime serves.",
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -185,7 +186,7 @@ def _options(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-def _tell_written(output: Path, manifest: Manifest, start: float) -> None:
+def _print_written(output: Path, manifest: Manifest, start: float) -> None:
     size = sum(entry.size for entry in manifest.files.values())
     typer.echo(f"wrote {output}, {size / 1e6:.1f} MB, in {time.monotonic() - start:.0f} s", err=True)
 

@@ -1,4 +1,4 @@
-"""How a checkpoint takes its conditions: one file per family."""
+"""Families of checkpoints, by how the UNet is conditioned; one file per family."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ FAMILIES: Final[Mapping[str, Callable[[Checkpoint, Models], FamilyGraphs]]] = {
     "instruct": instruct.build,
     "plain": plain.build,
 }
+"""Builder of each family's graphs, by the family's name in settings and manifest."""
 
 
 def build_family(checkpoint: Checkpoint, models: Models) -> FamilyGraphs:
-    """The graphs that depend on the checkpoint's family.
+    """The step graph of a checkpoint, and its identity graph where the family has one.
 
     Raises:
-        CheckpointError: the parts do not fit each other.
+        CheckpointError: the checkpoint's parts do not fit each other.
     """
     return FAMILIES[checkpoint.settings.family](checkpoint, models)

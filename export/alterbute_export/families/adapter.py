@@ -1,4 +1,4 @@
-"""Family `adapter`: identity tokens in decoupled cross-attention, as IP-Adapter."""
+"""Family `adapter`: identity tokens in decoupled cross-attention, IP-Adapter (arXiv 2308.06721)."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from alterbute_export.checkpoint.ip_adapter_file import check_adapter
 from alterbute_export.checkpoint.reader import Checkpoint
 from alterbute_export.checkpoint.settings import scene_starts
 from alterbute_export.errors import CheckpointError
-from alterbute_export.families.base import FamilyGraphs, Models, step_layout
+from alterbute_export.families.base import FamilyGraphs, Models, make_step_layout
 from alterbute_export.graphs.identity import IdentityGraph, PatchIdentityGraph, identity_spec
 from alterbute_export.graphs.spec import GraphSpec
 from alterbute_export.graphs.step import CollageResidual, step_spec
-from alterbute_export.modules.input_gain import input_gain
+from alterbute_export.modules.input_gain import make_input_gain
 from alterbute_export.modules.ip_adapter_attention import cross_attention_names, install_identity_attention
 from alterbute_export.modules.ip_adapter_projectors import Resampler, TokenProjector, Weights
 from alterbute_export.modules.unet import Row, UNetRows
 
 
 class AdapterRows(UNetRows):
-    """The UNet call, with identity tokens to attend to beside the text."""
+    """The UNet call for rows, with identity tokens that cross-attention takes beside the text."""
 
     def added_conditions(self, row: Row) -> dict[str, Any]:
-        """What diffusers takes beside the text states; tokens and strength go together, see `attention`."""
+        """diffusers' `added_cond_kwargs`: SDXL's conditions, and tokens and strength as the pair that `IdentityAttention` takes."""
         return {**super().added_conditions(row), "image_embeds": (row["identity"], row["identity_scale"])}
 
 
@@ -41,7 +41,7 @@ def build(checkpoint: Checkpoint, models: Models) -> FamilyGraphs:
     _check_encoder(encoder, rules.size)
     check_adapter(adapter, models.unet, encoder, rules.tokens)
     shape = (rules.tokens, models.text.dim)
-    layout = step_layout(settings, models, identity=shape, has_identity_scale=True)
+    layout = make_step_layout(settings, models, identity=shape, has_identity_scale=True)
 
     def make_step() -> GraphSpec:
         unet = checkpoint.load("unet")
@@ -50,7 +50,7 @@ def build(checkpoint: Checkpoint, models: Models) -> FamilyGraphs:
         install_identity_attention(unet, {index: _pair(weights, index) for index in range(1, 2 * len(names), 2)})
         starts = scene_starts(settings, models.latent_channels)
         return step_spec(
-            AdapterRows(unet, input_gain(settings.input_gain, checkpoint.scheduler)),
+            AdapterRows(unet, make_input_gain(settings.input_gain, checkpoint.scheduler)),
             layout,
             CollageResidual(models.latent_channels, starts) if settings.residual == "collage" else None,
         )

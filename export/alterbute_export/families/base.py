@@ -1,4 +1,4 @@
-"""What a family gives the exporter, whatever its conditions are."""
+"""Data types that all families share: the checkpoint's models and the graphs that a family builds from them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ from alterbute_export.graphs.step import StepLayout
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """The models that every family uses, as shapes without weights: `Checkpoint.load` has those.
+    """UNet and VAE of a checkpoint as meta models (`Checkpoint.load` loads the weights), and sizes derived from them.
 
-    `factor` is pixels per latent cell; `stride` is latent cells per cell of the UNet's deepest level.
+    Args:
+        unet: diffusers' UNet.
+        vae: diffusers' autoencoder.
+        factor: Pixels per latent cell, along each side.
+        stride: Latent cells per cell of the UNet's deepest level, along each side.
+        text: Sizes of the text conditioning.
     """
 
     unet: Any
@@ -28,27 +33,40 @@ class Models:
 
     @property
     def latent_channels(self) -> int:
-        """C."""
+        """Latent channels C."""
         return int(self.vae.config.latent_channels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FamilyGraphs:
-    """Makers of the step graph, and of the identity graph where the family has one, with what the manifest says of it."""
+    """Graphs of a family.
+
+    Args:
+        step: Maker of the step graph.
+        identity: Maker of the identity graph; None for a family without references.
+        identity_entry: The manifest's `identity` entry; None for a family without references.
+    """
 
     step: SpecMaker
     identity: SpecMaker | None = None
     identity_entry: Identity | None = None
 
 
-def step_layout(
+def make_step_layout(
     settings: CheckpointSettings,
     models: Models,
     *,
     identity: tuple[int | str, ...] | None = None,
     has_identity_scale: bool = False,
 ) -> StepLayout:
-    """The step graph's sizes for a checkpoint; a family adds its identity."""
+    """Sizes and conditions of a checkpoint's step graph.
+
+    Args:
+        settings: The checkpoint's settings.
+        models: Its models.
+        identity: Shape of one row's identity, `(Ti, D)` for tokens or `(C, "h", "w")` for a latent; None without one.
+        has_identity_scale: Whether the strength of the identity is an input of the graph.
+    """
     channels = models.latent_channels
     return StepLayout(
         channels=channels,

@@ -1,6 +1,7 @@
-"""Family `instruct`: InstructPix2Pix (arXiv 2211.09800), whose UNet sees the whole photo beside the latent.
+"""Family `instruct`: InstructPix2Pix (arXiv 2211.09800), whose UNet takes the latent of the whole photo as scene.
 
-The photo's channels are what `source_on` drops from the row that stands for neither prompt nor photo.
+The graphs are those of family `plain`. `source_on` zeroes the photo's channels in the row of guidance that is conditioned
+on neither prompt nor photo.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The paste graph: the edited window back to the photo's resolution, blended by alpha. Runs on the CPU always."""
+"""The paste graph: the edited window resized to the photo's box and blended by alpha; it always runs on the CPU."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from alterbute_export.graphs.spec import Array, GraphSpec, Sizes, draw_mask, edge
 
-# Only the box around the pixels that have alpha is blended, or all where none has. Columns are resized before rows, as one Resize of
-# both does it, so that what is left and right of the box need not be made.
-# Three planes of alpha, so that nothing is broadcast: ONNX Runtime moves the transposes where it likes, and multiplies one alpha
-# with the last axis's three channels ten times as slowly as three with three.
+# Only the bounding box of the pixels with alpha > 0 is blended, or the whole picture where there are none. Width is resized
+# before height, in the order of one Resize of both, so that columns outside the bounding box are cut off before the second.
+# Alpha is repeated for the three channels: ONNX Runtime's optimizer moves the transposes to the end, and multiplying HWC
+# pixels by a broadcast HW1 alpha is ten times as slow as by an HWC one.
 # Alpha 0 needs no case of its own: 255 * photo / 255 is exact in float32.
 _TEXT: Final = """
 <ir_version: 10, opset_import: ["" : 20]>
@@ -82,7 +82,7 @@ paste (uint8[SH,SW,3] edited, uint8[BH,BW,3] photo, uint8[BH,BW] alpha) => (uint
 
 
 def paste_spec() -> GraphSpec:
-    """The paste graph; it is the same for every checkpoint."""
+    """The spec of the paste graph, which is the same for every checkpoint."""
     return GraphSpec(
         name="paste",
         graph=_TEXT,
@@ -103,7 +103,13 @@ def paste_spec() -> GraphSpec:
 
 
 def paste_reference(edited: torch.Tensor, photo: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    """The same arithmetic in torch, unrounded, as f32 in [0,255]."""
+    """The paste graph's arithmetic in torch: the blended photo `[BH,BW,3]`, f32 in [0,255], not rounded.
+
+    Args:
+        edited: `[SH,SW,3]` uint8 edited window.
+        photo: `[BH,BW,3]` uint8 box of the photo.
+        alpha: `[BH,BW]` uint8 weight of the edit, 255 for the edit alone.
+    """
     picture = edited.permute(2, 0, 1)[None].float()
     size = list(alpha.shape)
     resized = functional.interpolate(picture, size, mode="bilinear", antialias=True, align_corners=False)
@@ -113,6 +119,6 @@ def paste_reference(edited: torch.Tensor, photo: torch.Tensor, alpha: torch.Tens
 
 
 def _draw_alpha(generator: np.random.Generator, shape: tuple[int, ...], sizes: Sizes) -> Array:
-    """A rectangle of 255 over faint noise: untouched, blended and replaced pixels."""
-    faint = generator.integers(0, 256, shape) * (generator.random(shape) < 0.3)
-    return np.maximum(faint.astype(np.uint8), draw_mask()(generator, shape, sizes))
+    """Draw an alpha with untouched, blended and replaced pixels: a rectangle of 255 over sparse noise."""
+    sparse = generator.integers(0, 256, shape) * (generator.random(shape) < 0.3)
+    return np.maximum(sparse.astype(np.uint8), draw_mask()(generator, shape, sizes))

@@ -1,4 +1,4 @@
-"""The prompt graph: token ids to what the UNet attends to, from one text encoder or from SDXL's two."""
+"""The prompt graph: from token ids to the text states of one text encoder, or of SDXL's two."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from alterbute_export.graphs.spec import GraphSpec, draw_index, edge
 
 
 class PromptGraph(nn.Module):  # type: ignore[misc]
-    """A CLIP text encoder, reduced to its last hidden states."""
+    """The last hidden states of a CLIP text encoder."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """`[N,T]` int64 ids to `[N,T,D]` f32 states."""
+        """Encode `[N,T]` int64 ids to `[N,T,D]` f32 states."""
         states: torch.Tensor = self.encoder(input_ids=ids).last_hidden_state
         return states
 
 
 class PairPromptGraph(nn.Module):  # type: ignore[misc]
-    """SDXL's two text encoders: their last but one hidden states side by side, and the second one's pooled text.
+    """SDXL's two text encoders: their penultimate hidden states concatenated, and the pooled text of the second.
 
     Args:
         first: CLIP text encoder.
         second: CLIP text encoder with projection.
-        end_id: The id that ends a prompt; what follows it is filling.
-        second_pad_id: What the second encoder's tokenizer fills a prompt with.
-        has_zeros_for_empty: Whether an empty prompt gives zeros, as model_index.json's `force_zeros_for_empty_prompt` asks.
+        end_id: The id after the last token of a prompt; ids behind it are padding.
+        second_pad_id: Padding id of the second encoder's tokenizer.
+        has_zeros_for_empty: Whether an empty prompt gives zeros (`force_zeros_for_empty_prompt` of model_index.json).
     """
 
     def __init__(
@@ -43,22 +43,22 @@ class PairPromptGraph(nn.Module):  # type: ignore[misc]
         self.has_zeros_for_empty = has_zeros_for_empty
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """`[N,T]` int64 ids to `[N,T,D]` and `[N,P]` f32."""
+        """Encode `[N,T]` int64 ids, padded for the first encoder, to states `[N,T,D]` and pooled text `[N,P]`, f32."""
         ends = (ids == self.end_id).int().argmax(dim=1, keepdim=True)
-        place = torch.arange(ids.shape[1]).unsqueeze(0)
-        second_ids = torch.where(place > ends, self.second_pad_id, ids)
+        position = torch.arange(ids.shape[1]).unsqueeze(0)
+        second_ids = torch.where(position > ends, self.second_pad_id, ids)
         first = self.first(input_ids=ids, output_hidden_states=True)
         second = self.second(input_ids=second_ids, output_hidden_states=True)
         text = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=2)
         pooled = second.text_embeds
         if self.has_zeros_for_empty:
-            is_worded = (ids[:, 1:2] != self.end_id).float()
-            text, pooled = text * is_worded.unsqueeze(2), pooled * is_worded
+            is_not_empty = (ids[:, 1:2] != self.end_id).float()
+            text, pooled = text * is_not_empty.unsqueeze(2), pooled * is_not_empty
         return text, pooled
 
 
 def prompt_spec(encoder: Any) -> GraphSpec:
-    """The prompt graph of one text encoder."""
+    """The spec of the prompt graph of one text encoder."""
     config = encoder.config
     outputs = (edge("text", "float32", "N", "T", int(config.hidden_size)),)
     return _spec(PromptGraph(encoder), encoder, outputs)
@@ -67,7 +67,15 @@ def prompt_spec(encoder: Any) -> GraphSpec:
 def pair_prompt_spec(
     first: Any, second: Any, *, end_id: int, second_pad_id: int, has_zeros_for_empty: bool
 ) -> GraphSpec:
-    """The prompt graph of SDXL's two text encoders; arguments as of `PairPromptGraph`."""
+    """The spec of the prompt graph of SDXL's two text encoders.
+
+    Args:
+        first: CLIP text encoder.
+        second: CLIP text encoder with projection.
+        end_id: The id after the last token of a prompt.
+        second_pad_id: Padding id of the second encoder's tokenizer.
+        has_zeros_for_empty: Whether an empty prompt gives zeros.
+    """
     graph = PairPromptGraph(
         first, second, end_id=end_id, second_pad_id=second_pad_id, has_zeros_for_empty=has_zeros_for_empty
     )

@@ -1,4 +1,4 @@
-"""The scene graph: the photo window and its mask (and a reference canvas) to what the UNet sees beside the latent."""
+"""The scene graph: from the photo window, its mask and a reference canvas to the UNet's scene channels."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from alterbute_export.modules.pixels import to_coverage, to_signed
 
 
 class SceneGraph(nn.Module):  # type: ignore[misc]
-    """VAE encodings (posterior mean, scaled), the latent-grid mask, and the cells to keep.
+    """Scaled VAE latents of the pictures, the mask on the latent grid, and the cells to keep.
 
     Args:
         vae: The checkpoint's autoencoder.
-        settings: Picture order, kind of mask and fill of the checkpoint.
-        factor: Pixels per latent cell.
+        settings: The checkpoint's settings: pictures of the scene in order, reduction of the mask, fill of the hole.
+        factor: Pixels per latent cell, along each side.
     """
 
     def __init__(self, vae: Any, settings: CheckpointSettings, factor: int) -> None:
@@ -40,25 +40,29 @@ class SceneGraph(nn.Module):  # type: ignore[misc]
         reference: torch.Tensor | None = None,
         reference_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
-        """`scene [B,Cs,h,w]`, `background [B,C,h,w]` and `keep [B,1,h,w]` from NHWC uint8 pictures, NHW uint8 masks.
+        """Encode to `scene [B,Cs,h,w]` (left out if Cs is 0), `background [B,C,h,w]` and `keep [B,1,h,w]`, all f32.
 
-        A UNet that sees its latent alone has no `scene`.
+        Args:
+            photo: `[B,S,S,3]` uint8 RGB windows.
+            mask: `[B,S,S]` uint8; above 0 is edited, and values below 255 are blend weights.
+            reference: `[B,S,S,3]` uint8 RGB reference canvases; None for a scene without reference.
+            reference_mask: `[B,S,S]` uint8 coverage of the reference's object; None for a scene without reference.
         """
         pixels, weight = to_signed(photo), to_coverage(mask)
-        inside = (weight > 0).float()  # UNets know whole masks only; blend weights go to `keep`
+        inside = (weight > 0).float()  # UNets are trained on binary masks; blend weights reach `keep` alone
         pictures = {"background": pixels}
         if "masked_photo" in self.pictures:
             pictures["masked_photo"] = self._fill(pixels, 1 - inside)
         if reference is not None and reference_mask is not None:
             pictures["reference"] = self._fill(to_signed(reference), to_coverage(reference_mask))
-        # One batch for all pictures: few large convolutions rather than three rounds of small ones.
+        # All pictures in one batch: fewer and larger convolutions than one call for each picture.
         latents = self.encode(torch.cat(list(pictures.values()))).unflatten(0, (len(pictures), -1))
         parts = {"mask": self._latent_mask(inside), **dict(zip(pictures, latents, strict=True))}
         background, keep = latents[0], 1 - functional.max_pool2d(weight, self.factor)
         if not self.pictures:
             return background, keep
         if "photo" in self.pictures:
-            # InstructPix2Pix was trained on the encoder's own scale (arXiv 2211.09800; diffusers does as its authors did).
+            # InstructPix2Pix was trained on unscaled latents of the photo (arXiv 2211.09800); diffusers does the same.
             parts["photo"] = background / self.encode.scale + self.encode.shift
         return torch.cat([parts[name] for name in self.pictures], dim=1), background, keep
 
@@ -69,13 +73,19 @@ class SceneGraph(nn.Module):  # type: ignore[misc]
         if self.marks_background:
             inside = 1 - inside
         if self.nearest:
-            # What torch's default `interpolate` picks when it shrinks by a whole factor.
+            # The cells that torch's `interpolate` in its default mode "nearest" selects for a whole factor.
             return inside[:, :, :: self.factor, :: self.factor]
         return functional.avg_pool2d(inside, self.factor)
 
 
 def scene_spec(vae: Any, settings: CheckpointSettings, factor: int) -> GraphSpec:
-    """The scene graph of a checkpoint."""
+    """The spec of a checkpoint's scene graph.
+
+    Args:
+        vae: The checkpoint's autoencoder.
+        settings: The checkpoint's settings.
+        factor: Pixels per latent cell, along each side.
+    """
     channels = int(vae.config.latent_channels)
     inputs: list[TensorSpec] = [edge("photo", "uint8", "B", "S", "S", 3), edge("mask", "uint8", "B", "S", "S")]
     if "reference" in settings.scene:
@@ -96,7 +106,7 @@ def scene_spec(vae: Any, settings: CheckpointSettings, factor: int) -> GraphSpec
         ),
         trace_sizes={"B": 2, "S": size},
         check_sizes=({"B": 1, "S": side}, {"B": 3, "S": side // 2}),
-        # A small hole and a large object: sums over flat areas are biased in fp32, in torch and ONNX Runtime alike
-        # (1e-5 and more against float64), which says nothing about the graph.
+        # A small hole and a large object leave small flat areas, over which fp32 sums are biased (1e-5 and more against
+        # float64, in torch and ONNX Runtime alike).
         draw={"mask": draw_mask(0.3, 0.5), "reference_mask": draw_mask(0.8, 0.9)},
     )

@@ -1,4 +1,4 @@
-"""What the exporter needs to know of one graph: its torch module, its edges, and how to draw inputs for it."""
+"""Specification of one graph to export: its torch module, inputs and outputs, and random inputs for it."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from torch import nn
 Array: TypeAlias = NDArray[Any]
 Sizes: TypeAlias = Mapping[str, int]
 Draw: TypeAlias = Callable[[np.random.Generator, tuple[int, ...], Sizes], Array]
-"""Makes one input from a generator, the input's shape, and the sizes of all free dimensions."""
+"""Draws one input, from a generator, the input's shape, and the sizes of all free dimensions by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphSpec:
-    """One graph to be written.
+    """One graph to export.
 
     Args:
         name: The graph's name in the manifest; its file is `<name>.onnx`.
         graph: The torch module to trace, or the graph in ONNX's own text form when it is written by hand.
-        reference: What the graph must compute: a callable over torch tensors, in the order of `inputs`, that returns
-            a tensor for each output. A uint8 picture may be returned unrounded, as f32 in [0,255]: it is compared
-            with what the graph feeds its Round node.
-        inputs: Edges in the order of the module's arguments.
-        outputs: Edges in the order of its results.
-        trace_sizes: Free dimensions for tracing, each with its own value, so that none are taken for equal.
-        check_sizes: Free dimensions for the parity runs: at least two sets, with different batch sizes.
-        draw: How to draw inputs that are not plain noise, by name.
-        leeway: Factor on the limit of the comparison, for pictures that cannot be drawn smaller; see CHECK_SIDE.
+        reference: Function that computes the expected outputs from torch tensors in the order of `inputs`, and returns a
+            tensor for each output. A uint8 picture may be returned unrounded, as f32 in [0,255]; it is then compared
+            with the input of the graph's Round node.
+        inputs: Inputs in the order of the module's arguments.
+        outputs: Outputs in the order of the module's results.
+        trace_sizes: Sizes of the free dimensions for tracing, each of another value, because torch.export takes
+            dimensions of one value for equal.
+        check_sizes: Sizes of the free dimensions for the parity runs: at least two sets, with different batch sizes.
+        draw: Functions for inputs that are not drawn by their dtype's default, by input.
+        leeway: Factor on the limit of parity, for graphs that run on more pixels than CHECK_SIDE squared.
     """
 
     name: str
@@ -47,25 +48,39 @@ class GraphSpec:
 
 
 CHECK_SIDE: Final = 192
-"""Pixels of the largest picture that a graph is compared with torch on. Sums over flat areas are biased in fp32, more so the
-larger the area, which says nothing about the graph: at 512 pixels of SD 1.5's encoder torch is 6e-5 from float64 and ONNX Runtime 2e-5."""
+"""Largest side, in pixels, of the pictures on which graphs are compared with torch.
+
+fp32 sums over flat areas are biased, the more the larger the area, in torch and ONNX Runtime alike: for SD 1.5's encoder on
+512 pixels torch differs from float64 by 6e-5, and ONNX Runtime by 2e-5. Such a difference is no fault of the graph."""
 
 SpecMaker: TypeAlias = Callable[[], GraphSpec]
-"""Loads what one graph is made from: a published checkpoint's models do not fit into memory side by side."""
+"""Makes the spec of one graph and loads its models; deferred, because all models of a checkpoint exceed a machine's memory."""
 
 
-def without_models(spec: GraphSpec) -> GraphSpec:
-    """The spec with its edges, sizes and draws alone, so that its models can be freed."""
+def drop_models(spec: GraphSpec) -> GraphSpec:
+    """A copy of the spec without `graph` and `reference`, so that its models can be freed."""
     return replace(spec, graph="", reference=tuple)
 
 
 def edge(name: str, dtype: str, *shape: int | str) -> TensorSpec:
-    """One input or output; a string dimension is a free one."""
+    """One input or output of a graph.
+
+    Args:
+        name: Its name in the graph.
+        dtype: numpy's name of its type.
+        shape: Its dimensions; a string is the name of a free dimension.
+    """
     return TensorSpec(name=name, dtype=dtype, shape=shape)
 
 
 def draw_inputs(spec: GraphSpec, sizes: Sizes, seed: int) -> dict[str, Array]:
-    """Random inputs of one size: noise for f32, bytes for uint8, or what the spec's own `draw` says."""
+    """Random inputs of a graph, by name: drawn by the spec's `draw`, else normal noise for f32 and bytes for uint8.
+
+    Args:
+        spec: The graph.
+        sizes: Sizes of the free dimensions, by name.
+        seed: Seed of the generator; the same arguments give the same inputs.
+    """
     generator = np.random.default_rng(seed)
     inputs = {}
     for tensor in spec.inputs:
@@ -76,7 +91,7 @@ def draw_inputs(spec: GraphSpec, sizes: Sizes, seed: int) -> dict[str, Array]:
 
 
 def draw_mask(low: float = 0.5, high: float = 0.75) -> Draw:
-    """Masks `[..., H, W]`: a rectangle of 255 whose sides are that share of the picture's, 0 elsewhere."""
+    """Draw uint8 masks `[...,H,W]`: a rectangle of 255 with sides of `low` to `high` times the picture's, else 0."""
 
     def draw(generator: np.random.Generator, shape: tuple[int, ...], sizes: Sizes) -> Array:
         mask = np.zeros(shape, np.uint8)
@@ -93,7 +108,7 @@ def draw_mask(low: float = 0.5, high: float = 0.75) -> Draw:
 
 
 def draw_speckles() -> Draw:
-    """Masks `[..., H, W]`: every pixel 255 or 0 for itself."""
+    """Draw masks `[...,H,W]` in which every pixel is 0 or 255, independently of the others."""
 
     def draw(generator: np.random.Generator, shape: tuple[int, ...], sizes: Sizes) -> Array:
         return 255 * generator.integers(0, 2, shape)
@@ -102,7 +117,7 @@ def draw_speckles() -> Draw:
 
 
 def draw_index(limit: int | str) -> Draw:
-    """Integers in [0, limit); a string limit is the value of that free dimension."""
+    """Draw integers in [0, limit); a string is the name of a free dimension, whose size is the limit."""
 
     def draw(generator: np.random.Generator, shape: tuple[int, ...], sizes: Sizes) -> Array:
         return generator.integers(0, sizes[limit] if isinstance(limit, str) else limit, shape)
@@ -111,7 +126,7 @@ def draw_index(limit: int | str) -> Draw:
 
 
 def draw_uniform(low: float, high: float) -> Draw:
-    """Numbers in [low, high)."""
+    """Draw numbers uniformly from [low, high)."""
 
     def draw(generator: np.random.Generator, shape: tuple[int, ...], sizes: Sizes) -> Array:
         return generator.uniform(low, high, shape)

@@ -1,4 +1,4 @@
-"""The step graph: rows, UNet, guidance, solver and re-injection in one launch (design section 3)."""
+"""The step graph: rows, UNet, guidance, solver and re-injection in one launch; see docs/step_graph.md."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from alterbute_export.checkpoint.settings import TIME_IDS
 from alterbute_export.graphs.spec import GraphSpec, draw_index, draw_uniform, edge
 
 STATE_ROWS: Final = 4
-"""K: the latent and three auxiliary rows hold every solver that is named in the design."""
+"""State rows K: the latent and three auxiliary rows, enough for every solver of `alterbute.solver.SOLVERS`."""
 ROW_INPUTS: Final[tuple[str, ...]] = ("text", "pooled", "time_ids", "identity", "identity_scale")
-"""What the UNet is told of a row beside latent, timestep and scene."""
+"""Inputs with one entry per row that condition the UNet beside latent, timestep and scene, in graph order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepLayout:
-    """The sizes of a step graph, and which conditions it has.
+    """Sizes of a step graph, and the conditions that are among its inputs.
 
     Args:
         channels: Latent channels C.
-        scene: Scene channels Cs; 0 for a UNet that sees the latent alone.
-        droppable: The scene channels that a row may do without, as 1 among 0; `source_on` is an input if there are any.
-        stride: Latent cells per cell of the UNet's deepest level: h and w are multiples of it.
-        text: Tokens and width `(T, D)` of the prompt; T is the longest prompt and stays free.
-        pooled: Width P of the pooled text, with which the time ids come; 0 for none.
-        identity: Shape of one row's identity, `(Ti, D)` for tokens, or None.
+        scene: Scene channels Cs; 0 for a UNet whose only input is the latent.
+        droppable: For each scene channel, 1 if `source_on` can zero it, else 0. `source_on` is an input if any is 1.
+        stride: Latent cells per cell of the UNet's deepest level; h and w are multiples of it.
+        text: Tokens of the longest prompt and width of a state, `(T, D)`; the graph's T is free.
+        pooled: Width P of the pooled text, which comes with the time ids; 0 for a UNet without both.
+        identity: Shape of one row's identity, `(Ti, D)` for tokens or `(C, "h", "w")` for a latent; None without one.
         has_identity_scale: Whether the strength of the identity is an input.
     """
 
@@ -44,13 +44,14 @@ class StepLayout:
 
 
 class StepGraph(nn.Module):  # type: ignore[misc]
-    """One denoising step for B slots and N UNet rows; every quantity is per slot or per row.
+    """One denoising step of B slots, which have N UNet rows together; every quantity is per slot or per row.
 
     Args:
-        denoiser: The family's UNet call, `(latent [N,C,h,w], timestep [N], row)`; `row` holds `scene` and the row inputs by name.
-        inputs: Names of the inputs in their order, as of `step_spec`.
-        droppable: `[Cs]` f32, 1 for the scene channels that `source_on` may drop, 0 for the others.
-        residual: Computes `[B,C,h,w]` from `scene [B,Cs,h,w]`, to be added to the guided output; or None.
+        denoiser: The family's UNet call, `(latent [N,C,h,w], timestep [N], row)`; `row` has `scene` and the inputs of
+            ROW_INPUTS by name.
+        inputs: Names of the inputs, in the order of the graph.
+        droppable: `[Cs]` f32, 1 for scene channels that `source_on` can zero, else 0.
+        residual: Module from `scene [B,Cs,h,w]` to `[B,C,h,w]`, which is added to the guided output; or None.
     """
 
     def __init__(
@@ -63,29 +64,32 @@ class StepGraph(nn.Module):  # type: ignore[misc]
         self.register_buffer("droppable", droppable.reshape(1, len(droppable), 1, 1), persistent=False)
 
     def forward(self, *values: torch.Tensor) -> torch.Tensor:
-        """`[B,K,C,h,w]` state of the next step; inputs as in design section 3."""
-        given = dict(zip(self.inputs, values, strict=True))
-        state, owner, timestep = given["state"], given["owner"], given["timestep"]
+        """Compute the state `[B,K,C,h,w]` of the next step from the inputs, in the order of `inputs`.
+
+        The inputs and their shapes are listed in docs/step_graph.md.
+        """
+        inputs = dict(zip(self.inputs, values, strict=True))
+        state, owner, timestep = inputs["state"], inputs["owner"], inputs["timestep"]
         latent = state[:, 0].index_select(0, owner)
-        row = {name: given[name] for name in ROW_INPUTS if name in given}
-        if "scene" in given:
-            row["scene"] = self._row_scene(given["scene"], owner, given.get("source_on"))
+        row = {name: inputs[name] for name in ROW_INPUTS if name in inputs}
+        if "scene" in inputs:
+            row["scene"] = self._row_scene(inputs["scene"], owner, inputs.get("source_on"))
         rows = self.denoiser(latent, timestep.index_select(0, owner), row)
-        guided = (given["guidance"] @ rows.flatten(1)).unflatten(1, rows.shape[1:])
-        chosen = rows.index_select(0, given["rescale_row"])
+        guided = (inputs["guidance"] @ rows.flatten(1)).unflatten(1, rows.shape[1:])
+        chosen = rows.index_select(0, inputs["rescale_row"])
         if self.residual is not None:
-            # Guidance weights of a slot sum to 1, so what every row would add may be added once, here.
-            extra = self.residual(given["scene"])
+            # Guidance weights of a slot sum to 1, so adding the residual once equals adding it to every row.
+            extra = self.residual(inputs["scene"])
             guided, chosen = guided + extra, chosen + extra
-        guided = _rescale(guided, chosen, given["guidance_rescale"])
-        next_state = _solve(state, guided, given["noise"], given["solver"])
+        guided = _rescale(guided, chosen, inputs["guidance_rescale"])
+        next_state = _solve(state, guided, inputs["noise"], inputs["solver"])
         reached = _reinject(
-            next_state[:, :1], given["reinject"], given["background"], given["background_noise"], given["keep"]
+            next_state[:, :1], inputs["reinject"], inputs["background"], inputs["background_noise"], inputs["keep"]
         )
         return torch.cat([reached, next_state[:, 1:]], dim=1)
 
     def _row_scene(self, scene: torch.Tensor, owner: torch.Tensor, source_on: torch.Tensor | None) -> torch.Tensor:
-        """Scene per row. A factor of exactly 1 keeps a channel's bits, exactly 0 drops it."""
+        """Scene `[N,Cs,h,w]` of each row; droppable channels times `source_on`, where exactly 1 keeps every bit."""
         if source_on is None:
             return scene.index_select(0, owner)
         droppable = self.droppable
@@ -95,10 +99,10 @@ class StepGraph(nn.Module):  # type: ignore[misc]
 
 
 class CollageResidual(nn.Module):  # type: ignore[misc]
-    """The collage that the UNet corrects: the reference inside the mask, the photo outside.
+    """The collage to which the UNet's output is a residual: the reference inside the mask, the photo outside.
 
     Args:
-        channels: Latent channels C. The scene is `mask 1, masked_photo C, reference C` at `starts`.
+        channels: Latent channels C. The mask has 1 channel of the scene, masked photo and reference have C each.
         starts: First scene channel of each picture, by name.
     """
 
@@ -110,7 +114,7 @@ class CollageResidual(nn.Module):  # type: ignore[misc]
         self.channels = channels
 
     def forward(self, scene: torch.Tensor) -> torch.Tensor:
-        """`[B,C,h,w]` from `scene [B,Cs,h,w]`."""
+        """Compose `[B,C,h,w]` from `scene [B,Cs,h,w]`."""
         mask = scene.narrow(1, self.mask, 1)
         photo = scene.narrow(1, self.photo, self.channels)
         reference = scene.narrow(1, self.reference, self.channels)
@@ -118,8 +122,14 @@ class CollageResidual(nn.Module):  # type: ignore[misc]
 
 
 def step_spec(denoiser: nn.Module, layout: StepLayout, residual: nn.Module | None = None) -> GraphSpec:
-    """The step graph of a family, ready to export; an input that the family does not have is not in its graph."""
-    inputs = _edges(layout)
+    """The spec of a family's step graph, with the inputs that its layout has.
+
+    Args:
+        denoiser: The family's UNet call.
+        layout: Sizes and conditions of the graph.
+        residual: Module from `scene [B,Cs,h,w]` to `[B,C,h,w]`, which is added to the guided output; or None.
+    """
+    inputs = _list_inputs(layout)
     droppable = torch.tensor(layout.droppable, dtype=torch.float32)
     graph = StepGraph(denoiser, tuple(tensor.name for tensor in inputs), droppable, residual)
     graph.requires_grad_(False).eval()
@@ -147,7 +157,8 @@ def step_spec(denoiser: nn.Module, layout: StepLayout, residual: nn.Module | Non
     )
 
 
-def _edges(layout: StepLayout) -> tuple[TensorSpec, ...]:
+def _list_inputs(layout: StepLayout) -> tuple[TensorSpec, ...]:
+    """Inputs of the graph in order; K is STATE_ROWS, B slots, N rows, T tokens."""
     latent: tuple[int | str, ...] = (layout.channels, "h", "w")
     edges: list[TensorSpec | None] = [
         edge("state", "float32", "B", STATE_ROWS, *latent),
@@ -174,7 +185,10 @@ def _edges(layout: StepLayout) -> tuple[TensorSpec, ...]:
 
 
 def _rescale(guided: torch.Tensor, chosen: torch.Tensor, amount: torch.Tensor) -> torch.Tensor:
-    """Guidance rescale: pull the spread of `guided` towards that of the chosen row. `amount` 0 multiplies by exactly 1."""
+    """Guidance rescale (arXiv 2305.08891, section 3.4): pull the spread of `guided` towards that of row `chosen`.
+
+    An `amount` of 0 multiplies by exactly 1.
+    """
     guided_spread, chosen_spread = _spread(guided), _spread(chosen)
     ratio = chosen_spread / guided_spread.clamp(min=1e-12)
     factor = 1 + amount.reshape(-1, 1) * (ratio - 1)
@@ -182,14 +196,14 @@ def _rescale(guided: torch.Tensor, chosen: torch.Tensor, amount: torch.Tensor) -
 
 
 def _spread(latent: torch.Tensor) -> torch.Tensor:
-    """Standard deviation over each slot's elements, `[B,1]`; the n-1 of torch cancels in the ratio."""
+    """Standard deviation over each slot's n elements, `[B,1]`; dividing by n or by n-1 cancels in the ratio."""
     flat = latent.flatten(1)
     centred = flat - flat.mean(dim=1, keepdim=True)
     return (centred * centred).mean(dim=1, keepdim=True).sqrt()
 
 
 def _solve(state: torch.Tensor, guided: torch.Tensor, noise: torch.Tensor, solver: torch.Tensor) -> torch.Tensor:
-    """`W @ [S ; y ; noise]` for each slot."""
+    """Apply the solver: `W [B,K,K+2] @ [state ; guided ; noise]` for each slot, `[B,K,C,h,w]`."""
     stacked = torch.cat([state, guided.unsqueeze(1), noise.unsqueeze(1)], dim=1)
     return (solver @ stacked.flatten(2)).unflatten(2, state.shape[2:])
 
@@ -197,8 +211,8 @@ def _solve(state: torch.Tensor, guided: torch.Tensor, noise: torch.Tensor, solve
 def _reinject(
     latent: torch.Tensor, level: torch.Tensor, background: torch.Tensor, noise: torch.Tensor, keep: torch.Tensor
 ) -> torch.Tensor:
-    """Blend the photo's latent, at the level just reached, over the kept cells; `latent` is `[B,1,C,h,w]`."""
+    """Blend the photo's latent, noised to the level just reached, over the kept cells of `latent [B,1,C,h,w]`."""
     signal, sigma = level[:, 0].reshape(-1, 1, 1, 1), level[:, 1].reshape(-1, 1, 1, 1)
-    known = (signal * background + sigma * noise).unsqueeze(1)
+    noised_background = (signal * background + sigma * noise).unsqueeze(1)
     keep = keep.unsqueeze(1)
-    return keep * known + (1 - keep) * latent
+    return keep * noised_background + (1 - keep) * latent

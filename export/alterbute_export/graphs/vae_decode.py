@@ -1,4 +1,4 @@
-"""The decode graph: a clean latent to the edited window's pixels."""
+"""The decode graph: from clean latents to the pixels of the edited windows."""
 
 from __future__ import annotations
 
@@ -13,29 +13,35 @@ from alterbute_export.modules.pixels import to_bytes
 
 
 class DecodePixels(nn.Module):  # type: ignore[misc]
-    """The VAE's decoder, up to pixels that are not yet rounded, and their mean: bytes cannot say that they were NaN."""
+    """The VAE's decoder with unrounded pixels, and their mean, which shows a NaN that uint8 pixels would hide."""
 
     def __init__(self, vae: Any) -> None:
         super().__init__()
         self.decode = Decode(vae)
 
     def forward(self, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """`[B,C,h,w]` f32 to `[B,S,S,3]` f32 in [0,255] and `[B]` f32."""
+        """Decode `[B,C,h,w]` f32 to pixels `[B,S,S,3]`, f32 in [0,255], and their mean before clipping, `[B]` f32."""
         pixels = self.decode(latent)
         return to_bytes(pixels), pixels.flatten(1).mean(dim=1)
 
 
 class DecodeGraph(DecodePixels):
-    """`DecodePixels`, rounded half to even as numpy and torch round."""
+    """`DecodePixels` with uint8 pixels, rounded half to even as in numpy and torch."""
 
     def forward(self, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """`[B,C,h,w]` f32 to `[B,S,S,3]` uint8 RGB and `[B]` f32, the mean before clipping."""
+        """Decode `[B,C,h,w]` f32 to pixels `[B,S,S,3]`, uint8 RGB, and their mean before clipping, `[B]` f32."""
         pixels, mean = super().forward(latent)
         return pixels.round().to(torch.uint8), mean
 
 
 def decode_spec(vae: Any, cells: int, factor: int) -> GraphSpec:
-    """The decode graph; `cells` is the side of the latent at the checkpoint's resolution, `factor` pixels per cell."""
+    """The spec of a checkpoint's decode graph.
+
+    Args:
+        vae: The checkpoint's autoencoder.
+        cells: Side of the latent, in cells, at the checkpoint's resolution.
+        factor: Pixels per latent cell, along each side.
+    """
     side = min(cells, CHECK_SIDE // factor)
     return GraphSpec(
         name="decode",

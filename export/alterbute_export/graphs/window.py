@@ -1,4 +1,7 @@
-"""The window graph: photo, mask and a box to the model's picture of them. Written by hand; runs on the CPU always."""
+"""The window graph: cuts a box out of photo and masks and resizes it for the model; it always runs on the CPU.
+
+The graph is written by hand in ONNX's text form, with the control flow that it needs.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,14 @@ from torch.nn import functional
 from alterbute_export.graphs.spec import Array, GraphSpec, Sizes, draw_mask, edge
 
 AREA_THRESHOLD: Final = 63.5
-"""Mask coverage of a window pixel, of 255, from which it is object. Just under a quarter, so that exact
-quarters, which masks that shrink by 2 are full of, do not hang on the last bit of a float."""
+"""Least mask coverage, out of 255, of a window pixel that is object.
 
-# In the box of a large photo every pass over its pixels counts: what is protected is looked at only where something is, and alpha
-# becomes bytes before anything else is done with it.
-# exclude_outside: without it ONNX Runtime repeats the border when it shrinks, up to 14 levels away from Pillow there.
+Just under a quarter of 255: masks that shrink by 2 have many pixels of exactly a quarter, which would otherwise depend on
+the last bit of a float."""
+
+# For a large photo each pass over the pixels of the box costs time: `protect` is resized only if any of its pixels is set, and
+# alpha is cast to uint8 before it is processed further.
+# exclude_outside: without it ONNX Runtime repeats the border when it shrinks, which differs from Pillow by up to 14 levels.
 _TEXT: Final = """
 <ir_version: 10, opset_import: ["" : 20]>
 window (uint8[H,W,3] image, uint8[H,W] mask, uint8[H,W] region, uint8[H,W] protect, int64[4] box, int64[2] size,
@@ -132,10 +137,12 @@ window (uint8[H,W,3] image, uint8[H,W] mask, uint8[H,W] region, uint8[H,W] prote
 
 
 def window_spec(rules: MaskRules) -> GraphSpec:
-    """The window graph, with the checkpoint's feather baked in.
+    """The spec of the window graph, with the feather of `rules` as a constant.
 
-    `mask` is the object, `region` what may change: the object, the box around it, or blend weights. `protect` is never
-    changed. `rules` holds how many window pixels the region grows on each side, and 1 where it is blend weights.
+    Inputs: `mask` is the object; `region` is the area to edit (the object, the box around it, or blend weights); pixels of
+    `protect` are never changed; `box` is `(top, left, bottom, right)` in photo pixels and may exceed the photo; `size` is
+    the window's `(height, width)`; `rules` is `(dilate, is_soft)`, the growth of the region on each side in window pixels,
+    and 1 where the region is blend weights.
     """
     numbers = {"FEATHER": rules.feather, "FR": rules.feather // 2}
     text = _TEXT.replace("THRESHOLD", str(AREA_THRESHOLD))
@@ -147,10 +154,10 @@ def window_spec(rules: MaskRules) -> GraphSpec:
         )
 
     def reference(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        image, mask, region, protect, box, size, how = inputs
-        dilate, softness = how.tolist()
-        rest = {"dilate": dilate, "is_soft": softness > 0, "feather": rules.feather}
-        return window_reference(image, mask, region, protect, box.tolist(), size.tolist(), **rest)
+        image, mask, region, protect, box, size, window_rules = inputs
+        dilate, softness = window_rules.tolist()
+        options = {"dilate": dilate, "is_soft": softness > 0, "feather": rules.feather}
+        return window_reference(image, mask, region, protect, box.tolist(), size.tolist(), **options)
 
     return GraphSpec(
         name="window",
@@ -200,27 +207,43 @@ def window_reference(
     is_soft: bool,
     feather: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The same arithmetic in torch; pictures unrounded, as f32 in [0,255]."""
+    """The window graph's arithmetic in torch: `(window, object_mask, window_mask, alpha)`, not rounded.
+
+    `window [SH,SW,3]`, `window_mask [SH,SW]` and `alpha [BH,BW]` are f32 in [0,255]; `object_mask [SH,SW]` is uint8.
+
+    Args:
+        image: `[H,W,3]` uint8 photo.
+        mask: `[H,W]` uint8 object.
+        region: `[H,W]` uint8 area to edit, or blend weights.
+        protect: `[H,W]` uint8, above 0 where a pixel must not change.
+        box: `[top, left, bottom, right]` in photo pixels; may exceed the photo.
+        size: `[SH, SW]`, the window's sides in pixels.
+        dilate: Window pixels by which the region grows on each side.
+        is_soft: Whether the region is blend weights, which do not grow.
+        feather: Odd kernel size of the soft edge, in window pixels.
+    """
     top, left, bottom, right = box
     rows, columns = torch.arange(top, bottom), torch.arange(left, right)
     inside = ((rows >= 0) & (rows < mask.shape[0]))[:, None] & ((columns >= 0) & (columns < mask.shape[1]))
     rows, columns = rows.clamp(0, mask.shape[0] - 1)[:, None], columns.clamp(0, mask.shape[1] - 1)
     pixels = image[rows, columns].permute(2, 0, 1)[None].float()
     window = _resize(pixels, size)[0].permute(1, 2, 0).clamp(0, 255)
-    shown, changed, guarded = ((m[rows, columns] * inside)[None, None].float() for m in (mask, region, protect))
-    thing = _whole(_resize(shown, size))
-    coverage = _resize(changed, size)
-    grown = functional.max_pool2d(_whole(coverage), 2 * dilate + 1, 1, dilate)
-    free = torch.where(_resize(guarded, size) > 0, 0.0, coverage if is_soft else grown)
+    object_box, region_box, protect_box = (
+        (m[rows, columns] * inside)[None, None].float() for m in (mask, region, protect)
+    )
+    object_mask = _threshold(_resize(object_box, size))
+    coverage = _resize(region_box, size)
+    grown = functional.max_pool2d(_threshold(coverage), 2 * dilate + 1, 1, dilate)
+    free = torch.where(_resize(protect_box, size) > 0, 0.0, coverage if is_soft else grown)
     soft = functional.max_pool2d(free, feather, 1, feather // 2)
     soft = functional.avg_pool2d(soft, feather, 1, feather // 2, count_include_pad=False)
-    alpha = changed if is_soft else _resize(soft, [bottom - top, right - left]).clamp(0, 255)
-    alpha = torch.where(guarded > 0, 0.0, alpha)
-    return window, thing[0, 0].to(torch.uint8), free[0, 0].clamp(0, 255), alpha[0, 0]
+    alpha = region_box if is_soft else _resize(soft, [bottom - top, right - left]).clamp(0, 255)
+    alpha = torch.where(protect_box > 0, 0.0, alpha)
+    return window, object_mask[0, 0].to(torch.uint8), free[0, 0].clamp(0, 255), alpha[0, 0]
 
 
-def _whole(coverage: torch.Tensor) -> torch.Tensor:
-    """255 where a window pixel is covered enough to count, 0 elsewhere; the finest line is never lost."""
+def _threshold(coverage: torch.Tensor) -> torch.Tensor:
+    """255 where coverage is at least AREA_THRESHOLD or half its peak, so that a thin line is not lost; 0 elsewhere."""
     threshold = min(AREA_THRESHOLD, 0.5 * float(coverage.max()))
     return ((coverage > 0) & (coverage >= threshold)).float() * 255
 
@@ -230,7 +253,7 @@ def _resize(picture: torch.Tensor, size: list[int]) -> torch.Tensor:
 
 
 def _draw_box(generator: np.random.Generator, shape: tuple[int, ...], sizes: Sizes) -> Array:
-    """A square that overlaps the picture's middle and may reach beyond it."""
+    """Draw a square box that starts before the picture's middle and may exceed the picture."""
     side = int(generator.integers(sizes["SH"] // 2, 2 * sizes["SH"]))
     top = int(generator.integers(-side // 3, sizes["H"] // 2))
     left = int(generator.integers(-side // 3, sizes["W"] // 2))

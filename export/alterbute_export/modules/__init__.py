@@ -1,1 +1,1 @@
-"""torch modules that graphs are built from and that diffusers does not have in an exportable form."""
+"""torch modules of the graphs that diffusers does not have in an exportable form."""

@@ -1,4 +1,4 @@
-"""The autoencoder of a checkpoint, whichever class it is: scaled latents in, scaled latents out."""
+"""Encoder and decoder of a checkpoint's autoencoder (AutoencoderKL or AutoencoderDC), on scaled latents."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from alterbute_export.errors import CheckpointError
 
 
 class Encode(nn.Module):  # type: ignore[misc]
-    """`[B,3,S,S]` pixels in [-1,1] to `[B,C,h,w]` latents in the scale that the UNet works in.
+    """Encoder from `[B,3,S,S]` f32 pixels in [-1,1] to `[B,C,h,w]` f32 latents in the UNet's scale.
 
-    AutoencoderKL gives the mean of its posterior: a sample would make the same edit differ from run to run.
+    AutoencoderKL's posterior mean is the latent: sampling would make the same edit differ from run to run.
     """
 
     def __init__(self, vae: Any) -> None:
         super().__init__()
         self.encoder, self.quant_conv = vae.encoder, getattr(vae, "quant_conv", None)
         self.channels = int(vae.config.latent_channels)
-        self.shift, self.scale = scaling(vae)
+        self.shift, self.scale = read_scaling(vae)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Encode; the graph has no random part."""
+        """Encode `[B,3,S,S]` pixels to `[B,C,h,w]` scaled latents, without a random part."""
         latent = self.encoder(pixels)
         if self.quant_conv is not None:
             latent = self.quant_conv(latent)
@@ -31,15 +31,15 @@ class Encode(nn.Module):  # type: ignore[misc]
 
 
 class Decode(nn.Module):  # type: ignore[misc]
-    """`[B,C,h,w]` latents to `[B,3,S,S]` pixels, about [-1,1]."""
+    """Decoder from `[B,C,h,w]` f32 scaled latents to `[B,3,S,S]` f32 pixels, about in [-1,1]."""
 
     def __init__(self, vae: Any) -> None:
         super().__init__()
         self.decoder, self.post_quant_conv = vae.decoder, getattr(vae, "post_quant_conv", None)
-        self.shift, self.scale = scaling(vae)
+        self.shift, self.scale = read_scaling(vae)
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
-        """Decode, without clipping."""
+        """Decode `[B,C,h,w]` scaled latents to `[B,3,S,S]` pixels, unclipped."""
         latent = latent / self.scale + self.shift
         if self.post_quant_conv is not None:
             latent = self.post_quant_conv(latent)
@@ -47,16 +47,16 @@ class Decode(nn.Module):  # type: ignore[misc]
         return pixels
 
 
-def scaling(vae: Any) -> tuple[float, float]:
-    """`(shift, scale)`: model latent = (VAE latent - shift) * scale."""
+def read_scaling(vae: Any) -> tuple[float, float]:
+    """`(shift, scale)` of the VAE's config: UNet latent = (VAE latent - shift) * scale."""
     return float(vae.config.get("shift_factor") or 0.0), float(vae.config.scaling_factor)
 
 
 def latent_factor(vae: Any) -> int:
-    """Pixels per latent cell: every block but the last halves the picture.
+    """Pixels per latent cell, along each side: every block but the last halves the picture.
 
     Raises:
-        CheckpointError: latents are normalised per channel, which no graph here does.
+        CheckpointError: the config normalises latents per channel, which is not supported.
     """
     if vae.config.get("latents_mean") or vae.config.get("latents_std"):
         raise CheckpointError(

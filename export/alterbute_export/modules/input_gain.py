@@ -1,4 +1,4 @@
-"""What the UNet sees of the latent: all of it, or as much as the schedule says is signal."""
+"""Input preconditioning: the factor on the UNet's latent input, 1 or the signal scale of its timestep."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import nn
 
 
 class SignalGain(nn.Module):  # type: ignore[misc]
-    """The latent times the signal scale a(t) of its timestep (an input preconditioning, as c_in of EDM, arXiv 2206.00364).
+    """The latent times the signal scale a(t) of its timestep; compare c_in of EDM (arXiv 2206.00364).
 
     Args:
-        signal: [T] f32, a(t) of every training timestep; fractional timesteps are interpolated.
+        signal: `[T]` f32, a(t) = sqrt(alphas_cumprod) of every training timestep; interpolated at fractional timesteps.
     """
 
     def __init__(self, signal: torch.Tensor) -> None:
@@ -23,7 +23,7 @@ class SignalGain(nn.Module):  # type: ignore[misc]
         self.register_buffer("signal", signal, persistent=False)
 
     def forward(self, latent: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        """`[N,C,h,w]` from `latent [N,C,h,w]` and `timestep [N]`."""
+        """Scale `latent [N,C,h,w]` by a(t) at `timestep [N]`."""
         signal = self.signal
         assert isinstance(signal, torch.Tensor)
         last = signal.shape[0] - 1
@@ -36,15 +36,15 @@ class SignalGain(nn.Module):  # type: ignore[misc]
 
 
 class NoGain(nn.Module):  # type: ignore[misc]
-    """The latent as it is."""
+    """The latent unchanged."""
 
     def forward(self, latent: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        """`latent`."""
+        """Return `latent`."""
         return latent
 
 
-def input_gain(kind: Literal["signal"] | None, scheduler: Mapping[str, Json]) -> nn.Module:
-    """The gain that `alterbute.json` asks for."""
+def make_input_gain(kind: Literal["signal"] | None, scheduler: Mapping[str, Json]) -> nn.Module:
+    """The module for `input_gain` of the settings: `SignalGain` for "signal", `NoGain` for None."""
     if kind is None:
         return NoGain()
     alphas = parse_scheduler_config(scheduler).alphas_cumprod

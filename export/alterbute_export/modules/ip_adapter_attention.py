@@ -1,8 +1,8 @@
-"""IP-Adapter's decoupled cross-attention, with the strength of the identity as a tensor.
+"""IP-Adapter's decoupled cross-attention (arXiv 2308.06721, section 3.2), with the strength of the identity as a tensor.
 
-diffusers keeps the strength as a Python float on each processor, which a trace would bake in, and skips the
-branch at 0. Here identity tokens and strength travel together as `(tokens, scale)` in the second place of the
-`encoder_hidden_states` tuple, so one graph serves every strength, one per row.
+diffusers keeps the strength as a Python float on each processor, which a trace would make a constant, and skips the
+identity branch at 0. Here `(tokens, scale)` is the second element of the `encoder_hidden_states` tuple, so that one graph
+serves every strength, one per row.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch.nn import functional
 
 
 class IdentityAttention(nn.Module):  # type: ignore[misc]
-    """A cross-attention processor: `text attention + scale * identity attention`, one query for both.
+    """A cross-attention processor: `text attention + scale * identity attention`, with one query for both.
 
-    diffusers inspects `__call__` (not `forward`) to decide what a processor may receive, and calls it with the
-    attention module as first argument, so `__call__` is what this class defines.
+    diffusers inspects the signature of `__call__` (not of `forward`) to decide which arguments to pass, and passes the
+    attention module first; therefore this class defines `__call__`.
 
     Args:
         to_k_ip: `[hidden, dim]` key weights for the identity tokens.
@@ -39,7 +39,7 @@ class IdentityAttention(nn.Module):  # type: ignore[misc]
         attention_mask: torch.Tensor | None = None,
         temb: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """`[N, S, hidden]` states attend to `(text [N, T, dim], (tokens [N, Ti, dim], scale [N]))`."""
+        """Attention of `[N,S,hidden]` states to `(text [N,T,dim], (tokens [N,Ti,dim], scale [N]))`; `[N,S,hidden]`."""
         text, (tokens, scale) = encoder_hidden_states
         query = _split_heads(attn.to_q(hidden_states), attn.heads)
         out = _attend(query, attn.to_k(text), attn.to_v(text), attn.heads)
@@ -52,25 +52,25 @@ class IdentityAttention(nn.Module):  # type: ignore[misc]
 def install_identity_attention(
     unet: UNet2DConditionModel, weights: dict[int, tuple[torch.Tensor, torch.Tensor]]
 ) -> None:
-    """Replace the processors of the UNet's cross-attentions, in the order the published files number them.
+    """Replace the processors of the UNet's cross-attentions by `IdentityAttention`, in place.
 
     Args:
-        unet: The UNet to change in place.
-        weights: Published odd index (1, 3, 5, ...) to `(to_k_ip, to_v_ip)`, one for each cross-attention.
+        unet: The UNet.
+        weights: `(to_k_ip, to_v_ip)` for each cross-attention, by the odd index (1, 3, 5, ...) of published files.
     """
     processors = dict(unet.attn_processors)
     for index, name in enumerate(cross_attention_names(unet)):
         processors[name] = IdentityAttention(*weights[2 * index + 1])
     unet.set_attn_processor(processors)
-    # The projection from image embedding to tokens lives in the identity graph: here tokens pass through as
-    # they are. diffusers pools text into the time embedding before it makes the (text, tokens) tuple, so a UNet
-    # with `addition_embed_type="text"` sees text alone there, as it was trained.
+    # The identity graph projects image embeddings to tokens, so the UNet's own projection is the identity function.
+    # diffusers pools text into the time embedding before it makes the (text, tokens) tuple, so that a UNet with
+    # `addition_embed_type="text"` pools text alone, as in training.
     unet.encoder_hid_proj = nn.Identity()
     unet.register_to_config(encoder_hid_dim_type="ip_image_proj")
 
 
 def cross_attention_names(unet: UNet2DConditionModel) -> list[str]:
-    """The cross-attention processors' names, in the UNet's own order."""
+    """Names of the cross-attention processors, in the order in which published files number them."""
     return [name for name in unet.attn_processors if name.endswith("attn2.processor")]
 
 

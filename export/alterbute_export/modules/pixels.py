@@ -1,4 +1,4 @@
-"""Bytes to the ranges that models want, and back."""
+"""Conversion between uint8 pictures and the value ranges of models."""
 
 from __future__ import annotations
 

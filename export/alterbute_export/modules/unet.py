@@ -1,4 +1,4 @@
-"""The UNet call for rows: what every family shares of it."""
+"""The UNet call for rows, which families derive from."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Row = Mapping[str, torch.Tensor]
 
 
 class UNetRows(nn.Module):  # type: ignore[misc]
-    """N rows through the UNet: latent and scene side by side, text to attend to.
+    """The UNet on N rows: latent and scene concatenated as input, text for cross-attention.
 
     Args:
         unet: diffusers' UNet.
-        gain: What the UNet sees of the latent, as of `graphs.gain`.
+        gain: Input preconditioning of the latent, see `make_input_gain`.
     """
 
     def __init__(self, unet: nn.Module, gain: nn.Module) -> None:
@@ -24,21 +24,33 @@ class UNetRows(nn.Module):  # type: ignore[misc]
         self.unet, self.gain = unet, gain
 
     def forward(self, latent: torch.Tensor, timestep: torch.Tensor, row: Row) -> torch.Tensor:
-        """`[N,C,h,w]` model output for `latent [N,C,h,w]`, `timestep [N]` and the rows' conditions by name."""
+        """Predict the UNet's output `[N,C,h,w]`.
+
+        Args:
+            latent: `[N,C,h,w]` f32 noisy latents.
+            timestep: `[N]` f32 training timesteps.
+            row: Conditions by name: `text`, and `scene` and others where the family has them; N is their first axis.
+        """
         sample = self.gain(latent, timestep)
         if "scene" in row:
             sample = torch.cat([sample, row["scene"]], dim=1)
         return self.call_unet(sample, timestep, row)
 
     def call_unet(self, sample: torch.Tensor, timestep: torch.Tensor, row: Row) -> torch.Tensor:
-        """diffusers' UNet on `sample`, all its channels together."""
+        """Run diffusers' UNet.
+
+        Args:
+            sample: `[N,C+Cs,h,w]` f32, latent and scene concatenated.
+            timestep: `[N]` f32 training timesteps.
+            row: Conditions by name.
+        """
         out: torch.Tensor = self.unet(
             sample, timestep, row["text"], added_cond_kwargs=self.added_conditions(row), return_dict=False
         )[0]
         return out
 
     def added_conditions(self, row: Row) -> dict[str, Any]:
-        """What diffusers takes beside the text states: SDXL's pooled text and time ids."""
+        """diffusers' `added_cond_kwargs`: SDXL's pooled text and time ids, or nothing."""
         if "pooled" not in row:
             return {}
         return {"text_embeds": row["pooled"], "time_ids": row["time_ids"]}

@@ -1,4 +1,4 @@
-"""Configs of the parts of SD 1.5, SD 2.1 and SDXL as published, and the same architectures in small."""
+"""Configs of the parts of SD 1.5, SD 2.1 and SDXL, as published and for tiny models of the same architectures."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ UNETS: Final[dict[tuple[str, str], Config]] = {
         "projection_class_embeddings_input_dim": 64,
     },
 }
-"""By architecture and size. Tiny ones get one block with one transformer: what they have to show is how they are wired."""
+"""Config of the UNet, by architecture and size; tiny ones are completed by TINY_UNET."""
 
 TINY_UNET: Final[Config] = {
     "sample_size": 16,
@@ -59,6 +59,7 @@ TINY_UNET: Final[Config] = {
     "layers_per_block": 1,
     "norm_num_groups": 8,
 }
+"""Keys that all tiny UNets share: one block with one transformer, enough to test how conditions are connected."""
 
 VAES: Final[dict[str, Config]] = {
     "published": {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "norm_num_groups": 32},
@@ -69,11 +70,21 @@ VAES: Final[dict[str, Config]] = {
         "mid_block_add_attention": False,
     },
 }
+"""Config of the autoencoder, by size."""
 VAE_SCALES: Final = {"sd15": 0.18215, "sd21": 0.18215, "sdxl": 0.13025}
+"""`scaling_factor` of the autoencoder, by architecture."""
 
 
-def text_config(width: int, layers: int, heads: int, act: str, projection: int) -> Config:
-    """A CLIP text encoder; published ones have CLIP's vocabulary and window."""
+def make_text_config(width: int, layers: int, heads: int, act: str, projection: int) -> Config:
+    """Config of a CLIP text encoder, without the keys of vocabulary and prompt length.
+
+    Args:
+        width: Width of a token's state.
+        layers: Number of layers.
+        heads: Attention heads of a layer.
+        act: Activation function, "quick_gelu" or "gelu".
+        projection: Width of the pooled text.
+    """
     return {
         "hidden_size": width,
         "intermediate_size": 4 * width,
@@ -81,7 +92,7 @@ def text_config(width: int, layers: int, heads: int, act: str, projection: int) 
         "num_attention_heads": heads,
         "hidden_act": act,
         "projection_dim": projection,
-        # What the published configs say; the end of a prompt is then the highest id in it.
+        # As in published configs; with eos_token_id 2 transformers takes the highest id of a prompt for its end.
         "bos_token_id": 0,
         "eos_token_id": 2,
         "pad_token_id": 1,
@@ -89,19 +100,24 @@ def text_config(width: int, layers: int, heads: int, act: str, projection: int) 
 
 
 TEXTS: Final[dict[tuple[str, str], tuple[Config, ...]]] = {
-    ("sd15", "published"): (text_config(768, 12, 12, "quick_gelu", 768),),
-    ("sd21", "published"): (text_config(1024, 23, 16, "gelu", 512),),
-    ("sdxl", "published"): (text_config(768, 12, 12, "quick_gelu", 768), text_config(1280, 32, 20, "gelu", 1280)),
-    ("sd15", "tiny"): (text_config(24, 1, 4, "quick_gelu", 24),),
-    ("sd21", "tiny"): (text_config(32, 1, 4, "gelu", 16),),
-    ("sdxl", "tiny"): (text_config(24, 2, 4, "quick_gelu", 24), text_config(16, 2, 4, "gelu", 16)),
+    ("sd15", "published"): (make_text_config(768, 12, 12, "quick_gelu", 768),),
+    ("sd21", "published"): (make_text_config(1024, 23, 16, "gelu", 512),),
+    ("sdxl", "published"): (
+        make_text_config(768, 12, 12, "quick_gelu", 768),
+        make_text_config(1280, 32, 20, "gelu", 1280),
+    ),
+    ("sd15", "tiny"): (make_text_config(24, 1, 4, "quick_gelu", 24),),
+    ("sd21", "tiny"): (make_text_config(32, 1, 4, "gelu", 16),),
+    ("sdxl", "tiny"): (make_text_config(24, 2, 4, "quick_gelu", 24), make_text_config(16, 2, 4, "gelu", 16)),
 }
+"""Configs of the one or two text encoders, by architecture and size."""
 
 PADS: Final[dict[str, tuple[str, ...]]] = {
     "sd15": ("<|endoftext|>",),
     "sd21": ("!",),
     "sdxl": ("<|endoftext|>", "!"),
 }
+"""Padding token of each tokenizer, by architecture."""
 
 IMAGES: Final[dict[tuple[str, str], Config]] = {
     ("vit-h", "published"): {
@@ -145,6 +161,7 @@ IMAGES: Final[dict[tuple[str, str], Config]] = {
         "hidden_act": "gelu",
     },
 }
+"""Config of the IP-Adapter's image encoder, by kind and size."""
 
 SCHEDULERS: Final[dict[str, Config]] = {
     "sd15": {
@@ -189,4 +206,4 @@ SCHEDULERS: Final[dict[str, Config]] = {
         "clip_sample": False,
     },
 }
-"""As published, SD 1.5's without a prediction type: what is missing is epsilon."""
+"""Config of the scheduler, by architecture, as published: SD 1.5 has no `prediction_type`, which means epsilon."""

@@ -1,4 +1,4 @@
-"""The shape of this project's demo checkpoint, at its own size and in small: every setting that only it has."""
+"""Spec of a sample checkpoint in the layout of this project's demo, which uses settings that no published one has."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ VOCABULARY: Final[dict[str, list[str]]] = {
     "material": ["metal", "wood"],
     "texture": ["plain", "striped"],
 }
+"""Words that the demo's prompts may contain, by attribute."""
 _SCENE: Final = ("mask", "masked_photo", "reference")
 
 
-def demo_shape(size: str) -> Config:
-    """The fields of a `Shape`: three scene pictures, collage residual, text pooled into the time embedding, factor 4."""
+def make_demo_fields(size: str) -> Config:
+    """Fields of the demo's `SampleSpec`, by size ("tiny" or "published", the demo's own size).
+
+    Its scene has three pictures, its residual is "collage", its text is pooled into the time embedding, and its latent cells
+    have 4x4 pixels.
+    """
     is_tiny = size == "tiny"
     channels = 4 if is_tiny else 16
     dim, resolution, tokens = (32, 32, 16) if is_tiny else (128, 64, 32)

@@ -1,4 +1,4 @@
-"""A CLIP tokenizer that knows single letters and a few whole words, in the form that checkpoints publish it."""
+"""A CLIP tokenizer with a vocabulary of single bytes and a few whole words, in the published file formats."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _MERGES: Final = (("r", "e"), ("re", "d</w>"), ("b", "l"), ("bl", "u"), ("blu", 
 
 
 def make_tokenizer(tokens: int, *, entries: int = 0) -> Any:
-    """A `CLIPTokenizer`.
+    """A `CLIPTokenizer` of transformers.
 
     Args:
-        tokens: Its window.
-        entries: Ids that it has; those that no text can give fill it up. 0 for none of them.
+        tokens: Tokens of the longest prompt.
+        entries: Size of its vocabulary, reached by entries that no text produces; 0 for the smallest vocabulary.
     """
     from transformers import CLIPTokenizer
 
@@ -23,13 +23,13 @@ def make_tokenizer(tokens: int, *, entries: int = 0) -> Any:
 
 
 def write_tokenizer_files(folder: Path, tokens: int, *, entries: int, pad: str) -> int:
-    """Write `vocab.json`, `merges.txt` and their configs, as published; returns how many ids there are.
+    """Write a tokenizer as `vocab.json`, `merges.txt` and their configs; return the size of its vocabulary.
 
     Args:
         folder: The tokenizer's folder.
-        tokens: Its window.
-        entries: As of `make_tokenizer`.
-        pad: The word that fills a prompt; SD 2.1 and SDXL's second tokenizer have `!`.
+        tokens: Tokens of the longest prompt.
+        entries: Size of its vocabulary, reached by entries that no text produces; 0 for the smallest vocabulary.
+        pad: The padding token; `!` in SD 2.1 and in SDXL's second tokenizer.
     """
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = _vocabulary(entries)
@@ -47,7 +47,7 @@ def write_tokenizer_files(folder: Path, tokens: int, *, entries: int, pad: str) 
 
 
 def _vocabulary(entries: int) -> dict[str, int]:
-    """Letters first, then merges, then filling, then the two special words, as CLIP numbers them."""
+    """Id of each entry in CLIP's order: bytes, merges, unused entries, start and end token."""
     from tokenizers.pre_tokenizers import ByteLevel
 
     letters = sorted(ByteLevel.alphabet())

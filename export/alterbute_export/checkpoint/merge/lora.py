@@ -1,4 +1,4 @@
-"""Merging LoRA files (arXiv 2106.09685): W + weight * alpha / r * up @ down."""
+"""Merging LoRA files (arXiv 2106.09685): W + weight * alpha / r * up @ down, with rank r."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import torch
 from torch import nn
 
 from alterbute_export.checkpoint.layout import open_weights
-from alterbute_export.checkpoint.merge.lora_keys import module_finder, parse_key
+from alterbute_export.checkpoint.merge.lora_keys import make_module_finder, parse_key
 from alterbute_export.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoraFile:
-    """A LoRA file whose every key is understood.
+    """A LoRA file, every key of which was parsed.
 
     Args:
         path: The file.
-        weight: How strongly it is merged.
-        keys: By part and module, the key of each role (`down`, `up`, and `alpha` where there is one).
-        alphas: Alpha of modules whose alpha stands in the file's metadata, and of whole parts.
+        weight: Factor with which its updates are added.
+        keys: Key of each role (`down`, `up`, and `alpha` where there is one), by part and module.
+        alphas: Alpha values of the file's metadata, by `part` or `part.module`.
     """
 
     path: Path
@@ -34,24 +34,24 @@ class LoraFile:
 
 
 def read_lora(path: Path, weight: float) -> LoraFile:
-    """Look at a LoRA file without loading it.
+    """Parse the keys and metadata of a LoRA file; no tensor is loaded.
 
     Raises:
-        CheckpointError: a key is of no known dialect, or a module lacks one of its two tensors.
+        CheckpointError: a key is in no supported naming scheme, or a module lacks its `down` or `up` tensor.
     """
     with open_weights(path) as file:
         names: list[str] = sorted(file.keys())
         metadata: dict[str, str] = file.metadata() or {}
     keys: dict[str, dict[str, dict[str, str]]] = {}
     for name in names:
-        found = parse_key(name)
-        if found is None:
+        key = parse_key(name)
+        if key is None:
             raise CheckpointError(
                 f"--lora {path.name} has an unknown key {name}",
                 "LoRA keys of diffusers, PEFT or kohya for UNet and text encoders (no DoRA, LoHa, LoKr or mid layers)",
                 "convert the file to plain LoRA",
             )
-        keys.setdefault(found.part, {}).setdefault(found.module, {})[found.role] = name
+        keys.setdefault(key.part, {}).setdefault(key.module, {})[key.role] = name
     for part, modules in keys.items():
         for module, roles in modules.items():
             for role in ("down", "up"):
@@ -65,10 +65,10 @@ def read_lora(path: Path, weight: float) -> LoraFile:
 
 
 def check_parts(lora: LoraFile, parts: Mapping[str, Any]) -> None:
-    """Hold a LoRA file against the parts of a checkpoint.
+    """Check that the checkpoint has every part that a LoRA file changes.
 
     Raises:
-        CheckpointError: it changes a part that the checkpoint does not have.
+        CheckpointError: the file changes a part that the checkpoint does not have.
     """
     for part in lora.keys:
         if part not in parts:
@@ -80,17 +80,22 @@ def check_parts(lora: LoraFile, parts: Mapping[str, Any]) -> None:
 
 
 def merge_lora(lora: LoraFile, part: str, model: nn.Module) -> None:
-    """Add a file's updates to the weights of one part, in place.
+    """Add a LoRA file's updates to the weights of one part, in place.
+
+    Args:
+        lora: The file; updates of other parts are skipped.
+        part: The part, such as `unet`.
+        model: Its model in fp32.
 
     Raises:
-        CheckpointError: a module is not in the model, or has another shape.
+        CheckpointError: a module of the file is not in the model, or has another shape there.
     """
     modules = {name: module for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))}
     layers: Any = getattr(model.config, "layers_per_block", 2)
-    find = module_finder(modules, layers if isinstance(layers, int) else layers[0])
+    find_module = make_module_finder(modules, layers if isinstance(layers, int) else layers[0])
     with open_weights(lora.path) as file, torch.no_grad():
         for module, roles in lora.keys.get(part, {}).items():
-            name = find(module)
+            name = find_module(module)
             if name is None:
                 raise CheckpointError(
                     f"--lora {lora.path.name} changes {module}, which {part}/ does not have",
@@ -113,12 +118,12 @@ def merge_lora(lora: LoraFile, part: str, model: nn.Module) -> None:
 
 
 def _alpha(lora: LoraFile, part: str, module: str, rank: int) -> float:
-    """Alpha where the file's tensors do not say; without any, alpha is the rank and cancels."""
+    """Alpha of a module without an alpha tensor, from the metadata; by default the rank, so that alpha / r is 1."""
     return lora.alphas.get(f"{part}.{module}", lora.alphas.get(part, float(rank)))
 
 
 def _read_alphas(path: Path, metadata: Mapping[str, str]) -> dict[str, float]:
-    """What diffusers writes beside PEFT's tensors: `unet.lora_alpha` and `unet.alpha_pattern` by module."""
+    """Alpha values of the metadata that diffusers writes for PEFT: `<part>.lora_alpha` and `<part>.alpha_pattern`."""
     try:
         adapter = json.loads(metadata.get("lora_adapter_metadata", "{}"))
     except ValueError:

@@ -1,8 +1,8 @@
-"""The names that trainers give LoRA weights, and the modules they mean.
+"""Key names of LoRA files, and the modules that they refer to.
 
-Three dialects: PEFT's and diffusers' (`unet.down_blocks.0....to_q.lora_A.weight`), diffusers' older ones
-(`...attn1.processor.to_q_lora.down.weight`, `...lora_linear_layer.down.weight`), and kohya's
-(`lora_unet_down_blocks_0_..._to_q.lora_down.weight`), which may number the UNet's blocks as the original code did.
+Three naming schemes: that of PEFT and diffusers (`unet.down_blocks.0....to_q.lora_A.weight`), that of older diffusers
+(`...attn1.processor.to_q_lora.down.weight`, `...lora_linear_layer.down.weight`), and that of kohya
+(`lora_unet_down_blocks_0_..._to_q.lora_down.weight`), which may number the UNet's blocks as the original Stable Diffusion code does.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _ENDS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoraKey:
-    """One key: the part it changes, the module there with `_` for every `.`, and which of its tensors it is."""
+    """A parsed key: the part that it changes, the module in it with `_` for every `.`, and the tensor's role."""
 
     part: str
     module: str
@@ -60,55 +60,61 @@ class LoraKey:
 
 
 def parse_key(key: str) -> LoraKey | None:
-    """A key in any of the dialects, or None."""
+    """Parse a key in any of the naming schemes; None for a key in none of them."""
     prefix, part = next(((prefix, part) for prefix, part in _PREFIXES if key.startswith(prefix)), ("", ""))
     rest = key.removeprefix(prefix)
     for pattern, role in _SUFFIXES if part else ():
-        found = re.search(f"{pattern}$", rest)
-        if found:
-            module = rest[: found.start()].replace(".processor.", ".").replace(".", "_")
+        match = re.search(f"{pattern}$", rest)
+        if match:
+            module = rest[: match.start()].replace(".processor.", ".").replace(".", "_")
             return LoraKey(part=part, module=module, role=role)
     return None
 
 
-def module_finder(names: Iterable[str], layers_per_block: int) -> Callable[[str], str | None]:
-    """A function from a module as LoRA files name it to its name in the model, or None.
+def make_module_finder(names: Iterable[str], layers_per_block: int) -> Callable[[str], str | None]:
+    """A function that maps a `LoraKey.module` to the module's name in the model, or to None if there is none.
 
     Args:
-        names: The model's modules that have weights.
-        layers_per_block: The UNet's, to count its blocks as the original code does.
+        names: Names of the model's modules that have weights.
+        layers_per_block: ResNets per block of the UNet, from which the original code's block numbers follow.
     """
     by_flat_name = {name.replace(".", "_"): name for name in names}
 
-    def find(module: str) -> str | None:
-        original = _from_original(module, layers_per_block)
-        for candidate in (module, f"{module}_0", module.removeprefix("text_model_"), f"text_model_{module}", *original):
+    def find_module(module: str) -> str | None:
+        originals = _convert_original_name(module, layers_per_block)
+        for candidate in (
+            module,
+            f"{module}_0",
+            module.removeprefix("text_model_"),
+            f"text_model_{module}",
+            *originals,
+        ):
             if candidate in by_flat_name:
                 return by_flat_name[candidate]
         return None
 
-    return find
+    return find_module
 
 
-def _from_original(module: str, layers: int) -> list[str]:
-    """diffusers' names that an original block number may mean; at most two, of which a model has one."""
+def _convert_original_name(module: str, layers: int) -> list[str]:
+    """diffusers' name of a module that is named by the original code's block numbers; empty for other names."""
     if module in _ENDS:
         return [_ENDS[module]]
-    found = re.fullmatch(r"(input|output)_blocks_(\d+)_(\d+)_(.+)", module)
-    if found:
-        side, number, place, rest = found[1], int(found[2]), int(found[3]), found[4]
+    match = re.fullmatch(r"(input|output)_blocks_(\d+)_(\d+)_(.+)", module)
+    if match:
+        side, number, position, rest = match[1], int(match[2]), int(match[3]), match[4]
         index = number - 1 if side == "input" else number
         name, layer = f"{'down' if side == 'input' else 'up'}_blocks_{index // (layers + 1)}", index % (layers + 1)
         sampler = f"{name}_{'downsamplers' if side == 'input' else 'upsamplers'}_0_conv"
         if rest in ("op", "conv"):
             return [sampler]
-        if place == 0:
+        if position == 0:
             return [f"{name}_resnets_{layer}_{_RESNET.get(rest, rest)}"]
         return [f"{name}_attentions_{layer}_{rest}"]
-    found = re.fullmatch(r"middle_block_(\d)_(.+)", module)
-    if found:
-        place, rest = int(found[1]), found[2]
-        if place == 1:
+    match = re.fullmatch(r"middle_block_(\d)_(.+)", module)
+    if match:
+        position, rest = int(match[1]), match[2]
+        if position == 1:
             return [f"mid_block_attentions_0_{rest}"]
-        return [f"mid_block_resnets_{place // 2}_{_RESNET.get(rest, rest)}"]
+        return [f"mid_block_resnets_{position // 2}_{_RESNET.get(rest, rest)}"]
     return []

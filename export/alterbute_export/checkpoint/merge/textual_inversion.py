@@ -1,4 +1,4 @@
-"""Textual Inversion (arXiv 2208.01618): a word whose vectors are in a file becomes an entry of tokenizer and encoder."""
+"""Textual Inversion (arXiv 2208.01618): adding the tokens of embedding files to tokenizer and text encoders."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from alterbute_export.checkpoint.tokenizer import Tokenizer
 from alterbute_export.errors import CheckpointError
 
 _NAMELESS: Final = ("emb_params", "clip_l", "clip_g")
-"""Keys that say nothing of the token: the file's name is it then."""
+"""Keys that do not name the token; the token is then the name of the file."""
 _FIRST_PIECE: Final = 0xE000
-"""Private-use characters stand for the vectors of a word that has several."""
+"""First of the private-use characters that stand for the vectors of a token with several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TokenEmbedding:
-    """A word to learn.
+    """A token and its trained embedding vectors.
 
     Args:
-        token: The word, as users type it.
-        vectors: `[n,D]` for each text encoder, by part.
-        files: Where they came from.
-        ids: What the tokenizer gives for it; empty until it was taught.
+        token: The token, as users type it in a prompt.
+        vectors: `[n,D]` f32 for each text encoder, by part.
+        files: The files with the vectors.
+        ids: The tokenizer's n ids of the token; empty until `add_tokens`.
     """
 
     token: str
@@ -39,14 +39,14 @@ class TokenEmbedding:
 
 
 def read_token_embeddings(embeddings: Sequence[EmbeddingFile], widths: Mapping[str, int]) -> tuple[TokenEmbedding, ...]:
-    """The words of all files; files of one word, one for each text encoder, are put together.
+    """The tokens of all files; vectors of one token in several files, one for each text encoder, are combined.
 
     Args:
         embeddings: The files.
-        widths: Width of each text encoder, by part.
+        widths: Width D of each text encoder, by part.
 
     Raises:
-        CheckpointError: vectors fit no encoder, or an encoder has none.
+        CheckpointError: vectors fit no text encoder, or a token has not the same number of vectors for each of them.
     """
     vectors: dict[str, dict[str, torch.Tensor]] = {}
     files: dict[str, list[Path]] = {}
@@ -59,9 +59,9 @@ def read_token_embeddings(embeddings: Sequence[EmbeddingFile], widths: Mapping[s
             vectors.setdefault(token, {})[_part(embedding.path, key, rows, widths)] = rows
             if embedding.path not in files.setdefault(token, []):
                 files[token].append(embedding.path)
-    learned = []
-    for token, found in vectors.items():
-        counts = {part: len(found[part]) if part in found else 0 for part in widths}
+    token_embeddings = []
+    for token, by_part in vectors.items():
+        counts = {part: len(by_part[part]) if part in by_part else 0 for part in widths}
         if len(set(counts.values())) != 1:
             seen = ", ".join(f"{count} for {part}" for part, count in counts.items())
             raise CheckpointError(
@@ -69,22 +69,22 @@ def read_token_embeddings(embeddings: Sequence[EmbeddingFile], widths: Mapping[s
                 "as many for each text encoder",
                 "give the files of both encoders",
             )
-        learned.append(TokenEmbedding(token=token, vectors=found, files=tuple(files[token])))
-    return tuple(learned)
+        token_embeddings.append(TokenEmbedding(token=token, vectors=by_part, files=tuple(files[token])))
+    return tuple(token_embeddings)
 
 
 def add_tokens(tokenizer: Tokenizer, embeddings: Sequence[TokenEmbedding]) -> tuple[TokenEmbedding, ...]:
-    """Add each word to the tokenizer, in place; returns the lessons with their ids.
+    """Add each token to the tokenizer, in place; return the embeddings with their ids.
 
-    A word of one vector is one entry. A word of several is replaced by as many private-use characters when text is
-    normalised, and these are the entries: users type the word, as with diffusers.
+    A token of one vector becomes one entry. A token of n vectors becomes n entries, which are private-use characters:
+    the tokenizer's normalizer replaces the token by them, so that users type the token alone, as in diffusers.
 
     Raises:
-        CheckpointError: a word is in the vocabulary already, or is empty.
+        CheckpointError: a token is in the vocabulary already, or is empty.
     """
     from tokenizers import AddedToken, normalizers
 
-    backend, piece, taught = tokenizer.backend, _FIRST_PIECE, []
+    backend, piece, numbered = tokenizer.backend, _FIRST_PIECE, []
     replacements: list[tuple[str, str]] = []
     for embedding in embeddings:
         count = len(next(iter(embedding.vectors.values())))
@@ -100,7 +100,7 @@ def add_tokens(tokenizer: Tokenizer, embeddings: Sequence[TokenEmbedding]) -> tu
             replacements.append((embedding.token, "".join(entries)))
             piece += count
         backend.add_tokens([AddedToken(entry, normalized=count > 1, special=False) for entry in entries])
-        taught.append(
+        numbered.append(
             TokenEmbedding(
                 token=embedding.token,
                 vectors=embedding.vectors,
@@ -109,21 +109,21 @@ def add_tokens(tokenizer: Tokenizer, embeddings: Sequence[TokenEmbedding]) -> tu
             )
         )
     if replacements:
-        # The longest first: a word may begin another.
+        # The longest first: a token may be the beginning of another one.
         replacements.sort(key=lambda pair: -len(pair[0]))
-        words = [normalizers.Replace(word, pieces) for word, pieces in replacements]
-        backend.normalizer = normalizers.Sequence([*words, *backend.normalizer])
-    return tuple(taught)
+        replacers = [normalizers.Replace(token, pieces) for token, pieces in replacements]
+        backend.normalizer = normalizers.Sequence([*replacers, *backend.normalizer])
+    return tuple(numbered)
 
 
 def add_embeddings(encoder: Any, part: str, embeddings: Sequence[TokenEmbedding], end_id: int) -> None:
-    """Put each word's vectors where its ids are, in place.
+    """Write each token's vectors into the rows of its ids in a text encoder's embedding table, in place.
 
     Args:
-        encoder: A CLIP text encoder.
-        part: Which.
-        lessons: With their ids.
-        end_id: The id that ends a prompt.
+        encoder: A CLIP text encoder; its embedding table grows by the new ids.
+        part: The text encoder's part, `text_encoder` or `text_encoder_2`.
+        embeddings: The embeddings with their ids.
+        end_id: The id after the last token of a prompt.
     """
     if not embeddings:
         return
@@ -136,7 +136,8 @@ def add_embeddings(encoder: Any, part: str, embeddings: Sequence[TokenEmbedding]
             grown[list(embedding.ids)] = embedding.vectors[part]
     encoder.set_input_embeddings(nn.Embedding.from_pretrained(grown))
     encoder.config.vocab_size = size
-    # Configs of published encoders say that the highest id is the end of a prompt, which a new word's is not.
+    # With the eos_token_id 2 of published configs, transformers pools at the highest id of a prompt. That is the end
+    # id, unless a new token has a higher one.
     encoder.config.eos_token_id = end_id
     for module in encoder.modules():
         if hasattr(module, "eos_token_id"):
@@ -144,8 +145,8 @@ def add_embeddings(encoder: Any, part: str, embeddings: Sequence[TokenEmbedding]
 
 
 def _part(path: Path, key: str, rows: torch.Tensor, widths: Mapping[str, int]) -> str:
-    named = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}.get(key)
-    fitting = [part for part, width in widths.items() if width == rows.shape[1] and named in (None, part)]
+    key_part = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}.get(key)
+    fitting = [part for part, width in widths.items() if width == rows.shape[1] and key_part in (None, part)]
     if not fitting:
         raise CheckpointError(
             f"--embedding {path.name} key {key} is {rows.shape[1]} wide",

@@ -1,4 +1,4 @@
-"""Which checkpoints can be made: an architecture, a family, an adapter and a size."""
+"""Specs of all kinds of sample checkpoint: architecture, family, adapter and size."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ SIZES: Final = ("tiny", "published")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """Everything of a checkpoint but its weights.
+class SampleSpec:
+    """Everything that defines a sample checkpoint, except for its weights.
 
     Args:
-        name: What it is called.
+        name: Its name, `<size>-<kind>`.
         pipeline: `_class_name` of model_index.json.
         parts: Config of each part, by folder.
         adapter: File name and kind ("base", "plus") of the IP-Adapter, or None.
         scheduler: The scheduler's config.
-        tokens: The text encoders' window.
+        tokens: Tokens of the longest prompt.
         entries: Size of the tokenizer's vocabulary; 0 for the smallest.
-        pads: The word that fills a prompt, by tokenizer, for the published `vocab.json` and `merges.txt`; empty for one
-            `tokenizer.json`.
-        settings: Content of alterbute.json, or None for a checkpoint that does without.
+        pads: Padding token of each tokenizer, which is written as `vocab.json` and `merges.txt`; empty for one tokenizer
+            that is written as `tokenizer.json`.
+        settings: Content of alterbute.json, or None for a checkpoint without that file.
     """
 
     name: str
@@ -42,6 +42,8 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kind:
+    """A kind of published checkpoint; `scene` counts scene channels, `encoder` is a key of `configs.IMAGES`."""
+
     architecture: str
     pipeline: str
     scene: int
@@ -88,40 +90,40 @@ _KINDS: Final[dict[str, _Kind]] = {
     "sdxl-grid": _Kind(architecture="sdxl", pipeline=_XL + _INPAINT, scene=5, is_grid=True),
 }
 KINDS: Final = (*_KINDS, "demo")
-"""Every kind of checkpoint that can be made; `demo` has the layout of this project's own."""
+"""Every kind of sample checkpoint; `demo` has the layout of this project's demo."""
 
 
-def sample_shape(kind: str, size: str = "tiny") -> Shape:
-    """The shape of a kind of checkpoint.
+def make_sample_spec(kind: str, size: str = "tiny") -> SampleSpec:
+    """The spec of a sample checkpoint.
 
     Args:
         kind: One of KINDS.
-        size: One of SIZES; "published" is the size that such checkpoints are published in.
+        size: One of SIZES; "published" is the size of published checkpoints of this kind.
     """
     if kind == "demo":
-        return Shape(**demo.demo_shape(size))
-    chosen = _KINDS[kind]
+        return SampleSpec(**demo.make_demo_fields(size))
+    definition = _KINDS[kind]
     is_tiny = size == "tiny"
     window: Config = {"vocab_size": 0, "max_position_embeddings": 16 if is_tiny else 77}
-    texts = [{**config, **window} for config in configs.TEXTS[chosen.architecture, size]]
+    texts = [{**config, **window} for config in configs.TEXTS[definition.architecture, size]]
     parts: dict[str, Config] = {
-        "unet": _unet(chosen, size),
-        "vae": _vae(chosen.architecture, size),
+        "unet": _unet(definition, size),
+        "vae": _vae(definition.architecture, size),
         **dict(zip(("text_encoder", "text_encoder_2"), texts, strict=False)),
     }
-    if chosen.adapter:
-        parts["image_encoder"] = configs.IMAGES[chosen.encoder, size]
-    return Shape(
+    if definition.adapter:
+        parts["image_encoder"] = configs.IMAGES[definition.encoder, size]
+    return SampleSpec(
         name=f"{size}-{kind}",
-        pipeline=chosen.pipeline,
+        pipeline=definition.pipeline,
         parts=parts,
-        adapter=chosen.adapter,
-        scheduler=configs.SCHEDULERS[chosen.architecture],
+        adapter=definition.adapter,
+        scheduler=configs.SCHEDULERS[definition.architecture],
         tokens=window["max_position_embeddings"],
         entries=0 if is_tiny else 49408,
-        pads=configs.PADS[chosen.architecture],
-        # No grid checkpoint is published, so that nothing in the layout could tell one.
-        settings={"family": "grid", "resolution": 32 if is_tiny else 512} if chosen.is_grid else None,
+        pads=configs.PADS[definition.architecture],
+        # There is no published layout of family `grid` from which the reader could infer it.
+        settings={"family": "grid", "resolution": 32 if is_tiny else 512} if definition.is_grid else None,
     )
 
 
