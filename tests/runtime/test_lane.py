@@ -14,7 +14,7 @@ from alterbute.denoise.guidance import Row
 from alterbute.denoise.lane import Conditioning, Job, Lane
 from alterbute.denoise.noise import draw_noise
 from alterbute.denoise.plan import Plan, make_plan
-from alterbute.errors import Cancelled
+from alterbute.errors import BundleError, Cancelled
 from alterbute.request import EditRequest
 
 from tests.support.backends import FakeBackend, fake_unet
@@ -84,7 +84,8 @@ def walk_alone(job: Job) -> Array:
 
 def call_unet(plan: Plan, seen: Conditioning, latent: Array, k: int, row: Row) -> Array:
     scale = np.array([plan.identity_scale])
-    scene = seen.scene[None] * row.source_on
+    scene = seen.scene[None].copy()
+    scene[:, -1] *= row.source_on
     return fake_unet(
         latent[None],
         scene,
@@ -178,17 +179,59 @@ def test_numbers_that_are_not_finite_end_the_image_and_name_the_step(manifest: M
     assert np.isfinite(finish(lane, [make_job(manifest, 0)])[0]).all()
 
 
+@pytest.mark.parametrize("rescale", [0.0, 0.7])
 @pytest.mark.parametrize("broken_at", [1, 2, 5])
-def test_an_image_that_breaks_leaves_the_bits_of_the_others_alone(manifest: Manifest, broken_at: int) -> None:
+def test_an_image_that_breaks_leaves_the_bits_of_the_others_alone(
+    manifest: Manifest, broken_at: int, rescale: float
+) -> None:
     lane = Lane(FakeBackend(), manifest, slots=3)
-    good = [make_job(manifest, 2), make_job(manifest, 4)]
+    # The last one owns a single row: run alone, its launch has fewer rows than the others' `rescale_row` counted to.
+    good = [make_job(manifest, number, guidance_rescale=rescale) for number in (2, 1)]
     alone = [finish(lane, [job])[0] for job in good]
-    bad = poison(make_job(manifest, 0), broken_at)
+    bad = poison(make_job(manifest, 0, guidance_rescale=rescale), broken_at)
     done = {finished.job: finished for finished in lane.run([good[0], bad, good[1]])}
     assert f"step {broken_at} of 5" in str(done[bad].fault)
     for job, latent in zip(good, alone, strict=True):
         assert done[job].fault is None
         assert np.array_equal(done[job].latent, latent)
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_an_image_that_breaks_in_onnx_runtime_leaves_the_bits_of_the_others_alone(
+    tiny_bundle: Path, broken: int
+) -> None:
+    """With guidance, so that a slot has several rows and `rescale_row` points past those of a slot that is run alone."""
+    manifest, lane = open_lane(tiny_bundle, slots=3)
+    jobs = [make_job(manifest, number, guidance_rescale=0.5) for number in (0, 2, 4)]
+    alone = [finish(lane, [job])[0] for job in jobs]
+    matrix = jobs[broken].plan.matrix.copy()
+    matrix[1:] = np.nan
+    jobs[broken] = replace(jobs[broken], plan=replace(jobs[broken].plan, matrix=matrix))
+    for done in lane.run(jobs):
+        number = jobs.index(done.job)
+        assert (done.fault is not None) == (number == broken)
+        assert number == broken or np.array_equal(done.latent, alone[number])
+    assert lane.steps_done == {}
+
+
+def test_every_index_of_a_launch_points_into_it_whatever_the_launch_before_was(manifest: Manifest) -> None:
+    """The rows behind those of a launch, too: a device pads a launch to a larger one with what is there."""
+    lane = Lane(FakeBackend(), manifest, slots=4)
+    buffers = lane._sizes[make_job(manifest, 0).cells]._buffers
+    jobs = [make_job(manifest, number) for number in (0, 1, 2)]
+    for members in ([0, 1, 2], [2], [0, 1]):
+        list(lane.run([jobs[number] for number in members]))
+        inputs = buffers.inputs()
+        slots, rows = inputs["guidance"].shape
+        assert inputs["rescale_row"].max() < rows
+        assert buffers._per_row["owner"].max() < slots
+
+
+def test_a_row_without_its_input_is_refused_and_never_nan(manifest: Manifest) -> None:
+    job = make_job(manifest, 0)
+    nothing = replace(job, conditioning=replace(job.conditioning, identity={}))
+    with pytest.raises(BundleError, match="`identity`"):
+        list(Lane(FakeBackend(), manifest, slots=1).run([nothing]))
 
 
 def open_lane(bundle: Path, *, slots: int = 4, threads: int = 1) -> tuple[Manifest, Lane]:

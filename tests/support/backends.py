@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from alterbute.backends import Array, Arrays
+from alterbute.bundle import VariantPrecision
 
 
 def fake_unet(latent: Array, scene: Array, timestep: Array, text: Array, identity: Array, scale: Array) -> Array:
     """[N,C,h,w] from inputs per row; every input changes the output."""
     seen = text.mean((1, 2)) + scale * identity.mean((1, 2)) + np.sin(timestep / 100)
-    output: Array = 0.7 * np.tanh(latent + scene[:, :1]) + 0.3 * np.sin(3 * latent + seen[:, None, None, None])
+    output: Array = 0.7 * np.tanh(latent + scene[:, :1] + 0.5 * scene[:, -1:]) + 0.3 * np.sin(
+        3 * latent + seen[:, None, None, None]
+    )
     return output.astype(np.float32)
 
 
@@ -21,32 +24,64 @@ class FakeBackend:
 
     def __init__(self) -> None:
         self.launches: list[tuple[int, int]] = []
+        self.precisions: dict[str, VariantPrecision] = {"step": "fp32"}
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
         assert graph == "step"
         assert outputs is not None
         assert all(array.flags.c_contiguous for array in inputs.values())
         self.launches.append(inputs["guidance"].shape)
+        read = ReadInputs(inputs)
         result = outputs["next_state"]
-        result[:] = fused_step(inputs)
+        result[:] = fused_step(read)
+        assert read.names == inputs.keys(), f"the fake does not read {sorted(inputs.keys() - read.names)}"
         return {"next_state": result}
 
     def close(self) -> None:
         pass
 
 
+class ReadInputs(dict[str, Array]):
+    """Inputs that record which of them were read."""
+
+    def __init__(self, inputs: Arrays) -> None:
+        super().__init__(inputs)
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> Array:
+        self.names.add(name)
+        return super().__getitem__(name)
+
+
+def gather(values: Array, index: Array) -> Array:
+    """`values[index]` along the first axis; an index out of range fails the launch, as ONNX's Gather does.
+
+    Raises:
+        IndexError: an index is outside `[-n, n)`.
+    """
+    if not ((index >= -len(values)) & (index < len(values))).all():
+        raise IndexError(f"Gather: indices {index.tolist()} must be within [{-len(values)},{len(values) - 1}]")
+    return values[index]
+
+
 def fused_step(inputs: Arrays) -> Array:
-    """Design section 3, line by line."""
-    state, owner = inputs["state"], inputs["owner"]
+    """The arithmetic of docs/step_graph.md, line by line; the last scene channel is the one that `source_on` drops."""
+    state, owner, source_on = inputs["state"], inputs["owner"], inputs["source_on"]
+    scene = gather(inputs["scene"], owner).copy()
+    scene[:, -1] *= source_on[:, None, None]
     rows = fake_unet(
-        state[owner, 0],
-        inputs["scene"][owner] * inputs["source_on"][:, None, None, None],
-        inputs["timestep"][owner],
+        gather(state[:, 0], owner),
+        scene,
+        gather(inputs["timestep"], owner),
         inputs["text"],
         inputs["identity"],
         inputs["identity_scale"],
     )
     guided = np.einsum("bn,nchw->bchw", inputs["guidance"], rows)
+    chosen = gather(rows, inputs["rescale_row"])
+    spread, chosen_spread = (latent.std((1, 2, 3)) for latent in (guided, chosen))
+    ratio = chosen_spread / np.maximum(spread, 1e-12)
+    guided *= (1 + inputs["guidance_rescale"] * (ratio - 1))[:, None, None, None]
     stacked = np.concatenate([state, guided[:, None], inputs["noise"][:, None]], axis=1)
     solved: Array = np.einsum("bij,bjchw->bichw", inputs["solver"], stacked)
     signal, sigma = (inputs["reinject"][:, part, None, None, None] for part in range(2))

@@ -10,6 +10,7 @@ import numpy as np
 from alterbute.backends import Array
 from alterbute.bundle import Manifest
 from alterbute.denoise.guidance import Row
+from alterbute.errors import BundleError
 from alterbute.solver import STATE_ROWS
 
 MAX_ROWS_PER_SLOT: Final = 3
@@ -91,6 +92,12 @@ class StepBuffers:
             min_rows: The backend's; places to spare repeat the first row at weight 0.
         """
         self._guidance = _zeros(max(rows[-1].slot + 1, min_slots), max(len(rows), min_rows))
+        # A launch may hold fewer rows than the last one, and a device may pad it to more: an index that an earlier launch
+        # left behind would point outside this one, or at a slot that holds NaN. So every index points at something packed here.
+        self._per_row["owner"][:] = rows[0].slot
+        if "rescale_row" in self._per_slot:
+            self._per_slot["rescale_row"][:] = 0
+            self._changed.add("rescale_row")
         for n, placed in enumerate([*rows, *rows[:1] * (min_rows - len(rows))]):
             values: dict[str, Array | float | None] = {
                 "owner": placed.slot,
@@ -101,6 +108,8 @@ class StepBuffers:
                 "identity_scale": placed.identity_scale,
             }
             for name in values.keys() & self._per_row.keys():
+                if values[name] is None:
+                    raise _missing_input(name)
                 self._per_row[name][n] = values[name]
         self._changed |= {"guidance", *self._per_row}
         for n, placed in enumerate(rows):
@@ -127,6 +136,15 @@ class StepBuffers:
         """The fresh noise [C,h,w] that a slot's last launch took; None where the graph takes none."""
         noise = self._per_slot.get("noise")
         return None if noise is None else noise[slot].copy()
+
+
+def _missing_input(name: str) -> BundleError:
+    """numpy would write None into a float array as NaN."""
+    return BundleError(
+        f"the step graph has the input `{name}`, and no graph of the bundle makes it",
+        f"`{name}` among the outputs of the prompt or identity graph",
+        "export the bundle again",
+    )
 
 
 def _zeros(*shape: int) -> Array:
