@@ -16,12 +16,12 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final, Unpack
 
 from alterbute.backends import Array, Backend, BackendChoice, choose_backend
-from alterbute.bundle import Bundle, Manifest, default_bundle_path, open_bundle, read_trust_keys
+from alterbute.bundle import Bundle, Manifest, VariantPrecision, default_bundle_path, open_bundle, read_trust_keys
 from alterbute.denoise.lane import Conditioning, Job, JobResult, Lane
 from alterbute.denoise.plan import PlanCache
 from alterbute.encode.encoder import Encoder, check_finite
 from alterbute.encode.prompt import check_attributes, check_text, vocabulary_warning
-from alterbute.errors import InputError
+from alterbute.errors import EngineError, InputError, PartialEditError
 from alterbute.images import Patch, Photo, Region, load_photo, load_reference, load_region, make_patch
 from alterbute.request import (
     MAX_SEED,
@@ -116,6 +116,11 @@ class Editor:
     def manifest(self) -> Manifest:
         """What the bundle says of itself."""
         return self.bundle.manifest
+
+    @property
+    def precision(self) -> VariantPrecision:
+        """The type of the step graph's heavy arithmetic as the backend runs it: `fp32`, `fp16`, `bf16` or `int8`."""
+        return self._backend.precisions["step"]
 
     def prepare(
         self,
@@ -262,25 +267,51 @@ class Editor:
         ids = self._encoder.tokenize(prompt)[0, 1:]
         return int((ids == text.end_id).argmax()) if text.end_id in ids else len(ids)
 
-    def _run(
+    def run_requests(
         self,
         subject: Subject,
         requests: Sequence[EditRequest],
         progress: ProgressCallback | None,
         cancel: CancelCheck | None,
     ) -> list[EditResult]:
+        """Denoise, decode and paste checked requests; `Subject.edit_many` is the public way to it.
+
+        Args:
+            subject: The encoded photo.
+            requests: Requests that `check_request` returned.
+            progress: Called after every step of every image.
+            cancel: Called before every step; True ends the call.
+
+        Returns:
+            One result per image, each request's `count` images in a row.
+
+        Raises:
+            PartialEditError: some images failed and others were finished.
+            EngineError: no image was finished; the first one's fault.
+            Cancelled: `cancel` returned True.
+        """
         with self._lock:
             jobs, job_infos = self.make_jobs(subject, requests, progress)
-            done: dict[Job, EditResult] = {}
+            results: dict[Job, EditResult] = {}
+            faults: dict[Job, EngineError] = {}
             # A large photo takes as long to copy as a small model takes to edit it, so it is copied while the model runs.
             canvas = self._copier.submit(subject.photo.to_pil)
-            for finished in self.lane.run(jobs, cancel):
-                if finished.fault is not None:
-                    raise finished.fault
-                done[finished.job] = self._finish(subject, finished, job_infos[finished.job], canvas)
-                if len(done) < len(jobs):
-                    canvas = self._copier.submit(subject.photo.to_pil)
-            return [done[job] for job in jobs]
+            try:
+                for denoised in self.lane.run(jobs, cancel):
+                    try:
+                        results[denoised.job] = self._finish(subject, denoised, job_infos[denoised.job], canvas)
+                    except EngineError as fault:
+                        faults[denoised.job] = fault
+                    if len(results) + len(faults) < len(jobs):
+                        canvas = self._copier.submit(subject.photo.to_pil)
+            except EngineError as fault:
+                # A whole launch failed: that is the fault of every image that was not finished before.
+                faults |= {job: fault for job in jobs if job not in results and job not in faults}
+        if not faults:
+            return [results[job] for job in jobs]
+        if not results:
+            raise next(iter(faults.values()))
+        raise PartialEditError([results.get(job) for job in jobs], [faults.get(job) for job in jobs])
 
     def make_jobs(
         self, subject: Subject, requests: Sequence[EditRequest], progress: ProgressCallback | None
@@ -315,7 +346,13 @@ class Editor:
         return jobs, job_infos
 
     def _finish(self, subject: Subject, finished: JobResult, info: JobInfo, canvas: Future[Image]) -> EditResult:
-        """Latent to photo: decode the window, and paste it where alpha allows."""
+        """Latent to photo: decode the window, and paste it where alpha allows.
+
+        Raises:
+            EngineError: the image's numbers stopped being finite in the lane or in the decoder, or a graph failed.
+        """
+        if finished.fault is not None:
+            raise finished.fault
         start = time.perf_counter()
         edited = self.decode(finished.latent)
         decoded = time.perf_counter()

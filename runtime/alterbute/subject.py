@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Unpack
+from typing import Protocol, Unpack
 
 from alterbute.encode.encoder import Scene, WindowImages
 from alterbute.errors import InputError
@@ -12,9 +12,6 @@ from alterbute.images import Box, Photo, Region
 from alterbute.images.photo import Bytes
 from alterbute.request import CancelCheck, EditOptions, EditRequest, ProgressCallback
 from alterbute.result import EditResult
-
-if TYPE_CHECKING:
-    from alterbute.editor import Editor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,12 +37,37 @@ class PreparedPhoto:
     seconds: float
 
 
+class EditRunner(Protocol):
+    """What a subject needs of its editor; a protocol, so that this module does not import the editor that makes subjects."""
+
+    def check_request(self, prompt: str | EditRequest, options: EditOptions) -> EditRequest:
+        """Check a prompt with its options against the bundle."""
+        ...
+
+    def run_requests(
+        self,
+        subject: Subject,
+        requests: Sequence[EditRequest],
+        progress: ProgressCallback | None,
+        cancel: CancelCheck | None,
+    ) -> list[EditResult]:
+        """Run checked requests on a subject.
+
+        Args:
+            subject: The encoded photo.
+            requests: Requests that `check_request` returned.
+            progress: Called after every step of every image.
+            cancel: Called before every step; True ends the call.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Subject:
     """A photo and its object, encoded: `Editor.prepare` makes one. Its edits run only steps, decode and paste.
 
     Args:
-        editor: Who runs the edits.
+        editor: The editor that runs the edits.
         photo: The photo.
         box: The part of it that the model sees.
         pixels: hw3 uint8, the photo's own pixels in the box.
@@ -54,7 +76,7 @@ class Subject:
         timings: Seconds of `window` and `encode`.
     """
 
-    editor: Editor
+    editor: EditRunner
     photo: Photo
     box: Box
     pixels: Bytes
@@ -101,13 +123,25 @@ class Subject:
         cancel: CancelCheck | None = None,
         **options: Unpack[EditOptions],
     ) -> list[EditResult]:
-        """Several edits, denoised together; each gives the bytes that it would give alone.
+        """Edit the photo several times, denoised together; each image has the bytes that it would have alone.
+
+        Args:
+            prompts: One prompt or whole request per edit.
+            progress: Called after every step of every image.
+            cancel: Called before every step; True ends the call.
+            **options: Fields of `EditRequest`, for all prompts.
 
         Returns:
             The results in the order of the prompts, each prompt's `count` images in a row.
+
+        Raises:
+            InputError: a request cannot be done with this bundle; nothing was run.
+            PartialEditError: some images failed and others were finished; it holds both, image by image.
+            EngineError: no image was finished; the first one's fault.
+            Cancelled: `cancel` returned True.
         """
         requests = [self.editor.check_request(prompt, options) for prompt in prompts]
-        return self.editor._run(self, requests, progress, cancel)
+        return self.editor.run_requests(self, requests, progress, cancel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
