@@ -77,6 +77,7 @@ class TimedBackend:
     def __init__(self, inner: Backend, clock: Clock) -> None:
         self._inner, self.clock = inner, clock
         self.min_slots, self.min_rows = inner.min_slots, inner.min_rows
+        self.precisions = inner.precisions
         self.graph_s: defaultdict[str, list[float]] = defaultdict(list)
         self.inputs: dict[str, dict[str, Array]] = {}
         self.latents: list[Array] = []

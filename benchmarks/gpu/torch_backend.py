@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from alterbute.backends import Array, Arrays, Backend
-from alterbute.backends.tensorrt.backend import HOST_GRAPHS
+from alterbute.backends.base import HOST_GRAPHS
+from alterbute.bundle import VariantPrecision
 from alterbute_export.export_bundle import read_specs
 from torch import nn
+
+_PRECISIONS: Final[dict[torch.dtype, VariantPrecision]] = {
+    torch.float32: "fp32",
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+}
 
 
 class HalfDenoiser(nn.Module):
@@ -45,6 +52,7 @@ class TorchBackend:
     ) -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self._host, self._device, self._dtype = host, torch.device(device), dtype
+        self.precisions = {**host.precisions, "step": _PRECISIONS[dtype]}
         self._specs = {spec.name: spec for spec in read_specs(checkpoint) if spec.name not in HOST_GRAPHS}
         for spec in self._specs.values():
             spec.graph.to(self._device)

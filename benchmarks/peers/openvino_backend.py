@@ -55,6 +55,7 @@ class OpenVinoBackend:
     def __init__(self, bundle: Bundle, threads: int) -> None:
         self._bundle, self._threads = bundle, threads
         self._host = OnnxRuntimeBackend(bundle, threads=threads, graphs=HOST_GRAPHS)
+        self.precisions = dict(self._host.precisions)
         self._known: dict[str, tuple[Any, Run]] = {}
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:

@@ -73,6 +73,7 @@ class ReplayBackend:
 
     def __init__(self, real: Backend, clock: ReplayClock, seconds: dict[tuple[str, int], float]) -> None:
         self.min_slots, self.min_rows = real.min_slots, real.min_rows
+        self.precisions = real.precisions
         self._real, self._clock, self._seconds = real, clock, seconds
         self._kept: dict[str, dict[str, Array]] = {}
 

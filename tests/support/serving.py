@@ -41,6 +41,7 @@ class HookedBackend:
 
     def __init__(self, inner: Backend, hooks: Hooks) -> None:
         self.min_slots, self.min_rows = inner.min_slots, inner.min_rows
+        self.precisions = inner.precisions
         self._inner, self._hooks = inner, hooks
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""What the graphs of a bundle are fed in a real edit: recorded once, to measure ranges and errors on."""
+"""Recorded edits: inputs and outputs of every run of a bundle's graphs, to measure ranges and errors with."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STEPS: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GraphCall:
-    """One run of a graph: what went in, and what fp32 made of it."""
+    """Inputs and outputs of one run of a graph, by name."""
 
     inputs: dict[str, Array]
     outputs: dict[str, Array]
@@ -31,16 +31,19 @@ class GraphCall:
 def record_edit(
     bundle: Bundle, backend: Backend | None = None, *, steps: int = _STEPS, seed: int = 7
 ) -> dict[str, list[GraphCall]]:
-    """Edit the bundle's sample photo, or a drawn one; every run of every graph, by graph.
+    """Edit the bundle's sample photo, or a drawn one, and record every run of every graph.
 
     Args:
         bundle: The bundle.
-        backend: What runs its graphs; the CPU, one graph at a time, when left out.
-        steps: Of the edit.
-        seed: Of the noise.
+        backend: The backend that runs its graphs; None runs them on the CPU, one graph in memory at a time.
+        steps: Steps of the edit.
+        seed: Seed of the noise.
+
+    Returns:
+        The runs by graph, in order.
     """
     recorder = _Recorder(backend or StreamingBackend(bundle))
-    photo, mask = sample_pictures(bundle)
+    photo, mask = read_sample_pictures(bundle)
     prompt = first_prompt(bundle.manifest.attributes) or "color: red"
     with Editor(bundle, backend=recorder) as editor:
         editor.edit(photo, mask, prompt, steps=steps, seed=seed)
@@ -48,36 +51,39 @@ def record_edit(
 
 
 class _Recorder:
-    """A backend that keeps copies of what passes through another."""
+    """A backend that keeps copies of the inputs and outputs of another backend."""
 
     def __init__(self, inner: Backend) -> None:
         self._inner = inner
         self.min_slots, self.min_rows = inner.min_slots, inner.min_rows
+        self.precisions = inner.precisions
         self.calls: defaultdict[str, list[GraphCall]] = defaultdict(list)
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
-        seen = {name: array.copy() for name, array in inputs.items()}
-        made = self._inner.run(graph, inputs, outputs)
-        self.calls[graph].append(GraphCall(inputs=seen, outputs={name: array.copy() for name, array in made.items()}))
-        return made
+        # Copied before the run, which may write into these arrays.
+        input_copies = {name: array.copy() for name, array in inputs.items()}
+        results = self._inner.run(graph, inputs, outputs)
+        output_copies = {name: array.copy() for name, array in results.items()}
+        self.calls[graph].append(GraphCall(inputs=input_copies, outputs=output_copies))
+        return results
 
     def close(self) -> None:
         self._inner.close()
 
 
-def sample_pictures(bundle: Bundle) -> tuple[Image.Image, Image.Image]:
-    """The bundle's sample photo and mask, or drawn ones."""
+def read_sample_pictures(bundle: Bundle) -> tuple[Image.Image, Image.Image]:
+    """The bundle's sample photo and mask; drawn ones if the bundle has none."""
     if all(bundle.has(name) for name in _SAMPLES):
         photo, mask = (Image.open(io.BytesIO(bundle.read(name))) for name in _SAMPLES)
         return photo.convert("RGB"), mask
-    return drawn_pictures(bundle.manifest.resolution)
+    return draw_pictures(bundle.manifest.resolution)
 
 
-def drawn_pictures(side: int) -> tuple[Image.Image, Image.Image]:
-    """A photo of slow colours and a mask of its middle, `side` pixels wide."""
-    rise = np.linspace(0, 255, side)
+def draw_pictures(side: int) -> tuple[Image.Image, Image.Image]:
+    """A photo of smooth colour gradients and a mask of its middle, both `side` x `side` pixels."""
+    ramp = np.linspace(0, 255, side)
     pixels = np.stack(
-        [rise[None] + 0 * rise[:, None], rise[:, None] + 0 * rise[None], 255 - np.add.outer(rise, rise) / 2], axis=2
+        [ramp[None] + 0 * ramp[:, None], ramp[:, None] + 0 * ramp[None], 255 - np.add.outer(ramp, ramp) / 2], axis=2
     )
     object_mask = np.zeros((side, side), np.uint8)
     object_mask[side // 4 : 3 * side // 4, side // 4 : 3 * side // 4] = 255

@@ -7,6 +7,8 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
+from alterbute.bundle import VariantPrecision
+
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Mapping[str, Array]
 
@@ -32,6 +34,11 @@ class Backend(Protocol):
 
     min_slots: int
     min_rows: int
+
+    @property
+    def precisions(self) -> Mapping[str, VariantPrecision]:
+        """The type of each graph's heavy arithmetic as this backend runs it, by graph."""
+        ...
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
         """Run a graph once.

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from alterbute.backends.base import Array, Arrays
-from alterbute.bundle import WEIGHTS_FILE, Bundle
+from alterbute.bundle import WEIGHTS_FILE, Bundle, Variant
 from alterbute.errors import BundleError, EngineError
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ class OnnxRuntimeBackend:
         self._bundle = bundle
         wanted = sorted(bundle.manifest.graphs if graphs is None else graphs, key=_LOAD_ORDER.index)
         # Before anything is loaded: a bundle that the CPU cannot run is refused when it is opened.
-        self._files = {graph: _variant(bundle, graph) for graph in wanted}
+        variants = {graph: _variant(bundle, graph) for graph in wanted}
+        self.precisions = {graph: variant.precision for graph, variant in variants.items()}
+        self._files = {graph: variant.file for graph, variant in variants.items()}
         self._threads = threads or min(_usable_cpus(), _EXACT_THREADS)
         self._pool = ThreadPoolExecutor(_LOADERS, "alterbute-load")
         self._weights: Future[bytes | None] = self._pool.submit(self._read_weights)
@@ -121,17 +123,17 @@ def _run(session: Any, inputs: Arrays, outputs: Arrays) -> dict[str, Array]:
     return {name: outputs[name] if name in outputs else made[name].numpy() for name in names}
 
 
-def _variant(bundle: Bundle, graph: str) -> str:
+def _variant(bundle: Bundle, graph: str) -> Variant:
     variants = bundle.manifest.graphs[graph].variants
-    files = [variant.file for variant in variants if variant.backend == _NAME]
-    if not files:
+    fitting = [variant for variant in variants if variant.backend == _NAME]
+    if not fitting:
         precisions = " and ".join(sorted({variant.precision for variant in variants}))
         raise BundleError(
             f"the bundle's graph {graph!r} is {precisions}, for {', '.join(variant.backend for variant in variants)}",
             f"a variant for {_NAME}: the CPU runs fp32 and fp16 graphs",
             "use a GPU backend, or export the bundle with --precision fp16 or fp32",
         )
-    return files[0]
+    return fitting[0]
 
 
 def _usable_cpus() -> int:

@@ -62,6 +62,7 @@ class OnnxRuntimeCudaBackend:
         self._annotations = itertools.count(1)
         weights = _read_weights(bundle)
         names = [name for name in bundle.manifest.graphs if name not in HOST_GRAPHS]
+        self.precisions = {**host.precisions, **{name: _choose_variant(bundle, name).precision for name in names}}
         self._sessions = {name: self._make_session(name, weights) for name in names}
         self._steps: list[DeviceStepState] = []
 

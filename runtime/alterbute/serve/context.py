@@ -127,7 +127,6 @@ def make_context(settings: ServerSettings, backends: Sequence[Backend] | None = 
     opened = open_bundle(Path(settings.bundle) if settings.bundle else default_bundle_path(), trust_keys=trusted)
     manifest = opened.manifest
     sha256 = hashlib.sha256((opened.path / MANIFEST_FILE).read_bytes()).hexdigest()
-    precision = next((edge.dtype for edge in manifest.graphs["step"].inputs if edge.name == "text"), "float32")
     cpus = os.cpu_count() or 1
     num_decoders = settings.decoders or cpus
     pool = ThreadPoolExecutor(max(2, cpus), "alterbute-pool")
@@ -136,6 +135,7 @@ def make_context(settings: ServerSettings, backends: Sequence[Backend] | None = 
         Editor(opened, backend=one, slots=settings.slots) for one in backends or [choice.backend for choice in chosen]
     ]
     backend = chosen[0].name if chosen else "given"
+    precision = editors[0].precision
     metrics = Metrics(model=manifest.name, sha256=sha256, backend=backend, precision=precision)
     service = Service(
         editors, pool, slots=settings.slots, max_queue=settings.max_queue, stretch=settings.stretch, observer=metrics

@@ -52,6 +52,7 @@ class TensorRtBackend:
         device: int = 0,
     ) -> None:
         self._bundle, self._host = bundle, host
+        self.precisions = {**host.precisions, **{graph: engine.precision for graph, engine in engines.items()}}
         self._lock = RLock()
         self._cuda = Cuda(cuda_api, device)
         self._check_memory(engines)
