@@ -1,4 +1,4 @@
-"""Tiny checkpoints and their bundles for all tests here, made once and kept between runs; nothing changes them."""
+"""Fixtures of the export tests: tiny checkpoints and their bundles, written once, cached between runs, never changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def family_step(family_cache: Path, family_checkpoint: FamilyFolder) -> FamilyFolder:
-    """A folder with the step graph of a kind and its weights: that of the bundle, where there is one."""
+    """Function from a kind of checkpoint to a folder with its step graph and weights.
+
+    The folder is that of the kind's bundle where it has been exported already, else the step graph is written alone.
+    """
 
     def make(kind: str) -> Path:
         from alterbute_export.checkpoint.reader import read_checkpoint
@@ -30,15 +33,16 @@ def family_step(family_cache: Path, family_checkpoint: FamilyFolder) -> FamilyFo
         from alterbute_export.onnx_io.weights import WeightStore
         from alterbute_export.onnx_io.write_onnx import write_graph
 
-        whole = family_cache / "bundles" / kind
-        if (whole / "manifest.json").is_file():
-            return whole
-        source = family_checkpoint(kind)
+        bundle_folder = family_cache / "bundles" / kind
+        if (bundle_folder / "manifest.json").is_file():
+            return bundle_folder
+        checkpoint_folder = family_checkpoint(kind)
 
         def write(folder: Path) -> None:
             folder.mkdir()
-            read = read_checkpoint(source)
-            write_graph(build_family(read, load_models(read)).step(), WeightStore(folder, half=True))
+            checkpoint = read_checkpoint(checkpoint_folder)
+            step_spec = build_family(checkpoint, load_models(checkpoint)).step()
+            write_graph(step_spec, WeightStore(folder, half=True))
 
         return keep(family_cache / "steps" / kind, "step.onnx", write)
 
@@ -47,7 +51,7 @@ def family_step(family_cache: Path, family_checkpoint: FamilyFolder) -> FamilyFo
 
 @pytest.fixture(scope="session")
 def bundle(tiny_bundle: Path) -> Path:
-    """The export of `checkpoint`: the maker writes the same weights every time."""
+    """The bundle of `checkpoint`, whose weights are the same in every run."""
     return tiny_bundle
 
 
@@ -62,7 +66,7 @@ def step(bundle: Path) -> Any:
 
 
 def open_graph(bundle: Path, name: str) -> Any:
-    """A session over the bytes of one graph and of the weights, as the runtime opens it."""
+    """An ONNX Runtime session of one graph, opened from the bytes of graph and weights as the runtime does."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     weights = (bundle / WEIGHTS_FILE).read_bytes()

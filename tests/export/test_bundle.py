@@ -1,4 +1,4 @@
-"""What the exporter promises about the folder it writes."""
+"""Properties of the exported bundle: manifest, parity, graph files, weights and reproducible bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_runtime_accepts_the_bundle(bundle: Path) -> None:
     manifest = verify_bundle(bundle).manifest
     assert set(manifest.graphs) == set(GRAPHS)
     assert (manifest.latent_channels, manifest.latent_factor, manifest.scene_channels) == (4, 4, 9)
-    assert {name: list(words) for name, words in (manifest.attributes or {}).items()} == VOCABULARY
+    assert {name: list(values) for name, values in (manifest.attributes or {}).items()} == VOCABULARY
 
 
 def test_every_graph_is_within_the_limit_of_torch(manifest: Manifest) -> None:
@@ -48,12 +48,12 @@ def test_graph_files_have_the_edges_of_the_manifest(bundle: Path, manifest: Mani
             for value, tensor in zip(values, edges, strict=True):
                 dims = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
                 assert dims == list(tensor.shape)
-                kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-                assert kind == np.dtype(tensor.dtype)
+                dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+                assert dtype == np.dtype(tensor.dtype)
     assert [tensor.name for tensor in manifest.graphs["step"].inputs] == list(STEP_INPUTS)
 
 
-def test_files_hold_nothing_of_the_machine_that_wrote_them(bundle: Path) -> None:
+def test_files_have_no_trace_of_the_machine_that_wrote_them(bundle: Path) -> None:
     for path in bundle.glob("*.onnx"):
         model = onnx.load(path, load_external_data=False)
         assert not model.metadata_props and not model.graph.value_info
@@ -63,6 +63,7 @@ def test_files_hold_nothing_of_the_machine_that_wrote_them(bundle: Path) -> None
 
 
 def linear_spec(weight: torch.Tensor) -> GraphSpec:
+    """The spec of a graph that is one Linear with `weight [out,in]` and no bias."""
     layer = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False)
     layer.weight = torch.nn.Parameter(weight, requires_grad=False)
     width = weight.shape[1]
@@ -77,7 +78,8 @@ def linear_spec(weight: torch.Tensor) -> GraphSpec:
     )
 
 
-def stored_kinds(folder: Path) -> set[int]:
+def stored_dtypes(folder: Path) -> set[int]:
+    """ONNX data types of the initializers of `linear.onnx`."""
     return {
         tensor.data_type for tensor in onnx.load(folder / "linear.onnx", load_external_data=False).graph.initializer
     }
@@ -90,22 +92,22 @@ def test_weights_that_were_fp16_are_stored_once_and_as_fp16(tmp_path: Path) -> N
     assert check_parity(spec, path).relative_error <= LIMIT
     write_graph(spec, store)
     assert store.path.stat().st_size == 48 * 32 * 2
-    assert stored_kinds(tmp_path) == {onnx.TensorProto.FLOAT16}
+    assert stored_dtypes(tmp_path) == {onnx.TensorProto.FLOAT16}
 
 
 def test_weights_that_fp16_would_change_stay_fp32(tmp_path: Path) -> None:
     store = WeightStore(tmp_path, half=True)
     write_graph(linear_spec(torch.full((48, 32), 0.1)), store)
     assert store.path.stat().st_size == 48 * 32 * 4
-    assert stored_kinds(tmp_path) == {onnx.TensorProto.FLOAT}
+    assert stored_dtypes(tmp_path) == {onnx.TensorProto.FLOAT}
 
 
 def test_a_graph_that_computes_something_else_is_refused(tmp_path: Path) -> None:
     spec = linear_spec(torch.randn(48, 32))
     path = write_graph(spec, WeightStore(tmp_path, half=False))
-    other = replace(spec, reference=lambda x: spec.reference(x) * (1 + 1e-4))
+    scaled = replace(spec, reference=lambda x: spec.reference(x) * (1 + 1e-4))
     with pytest.raises(ParityError, match="graph linear, output y"):
-        check_parity(other, path)
+        check_parity(scaled, path)
 
 
 def test_bundle_is_smaller_than_its_checkpoint(checkpoint: Path, bundle: Path) -> None:

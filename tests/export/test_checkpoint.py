@@ -1,4 +1,4 @@
-"""Each damage to a checkpoint folder gives one line that names the file or key."""
+"""Every kind of damage to a checkpoint folder raises an error of one line that names the file or key."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from alterbute_export.export_bundle import export_bundle, load_models
 from alterbute_export.families import build_family
 from safetensors.torch import load_file, save_file
 
+Damage = Callable[[Path], object]
+"""Changes a checkpoint folder in place; the result is ignored."""
+
 
 @pytest.fixture
 def folder(checkpoint: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(checkpoint, tmp_path / "checkpoint"))
 
 
-def edit_json(name: str, change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+def edit_json(name: str, change: Callable[[dict[str, Any]], object]) -> Damage:
     def damage(folder: Path) -> None:
         value = json.loads((folder / name).read_text())
         change(value)
@@ -31,7 +34,7 @@ def edit_json(name: str, change: Callable[[dict[str, Any]], None]) -> Callable[[
     return damage
 
 
-def edit_weights(name: str, change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[[Path], None]:
+def edit_weights(name: str, change: Callable[[dict[str, torch.Tensor]], object]) -> Damage:
     def damage(folder: Path) -> None:
         value = load_file(folder / name)
         change(value)
@@ -40,14 +43,14 @@ def edit_weights(name: str, change: Callable[[dict[str, torch.Tensor]], None]) -
     return damage
 
 
-def remove(name: str) -> Callable[[Path], None]:
+def remove(name: str) -> Damage:
     return lambda folder: (folder / name).unlink()
 
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 SCHEDULER = "scheduler/scheduler_config.json"
 
-DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+DAMAGES: dict[str, tuple[Damage, str]] = {
     "no settings": (remove("alterbute.json"), "`_class_name` is 'AlterbutePipeline'"),
     "no index": (remove("model_index.json"), "no model_index.json"),
     "no config": (remove("vae/config.json"), "no vae/config.json"),
@@ -99,12 +102,12 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_damage_is_named(folder: Path, name: str) -> None:
-    damage, words = DAMAGES[name]
+    damage, message_part = DAMAGES[name]
     damage(folder)
     with pytest.raises(CheckpointError) as caught:
         checkpoint = read_checkpoint(folder)
         build_family(checkpoint, load_models(checkpoint))
-    assert words in str(caught.value)
+    assert message_part in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

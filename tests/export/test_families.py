@@ -1,4 +1,4 @@
-"""Every family: exported, opened and edited on a CPU; and what each shows its UNet."""
+"""Every family is exported, opened and edited on a CPU; the inputs of its UNet are those of its paper."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from alterbute_export.modules.autoencoder import Encode
 from alterbute_export.modules.input_gain import NoGain
 from alterbute_export.sample_checkpoints import KINDS, make_checkpoint
 
-from tests.export.conftest import FamilyFolder
+from tests.conftest import FamilyFolder
 
 COMMON = ["state", "noise", "timestep", "solver", "reinject", "background", "background_noise", "keep"]
 SDXL = ["pooled", "time_ids"]
@@ -44,7 +44,8 @@ def _no_gradients() -> Iterator[None]:
         yield
 
 
-def photo_and_mask() -> tuple[Any, Any]:
+def draw_photo_and_mask() -> tuple[Any, Any]:
+    """A photo of noise `[60,80,3]` and a mask `[60,80]` with one rectangle, uint8."""
     photo = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     mask = np.zeros((60, 80), np.uint8)
     mask[20:40, 30:55] = 255
@@ -52,7 +53,8 @@ def photo_and_mask() -> tuple[Any, Any]:
 
 
 def edit(bundle: Path, **options: Any) -> tuple[Any, Any]:
-    photo, mask = photo_and_mask()
+    """Pixels and result of an edit with a bundle, whose background is checked to be that of the photo."""
+    photo, mask = draw_photo_and_mask()
     with Editor.open(bundle) as editor:
         result = editor.edit(photo, mask, "red", seed=1, steps=3, **options)
     pixels = np.asarray(result.image)
@@ -81,7 +83,7 @@ def test_identity_guidance_changes_the_edit(family_bundle: FamilyFolder, kind: s
     assert not np.array_equal(less, more)
 
 
-def test_a_text_to_image_unet_says_that_it_starts_from_the_photo(family_bundle: FamilyFolder) -> None:
+def test_a_text_to_image_unet_starts_from_the_photo(family_bundle: FamilyFolder) -> None:
     manifest = read_manifest(family_bundle("sd15"))
     assert manifest.reinject and manifest.defaults.strength < 1 and manifest.scene == ()
     assert manifest.guidance.forms == ("none", "text")
@@ -98,7 +100,7 @@ def test_guidance_scales_of_the_papers_are_the_defaults(family_checkpoint: Famil
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "demo"])
 def test_a_tiny_checkpoint_is_exported_opened_and_edited(tmp_path: Path, kind: str) -> None:
-    """How long it takes is printed: export, then open and edit."""
+    """Export, open and edit; the processor time of both parts is printed."""
     start = time.process_time()
     make_checkpoint(tmp_path / "checkpoint", kind)
     export_bundle(tmp_path / "checkpoint", tmp_path / "bundle")
@@ -108,8 +110,8 @@ def test_a_tiny_checkpoint_is_exported_opened_and_edited(tmp_path: Path, kind: s
     print(f"{kind}: export {exported - start:.1f} s, open and edit {edited - exported:.1f} s of processor time")
 
 
-class Recorder(torch.nn.Module):
-    """A UNet that keeps what it is shown."""
+class RecordingUNet(torch.nn.Module):  # type: ignore[misc]
+    """A UNet that records its input and returns twice its latent."""
 
     def forward(
         self, sample: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor, **_: Any
@@ -119,37 +121,39 @@ class Recorder(torch.nn.Module):
 
 
 def test_grid_has_the_clean_reference_on_the_right_and_scene_on_the_left_alone() -> None:
-    recorder = Recorder()
+    unet = RecordingUNet()
     latent, reference, scene = torch.randn(2, 4, 3, 5), torch.randn(2, 4, 3, 5), torch.randn(2, 5, 3, 5)
     row = {"text": torch.zeros(2, 1, 1), "scene": scene, "identity": reference}
-    out = GridRows(recorder, NoGain())(latent, torch.zeros(2), row)
-    left, right = recorder.sample[..., :5], recorder.sample[..., 5:]
+    output = GridRows(unet, NoGain())(latent, torch.zeros(2), row)
+    left, right = unet.sample[..., :5], unet.sample[..., 5:]
     assert torch.equal(left, torch.cat([latent, scene], dim=1))
     assert torch.equal(right, torch.cat([reference, torch.zeros_like(scene)], dim=1))
-    assert torch.equal(out, 2 * latent)
+    assert torch.equal(output, 2 * latent)
 
 
 def test_grid_rules_choose_mask_canvas_and_null_identity(family_checkpoint: FamilyFolder) -> None:
     checkpoint = read_checkpoint(family_checkpoint("sd15-grid"))
     vae = checkpoint.load("vae")
     reference = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
-    nothing = torch.zeros(1, 32, 32, dtype=torch.uint8)
-    canvas, null = LatentIdentityGraph(vae, 32, 0.5, "encoded")(reference, nothing)
-    wanted = Encode(vae)(torch.full((1, 3, 32, 32), 0.5))
-    # Normalising a flat picture divides by nearly nothing, so that another memory layout shows in the digits.
-    assert torch.allclose(canvas, wanted, atol=1e-3) and torch.allclose(null, wanted, atol=1e-3)
-    _, zeros = LatentIdentityGraph(vae, 32, 0.5, "zeros")(reference, nothing)
+    empty_mask = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    canvas, null = LatentIdentityGraph(vae, 32, 0.5, "encoded")(reference, empty_mask)
+    empty_canvas = Encode(vae)(torch.full((1, 3, 32, 32), 0.5))
+    # Group norm of a flat picture divides by nearly 0, which amplifies the rounding of another memory layout.
+    assert torch.allclose(canvas, empty_canvas, atol=1e-3) and torch.allclose(null, empty_canvas, atol=1e-3)
+    _, zeros = LatentIdentityGraph(vae, 32, 0.5, "zeros")(reference, empty_mask)
     assert not zeros.any()
     mask = torch.zeros(1, 32, 32, dtype=torch.uint8)
     mask[:, :8] = 255
     document = {"grid": {"mask": "background"}, "family": "grid", "resolution": 32}
-    inverted = build_settings(inferred(checkpoint), document)
-    first = SceneGraph(vae, checkpoint.settings, 2)(reference, mask)[0]
-    second = SceneGraph(vae, inverted, 2)(reference, mask)[0]
-    assert torch.equal(first[:, 0], 1 - second[:, 0]) and torch.equal(first[:, 1:], second[:, 1:])
+    inverted = build_settings(infer_from(checkpoint), document)
+    plain_scene = SceneGraph(vae, checkpoint.settings, 2)(reference, mask)[0]
+    inverted_scene = SceneGraph(vae, inverted, 2)(reference, mask)[0]
+    assert torch.equal(plain_scene[:, 0], 1 - inverted_scene[:, 0])
+    assert torch.equal(plain_scene[:, 1:], inverted_scene[:, 1:])
 
 
-def inferred(checkpoint: Any) -> dict[str, Any]:
+def infer_from(checkpoint: Any) -> dict[str, Any]:
+    """The settings document inferred from a checkpoint's configs."""
     from alterbute_export.checkpoint.infer_settings import infer_settings
 
     configs = checkpoint.configs
@@ -165,20 +169,20 @@ def inferred(checkpoint: Any) -> dict[str, Any]:
     )
 
 
-def test_instruct_sees_the_photo_on_the_encoders_own_scale(family_checkpoint: FamilyFolder) -> None:
+def test_the_scene_of_instruct_is_the_unscaled_latent_of_the_photo(family_checkpoint: FamilyFolder) -> None:
     checkpoint = read_checkpoint(family_checkpoint("sd15-instruct"))
     vae = checkpoint.load("vae")
     photo = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
     scene, background, _ = SceneGraph(vae, checkpoint.settings, 2)(
         photo, torch.full((1, 32, 32), 255, dtype=torch.uint8)
     )
-    wanted = vae.encode(photo.permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist.mode()
-    assert torch.allclose(scene, wanted, atol=1e-6)
-    assert torch.allclose(background, wanted * 0.18215, atol=1e-6)
+    latent = vae.encode(photo.permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist.mode()
+    assert torch.allclose(scene, latent, atol=1e-6)
+    assert torch.allclose(background, latent * 0.18215, atol=1e-6)
 
 
 @pytest.mark.parametrize("prompt", ["a red blue", ""])
-def test_sdxl_prompts_read_as_with_diffusers(family_checkpoint: FamilyFolder, prompt: str) -> None:
+def test_sdxl_prompts_are_encoded_as_in_diffusers(family_checkpoint: FamilyFolder, prompt: str) -> None:
     from diffusers import StableDiffusionXLInpaintPipeline
 
     folder = family_checkpoint("sdxl-adapter-plus")
@@ -189,10 +193,12 @@ def test_sdxl_prompts_read_as_with_diffusers(family_checkpoint: FamilyFolder, pr
     inner = tokenizer.backend.encode(prompt, add_special_tokens=False).ids
     ids = [tokenizer.start_id, *inner, tokenizer.end_id]
     ids += [tokenizer.pad_id] * (16 - len(ids))
-    text, pooled = load_prompt_spec(checkpoint, tokenizer).graph(torch.tensor([ids]))
+    text, pooled = load_prompt_spec(checkpoint, tokenizer).reference(torch.tensor([ids]))
     if prompt:
-        theirs, _, theirs_pooled, _ = pipeline.encode_prompt(prompt, device="cpu", do_classifier_free_guidance=False)
+        expected, _, expected_pooled, _ = pipeline.encode_prompt(
+            prompt, device="cpu", do_classifier_free_guidance=False
+        )
     else:
-        # No negative prompt at all is what `force_zeros_for_empty_prompt` is about there.
-        _, theirs, _, theirs_pooled = pipeline.encode_prompt("red", device="cpu", do_classifier_free_guidance=True)
-    assert torch.allclose(text, theirs, atol=1e-6) and torch.allclose(pooled, theirs_pooled, atol=1e-6)
+        # In diffusers, `force_zeros_for_empty_prompt` applies to a negative prompt that is not passed at all.
+        _, expected, _, expected_pooled = pipeline.encode_prompt("red", device="cpu", do_classifier_free_guidance=True)
+    assert torch.allclose(text, expected, atol=1e-6) and torch.allclose(pooled, expected_pooled, atol=1e-6)

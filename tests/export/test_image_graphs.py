@@ -1,4 +1,4 @@
-"""The window and paste graphs against Pillow, and their exact promises."""
+"""The window and paste graphs: resizing as in Pillow, and pixels that are exactly those of photo or edit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {name: open_graph(folder, name) for name in ("window", "paste")}
 
 
-def window(
+def run_window(
     graphs: dict[str, Any],
     image: Array,
     mask: Array,
@@ -40,6 +40,7 @@ def window(
     dilate: int = 2,
     is_soft: bool = False,
 ) -> list[Array]:
+    """Outputs `window, object_mask, window_mask, alpha` of the window graph for a window of SIDE pixels."""
     inputs = {
         "image": image,
         "mask": mask,
@@ -66,30 +67,32 @@ def square_mask(side: int, start: int, stop: int) -> Array:
 def test_a_box_of_the_windows_size_is_copied_exactly(graphs: dict[str, Any]) -> None:
     image, mask = noise(90, 70, 3), np.zeros((90, 70), np.uint8)
     mask[20:40, 20:40] = 255
-    found, object_mask, _, _ = window(graphs, image, mask, [7, 9, 7 + SIDE, 9 + SIDE])
-    assert np.array_equal(found, image[7 : 7 + SIDE, 9 : 9 + SIDE])
+    pixels, object_mask, _, _ = run_window(graphs, image, mask, [7, 9, 7 + SIDE, 9 + SIDE])
+    assert np.array_equal(pixels, image[7 : 7 + SIDE, 9 : 9 + SIDE])
     assert np.array_equal(object_mask, mask[7 : 7 + SIDE, 9 : 9 + SIDE])
 
 
 @pytest.mark.parametrize("side", [24, 47, 49, 96, 131, 700])
 def test_resize_is_pillows_within_one_level(graphs: dict[str, Any], side: int) -> None:
     image = noise(side, side, 3, seed=side)
-    found = window(graphs, image, square_mask(side, side // 3, 2 * side // 3), [0, 0, side, side])[0]
-    wanted = np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
-    assert np.abs(found.astype(int) - wanted).max() <= 1
+    pixels = run_window(graphs, image, square_mask(side, side // 3, 2 * side // 3), [0, 0, side, side])[0]
+    expected = np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+    assert np.abs(pixels.astype(int) - expected).max() <= 1
 
 
 def test_a_box_beyond_the_picture_repeats_its_edge_and_has_no_mask_there(graphs: dict[str, Any]) -> None:
     image, mask = noise(30, 30, 3), np.full((30, 30), 255, np.uint8)
-    found, object_mask, _, alpha = window(graphs, image, mask, [-9, -9, 39, 39])
-    assert np.array_equal(found, np.pad(image, ((9, 9), (9, 9), (0, 0)), mode="edge"))
+    pixels, object_mask, _, alpha = run_window(graphs, image, mask, [-9, -9, 39, 39])
+    assert np.array_equal(pixels, np.pad(image, ((9, 9), (9, 9), (0, 0)), mode="edge"))
     assert np.array_equal(object_mask, np.pad(mask, 9))
     assert alpha.shape == (48, 48)
 
 
 def test_masks_grow_by_the_rules_and_alpha_covers_them(graphs: dict[str, Any]) -> None:
-    _, thing, grown, alpha = window(graphs, noise(SIDE, SIDE, 3), square_mask(SIDE, 20, 30), [0, 0, SIDE, SIDE])
-    assert np.array_equal(thing, square_mask(SIDE, 20, 30))
+    _, object_mask, grown, alpha = run_window(
+        graphs, noise(SIDE, SIDE, 3), square_mask(SIDE, 20, 30), [0, 0, SIDE, SIDE]
+    )
+    assert np.array_equal(object_mask, square_mask(SIDE, 20, 30))
     assert np.array_equal(grown, square_mask(SIDE, 18, 32))
     assert (alpha[grown > 0] == 255).all()
     assert (alpha[square_mask(SIDE, 16, 34) == 0] == 0).all()
@@ -97,19 +100,19 @@ def test_masks_grow_by_the_rules_and_alpha_covers_them(graphs: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("dilate", [0, 1, 6])
-def test_the_region_grows_by_as_many_pixels_as_asked(graphs: dict[str, Any], dilate: int) -> None:
-    grown = window(graphs, noise(SIDE, SIDE, 3), square_mask(SIDE, 20, 30), [0, 0, SIDE, SIDE], dilate=dilate)[2]
+def test_the_region_grows_by_the_pixels_of_the_rules(graphs: dict[str, Any], dilate: int) -> None:
+    grown = run_window(graphs, noise(SIDE, SIDE, 3), square_mask(SIDE, 20, 30), [0, 0, SIDE, SIDE], dilate=dilate)[2]
     assert np.array_equal(grown, square_mask(SIDE, 20 - dilate, 30 + dilate))
 
 
 def test_blend_weights_become_alpha_to_the_bit_and_do_not_grow(graphs: dict[str, Any]) -> None:
     weights = noise(120, 120, seed=4)
     weights[:30] = 0
-    _, thing, grown, alpha = window(
+    _, object_mask, grown, alpha = run_window(
         graphs, noise(120, 120, 3), square_mask(120, 40, 80), [10, 10, 110, 110], region=weights, is_soft=True, dilate=9
     )
     assert np.array_equal(alpha, weights[10:110, 10:110])
-    assert thing.any() and {*np.unique(grown)} > {0}
+    assert object_mask.any() and {*np.unique(grown)} > {0}
     assert not grown[:8].any()
 
 
@@ -117,7 +120,7 @@ def test_what_is_protected_is_never_touched_at_the_photos_resolution(graphs: dic
     protect = noise(200, 200, seed=5)
     protect[protect < 200] = 0
     protect[:60] = 0
-    _, _, grown, alpha = window(
+    _, _, grown, alpha = run_window(
         graphs, noise(200, 200, 3), square_mask(200, 30, 170), [0, 0, 200, 200], protect=protect, dilate=4
     )
     assert not alpha[protect > 0].any() and alpha.any()
@@ -127,12 +130,12 @@ def test_what_is_protected_is_never_touched_at_the_photos_resolution(graphs: dic
 def test_a_hair_is_not_lost(graphs: dict[str, Any]) -> None:
     mask = np.zeros((960, 960), np.uint8)
     mask[400:410, 500] = 255
-    _, thing, grown, alpha = window(graphs, noise(960, 960, 3), mask, [0, 0, 960, 960])
-    assert thing.any() and grown.any() and alpha.any()
+    _, object_mask, grown, alpha = run_window(graphs, noise(960, 960, 3), mask, [0, 0, 960, 960])
+    assert object_mask.any() and grown.any() and alpha.any()
 
 
 def test_an_empty_mask_stays_empty(graphs: dict[str, Any]) -> None:
-    outputs = window(graphs, noise(60, 60, 3), np.zeros((60, 60), np.uint8), [0, 0, 60, 60])
+    outputs = run_window(graphs, noise(60, 60, 3), np.zeros((60, 60), np.uint8), [0, 0, 60, 60])
     assert not any(output.any() for output in outputs[1:])
 
 
@@ -140,17 +143,17 @@ def test_an_empty_mask_stays_empty(graphs: dict[str, Any]) -> None:
 def test_paste_never_changes_a_pixel_of_alpha_zero(graphs: dict[str, Any], side: int) -> None:
     photo, alpha = noise(side, side, 3, seed=1), noise(side, side, seed=2)
     alpha[alpha < 128] = 0
-    found = graphs["paste"].run(None, {"edited": noise(SIDE, SIDE, 3), "photo": photo, "alpha": alpha})[0]
-    assert np.array_equal(found[alpha == 0], photo[alpha == 0])
-    assert not np.array_equal(found, photo)
+    pasted = graphs["paste"].run(None, {"edited": noise(SIDE, SIDE, 3), "photo": photo, "alpha": alpha})[0]
+    assert np.array_equal(pasted[alpha == 0], photo[alpha == 0])
+    assert not np.array_equal(pasted, photo)
 
 
 def test_paste_of_a_whole_window_is_the_edit_itself(graphs: dict[str, Any]) -> None:
     edited, photo = noise(SIDE, SIDE, 3), noise(SIDE, SIDE, 3, seed=1)
-    found = graphs["paste"].run(
+    pasted = graphs["paste"].run(
         None, {"edited": edited, "photo": photo, "alpha": np.full((SIDE, SIDE), 255, np.uint8)}
     )[0]
-    assert np.array_equal(found, edited)
+    assert np.array_equal(pasted, edited)
 
 
 @pytest.mark.parametrize("box", [(0, 0, 1, 1), (130, 70, 131, 71), (5, 9, 60, 101), (0, 0, 131, 131), (0, 0, 0, 0)])
@@ -158,10 +161,10 @@ def test_paste_blends_the_box_around_alpha_as_it_blends_the_whole(graphs: dict[s
     edited, photo, alpha = noise(SIDE, SIDE, 3), noise(131, 131, 3, seed=1), np.zeros((131, 131), np.uint8)
     part = np.s_[box[0] : box[2], box[1] : box[3]]
     alpha[part] = noise(131, 131, seed=2)[part] | 1
-    found, whole = (
+    pasted, whole = (
         graphs["paste"].run(None, {"edited": edited, "photo": photo, "alpha": weights})[0]
         for weights in (alpha, noise(131, 131, seed=2) | 1)
     )
-    assert np.array_equal(found[part], whole[part])
-    found[part] = photo[part]
-    assert np.array_equal(found, photo)
+    assert np.array_equal(pasted[part], whole[part])
+    pasted[part] = photo[part]
+    assert np.array_equal(pasted, photo)

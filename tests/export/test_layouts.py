@@ -1,4 +1,4 @@
-"""Published layouts are read without `alterbute.json`; what does not fit is named."""
+"""Published layouts are read without `alterbute.json`; errors name the file or key that does not fit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from alterbute_export.families import build_family
 from alterbute_export.sample_checkpoints import KINDS, SIZES, make_checkpoint, make_sample_spec
 from safetensors.torch import load_file, save_file
 
-from tests.export.conftest import FamilyFolder
+from tests.conftest import FamilyFolder
 
 EXPECTED = {
     "sd15": ("plain", ()),
@@ -76,8 +76,8 @@ def test_published_sizes_are_those_of_the_published_models() -> None:
     for (kind, part), count in millions.items():
         config = dict(make_sample_spec(kind, "published").parts[part])
         model = build_meta(part, config | ({"vocab_size": 49408} if "vocab_size" in config else {}))
-        found = sum(parameter.numel() for parameter in model.parameters())
-        assert round(found / 1e6, 1) == count, (kind, part)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        assert round(parameters / 1e6, 1) == count, (kind, part)
     assert SIZES == ("tiny", "published")
 
 
@@ -88,18 +88,18 @@ def test_variants_and_shards_hold_the_same_weights(
     family_checkpoint: FamilyFolder, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     plain = read_checkpoint(family_checkpoint("sd15-adapter"))
-    other = read_checkpoint(make_checkpoint(tmp_path / "other", "sd15-adapter", **options))
-    assert (len(other.parts["unet"].files) > 1) == ("shard_bytes" in options)
+    variant = read_checkpoint(make_checkpoint(tmp_path / "variant", "sd15-adapter", **options))
+    assert (len(variant.parts["unet"].files) > 1) == ("shard_bytes" in options)
     for part in plain.parts:
-        theirs = other.load(part).state_dict()
-        assert all(torch.equal(value, theirs[name]) for name, value in plain.load(part).state_dict().items())
+        weights = variant.load(part).state_dict()
+        assert all(torch.equal(value, weights[name]) for name, value in plain.load(part).state_dict().items())
 
 
 def test_keys_of_older_files_are_read(tmp_path: Path) -> None:
-    shape = make_sample_spec("sd15")
-    parts = {**shape.parts, "vae": {**shape.parts["vae"], "mid_block_add_attention": True}}
-    folder = make_checkpoint(tmp_path / "checkpoint", replace(shape, parts=parts))
-    wanted = {part: read_checkpoint(folder).load(part).state_dict() for part in ("vae", "text_encoder")}
+    spec = make_sample_spec("sd15")
+    parts = {**spec.parts, "vae": {**spec.parts["vae"], "mid_block_add_attention": True}}
+    folder = make_checkpoint(tmp_path / "checkpoint", replace(spec, parts=parts))
+    weights = {part: read_checkpoint(folder).load(part).state_dict() for part in ("vae", "text_encoder")}
     path = folder / "vae" / "diffusion_pytorch_model.safetensors"
     older = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     tensors = load_file(path)
@@ -111,9 +111,9 @@ def test_keys_of_older_files_are_read(tmp_path: Path) -> None:
     tensors = load_file(path)
     assert all(name.startswith("text_model.") for name in tensors)
     save_file(tensors | {"text_model.embeddings.position_ids": torch.arange(16)[None]}, path, metadata={"format": "pt"})
-    for part, weights in wanted.items():
-        found = read_checkpoint(folder).load(part).state_dict()
-        assert all(torch.equal(value, found[name]) for name, value in weights.items())
+    for part, expected in weights.items():
+        loaded = read_checkpoint(folder).load(part).state_dict()
+        assert all(torch.equal(value, loaded[name]) for name, value in expected.items())
 
 
 def test_plain_files_go_before_the_fp16_variant(family_checkpoint: FamilyFolder, tmp_path: Path) -> None:
@@ -142,12 +142,12 @@ def test_adapter_and_encoder_may_lie_outside_the_folder(family_checkpoint: Famil
 
 def test_settings_overrule_the_layout_key_by_key(family_checkpoint: FamilyFolder, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(family_checkpoint("sd15-adapter"), tmp_path / "checkpoint"))
-    settings = {"name": "mine", "mask": {"dilate": 7}, "guidance": {"scale": 3.0}, "attributes": {"color": ["red"]}}
-    (folder / "alterbute.json").write_text(json.dumps(settings))
-    read = read_checkpoint(folder).settings
-    assert (read.name, read.mask.dilate, read.mask.margin, read.guidance.scale) == ("mine", 7, 2.0, 3.0)
-    assert read.guidance.identity == 1.0
-    assert read.attributes == {"color": ("red",)}
+    overrides = {"name": "mine", "mask": {"dilate": 7}, "guidance": {"scale": 3.0}, "attributes": {"color": ["red"]}}
+    (folder / "alterbute.json").write_text(json.dumps(overrides))
+    settings = read_checkpoint(folder).settings
+    assert (settings.name, settings.mask.dilate, settings.mask.margin, settings.guidance.scale) == ("mine", 7, 2.0, 3.0)
+    assert settings.guidance.identity == 1.0
+    assert settings.attributes == {"color": ("red",)}
 
 
 def test_a_missing_prediction_type_is_epsilon(family_checkpoint: FamilyFolder) -> None:
@@ -155,7 +155,8 @@ def test_a_missing_prediction_type_is_epsilon(family_checkpoint: FamilyFolder) -
     assert "prediction_type" not in checkpoint.scheduler
 
 
-Damage = Callable[[Path], None]
+Damage = Callable[[Path], object]
+"""Changes a checkpoint folder in place; the result is ignored."""
 
 
 def edit(name: str, **values: Any) -> Damage:
@@ -167,18 +168,19 @@ def edit(name: str, **values: Any) -> Damage:
 
 
 def swap_encoder(folder: Path) -> None:
-    """What happens when a `vit-h` adapter meets the encoder of the other SDXL adapters, and the other way round."""
+    """Replace the bigG image encoder of an SDXL adapter by the one of the `vit-h` adapters."""
     shutil.rmtree(folder / "image_encoder")
     make_checkpoint(folder / "other", "sdxl-adapter-vit-h")
     shutil.move(folder / "other" / "image_encoder", folder / "image_encoder")
     shutil.rmtree(folder / "other")
 
 
-def as_pickle(part: str, name: str) -> Damage:
-    return lambda folder: (folder / part / f"{name}.safetensors").rename(folder / part / "pytorch_model.bin") and None
+def rename_to_pickle(part: str, name: str) -> Damage:
+    return lambda folder: (folder / part / f"{name}.safetensors").rename(folder / part / "pytorch_model.bin")
 
 
-def shard(folder: Path) -> None:
+def remove_shards(folder: Path) -> None:
+    """Replace the UNet's weights by the index of a shard that is missing."""
     index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
     (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     index.write_text(
@@ -186,7 +188,8 @@ def shard(folder: Path) -> None:
     )
 
 
-def full_adapter(folder: Path) -> None:
+def write_full_adapter(folder: Path) -> None:
+    """Give the adapter the projector keys of the unsupported kind `full`."""
     path = folder / "ip-adapter_sdxl.safetensors"
     tensors = {name: value for name, value in load_file(path).items() if not name.startswith("image_proj.")}
     save_file(tensors | {"image_proj.proj.0.weight": torch.ones(4, 4)}, path)
@@ -209,27 +212,27 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "scheduler key": (edit(SCHEDULER, warp=3), "warp = 3"),
     "another image encoder": (swap_encoder, "does not fit the image encoder: it takes 40 numbers"),
     "no image encoder": (lambda folder: shutil.rmtree(folder / "image_encoder"), "no image_encoder/config.json"),
-    "a full adapter": (full_adapter, "image_proj.proj.0.weight"),
+    "a full adapter": (write_full_adapter, "image_proj.proj.0.weight"),
     "two adapters": (
-        lambda folder: shutil.copy(folder / "ip-adapter_sdxl.safetensors", folder / "ip-adapter.safetensors") and None,
+        lambda folder: shutil.copy(folder / "ip-adapter_sdxl.safetensors", folder / "ip-adapter.safetensors"),
         "several adapters",
     ),
-    "pickled vae": (as_pickle("vae", "diffusion_pytorch_model"), "from diffusers import AutoencoderKL as M"),
-    "pickled text encoder": (as_pickle("text_encoder_2", "model"), "import CLIPTextModelWithProjection as M"),
-    "a lost shard": (shard, "has no diffusion_pytorch_model-00001-of-00002.safetensors"),
+    "pickled vae": (rename_to_pickle("vae", "diffusion_pytorch_model"), "from diffusers import AutoencoderKL as M"),
+    "pickled text encoder": (rename_to_pickle("text_encoder_2", "model"), "import CLIPTextModelWithProjection as M"),
+    "a lost shard": (remove_shards, "has no diffusion_pytorch_model-00001-of-00002.safetensors"),
     "latent statistics": (edit("vae/config.json", latents_mean=[0.0] * 4), "latents_mean"),
 }
 
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_damage_to_a_published_layout_is_named(family_checkpoint: FamilyFolder, tmp_path: Path, name: str) -> None:
-    damage, words = DAMAGES[name]
+    damage, message_part = DAMAGES[name]
     folder = Path(shutil.copytree(family_checkpoint("sdxl-adapter"), tmp_path / "checkpoint"))
     damage(folder)
     with pytest.raises(CheckpointError) as caught:
         checkpoint = read_checkpoint(folder)
         build_family(checkpoint, load_models(checkpoint))
-    assert words in str(caught.value)
+    assert message_part in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -266,8 +269,8 @@ def test_two_tokenizers_of_different_vocabularies_are_refused(family_checkpoint:
 
     folder = Path(shutil.copytree(family_checkpoint("sdxl"), tmp_path / "checkpoint"))
     path = folder / "tokenizer_2" / "vocab.json"
-    words = json.loads(path.read_text())
-    words["a"], words["b"] = words["b"], words["a"]
-    path.write_text(json.dumps(words))
+    vocabulary = json.loads(path.read_text())
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    path.write_text(json.dumps(vocabulary))
     with pytest.raises(CheckpointError, match="different vocabularies"):
         load_prompt_spec(read_checkpoint(folder), read_tokenizer(folder))

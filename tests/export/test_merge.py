@@ -1,4 +1,4 @@
-"""LoRA files in every dialect change the weights that they mean, and Textual Inversion words mean what they were taught."""
+"""Merging LoRA files of every naming scheme and Textual Inversion embeddings, compared with diffusers."""
 
 from __future__ import annotations
 
@@ -22,43 +22,44 @@ from diffusers import UNet2DConditionModel
 from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
 from safetensors.torch import save_file
 
-from tests.export.conftest import FamilyFolder
+from tests.conftest import FamilyFolder
 
 ATTENTION = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"
 TEXT = "text_model.encoder.layers.0.self_attn.q_proj"
 
 
-def pair(out: int, into: int, rank: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(out + into)
-    return torch.randn(rank, into, generator=generator), torch.randn(out, rank, generator=generator)
+def draw_lora(outputs: int, inputs: int, rank: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random `(down [rank,inputs], up [outputs,rank])` of a LoRA."""
+    generator = torch.Generator().manual_seed(outputs + inputs)
+    return torch.randn(rank, inputs, generator=generator), torch.randn(outputs, rank, generator=generator)
 
 
-def peft(down: torch.Tensor, up: torch.Tensor) -> dict[str, torch.Tensor]:
+def peft_keys(down: torch.Tensor, up: torch.Tensor) -> dict[str, torch.Tensor]:
     return {f"unet.{ATTENTION}.to_q.lora_A.weight": down, f"unet.{ATTENTION}.to_q.lora_B.weight": up}
 
 
-def older(down: torch.Tensor, up: torch.Tensor) -> dict[str, torch.Tensor]:
+def older_keys(down: torch.Tensor, up: torch.Tensor) -> dict[str, torch.Tensor]:
     stem = f"unet.{ATTENTION}.processor.to_q_lora"
     return {f"{stem}.down.weight": down, f"{stem}.up.weight": up}
 
 
-def kohya(down: torch.Tensor, up: torch.Tensor) -> dict[str, torch.Tensor]:
+def kohya_keys(down: torch.Tensor, up: torch.Tensor) -> dict[str, torch.Tensor]:
     stem = f"lora_unet_{ATTENTION.replace('.', '_')}_to_q"
     return {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up, f"{stem}.alpha": torch.tensor(1.0)}
 
 
-DIALECTS: dict[str, tuple[Callable[[torch.Tensor, torch.Tensor], dict[str, torch.Tensor]], float]] = {
-    "peft": (peft, 1.0),
-    "diffusers before peft": (older, 1.0),
-    "kohya with alpha 1 of rank 2": (kohya, 0.5),
+NAMING_SCHEMES: dict[str, tuple[Callable[[torch.Tensor, torch.Tensor], dict[str, torch.Tensor]], float]] = {
+    "peft": (peft_keys, 1.0),
+    "diffusers before peft": (older_keys, 1.0),
+    "kohya with alpha 1 of rank 2": (kohya_keys, 0.5),
 }
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_lora_is_merged_as_its_paper_says(family_checkpoint: FamilyFolder, tmp_path: Path, dialect: str) -> None:
-    write, scale = DIALECTS[dialect]
+@pytest.mark.parametrize("scheme", NAMING_SCHEMES)
+def test_lora_is_merged_as_in_its_paper(family_checkpoint: FamilyFolder, tmp_path: Path, scheme: str) -> None:
+    write, scale = NAMING_SCHEMES[scheme]
     folder = family_checkpoint("sd15")
-    down, up = pair(32, 32)
+    down, up = draw_lora(32, 32)
     save_file(write(down, up), tmp_path / "style.safetensors")
     extras = read_extra_files(loras=[f"{tmp_path / 'style.safetensors'}:0.5"])
     plain = read_checkpoint(folder, "fp32").load("unet").state_dict()
@@ -70,7 +71,7 @@ def test_lora_is_merged_as_its_paper_says(family_checkpoint: FamilyFolder, tmp_p
 
 def test_lora_of_a_text_encoder_is_merged(family_checkpoint: FamilyFolder, tmp_path: Path) -> None:
     folder = family_checkpoint("sd15")
-    down, up = pair(24, 24)
+    down, up = draw_lora(24, 24)
     stem = f"lora_te_{TEXT.replace('.', '_')}"
     save_file({f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up}, tmp_path / "words.safetensors")
     extras = read_extra_files(loras=[str(tmp_path / "words.safetensors")])
@@ -94,11 +95,11 @@ def test_convolutions_and_alpha_in_metadata_are_merged(family_checkpoint: Family
     assert torch.allclose(merged, plain + 2 * torch.einsum("or,rikl->oikl", up[:, :, 0, 0], down), atol=1e-5)
 
 
-def test_original_block_numbers_mean_what_diffusers_takes_them_for() -> None:
+def test_original_block_numbers_are_mapped_as_in_diffusers() -> None:
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(UNETS["sdxl", "published"] | {"in_channels": 4})
     names = [name for name, module in unet.named_modules() if hasattr(module, "weight")]
-    find = make_module_finder(names, 2)
+    find_module = make_module_finder(names, 2)
     attention = "transformer_blocks_0_attn1_to_q"
     originals = [f"input_blocks_{block}_1_{attention}" for block in (4, 5, 7, 8)]
     originals += [f"middle_block_1_{attention}", *(f"output_blocks_{block}_1_{attention}" for block in range(6))]
@@ -106,27 +107,27 @@ def test_original_block_numbers_mean_what_diffusers_takes_them_for() -> None:
     for original in originals:
         keys = {f"lora_unet_{original}.lora_down.weight": rank, f"lora_unet_{original}.lora_up.weight": rank}
         keys |= {f"lora_unet_{original}.alpha": torch.tensor(1.0)}
-        theirs, _ = StableDiffusionXLLoraLoaderMixin.lora_state_dict(keys, unet_config=unet.config)
-        wanted = {re.sub(r"^unet\.|\.processor|_lora\.(up|down)\.weight$", "", key) for key in theirs}
-        assert {find(original)} == wanted
-    for original, ours in (
+        converted, _ = StableDiffusionXLLoraLoaderMixin.lora_state_dict(keys, unet_config=unet.config)
+        expected_modules = {re.sub(r"^unet\.|\.processor|_lora\.(up|down)\.weight$", "", key) for key in converted}
+        assert {find_module(original)} == expected_modules
+    for original, module in (
         ("input_blocks_1_0_in_layers_2", "down_blocks.0.resnets.0.conv1"),
         ("input_blocks_3_0_op", "down_blocks.0.downsamplers.0.conv"),
         ("output_blocks_2_2_conv", "up_blocks.0.upsamplers.0.conv"),
         ("middle_block_2_out_layers_3", "mid_block.resnets.1.conv2"),
         ("time_embed_0", "time_embedding.linear_1"),
     ):
-        assert find(original) == ours
+        assert find_module(original) == module
 
 
 def test_every_module_of_a_published_unet_is_found_by_its_kohya_name() -> None:
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(UNETS["sd15", "published"] | {"in_channels": 4})
     names = [name for name, module in unet.named_modules() if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d))]
-    find = make_module_finder(names, 2)
+    find_module = make_module_finder(names, 2)
     for name in names:
         key = parse_key(f"lora_unet_{name.replace('.', '_')}.lora_down.weight")
-        assert key is not None and find(key.module) == name
+        assert key is not None and find_module(key.module) == name
 
 
 DAMAGES: dict[str, tuple[dict[str, torch.Tensor], str]] = {
@@ -140,50 +141,52 @@ DAMAGES: dict[str, tuple[dict[str, torch.Tensor], str]] = {
         {"lora_unet_x.lora_down.weight": torch.ones(1, 1), "lora_unet_x.lora_up.weight": torch.ones(1, 1)},
         "changes x, which unet/ does not have",
     ),
-    "another width": (peft(*pair(48, 32)), "makes [48, 32]"),
+    "another width": (peft_keys(*draw_lora(48, 32)), "makes [48, 32]"),
 }
 
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_lora_that_does_not_fit_is_named(family_checkpoint: FamilyFolder, tmp_path: Path, name: str) -> None:
-    tensors, words = DAMAGES[name]
+    tensors, message_part = DAMAGES[name]
     save_file(tensors, tmp_path / "bad.safetensors")
     with pytest.raises(CheckpointError) as caught:
         extras = read_extra_files(loras=[str(tmp_path / "bad.safetensors")])
         read_checkpoint(family_checkpoint("sd15"), "fp32", extras).load("unet")
-    assert words in str(caught.value)
+    assert message_part in str(caught.value)
 
 
 def test_pickles_are_refused_with_the_command_that_converts_them(tmp_path: Path) -> None:
     (tmp_path / "style.pt").write_bytes(b"")
-    for words in ({"loras": [f"{tmp_path / 'style.pt'}:0.5"]}, {"embeddings": [str(tmp_path / "style.pt")]}):
-        with pytest.raises(CheckpointError, match=r"a pickle.*python -c.*save_file"):
-            read_extra_files(**words)
+    with pytest.raises(CheckpointError, match=r"a pickle.*python -c.*save_file"):
+        read_extra_files(loras=[f"{tmp_path / 'style.pt'}:0.5"])
+    with pytest.raises(CheckpointError, match=r"a pickle.*python -c.*save_file"):
+        read_extra_files(embeddings=[str(tmp_path / "style.pt")])
 
 
 def test_a_weight_that_is_no_number_is_named(tmp_path: Path) -> None:
-    save_file(peft(*pair(32, 32)), tmp_path / "style.safetensors")
+    save_file(peft_keys(*draw_lora(32, 32)), tmp_path / "style.safetensors")
     with pytest.raises(CheckpointError, match="weight 'much'"):
         read_extra_files(loras=[f"{tmp_path / 'style.safetensors'}:much"])
 
 
-def taught(folder: Path, files: list[str]) -> tuple[Any, Any, Any]:
+def add_embedding_files(folder: Path, files: list[str]) -> tuple[Any, Any, Any]:
+    """Tokenizer, prompt graph and manifest entries of a checkpoint with embedding files."""
     checkpoint = read_checkpoint(folder, "fp32", read_extra_files(embeddings=files))
     tokenizer = read_tokenizer(folder)
     embeddings = add_token_embeddings(checkpoint, tokenizer)
     return tokenizer, load_prompt_spec(checkpoint, tokenizer, embeddings).graph, describe_merged((), embeddings)
 
 
-def test_words_of_one_and_several_vectors_read_as_with_diffusers(
+def test_tokens_of_one_and_several_vectors_are_encoded_as_in_diffusers(
     family_checkpoint: FamilyFolder, tmp_path: Path
 ) -> None:
     from diffusers import StableDiffusionPipeline
     from transformers import CLIPTextModel, CLIPTokenizer
 
     folder = family_checkpoint("sd15")
-    words = {"<one>": torch.randn(24), "<three>": torch.randn(3, 24)}
-    save_file(words, tmp_path / "learned_embeds.safetensors")
-    tokenizer, graph, merged = taught(folder, [str(tmp_path / "learned_embeds.safetensors")])
+    embeddings = {"<one>": torch.randn(24), "<three>": torch.randn(3, 24)}
+    save_file(embeddings, tmp_path / "learned_embeds.safetensors")
+    tokenizer, graph, merged = add_embedding_files(folder, [str(tmp_path / "learned_embeds.safetensors")])
     pipeline = StableDiffusionPipeline(
         vae=None,
         text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32).eval(),
@@ -194,36 +197,36 @@ def test_words_of_one_and_several_vectors_read_as_with_diffusers(
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    for token, vectors in words.items():
+    for token, vectors in embeddings.items():
         pipeline.load_textual_inversion({token: vectors}, token=token)
     prompt = "a <three>red <one>"
     inner = tokenizer.backend.encode(prompt, add_special_tokens=False).ids
     ids = [tokenizer.start_id, *inner, tokenizer.end_id]
     ids += [tokenizer.pad_id] * (16 - len(ids))
     with torch.no_grad():
-        ours = graph(torch.tensor([ids]))
-        theirs, _ = pipeline.encode_prompt(prompt, torch.device("cpu"), 1, False)
-    assert torch.allclose(ours, theirs, atol=1e-5)
+        states = graph(torch.tensor([ids]))
+        diffusers_states, _ = pipeline.encode_prompt(prompt, torch.device("cpu"), 1, False)
+    assert torch.allclose(states, diffusers_states, atol=1e-5)
     assert [(entry.kind, entry.file, entry.token) for entry in merged] == [
         ("embedding", "learned_embeds.safetensors", "<one>"),
         ("embedding", "learned_embeds.safetensors", "<three>"),
     ]
 
 
-def test_the_end_of_a_prompt_is_still_found_when_a_new_word_has_a_higher_id(
+def test_the_end_of_a_prompt_is_found_when_a_new_token_has_a_higher_id(
     family_checkpoint: FamilyFolder, tmp_path: Path
 ) -> None:
     folder = family_checkpoint("sdxl")
     save_file({"clip_l": torch.randn(1, 24), "clip_g": torch.randn(1, 16)}, tmp_path / "cat-toy.safetensors")
-    tokenizer, graph, _ = taught(folder, [f"{tmp_path / 'cat-toy.safetensors'}:<cat-toy>"])
-    (word,) = tokenizer.backend.encode("<cat-toy>", add_special_tokens=False).ids
-    assert word > tokenizer.end_id
+    tokenizer, graph, _ = add_embedding_files(folder, [f"{tmp_path / 'cat-toy.safetensors'}:<cat-toy>"])
+    (token_id,) = tokenizer.backend.encode("<cat-toy>", add_special_tokens=False).ids
+    assert token_id > tokenizer.end_id
     red = tokenizer.backend.encode("red", add_special_tokens=False).ids
-    rows = [[tokenizer.start_id, word, *inner, tokenizer.end_id] for inner in (red, [*red[::-1], 5])]
+    rows = [[tokenizer.start_id, token_id, *inner, tokenizer.end_id] for inner in (red, [*red[::-1], 5])]
     ids = torch.tensor([row + [tokenizer.pad_id] * (16 - len(row)) for row in rows])
     with torch.no_grad():
         _, pooled = graph(ids)
-    # Pooled at the word itself, which sees nothing behind it, the two would be equal.
+    # Attention is causal: pooled at the new token instead of the end of the prompt, the two would be equal.
     assert not torch.allclose(pooled[0], pooled[1], atol=1e-3)
 
 
@@ -231,10 +234,10 @@ def test_embeddings_that_do_not_fit_are_named(family_checkpoint: FamilyFolder, t
     folder = family_checkpoint("sd15")
     save_file({"<wide>": torch.randn(7)}, tmp_path / "wide.safetensors")
     with pytest.raises(CheckpointError, match="is 7 wide"):
-        taught(folder, [str(tmp_path / "wide.safetensors")])
-    save_file({"red</w>": torch.randn(24)}, tmp_path / "known.safetensors")
+        add_embedding_files(folder, [str(tmp_path / "wide.safetensors")])
+    save_file({"red</w>": torch.randn(24)}, tmp_path / "existing.safetensors")
     with pytest.raises(CheckpointError, match="which the tokenizer has already"):
-        taught(folder, [str(tmp_path / "known.safetensors")])
+        add_embedding_files(folder, [str(tmp_path / "existing.safetensors")])
     save_file({"<half>": torch.randn(24)}, tmp_path / "half.safetensors")
     with pytest.raises(CheckpointError, match="1 for text_encoder, 0 for text_encoder_2"):
-        taught(family_checkpoint("sdxl"), [str(tmp_path / "half.safetensors")])
+        add_embedding_files(family_checkpoint("sdxl"), [str(tmp_path / "half.safetensors")])

@@ -1,14 +1,13 @@
-"""What an export will take is said before it starts, and refused where it cannot be had."""
+"""Memory and disk of an export are estimated before it starts; an export that exceeds them is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from alterbute_export.checkpoint.reader import read_checkpoint
-from alterbute_export.checks import resources as module
+from alterbute_export.checks import resources
 from alterbute_export.checks.parity import compare_graph, run_reference
 from alterbute_export.checks.resources import ResourceEstimate, check_room, estimate_resources
 from alterbute_export.errors import ResourceError
@@ -16,10 +15,10 @@ from alterbute_export.export_bundle import export_bundle, load_models
 from alterbute_export.families import build_family
 from torch import nn
 
-FamilyFolder = Callable[[str], Path]
+from tests.conftest import FamilyFolder
 
 
-def test_needs_follow_the_headers(family_checkpoint: FamilyFolder) -> None:
+def test_the_estimate_follows_the_headers(family_checkpoint: FamilyFolder) -> None:
     checkpoint = read_checkpoint(family_checkpoint("sd15-adapter"))
     weights = 0
     for part in checkpoint.parts:
@@ -35,9 +34,9 @@ def test_needs_follow_the_headers(family_checkpoint: FamilyFolder) -> None:
 def test_too_little_memory_is_refused_before_anything_is_loaded(
     family_checkpoint: FamilyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "available_memory", lambda: 100_000_000)
+    monkeypatch.setattr(resources, "available_memory", lambda: 100_000_000)
     monkeypatch.setattr(
-        "alterbute_export.checkpoint.load_model.load_part", lambda *arguments: pytest.fail("it was loaded")
+        "alterbute_export.checkpoint.load_model.load_part", lambda *arguments: pytest.fail("a model was loaded")
     )
     with pytest.raises(ResourceError, match=r"0\.1 GB of memory.*about 0\.\d GB, for graph step.*--allow-shortage"):
         export_bundle(family_checkpoint("sd15-adapter"), tmp_path / "bundle")
@@ -56,20 +55,20 @@ def test_models_are_loaded_by_the_makers_alone(
     models = load_models(checkpoint)
     assert all(value.is_meta for model in (models.unet, models.vae) for value in model.state_dict().values())
     monkeypatch.setattr(
-        "alterbute_export.checkpoint.load_model.load_part", lambda *arguments: pytest.fail("it was loaded")
+        "alterbute_export.checkpoint.load_model.load_part", lambda *arguments: pytest.fail("a model was loaded")
     )
     build_family(checkpoint, models)
 
 
-def test_a_loaded_part_is_that_of_the_library(family_checkpoint: FamilyFolder) -> None:
+def test_a_loaded_part_equals_that_of_its_library(family_checkpoint: FamilyFolder) -> None:
     checkpoint = read_checkpoint(family_checkpoint("sdxl-adapter"))
     from alterbute_export.checkpoint.load_model import _load_by_library
 
     for part in ("unet", "vae"):
-        ours = checkpoint.load(part).state_dict()
-        theirs = _load_by_library(checkpoint.parts[part], checkpoint.configs[part]).state_dict()
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(value, theirs[name].float()) for name, value in ours.items())
+        weights = checkpoint.load(part).state_dict()
+        library_weights = _load_by_library(checkpoint.parts[part], checkpoint.configs[part]).state_dict()
+        assert weights.keys() == library_weights.keys()
+        assert all(torch.equal(value, library_weights[name].float()) for name, value in weights.items())
 
 
 def test_merging_into_mapped_weights_leaves_the_checkpoint_as_it_was(tmp_path: Path) -> None:
@@ -100,6 +99,6 @@ def test_parity_needs_no_model_once_the_reference_has_run(tmp_path: Path) -> Non
     )
     reference = run_reference(spec)
     path = write_graph(spec, WeightStore(tmp_path, half=False))
-    bare = drop_models(spec)
-    assert not isinstance(bare.graph, nn.Module)
-    assert compare_graph(bare, path, reference).relative_error <= 1e-6
+    spec_without_models = drop_models(spec)
+    assert not isinstance(spec_without_models.graph, nn.Module)
+    assert compare_graph(spec_without_models, path, reference).relative_error <= 1e-6

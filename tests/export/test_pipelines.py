@@ -1,6 +1,6 @@
-"""The step loop in ONNX Runtime against diffusers' own pipelines: same weights, noise and embeddings, 20 steps, 1e-5.
+"""The step loop in ONNX Runtime against diffusers' pipelines: same weights, noise and embeddings, 20 steps, within 1e-5.
 
-The pipelines are opened from the very folders that the exporter reads, IP-Adapter files included.
+The pipelines are opened from the folders that the exporter reads, IP-Adapter files included.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from alterbute_export.checkpoint.reader import Checkpoint, read_checkpoint
 from alterbute_export.graphs.spec import Array
 from alterbute_export.modules.ip_adapter_projectors import Resampler, TokenProjector
 
-from tests.export.conftest import FamilyFolder, open_graph
+from tests.conftest import FamilyFolder
+from tests.export.conftest import open_graph
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
@@ -43,49 +44,51 @@ Conditioning = dict[str, dict[str, torch.Tensor]]
 
 
 def open_pipeline(folder: Path, solver: str, kind: str | None = None) -> Any:
-    """diffusers' pipeline of the folder's model_index.json, or of another class, with a scheduler of our solver's kind."""
-    pipeline = getattr(diffusers, kind) if kind else diffusers.DiffusionPipeline
-    opened = pipeline.from_pretrained(folder, safety_checker=None, local_files_only=True, torch_dtype=torch.float32)
-    opened.scheduler = getattr(diffusers, SCHEDULERS[solver]).from_config(opened.scheduler.config)
-    opened.set_progress_bar_config(disable=True)
+    """diffusers' pipeline of a checkpoint, of class `kind` or that of model_index.json, with the solver's scheduler."""
+    pipeline_class = getattr(diffusers, kind) if kind else diffusers.DiffusionPipeline
+    pipeline = pipeline_class.from_pretrained(
+        folder, safety_checker=None, local_files_only=True, torch_dtype=torch.float32
+    )
+    pipeline.scheduler = getattr(diffusers, SCHEDULERS[solver]).from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
     adapter = find_adapter(folder)
     if adapter is not None:
-        opened.load_ip_adapter(str(folder), subfolder="", weight_name=adapter.name, local_files_only=True)
-        opened.set_ip_adapter_scale(0.6)
-    return opened
+        pipeline.load_ip_adapter(str(folder), subfolder="", weight_name=adapter.name, local_files_only=True)
+        pipeline.set_ip_adapter_scale(0.6)
+    return pipeline
 
 
-def solve(checkpoint: Checkpoint, solver: str, strength: float = 1.0) -> Trajectory:
+def compile_solver(checkpoint: Checkpoint, solver: str, strength: float = 1.0) -> Trajectory:
     return compile_trajectory(checkpoint.scheduler, solver, STEPS, strength=strength)
 
 
 def denoise(
     folder: Path,
-    solved: Trajectory,
+    trajectory: Trajectory,
     rows: tuple[Row, ...],
-    conditions: Conditioning,
+    conditioning: Conditioning,
     *,
     noises: list[torch.Tensor],
     source: torch.Tensor | None = None,
     **slot: torch.Tensor,
 ) -> Array:
-    """The loop that a lane runs for one image, on the step graph alone.
+    """Run the step graph in the loop that a lane runs for one image; return the final latent `[4,SIDE,SIDE]`, f32.
 
     Args:
-        folder: Holds the graph.
-        solved: Matrices.
-        rows: Guidance.
-        conditions: By input of the graph, what rows see: `prompt` and `negative`, or `given` and `null`.
-        noises: The first latent's, then each step's.
-        source: Clean latent to start from.
-        slot: Inputs per slot that do not change.
+        folder: Folder with the step graph and its weights.
+        trajectory: Timesteps, solver matrices and re-injection levels.
+        rows: Rows of guidance.
+        conditioning: Values of a graph input by the row's choice: `prompt` and `negative`, or `given` and `null`.
+        noises: Noise `[1,4,SIDE,SIDE]` of the first latent, then of each step for a stochastic solver.
+        source: Clean latent `[1,4,SIDE,SIDE]` of the photo, for an edit by strength; None starts from noise.
+        slot: Inputs per slot that are the same in every step.
     """
     session = open_graph(folder, "step")
     names = [edge.name for edge in session.get_inputs()]
     state = np.zeros((1, 4, 4, SIDE, SIDE), np.float32)
-    state[0, 0] = solved.start[1] * noises[0][0].numpy()
+    state[0, 0] = trajectory.start[1] * noises[0][0].numpy()
     if source is not None:
-        state[0, 0] += solved.start[0] * source[0].numpy()
+        state[0, 0] += trajectory.start[0] * source[0].numpy()
     fixed: dict[str, Array] = {
         "noise": np.zeros((1, 4, SIDE, SIDE)),
         "background": np.zeros((1, 4, SIDE, SIDE)),
@@ -97,16 +100,16 @@ def denoise(
         "guidance_rescale": np.zeros(1),
         **{name: value.numpy() for name, value in slot.items()},
     }
-    for name, choice in conditions.items():
-        seen = [choice[getattr(row, "identity" if "given" in choice else "text")] for row in rows]
-        fixed[name] = np.stack([value.numpy() for value in seen])
+    for name, choices in conditioning.items():
+        row_values = [choices[getattr(row, "identity" if "given" in choices else "text")] for row in rows]
+        fixed[name] = np.stack([value.numpy() for value in row_values])
     inputs = {name: value.astype(np.float32) for name, value in fixed.items() if name in names}
     inputs |= {"owner": np.zeros(len(rows), np.int64), "rescale_row": np.array([len(rows) - 1])}
-    for step in range(len(solved.timestep)):
+    for step in range(len(trajectory.timestep)):
         inputs["state"] = state
-        inputs["timestep"] = solved.timestep[step : step + 1]
-        inputs["solver"] = solved.matrix[step : step + 1].astype(np.float32)
-        inputs["reinject"] = solved.level[step : step + 1].astype(np.float32)
+        inputs["timestep"] = trajectory.timestep[step : step + 1]
+        inputs["solver"] = trajectory.matrix[step : step + 1].astype(np.float32)
+        inputs["reinject"] = trajectory.level[step : step + 1].astype(np.float32)
         if len(noises) > 1:
             inputs["noise"] = noises[step + 1].numpy()
         (state,) = session.run(None, inputs)
@@ -114,10 +117,10 @@ def denoise(
     return latent
 
 
-def distance(found: Array, wanted: torch.Tensor) -> float:
-    """Largest difference as a share of the largest value."""
-    reference = wanted[0].double().numpy()
-    return float(np.abs(found - reference).max() / np.abs(reference).max())
+def relative_error(latent: Array, expected: torch.Tensor) -> float:
+    """Largest difference between a latent and that of diffusers, divided by the largest value of the latter."""
+    reference = expected[0].double().numpy()
+    return float(np.abs(latent - reference).max() / np.abs(reference).max())
 
 
 def noise(seed: int, *shape: int) -> torch.Tensor:
@@ -132,27 +135,27 @@ def _no_gradients() -> Iterator[None]:
 
 @contextmanager
 def _identity(folder: Path, checkpoint: Checkpoint) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
-    """What diffusers' pipeline takes of an image, and the tokens that our identity graph makes of it."""
+    """Image embeddings for diffusers' pipeline, null first, and the tokens that our projectors make of them."""
     path = find_adapter(folder)
     assert path is not None
     weights, adapter = checkpoint.load_adapter(), read_adapter(path)
     projector: torch.nn.Module
     if adapter.kind == "base":
-        seen = torch.stack([torch.zeros(1, adapter.encoder_width), noise(5, 1, adapter.encoder_width)])
+        embeds = torch.stack([torch.zeros(1, adapter.encoder_width), noise(5, 1, adapter.encoder_width)])
         projector = TokenProjector(weights, adapter.dim)
     else:
         encoder = checkpoint.load("image_encoder")
         pixels = torch.cat([torch.zeros(1, 3, 16, 16), noise(5, 1, 3, 16, 16)])
-        seen = encoder(pixels, output_hidden_states=True).hidden_states[-2][:, None]
+        embeds = encoder(pixels, output_hidden_states=True).hidden_states[-2][:, None]
         projector = Resampler(weights)
-    null, given = projector(seen[:, 0])
-    yield seen, {"given": given, "null": null}
+    null, given = projector(embeds[:, 0])
+    yield embeds, {"given": given, "null": null}
 
 
 def _inpainting(
     start: torch.Tensor, masked: torch.Tensor, mask: torch.Tensor, text: dict[str, torch.Tensor]
 ) -> dict[str, Any]:
-    """What both inpainting pipelines are told: latents in place of pictures, states in place of prompts."""
+    """Arguments of both inpainting pipelines, with latents instead of pictures and text states instead of prompts."""
     return {
         "image": torch.zeros(1, 3, 2 * SIDE, 2 * SIDE),
         "mask_image": mask,
@@ -176,22 +179,22 @@ def test_inpainting_with_ip_adapter(family_checkpoint: FamilyFolder, family_step
     start, masked = noise(0, 1, 4, SIDE, SIDE), noise(1, 1, 4, SIDE, SIDE)
     mask = (noise(2, 1, 1, 2 * SIDE, 2 * SIDE) > 0).float()
     text = {"prompt": noise(3, 16, 24), "negative": noise(4, 16, 24)}
-    with _identity(folder, checkpoint) as (seen, tokens):
-        wanted = open_pipeline(folder, solver)(
-            **_inpainting(start, masked, mask, text), ip_adapter_image_embeds=[seen]
+    with _identity(folder, checkpoint) as (embeds, tokens):
+        expected = open_pipeline(folder, solver)(
+            **_inpainting(start, masked, mask, text), ip_adapter_image_embeds=[embeds]
         ).images
     scene = torch.cat([mask[:, :, ::2, ::2], masked], dim=1)
     rows = make_guidance_rows(7.5, 7.5, FORMS)
     assert len(rows) == 2
-    found = denoise(
+    latent = denoise(
         family_step("sd15-adapter"),
-        solve(checkpoint, solver),
+        compile_solver(checkpoint, solver),
         rows,
         {"text": text, "identity": tokens},
         noises=[start],
         scene=scene,
     )
-    assert distance(found, wanted) <= LIMIT
+    assert relative_error(latent, expected) <= LIMIT
 
 
 def test_sdxl_inpainting_with_ip_adapter_plus(family_checkpoint: FamilyFolder, family_step: FamilyFolder) -> None:
@@ -201,24 +204,24 @@ def test_sdxl_inpainting_with_ip_adapter_plus(family_checkpoint: FamilyFolder, f
     mask = (noise(2, 1, 1, 2 * SIDE, 2 * SIDE) > 0).float()
     text = {"prompt": noise(3, 16, 40), "negative": noise(4, 16, 40)}
     pooled = {"prompt": noise(6, 16), "negative": noise(7, 16)}
-    with _identity(folder, checkpoint) as (seen, tokens):
-        wanted = open_pipeline(folder, "euler")(
+    with _identity(folder, checkpoint) as (embeds, tokens):
+        expected = open_pipeline(folder, "euler")(
             **_inpainting(start, masked, mask, text),
             pooled_prompt_embeds=pooled["prompt"][None],
             negative_pooled_prompt_embeds=pooled["negative"][None],
-            ip_adapter_image_embeds=[seen],
+            ip_adapter_image_embeds=[embeds],
         ).images
     rows = make_guidance_rows(7.5, 7.5, FORMS)
-    found = denoise(
+    latent = denoise(
         family_step("sdxl-adapter-plus"),
-        solve(checkpoint, "euler"),
+        compile_solver(checkpoint, "euler"),
         rows,
         {"text": text, "pooled": pooled, "identity": tokens},
         noises=[start],
         scene=torch.cat([mask[:, :, ::2, ::2], masked], dim=1),
         time_ids=torch.tensor([checkpoint.settings.time_ids] * len(rows)),
     )
-    assert distance(found, wanted) <= LIMIT
+    assert relative_error(latent, expected) <= LIMIT
 
 
 @pytest.mark.parametrize("solver", ["euler_a", "ddim"])
@@ -229,7 +232,7 @@ def test_instruct_pix2pix_with_two_scales(
     checkpoint = read_checkpoint(folder)
     start, photo = noise(0, 1, 4, SIDE, SIDE), noise(1, 1, 4, SIDE, SIDE)
     text = {"prompt": noise(3, 16, 24), "negative": noise(4, 16, 24)}
-    wanted = open_pipeline(folder, solver)(
+    expected = open_pipeline(folder, solver)(
         image=photo,
         latents=start,
         prompt_embeds=text["prompt"][None],
@@ -244,15 +247,15 @@ def test_instruct_pix2pix_with_two_scales(
     assert len(rows) == 3
     generator = torch.Generator().manual_seed(9)
     fresh = [torch.randn(start.shape, generator=generator) for _ in range(STEPS)] if solver == "euler_a" else []
-    found = denoise(
+    latent = denoise(
         family_step("sd15-instruct"),
-        solve(checkpoint, solver),
+        compile_solver(checkpoint, solver),
         rows,
         {"text": text},
         noises=[start, *fresh],
         scene=photo,
     )
-    assert distance(found, wanted) <= LIMIT
+    assert relative_error(latent, expected) <= LIMIT
 
 
 @pytest.mark.parametrize("solver", ["ddim", "euler"])
@@ -263,7 +266,7 @@ def test_a_text_to_image_unet_edits_a_photo_by_strength(
     checkpoint = read_checkpoint(folder)
     photo = noise(1, 1, 4, SIDE, SIDE)
     text = {"prompt": noise(3, 16, 24), "negative": noise(4, 16, 24)}
-    wanted = open_pipeline(folder, solver, "StableDiffusionImg2ImgPipeline")(
+    expected = open_pipeline(folder, solver, "StableDiffusionImg2ImgPipeline")(
         image=photo,
         strength=0.6,
         prompt_embeds=text["prompt"][None],
@@ -274,18 +277,18 @@ def test_a_text_to_image_unet_edits_a_photo_by_strength(
         output_type="latent",
     ).images
     start = torch.randn(photo.shape, generator=torch.Generator().manual_seed(9))
-    found = denoise(
+    latent = denoise(
         family_step("sd15"),
-        solve(checkpoint, solver, strength=0.6),
+        compile_solver(checkpoint, solver, strength=0.6),
         make_guidance_rows(7.5, 1.0, ("none", "text")),
         {"text": text},
         noises=[start],
         source=photo,
     )
-    assert distance(found, wanted) <= LIMIT
+    assert relative_error(latent, expected) <= LIMIT
 
 
-def test_a_text_to_image_unet_puts_the_background_back_as_diffusers_does(
+def test_a_text_to_image_unet_reinjects_the_background_as_in_diffusers(
     family_checkpoint: FamilyFolder, family_step: FamilyFolder
 ) -> None:
     folder = family_checkpoint("sd15")
@@ -293,7 +296,7 @@ def test_a_text_to_image_unet_puts_the_background_back_as_diffusers_does(
     start, photo = noise(0, 1, 4, SIDE, SIDE), noise(1, 1, 4, SIDE, SIDE)
     mask = (noise(2, 1, 1, 2 * SIDE, 2 * SIDE) > 0).float()
     text = {"prompt": noise(3, 16, 24), "negative": noise(4, 16, 24)}
-    wanted = open_pipeline(folder, "ddim", "StableDiffusionInpaintPipeline")(
+    expected = open_pipeline(folder, "ddim", "StableDiffusionInpaintPipeline")(
         image=photo,
         mask_image=mask,
         masked_image_latents=photo,
@@ -307,13 +310,13 @@ def test_a_text_to_image_unet_puts_the_background_back_as_diffusers_does(
         width=2 * SIDE,
         output_type="latent",
     ).images
-    found = denoise(
+    latent = denoise(
         family_step("sd15"),
-        solve(checkpoint, "ddim"),
+        compile_solver(checkpoint, "ddim"),
         make_guidance_rows(7.5, 1.0, ("none", "text")),
         {"text": text},
         noises=[start],
         background=photo,
         keep=1 - mask[:, :, ::2, ::2],
     )
-    assert distance(found, wanted) <= LIMIT
+    assert relative_error(latent, expected) <= LIMIT

@@ -1,4 +1,4 @@
-"""What the step graph promises beyond parity with its own module."""
+"""Properties of the step graph: solver, re-injection, guidance rescale, independent slots, identity attention."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ SIZES = {"B": 2, "N": 4, "T": 16, "h": 8, "w": 8}
 
 @pytest.fixture
 def inputs(manifest: Manifest) -> dict[str, Array]:
+    """Random inputs of two slots with two rows each, by name; nothing is kept and guidance rescale is off."""
     generator = np.random.default_rng(3)
     draws: dict[str, Any] = {"timestep": draw_uniform(0, 999), "identity_scale": draw_uniform(0, 1)}
     values: dict[str, Array] = {}
@@ -44,10 +45,10 @@ def run(session: Any, inputs: dict[str, Array]) -> Array:
     return result
 
 
-def test_solver_matrix_is_applied_as_it_is_given(step: Any, inputs: dict[str, Array]) -> None:
+def test_the_solver_matrix_is_applied(step: Any, inputs: dict[str, Array]) -> None:
     matrix = np.zeros_like(inputs["solver"])
     matrix[:, 0, 5] = 1  # the latent becomes the noise
-    matrix[:, 1, 0] = 1  # the second row remembers the latent
+    matrix[:, 1, 0] = 1  # the second state row becomes the old latent
     matrix[:, 3, 2] = -2
     after = run(step, inputs | {"solver": matrix})
     state = inputs["state"]
@@ -62,8 +63,8 @@ def test_kept_cells_hold_the_background_at_the_level_reached(step: Any, inputs: 
     keep[:, :, :3] = 1
     plain, blended = run(step, inputs), run(step, inputs | {"keep": keep})
     signal, sigma = inputs["reinject"].T.reshape(2, 2, 1, 1, 1)
-    known = signal * inputs["background"] + sigma * inputs["background_noise"]
-    assert np.allclose(blended[:, 0, :, :3], known[:, :, :3], rtol=1e-6, atol=1e-6)
+    noised_background = signal * inputs["background"] + sigma * inputs["background_noise"]
+    assert np.allclose(blended[:, 0, :, :3], noised_background[:, :, :3], rtol=1e-6, atol=1e-6)
     assert np.array_equal(blended[:, 0, :, 3:], plain[:, 0, :, 3:])
     assert np.array_equal(blended[:, 1:], plain[:, 1:])
 
@@ -76,7 +77,7 @@ def test_zero_guidance_rescale_changes_no_bit(step: Any, inputs: dict[str, Array
     assert np.array_equal(before[1], half[1])
 
 
-def test_slots_do_not_feel_each_other(step: Any, inputs: dict[str, Array]) -> None:
+def test_slots_do_not_depend_on_each_other(step: Any, inputs: dict[str, Array]) -> None:
     together = run(step, inputs)
     row_inputs = {"owner", "source_on", "text", "identity", "identity_scale"}
     for slot in range(2):
@@ -98,30 +99,30 @@ def test_source_switch_drops_the_reference_of_one_row_only(step: Any, inputs: di
 def test_collage_is_added_once_whatever_the_guidance(step: Any, inputs: dict[str, Array], manifest: Manifest) -> None:
     matrix = np.zeros_like(inputs["solver"])
     matrix[:, 0, 4] = 1  # the latent becomes the guided model output
-    none = np.zeros_like(inputs["guidance"])
-    found = run(step, inputs | {"solver": matrix, "guidance": none})[:, 0]
+    no_guidance = np.zeros_like(inputs["guidance"])
+    latent = run(step, inputs | {"solver": matrix, "guidance": no_guidance})[:, 0]
     mask, photo, reference = np.split(inputs["scene"], [1, 5], axis=1)
-    assert np.allclose(found, mask * reference + (1 - mask) * photo, rtol=1e-6, atol=1e-6)
+    assert np.allclose(latent, mask * reference + (1 - mask) * photo, rtol=1e-6, atol=1e-6)
 
 
 def test_identity_attention_equals_diffusers_ip_adapter(checkpoint: Path) -> None:
-    read = read_checkpoint(checkpoint)
-    weights = read.load_adapter()
-    ours, theirs = read.load("unet"), read.load("unet")
+    opened = read_checkpoint(checkpoint)
+    weights = opened.load_adapter()
+    unet, diffusers_unet = opened.load("unet"), opened.load("unet")
     pairs = {
         2 * index + 1: (
             weights[f"ip_adapter.{2 * index + 1}.to_k_ip.weight"],
             weights[f"ip_adapter.{2 * index + 1}.to_v_ip.weight"],
         )
-        for index in range(len(cross_attention_names(ours)))
+        for index in range(len(cross_attention_names(unet)))
     }
-    install_identity_attention(ours, pairs)
+    install_identity_attention(unet, pairs)
     published: dict[str, dict[str, torch.Tensor]] = {"image_proj": {}, "ip_adapter": {}}
     for name, tensor in load_file(checkpoint / "ip_adapter.safetensors").items():
         group, key = name.split(".", 1)
         published[group][key] = tensor.float()
-    theirs._load_ip_adapter_weights([published])
-    for processor in theirs.attn_processors.values():
+    diffusers_unet._load_ip_adapter_weights([published])
+    for processor in diffusers_unet.attn_processors.values():
         if hasattr(processor, "scale"):
             processor.scale = [0.6]
     generator = torch.Generator().manual_seed(0)
@@ -130,11 +131,12 @@ def test_identity_attention_equals_diffusers_ip_adapter(checkpoint: Path) -> Non
     with torch.no_grad():
         tokens = TokenProjector(weights, 32)(embedding)
         scale = torch.full((2,), 0.6)
-        mine = ours(latent, 500.0, text, added_cond_kwargs={"image_embeds": (tokens, scale)}).sample
-        wanted = theirs(latent, 500.0, text, added_cond_kwargs={"image_embeds": [embedding[:, None]]}).sample
-    assert torch.allclose(mine, wanted, rtol=1e-6, atol=1e-6)
+        output = unet(latent, 500.0, text, added_cond_kwargs={"image_embeds": (tokens, scale)}).sample
+        conditions = {"image_embeds": [embedding[:, None]]}
+        expected = diffusers_unet(latent, 500.0, text, added_cond_kwargs=conditions).sample
+    assert torch.allclose(output, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_the_measured_demo_step_is_the_unet_but_for_3_percent() -> None:
-    figures = json.loads((Path(__file__).parents[2] / "benchmarks" / "results" / "step_share.json").read_text())
-    assert max(launch["share_outside"] for launch in figures["launches"]) <= 0.03
+def test_the_measured_demo_step_spends_at_most_3_percent_outside_the_unet() -> None:
+    results = json.loads((Path(__file__).parents[2] / "benchmarks" / "results" / "step_share.json").read_text())
+    assert max(launch["share_outside"] for launch in results["launches"]) <= 0.03

@@ -1,4 +1,4 @@
-"""The wall of design section 5: the runtime stands without the export side's libraries."""
+"""The runtime does not import the exporter or its libraries (the wall of docs/architecture.md)."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ print(*sorted(sys.modules))
 
 def test_every_runtime_module_imports_where_no_heavy_library_is() -> None:
     code = _IMPORT_ALL.replace("{heavy!r}", repr(set(HEAVY)))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "alterbute.editor" in done.stdout.split()
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert "alterbute.editor" in process.stdout.split()
 
 
 def test_import_alterbute_loads_neither_numpy_nor_pillow_nor_an_engine() -> None:
