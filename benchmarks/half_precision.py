@@ -24,7 +24,7 @@ from alterbute_export.checks.recorded_edit import GraphCall, record_edit
 from alterbute_export.half.convert import convert_graph
 from alterbute_export.half.overflow import find_overflow
 from alterbute_export.half.simulate import round_values
-from alterbute_export.half.variants import TYPED_GRAPHS
+from alterbute_export.half.variants import MODEL_GRAPHS
 from alterbute_export.onnx_io.sessions import StreamingBackend
 
 from benchmarks.common.machine import machine_facts
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, help="edit at another one than the bundle's: a small latent")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--graphs", nargs="+", choices=TYPED_GRAPHS, default=list(TYPED_GRAPHS))
+    parser.add_argument("--graphs", nargs="+", choices=MODEL_GRAPHS, default=list(MODEL_GRAPHS))
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     bundle = open_bundle(options.bundle)

@@ -92,7 +92,7 @@ def _write_half_variants(bundle: Path) -> None:
     from dataclasses import replace
 
     from alterbute.bundle import describe_files, write_manifest
-    from alterbute_export.half.variants import list_variants, write_variants
+    from alterbute_export.half.variants import add_variants, write_variants
     from alterbute_export.packaging.atomic_folder import changed_bundle
 
     opened = open_bundle(bundle)
@@ -100,7 +100,7 @@ def _write_half_variants(bundle: Path) -> None:
         return
     with changed_bundle(bundle) as folder:
         written = write_variants(opened, folder, "fp16", measure=False)
-        graphs = list_variants(opened.manifest.graphs, "fp16", written)
+        graphs = add_variants(opened.manifest.graphs, "fp16", written)
         write_manifest(folder, replace(opened.manifest, graphs=graphs, files=describe_files(folder)))
 
 

@@ -16,7 +16,7 @@ from alterbute.backends.onnxruntime_cuda import OnnxRuntimeCudaBackend
 from alterbute.bundle import Bundle, describe_files, open_bundle, write_manifest
 from alterbute.editor import Editor
 from alterbute.errors import DeviceError
-from alterbute_export.half.variants import list_variants, write_variants
+from alterbute_export.half.variants import add_variants, write_variants
 
 from tests.backends.conftest import draw_photo_and_mask
 from tests.backends.fake_cuda import FakeCuda
@@ -86,7 +86,7 @@ def test_the_half_precision_variant_is_taken_where_the_bundle_has_one(
     shutil.copytree(tiny_bundle, folder)
     bundle = open_bundle(folder)
     written = write_variants(bundle, folder, "fp16", measure=False)
-    graphs = list_variants(bundle.manifest.graphs, "fp16", written)
+    graphs = add_variants(bundle.manifest.graphs, "fp16", written)
     write_manifest(folder, replace(bundle.manifest, graphs=graphs, files=describe_files(folder)))
     photo, mask = draw_photo_and_mask()
     backend, _ = open_on(open_bundle(folder))

@@ -56,7 +56,7 @@ def test_the_five_graphs_build_in_fp16(
         assert engine.product == "tensorrt_rtx"
         assert engine.onnx == bundle.manifest.files[engine.source].sha256
         assert (folder / engine.file).stat().st_size > 100_000
-    for built in outcome.built.values():
+    for built in outcome.plans.values():
         # Wide are the products of guidance and solver, and those of the timestep.
         assert sum(built.audit.work.values()) - built.audit.work["fp16"] <= 4
     # The builder's own phases, by graph.
@@ -69,7 +69,7 @@ def test_bf16_builds_from_weights_of_its_own(copy: Path) -> None:
     outcome = build_engines(copy, recipe, report=_quiet, measure=False, graphs=("scene",))
     (engine,) = verify_bundle(copy).manifest.engines
     assert engine.weights.keys() == {"weights.bin", "weights_bf16.bin"}
-    assert outcome.built["scene"].audit.work.keys() == {"bf16"}
+    assert outcome.plans["scene"].audit.work.keys() == {"bf16"}
 
 
 def test_a_bundle_whose_files_have_two_names_builds(copy: Path, tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_the_command_builds_and_says_what_it_built(copy: Path, capsys: pytest.Ca
 
 def test_a_cpu_recipe_writes_variants_and_no_plans(copy: Path) -> None:
     outcome = build_engines(copy, read_recipe(RECIPES / "cpu.toml"), report=_quiet, measure=False)
-    assert not outcome.built
+    assert not outcome.plans
     assert not open_bundle(copy).manifest.engines
     assert not side_folder(copy).exists()
 

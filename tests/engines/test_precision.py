@@ -14,7 +14,7 @@ from alterbute_export.checks.recorded_edit import GraphCall
 from alterbute_export.half.convert import convert_graph, is_core
 from alterbute_export.half.overflow import find_overflow
 from alterbute_export.half.simulate import round_values
-from alterbute_export.half.variants import TYPED_GRAPHS, list_variants, write_variants
+from alterbute_export.half.variants import MODEL_GRAPHS, add_variants, write_variants
 from alterbute_export.onnx_io.sessions import open_session
 
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
@@ -133,7 +133,7 @@ def test_ranges_are_those_of_the_values(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-@pytest.mark.parametrize("graph", TYPED_GRAPHS)
+@pytest.mark.parametrize("graph", MODEL_GRAPHS)
 def test_every_exported_graph_is_typed_soundly(tiny_bundle: Path, graph: str, precision: Precision) -> None:
     model = ir.load(tiny_bundle / f"{graph}.onnx")
     report = convert_graph(model, precision)
@@ -163,7 +163,7 @@ def test_half_variants_of_a_half_bundle_store_no_weight_again(copy: Path) -> Non
 def test_onnx_runtime_on_a_gpu_gets_the_half_step_with_fused_attention(copy: Path) -> None:
     bundle = open_bundle(copy)
     written = write_variants(bundle, copy, "fp16", measure=False)
-    graphs = list_variants(bundle.manifest.graphs, "fp16", written)
+    graphs = add_variants(bundle.manifest.graphs, "fp16", written)
     files = {variant.backend: variant.file for variant in graphs["step"].variants if variant.precision == "fp16"}
     assert files == {
         "tensorrt": "step.fp16.onnx",

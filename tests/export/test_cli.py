@@ -1,4 +1,4 @@
-"""`alterbute-export`: one line on stderr and exit code 2 for what the user can mend."""
+"""`alterbute-export`: errors that the user can correct are one line on stderr, with exit code 2."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_user_errors_are_one_line(
     assert not any(tmp_path.iterdir())
 
 
-def test_help_names_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     assert "bundle" in capsys.readouterr().out
 
@@ -31,7 +31,7 @@ def test_help_names_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_sample_checkpoint_is_made_and_an_existing_folder_is_not_touched(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    target = tmp_path / "made"
+    target = tmp_path / "checkpoint"
     assert main(["sample-checkpoint", "sd15", "-o", str(target)]) == 0
     assert (target / "unet" / "diffusion_pytorch_model.safetensors").is_file()
     assert main(["sample-checkpoint", "sd15", "-o", str(target)]) == 2
@@ -49,7 +49,7 @@ def test_a_sample_checkpoint_is_made_and_an_existing_folder_is_not_touched(
         (["--image-encoder", "nowhere"], "no adapter"),
     ],
 )
-def test_flags_for_files_from_outside_are_heard(
+def test_flags_for_extra_files_are_read(
     flag: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from alterbute_export.sample_checkpoints import make_checkpoint

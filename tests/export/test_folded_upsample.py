@@ -1,7 +1,8 @@
-"""Upsampling before a 3x3 convolution as four small kernels for ONNX Runtime: the same numbers from the same weights."""
+"""Upsampling folded into a 3x3 convolution for ONNX Runtime: same results from the same weights as the decomposed graph."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,22 @@ upsampler (float[N,16,H,W] x) => (float[N,24,H2,W2] out)
 <float[4] scales = {1, 1, 2, 2}>
 {
   large = Resize<mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor">(x, , scales)
-  seen = Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(large, weight, bias)
-  out = Relu(seen)
+  conv = Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(large, weight, bias)
+  out = Relu(conv)
 }
 """
 FOLDED = [*["Reshape"], *["MatMul", "Reshape", "Conv"] * 4, "Concat", "DepthToSpace", "Relu"]
 
 
-def parse(**changes: str) -> ir.Model:
+def parse(changes: Mapping[str, str] | None = None) -> ir.Model:
+    """The graph with random weights, and with some of its text replaced."""
     text = GRAPH
-    for seen, wanted in changes.items():
-        assert seen in text
-        text = text.replace(seen, wanted)
+    for old, new in (changes or {}).items():
+        assert old in text
+        text = text.replace(old, new)
     model: ir.Model = ir.from_proto(onnx.parser.parse_model(text))
     generator = np.random.default_rng(0)
-    # Halves, so that the store keeps them as such.
+    # fp16 numbers, which `WeightStore` stores as fp16.
     for name, shape in (("weight", (24, 16, 3, 3)), ("bias", (24,))):
         array = (generator.standard_normal(shape) / 8).astype(np.float16).astype(np.float32)
         reads = [
@@ -60,15 +62,15 @@ def draw(*shape: int) -> Any:
 
 @pytest.mark.parametrize("shape", [(1, 16, 8, 8), (2, 16, 7, 5), (3, 16, 1, 1), (2, 16, 2, 9)])
 @pytest.mark.parametrize("changes", [{}, {"large, weight, bias": "large, weight"}], ids=["bias", "no bias"])
-def test_four_small_kernels_compute_what_one_does_on_repeated_pixels(
+def test_four_small_kernels_compute_the_same_as_one_on_repeated_pixels(
     shape: tuple[int, ...], changes: dict[str, str]
 ) -> None:
-    plain, folded = parse(**changes), parse(**changes)
+    plain, folded = parse(changes), parse(changes)
     assert fold_upsampling(folded) == 1
     assert [node.op_type for node in folded.graph] == FOLDED
-    found, wanted = run(folded, draw(*shape)), run(plain, draw(*shape))
-    assert found.shape == wanted.shape
-    assert abs(found - wanted).max() <= 1e-6 * abs(wanted).max()
+    output, expected = run(folded, draw(*shape)), run(plain, draw(*shape))
+    assert output.shape == expected.shape
+    assert abs(output - expected).max() <= 1e-6 * abs(expected).max()
 
 
 def test_a_picture_has_the_same_bits_in_every_batch() -> None:
@@ -96,25 +98,28 @@ def test_a_picture_has_the_same_bits_in_every_batch() -> None:
     ids=lambda changes: next(iter(changes.values())),
 )
 def test_other_resizing_and_other_convolutions_are_left_alone(changes: dict[str, str]) -> None:
-    model = parse(**changes)
+    model = parse(changes)
     assert fold_upsampling(model) == 0
     assert [node.op_type for node in model.graph] == ["Resize", "Conv", "Relu"]
 
 
-def test_a_repeated_picture_that_others_read_stays() -> None:
-    both = {"out = Relu(seen)": "out = Relu(seen)  small = GlobalMaxPool(large)", "out)": "out, float[N,16,1,1] small)"}
-    plain, folded = parse(**both), parse(**both)
+def test_an_upsampled_picture_with_other_readers_is_kept() -> None:
+    changes = {
+        "out = Relu(conv)": "out = Relu(conv)  small = GlobalMaxPool(large)",
+        "out)": "out, float[N,16,1,1] small)",
+    }
+    plain, folded = parse(changes), parse(changes)
     assert fold_upsampling(folded) == 1
     assert [node.op_type for node in folded.graph].count("Resize") == 1
-    found, wanted = run(folded, draw(2, 16, 4, 4)), run(plain, draw(2, 16, 4, 4))
-    assert abs(found - wanted).max() <= 1e-6 * abs(wanted).max()
+    output, expected = run(folded, draw(2, 16, 4, 4)), run(plain, draw(2, 16, 4, 4))
+    assert abs(output - expected).max() <= 1e-6 * abs(expected).max()
 
 
-def test_weights_stored_as_halves_are_read_from_where_they_are_and_folded_by_the_loader(tmp_path: Path) -> None:
+def test_fp16_weights_are_not_stored_again_and_their_sums_are_folded_by_the_loader(tmp_path: Path) -> None:
     model = parse()
     store = WeightStore(tmp_path, half=True)
     store.move_out(model)
-    stored, wanted = store.path.read_bytes(), run(parse(), draw(2, 16, 6, 6))
+    stored, expected = store.path.read_bytes(), run(parse(), draw(2, 16, 6, 6))
     fold_upsampling(model)
     store.move_out(model)
     assert store.path.read_bytes() == stored
@@ -122,7 +127,7 @@ def test_weights_stored_as_halves_are_read_from_where_they_are_and_folded_by_the
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "folded.onnx", options)
-    assert abs(session.run(None, {"x": draw(2, 16, 6, 6)})[0] - wanted).max() <= 1e-6 * abs(wanted).max()
+    assert abs(session.run(None, {"x": draw(2, 16, 6, 6)})[0] - expected).max() <= 1e-6 * abs(expected).max()
     loaded = [node.op_type for node in onnx.load(tmp_path / "loaded.onnx").graph.node]
     assert loaded.count("Conv") == 4 and not {"Cast", "MatMul", "Resize"} & set(loaded)
 

@@ -1,7 +1,8 @@
-"""Attention as one node for ONNX Runtime: the same numbers from the same weights, and the decomposed file for TensorRT."""
+"""Fused attention for ONNX Runtime: same results and weights as the decomposed graph, which TensorRT gets."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,11 @@ attention (float[N,S,8] q, float[N,T,8] k, float[N,T,8] v) => (float[N,S,8] out)
 """
 
 
-def parse(heads: int = 2, **changes: str) -> ir.Model:
+def parse(changes: Mapping[str, str] | None = None, *, heads: int = 2) -> ir.Model:
+    """The graph with some of its text replaced."""
     text = GRAPH.replace("HEADS", str(heads)).replace("TOKENS", "5")
-    for seen, wanted in changes.items():
-        text = text.replace(seen, wanted)
+    for old, new in (changes or {}).items():
+        text = text.replace(old, new)
     model: ir.Model = ir.from_proto(onnx.parser.parse_model(text))
     return model
 
@@ -50,12 +52,12 @@ def draw(rows: int) -> dict[str, Any]:
     }
 
 
-def test_the_node_computes_what_it_replaces_with_both_roots_of_the_scale() -> None:
+def test_the_fused_node_computes_the_same_with_the_product_of_both_scales() -> None:
     plain, fused = parse(), parse()
     assert fuse_attention(fused) == 1
     assert [node.op_type for node in fused.graph] == ["MultiHeadAttention", "Identity"]
-    found, wanted = run(fused, draw(3)), run(plain, draw(3))
-    assert abs(found - wanted).max() <= 1e-6 * abs(wanted).max()
+    output, expected = run(fused, draw(3)), run(plain, draw(3))
+    assert abs(output - expected).max() <= 1e-6 * abs(expected).max()
 
 
 def test_a_row_has_the_same_bits_in_every_batch() -> None:
@@ -74,7 +76,7 @@ def test_an_attention_of_another_form_is_refused_and_named() -> None:
 
 def test_a_masked_attention_is_left_alone() -> None:
     model = parse(
-        **{"weights = Softmax<axis = -1>(scores)": "masked = Add(scores, root)  weights = Softmax<axis = -1>(masked)"}
+        {"weights = Softmax<axis = -1>(scores)": "masked = Add(scores, root)  weights = Softmax<axis = -1>(masked)"}
     )
     assert fuse_attention(model) == 0
     assert "MultiHeadAttention" not in [node.op_type for node in model.graph]

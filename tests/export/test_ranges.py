@@ -1,4 +1,4 @@
-"""Finding what overflows fp16: every value is looked at, and none is kept for it."""
+"""Search for values that overflow fp16: every value is measured, in memory that does not grow with their number."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIDE = 1024
 
 
 def write_chain(path: Path, layers: int) -> None:
-    """A graph that doubles a square of numbers again and again."""
+    """Write a graph that doubles a `[1024,1024]` value `layers` times."""
     nodes = [make_node("Add", [f"v{index}", f"v{index}"], [f"v{index + 1}"]) for index in range(layers)]
     edges = [make_tensor_value_info(name, onnx.TensorProto.FLOAT, [SIDE, SIDE]) for name in ("v0", f"v{layers}")]
     path.write_bytes(
@@ -37,22 +37,22 @@ def test_every_value_past_the_limit_is_named_with_its_magnitude(tmp_path: Path) 
     assert find_overflow(tmp_path / "chain.onnx", [call()]) == {f"v{index}": 2.0**index for index in (14, 15, 16, 17)}
 
 
-def peak_megabytes(path: Path) -> int:
-    """Peak of a process of its own that looks through the graph."""
+def measure_peak_mib(path: Path) -> int:
+    """Peak memory of a new process that runs `find_overflow`, in MiB."""
     code = (
         "import sys\nfrom pathlib import Path\nfrom tests.export.test_ranges import call\n"
         "from alterbute_export.half.overflow import find_overflow\n"
         "find_overflow(Path(sys.argv[1]), [call()])\nprint(Path('/proc/self/status').read_text())"
     )
-    told = subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True).stdout
-    return next(int(line.split()[1]) for line in told.splitlines() if line.startswith("VmHWM:")) // 1024
+    status = subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True).stdout
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) // 1024
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say what a process took")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not report a process's peak memory")
 def test_memory_does_not_grow_with_the_number_of_values(tmp_path: Path) -> None:
     peaks = []
     for layers in (4, LAYERS):
         write_chain(tmp_path / "chain.onnx", layers)
-        peaks.append(peak_megabytes(tmp_path / "chain.onnx"))
-    # Each value is 4 MB: all of them would be 144 MB more.
+        peaks.append(measure_peak_mib(tmp_path / "chain.onnx"))
+    # Each value takes 4 MiB: keeping all of them would take 144 MiB more.
     assert peaks[1] - peaks[0] < 40

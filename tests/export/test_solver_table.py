@@ -1,4 +1,4 @@
-"""The solver table in a bundle is what the solver code computes, to the bit, and a damaged one is refused."""
+"""The bundle's solver table: equal to the solver code's output to the bit, and refused when it is damaged."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def table(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_table_is_the_codes_output_to_the_bit(table: Table, solver: str) -> None:
+def test_the_table_equals_the_solver_codes_output_to_the_bit(table: Table, solver: str) -> None:
     for steps in range(1, MAX_STEPS + 1):
         written = table.compile_trajectory(solver, steps)
         computed = compile_trajectory(CONFIG, solver, steps, spacing=table.spacing)
@@ -47,9 +47,9 @@ def test_table_is_small_and_the_safetensors_library_reads_it(tmp_path: Path) -> 
     write_solver_table(tmp_path, CONFIG, "trailing")
     path = tmp_path / TABLE_FILE
     assert path.stat().st_size < LIMIT_BYTES
-    ours, theirs = read_table(path.read_bytes()).tensors, load_file(path)
-    assert ours.keys() == theirs.keys()
-    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    tensors, expected_tensors = read_table(path.read_bytes()).tensors, load_file(path)
+    assert tensors.keys() == expected_tensors.keys()
+    assert all(np.array_equal(tensors[name], expected_tensors[name]) for name in expected_tensors)
 
 
 def test_same_config_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -60,18 +60,18 @@ def test_same_config_gives_the_same_bytes(tmp_path: Path) -> None:
     assert files[0] == files[1]
 
 
-def test_bundle_carries_the_table_of_its_own_scheduler(bundle: Path) -> None:
+def test_a_bundle_has_the_table_of_its_own_scheduler(bundle: Path) -> None:
     opened = open_bundle(bundle)
     entry = opened.manifest.solver_table
     assert entry is not None
     table = read_table(opened.read(entry.file))
     assert (table.solvers, table.max_steps, table.spacing) == (entry.solvers, entry.max_steps, entry.spacing)
     assert entry.spacing == opened.manifest.defaults.spacing
-    ours = compile_trajectory(opened.manifest.scheduler, "unipc", 7, spacing=entry.spacing)
-    assert np.array_equal(table.compile_trajectory("unipc", 7).matrix, ours.matrix.astype(np.float32))
+    computed = compile_trajectory(opened.manifest.scheduler, "unipc", 7, spacing=entry.spacing)
+    assert np.array_equal(table.compile_trajectory("unipc", 7).matrix, computed.matrix.astype(np.float32))
 
 
-def test_a_solver_that_the_config_rules_out_is_left_out(tmp_path: Path) -> None:
+def test_a_solver_that_does_not_support_the_config_is_left_out(tmp_path: Path) -> None:
     assert write_solver_table(tmp_path, {**CONFIG, "predict_x0": False}, "trailing").solvers == tuple(
         solver for solver in SOLVERS if solver != "unipc"
     )

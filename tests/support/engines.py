@@ -11,7 +11,7 @@ from typing import Any
 from alterbute.bundle import WEIGHTS_FILE, Bundle, Engine, describe_files, open_bundle, write_manifest
 from alterbute_export.engine.profiles import make_profiles
 from alterbute_export.engine.recipe import Bucket, Recipe
-from alterbute_export.half.variants import TYPED_GRAPHS
+from alterbute_export.half.variants import MODEL_GRAPHS
 
 BUCKETS = (Bucket(slots=2, rows=2), Bucket(slots=2, rows=4), Bucket(slots=4, rows=8), Bucket(slots=4, rows=12))
 
@@ -36,7 +36,7 @@ def add_engines(folder: Path, buckets: tuple[Bucket, ...] = BUCKETS, **changes: 
     )
     (folder / recipe.name).mkdir()
     engines = []
-    for graph in TYPED_GRAPHS:
+    for graph in MODEL_GRAPHS:
         if graph in bundle.manifest.graphs:
             (folder / recipe.name / f"{graph}.plan").write_bytes(b"plan of " + graph.encode() + b" made by nobody")
             engines.append(_describe(bundle, graph, recipe, changes))

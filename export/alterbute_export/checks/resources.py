@@ -1,4 +1,4 @@
-"""What an export will want of memory and disk, said before it starts; refused when the machine does not have it."""
+"""Memory and disk that an export needs, estimated before it starts, and its refusal when the machine does not have them."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ from alterbute_export.checkpoint.reader import Checkpoint
 from alterbute_export.errors import ResourceError
 
 _LIBRARIES_BYTES: Final = 700_000_000
-"""torch, ONNX and ONNX Runtime with nothing loaded, and the activations of the small pictures of the comparison."""
+"""Memory of torch, ONNX and ONNX Runtime with nothing loaded, and of the activations of the parity check's small pictures."""
 _EDIT_BYTES_PER_PIXEL: Final = 12_000
-"""What attention and the autoencoder take in the edit that a typed bundle is measured with, at the bundle's resolution."""
+"""Memory of attention and autoencoder in the edit that precision is measured with, per pixel of the bundle's resolution."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceEstimate:
-    """Peaks in bytes. `graph` is the one that takes most memory, `fp32` the size of all weights in fp32."""
+    """Peaks of an export, in bytes."""
 
     memory: int
     disk: int
     graph: str
+    """The graph whose export takes most memory."""
     fp32: int
+    """Size of all weights in fp32."""
 
     def __str__(self) -> str:
         return f"{self.memory / 1e9:.1f} GB of memory (graph {self.graph}) and {self.disk / 1e9:.1f} GB of disk"
@@ -41,7 +43,13 @@ class ResourceEstimate:
 def estimate_resources(
     checkpoint: Checkpoint, precision: VariantPrecision, *, measure: bool = True
 ) -> ResourceEstimate:
-    """Needs of an export, from the headers of the weights files alone; arguments as of `export_bundle`."""
+    """Memory and disk that an export needs, computed from the headers of the weights files alone.
+
+    Args:
+        checkpoint: The checkpoint to export.
+        precision: Type of the graphs' heavy part.
+        measure: Whether an fp16 or bf16 export edits a photo to find overflow, which takes memory of its own.
+    """
     counts = {name: sum(map(_count_weights, part.files)) for name, part in checkpoint.parts.items()}
     mapped = {name: max(path.stat().st_size for path in part.files) for name, part in checkpoint.parts.items()}
     adapter = _count_weights(checkpoint.adapter.path) if checkpoint.adapter else 0
@@ -53,7 +61,7 @@ def estimate_resources(
     }
     weights = {graph: sum(counts[name] for name in names) for graph, names in parts.items()}
     weights["step"] += adapter
-    # While a file is read, it is in memory beside what is made of it; so is a graph's weights file when it is checked.
+    # While a file is read, it is mapped in memory beside the fp32 model; so is a graph's weights file when it is checked.
     peaks = {graph: 4 * weights[graph] + max(mapped[name] for name in names) for graph, names in parts.items()}
     largest = max(peaks, key=lambda name: peaks[name])
     total = sum(counts.values()) + adapter
@@ -68,10 +76,10 @@ def estimate_resources(
 
 
 def check_room(needs: ResourceEstimate, target: Path) -> None:
-    """Refuse an export that this machine has no room for.
+    """Refuse an export that needs more memory or disk than this machine has available.
 
     Raises:
-        ResourceError: with what is needed and what there is.
+        ResourceError: memory or disk do not suffice; the message has both numbers.
     """
     memory, disk = available_memory(), _free_disk(target)
     anyway = "or give --allow-shortage to try it anyway"
@@ -90,29 +98,28 @@ def check_room(needs: ResourceEstimate, target: Path) -> None:
 
 
 def available_memory() -> int | None:
-    """Bytes that can be had without swapping, within this container's limit; None where nothing says."""
-    found = [_meminfo(), _container_room()]
-    known = [size for size in found if size is not None]
-    return min(known) if known else None
+    """Bytes that can be allocated without swapping, within this container's limit; None if the system reports neither."""
+    sizes = [size for size in (_system_memory(), _container_memory()) if size is not None]
+    return min(sizes) if sizes else None
 
 
 def free_memory() -> None:
-    """Give what was freed back to the system: cycles that hold models, and the allocator's own reserve."""
+    """Return freed memory to the system: collect reference cycles that hold models, and trim the allocator's heap."""
     gc.collect()
     if sys.platform == "linux":
         try:
             ctypes.CDLL("libc.so.6").malloc_trim(0)
         except (OSError, AttributeError):
-            # Another C library, which needs no asking or cannot be asked.
+            # Another C library, without this function.
             return
 
 
 def _bytes_per_weight(precision: VariantPrecision, is_half: bool) -> int:
-    """On disk, at the peak: a typed bundle is an fp32 one first, and its weights are written to a new file in the end."""
+    """Bytes on disk per weight, at the peak: other precisions write their weights beside those of the fp32 bundle."""
     stored = 2 if is_half else 4
     if precision == "fp32":
         return stored
-    # Of int8, graphs that lose too much stay as they are stored.
+    # An int8 bundle may keep any graph as it is stored in the fp32 bundle.
     return stored + {"fp16": 2, "bf16": 4, "int8": stored}[precision]
 
 
@@ -128,7 +135,7 @@ def _free_disk(target: Path) -> int:
     return shutil.disk_usage(place).free
 
 
-def _meminfo() -> int | None:
+def _system_memory() -> int | None:
     try:
         lines: Mapping[str, str] = dict(
             line.split(":", maxsplit=1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
@@ -140,8 +147,8 @@ def _meminfo() -> int | None:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _container_room() -> int | None:
-    """What the control group has left; file pages that it may drop count as used there, so this errs to the safe side."""
+def _container_memory() -> int | None:
+    """Bytes left in the control group. Its page cache counts as used, though it could be dropped: an estimate on the safe side."""
     folder = Path("/sys/fs/cgroup")
     try:
         limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))

@@ -1,4 +1,4 @@
-"""Which types a graph's arithmetic has: multiply-adds of its convolutions, products and attention at the bundle's own size."""
+"""Element types of a graph's arithmetic: multiply-adds of convolutions, matrix products and attention, counted by type."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from alterbute.bundle import Manifest, Precision, TypeAudit
 from onnxscript import optimizer
 
 from alterbute_export.errors import PrecisionError
+from alterbute_export.onnx_io.ir import read_int
 from alterbute_export.onnx_io.write_onnx import quiet_tracing
 
 _NAMES: Final = {ir.DataType.FLOAT: "fp32", ir.DataType.FLOAT16: "fp16", ir.DataType.BFLOAT16: "bf16"}
 _MIN_SHARE: Final = 0.5
+"""Smallest share of a graph's multiply-adds that must have its precision."""
 
 
 def audit_graph(
@@ -31,8 +33,8 @@ def audit_graph(
     Args:
         path: The graph; its weights are not read.
         sizes: Value of every free dimension.
-        islands: Why operators stayed fp32, as of `PrecisionReport`.
-        overflow: Values that were too large for fp16, with their magnitude.
+        islands: Number of operators that stayed fp32 on purpose, by reason; copied to the result.
+        overflow: Magnitude of the values that were too large for fp16, by name; copied to the result.
     """
     model = ir.load(path)
     for value in model.graph.inputs:
@@ -40,7 +42,7 @@ def audit_graph(
         value.shape = ir.Shape([size if isinstance(size, int) else sizes[str(size.value)] for size in value.shape])
     for value in model.graph.outputs:
         value.shape = None
-    # Nobody infers sizes through this operator of ONNX Runtime's own; what comes out has those of its query.
+    # Shape inference does not support this operator of ONNX Runtime; its output has the shape of its query.
     for node in model.graph:
         if node.op_type == "MultiHeadAttention" and node.inputs[0] is not None:
             node.outputs[0].replace_all_uses_with(node.inputs[0])
@@ -62,7 +64,12 @@ def audit_graph(
 
 
 def check_types(graph: str, precision: Precision, audit: TypeAudit) -> None:
-    """Refuse a graph that is not what it was asked to be.
+    """Refuse a graph most of whose arithmetic has another precision than it should have.
+
+    Args:
+        graph: The graph's name.
+        precision: The precision that it should have.
+        audit: Its multiply-adds by type.
 
     Raises:
         PrecisionError: most of its arithmetic is of another type.
@@ -78,41 +85,48 @@ def check_types(graph: str, precision: Precision, audit: TypeAudit) -> None:
 
 
 def edit_sizes(*, resolution: int, factor: int, tokens: int) -> dict[str, int]:
-    """The free dimensions of one edit at a resolution, with text guidance."""
+    """Sizes of the graphs' free dimensions in one edit with text guidance.
+
+    Args:
+        resolution: Side of the window in pixels.
+        factor: Pixels per latent cell, along one side.
+        tokens: Length of a tokenized prompt.
+    """
     cells = resolution // factor
     return {"B": 1, "N": 2, "M": 1, "T": tokens, "S": resolution, "h": cells, "w": cells}
 
 
 def manifest_sizes(manifest: Manifest) -> dict[str, int]:
-    """As `edit_sizes`, of an exported bundle at its own resolution."""
+    """Sizes of the graphs' free dimensions in one edit at the bundle's own resolution."""
     return edit_sizes(resolution=manifest.resolution, factor=manifest.latent_factor, tokens=manifest.text.tokens)
 
 
 def _type_name(node: ir.Node) -> str:
-    """Between Q/DQ pairs the graph says fp32 and the kernels are int8."""
-    if all(value is not None and _is_stored_as_int8(value) for value in node.inputs[:2]):
+    """Type that a node computes in; int8 between Q/DQ pairs, where the graph is fp32 but ONNX Runtime's kernels are int8."""
+    if all(value is not None and _is_dequantized(value) for value in node.inputs[:2]):
         return "int8"
     kind = node.outputs[0].dtype or (node.inputs[0].dtype if node.inputs[0] is not None else None)
     return _NAMES.get(kind, "other") if kind is not None else "other"
 
 
-def _is_stored_as_int8(value: ir.Value) -> bool:
+def _is_dequantized(value: ir.Value) -> bool:
     producer = value.producer()
     return producer is not None and producer.op_type == "DequantizeLinear"
 
 
 def _multiply_adds(node: ir.Node) -> int:
-    """Multiply-adds of one node, 0 for what is no heavy operator; an unknown size counts as 1."""
+    """Multiply-adds of a convolution, matrix product or attention, 0 of every other node; an unknown size counts as 1."""
     first, second = (node.inputs[index] if len(node.inputs) > index else None for index in (0, 1))
     if node.op_type in ("Conv", "ConvTranspose") and second is not None:
-        # Every output of a convolution, and every input of a transposed one, meets the kernel once per channel across.
-        met = node.outputs[0] if node.op_type == "Conv" else first
-        return math.prod(_sizes(met)) * math.prod(_sizes(second)[1:])
+        # Every output element of a convolution, and every input element of a transposed one, is multiplied by
+        # (channels on the other side) x (taps) weights.
+        elements = node.outputs[0] if node.op_type == "Conv" else first
+        return math.prod(_sizes(elements)) * math.prod(_sizes(second)[1:])
     if node.op_type == "MatMul":
         return math.prod(_sizes(node.outputs[0])) * (_sizes(first) or [1])[-1]
     if node.op_type == "Gemm":
-        turned = node.attributes.get("transA")
-        return math.prod(_sizes(node.outputs[0])) * (_sizes(first) or [1])[0 if turned and turned.as_int() else -1]
+        inner_axis = 0 if read_int(node, "transA", 0) else -1
+        return math.prod(_sizes(node.outputs[0])) * (_sizes(first) or [1])[inner_axis]
     if node.op_type in ("MultiHeadAttention", "Attention"):
         return 2 * math.prod(_sizes(first)) * (_sizes(second) or [1, 1])[-2]
     return 0

@@ -14,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `alterbute-export`; None takes them from the command line.
 
     Returns:
-        The exit code, see `alterbute.cli.run_command`.
+        The exit code: 0, or 2 for an error that the user can correct; see `alterbute.cli.run_command` for the others.
     """
     from alterbute.cli import run_command
 

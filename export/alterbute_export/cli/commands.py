@@ -1,4 +1,4 @@
-"""The commands `bundle`, `quantize` and `sample` of `alterbute-export`, and the application that holds all of its commands."""
+"""The commands `bundle`, `quantize` and `sample-checkpoint` of `alterbute-export`, and the application with all commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs of prebuilt bundles: `engine` builds, `sign` signs, `publish` makes the folder that is shipped."""
+"""The commands of bundles with engines: `engine` builds them, `sign` signs a bundle, `publish` writes the folder to ship."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 
 def engine(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder; it changes when everything is built, in one step.")],
+    bundle: Annotated[
+        Path, typer.Argument(help="Bundle folder; it is replaced in one step, when everything is built.")
+    ],
     recipe: Annotated[Path, typer.Option("--recipe", help="A recipe of engines/recipes.")],
-    graph: Annotated[list[str] | None, typer.Option(help="Build only this graph; may be given again.")] = None,
-    measure: Annotated[bool, typer.Option(help="Edit the sample photo first, and keep fp32 what overflows.")] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be built and how large it is.")] = False,
+    graph: Annotated[list[str] | None, typer.Option(help="Build only this graph; may be repeated.")] = None,
+    measure: Annotated[
+        bool, typer.Option(help="Edit the sample photo first, and keep operators that overflow in fp32.")
+    ] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be built and how large it is.")] = False,
 ) -> None:
     """Build engines of a bundle's graphs by a recipe."""
     from alterbute.bundle import open_bundle
@@ -27,18 +31,20 @@ def engine(
     from alterbute_export.engine.build import build_engines
     from alterbute_export.engine.estimate import describe
     from alterbute_export.engine.recipe import read_recipe
-    from alterbute_export.half.variants import TYPED_GRAPHS
+    from alterbute_export.half.variants import MODEL_GRAPHS
 
-    plan = read_recipe(recipe)
+    parsed_recipe = read_recipe(recipe)
     if dry_run:
-        for line in describe(open_bundle(bundle), plan):
+        for line in describe(open_bundle(bundle), parsed_recipe):
             typer.echo(line)
         return
     start = time.monotonic()
     with progress_bar(width=48, is_once_per_graph=True) as report:
-        outcome = build_engines(bundle, plan, report=report, measure=measure, graphs=tuple(graph or TYPED_GRAPHS))
-    _tell(outcome)
-    typer.echo(f"built {plan.name} into {bundle} in {time.monotonic() - start:.0f} s", err=True)
+        result = build_engines(
+            bundle, parsed_recipe, report=report, measure=measure, graphs=tuple(graph or MODEL_GRAPHS)
+        )
+    _print_result(result)
+    typer.echo(f"built {parsed_recipe.name} into {bundle} in {time.monotonic() - start:.0f} s", err=True)
 
 
 def sign(
@@ -60,11 +66,11 @@ def publish(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to ship; an earlier one is replaced.")],
     engines: Annotated[
-        list[str] | None, typer.Option("--engines", help="Ship engines of this recipe only; may be given again.")
+        list[str] | None, typer.Option("--engines", help="Ship engines of this recipe only; may be repeated.")
     ] = None,
     key: Annotated[Path | None, typer.Option("--key", help="Sign with this private key.")] = None,
 ) -> None:
-    """Write a bundle ready to ship: every byte verified, nothing beside it, an inventory of what it was made with."""
+    """Write a bundle ready to ship: verified files only, and an inventory of what it was made with."""
     from alterbute_export.packaging.publish import publish_bundle
 
     published = publish_bundle(bundle, output, recipes=engines, key=key)
@@ -73,16 +79,16 @@ def publish(
     typer.echo(f"wrote {output}, {len(published.manifest.files)} files, {size / 1e6:.1f} MB, {signed}", err=True)
 
 
-def _tell(outcome: BuildResult) -> None:
-    for name, variant in outcome.variants.items():
+def _print_result(result: BuildResult) -> None:
+    for name, variant in result.variants.items():
         error = "" if variant.relative_error is None else f", {variant.relative_error:.1e} from fp32 on the sample edit"
         shares = ", ".join(f"{share:.1%} {kind}" for kind, share in variant.audit.shares.items())
         kept = "".join(f", {count} kept fp32 ({reason})" for reason, count in variant.audit.islands.items())
         typer.echo(f"{name:<9} arithmetic {shares or 'none'}{kept}{error}", err=True)
-    for name, built in outcome.built.items():
-        work = ", ".join(f"{count} {kind}" for kind, count in built.audit.work.items())
-        memory = "" if built.memory is None else f", scratch {built.memory / 1e6:.1f} MB"
+    for name, plan in result.plans.items():
+        work = ", ".join(f"{count} {kind}" for kind, count in plan.audit.work.items())
+        memory = "" if plan.memory is None else f", scratch {plan.memory / 1e6:.1f} MB"
         typer.echo(
-            f"{name:<9} plan in {built.seconds:.0f} s, {built.peak_rss_mib} MiB of memory, work layers: {work}{memory}",
+            f"{name:<9} plan in {plan.seconds:.0f} s, {plan.peak_rss_mib} MiB of memory, work layers: {work}{memory}",
             err=True,
         )

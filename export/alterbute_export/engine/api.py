@@ -1,7 +1,7 @@
-"""What is used of TensorRT's builder, by the names that the library gives: the part that `tensorrt` and `tensorrt_rtx` share.
+"""Protocols of TensorRT's builder: the names of the part that `tensorrt` and `tensorrt_rtx` share, as far as they are used.
 
-A name that is not here cannot be used (mypy says so), and a name that is here exists in the real bindings with these
-parameters (a test says so). Classes are called as theirs; `module.py` is the module that holds them.
+mypy refuses every name that is not here, and a test compares the names and parameters with the real bindings. Classes have the
+library's names; `module.py` is the protocol of the module that holds them.
 """
 
 from __future__ import annotations
@@ -52,26 +52,26 @@ class INetworkDefinition(Protocol):
 
 
 class IOptimizationProfile(Protocol):
-    """The shapes that a plan is good for."""
+    """Ranges of input shapes that a plan supports."""
 
     def set_shape(self, input: str, min: tuple[int, ...], opt: tuple[int, ...], max: tuple[int, ...]) -> None: ...
 
 
 class IHostMemory(Protocol):
-    """Bytes that the library owns."""
+    """A buffer that the library owns."""
 
     @property
     def nbytes(self) -> int: ...
 
 
 class ITimingCache(Protocol):
-    """How long kernels took, remembered between builds."""
+    """Measured times of kernels, kept between builds."""
 
     def serialize(self) -> IHostMemory: ...
 
 
 class IBuilderConfig(Protocol):
-    """How to build."""
+    """Settings of one build."""
 
     builder_optimization_level: int
     max_aux_streams: int
@@ -98,7 +98,7 @@ class Builder(Protocol):
 
 
 class ParserError(Protocol):
-    """One thing that the parser did not understand."""
+    """One error of the parser."""
 
     def desc(self) -> str: ...
     def node_name(self) -> str: ...
@@ -115,7 +115,7 @@ class OnnxParser(Protocol):
 
 
 class EngineInspector(Protocol):
-    """Tells what a plan became."""
+    """Reports the layers of a plan."""
 
     def get_engine_information(self, format: object) -> str: ...
 
@@ -144,13 +144,13 @@ class BuilderFlag(Protocol):
 
 
 class MemoryPoolType(Protocol):
-    """What a memory limit is for."""
+    """Kinds of memory that a limit can be set for."""
 
     WORKSPACE: object
 
 
 class HardwareCompatibilityLevel(Protocol):
-    """On which other GPUs a plan runs."""
+    """GPUs that a plan runs on besides the one it was built on."""
 
     NONE: object
     AMPERE_PLUS: object
@@ -158,19 +158,19 @@ class HardwareCompatibilityLevel(Protocol):
 
 
 class ProfilingVerbosity(Protocol):
-    """How much a plan tells of itself."""
+    """How much the inspector can report about a plan."""
 
     DETAILED: object
 
 
 class LayerInformationFormat(Protocol):
-    """How the inspector answers."""
+    """Formats of the inspector's report."""
 
     JSON: object
 
 
 class LayerType(Protocol):
-    """Kinds of layers: those that do the work."""
+    """Kinds of layers that have nearly all the arithmetic."""
 
     CONVOLUTION: object
     DECONVOLUTION: object

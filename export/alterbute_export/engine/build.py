@@ -1,4 +1,4 @@
-"""Building a recipe: typed variants, plans and manifest entries, all of them or none."""
+"""Builds of a recipe: half-precision variants, plans and manifest entries, all of them or none."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from alterbute.bundle import (
 )
 from alterbute.bundle.engines import Fit
 
-from alterbute_export.engine.build_job import BuildJob, Built
+from alterbute_export.engine.build_job import BuildJob, BuiltPlan
 from alterbute_export.engine.child import WORKER, run_job
 from alterbute_export.engine.profiles import make_profiles
 from alterbute_export.engine.recipe import BuilderOptions, Recipe
 from alterbute_export.errors import BuildError
-from alterbute_export.half.variants import TYPED_GRAPHS, HalfVariant, list_variants, write_variants
+from alterbute_export.half.variants import MODEL_GRAPHS, HalfVariant, add_variants, write_variants
 from alterbute_export.packaging.atomic_folder import changed_bundle
 
 Report: TypeAlias = Callable[[str, int, int], None]
-"""Called with what is being done, its step, and how many steps it has (0: unknown)."""
+"""Called with the name of the task, its step, and how many steps it has (0: unknown)."""
 
-_GRAPH_ORDER: Final = TYPED_GRAPHS
+_GRAPH_ORDER: Final = MODEL_GRAPHS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
-    """What was built: variants and plans by graph, and the manifest that lists them."""
+    """Variants and plans of a recipe, by graph, and the manifest that lists them."""
 
     manifest: Manifest
     variants: dict[str, HalfVariant]
-    built: dict[str, Built]
+    plans: dict[str, BuiltPlan]
 
 
 def build_engines(
@@ -58,12 +58,12 @@ def build_engines(
     """Build a recipe's engines into a bundle. An earlier build of the same recipe is replaced; a signature is dropped.
 
     Args:
-        path: The bundle's folder. It changes when everything is built, in one step.
-        recipe: What to build.
-        report: Told about progress.
-        measure: As of `write_variants`.
-        graphs: The graphs to build; all that a GPU runs when left out.
-        worker: As of `run_job`.
+        path: The bundle's folder. It is replaced in one step, when everything is built.
+        recipe: The recipe.
+        report: Called with the name of the task, its step, and how many steps it has (0: unknown).
+        measure: Edit the sample photo first, keep operators that overflow there in fp32, and check the error.
+        graphs: Names of the graphs to build plans of.
+        worker: The command that builds one plan; the path of the job's file is appended.
 
     Raises:
         BuildError: this machine cannot build the recipe, or a build failed.
@@ -72,23 +72,23 @@ def build_engines(
     """
     bundle = verify_bundle(path)
     check_machine(recipe, probe_driver())
-    wanted = [graph for graph in graphs if graph in bundle.manifest.graphs]
+    present_graphs = [graph for graph in graphs if graph in bundle.manifest.graphs]
     with changed_bundle(bundle.path) as folder:
-        _forget(bundle, recipe, folder)
-        report(f"type graphs as {recipe.precision}", 0, 0)
+        _remove_earlier_build(recipe, folder)
+        report(f"convert graphs to {recipe.precision}", 0, 0)
         variants = write_variants(bundle, folder, recipe.precision, measure=measure)
-        built: dict[str, Built] = {}
+        plans: dict[str, BuiltPlan] = {}
         engines: list[Engine] = []
         if recipe.product != "onnxruntime":
             (folder / recipe.name).mkdir()
-            for graph in wanted:
+            for graph in present_graphs:
                 job = _make_job(bundle, folder, graph, recipe, recipe.product, variants[graph])
-                built[graph] = run_job(job, partial(_report_graph, report, graph), worker=worker)
-                engines.append(_describe(folder, job, recipe, built[graph]))
+                plans[graph] = run_job(job, partial(_report_graph, report, graph), worker=worker)
+                engines.append(_describe_engine(folder, job, recipe, plans[graph]))
         report("describe", 0, 0)
-        manifest = _finish(bundle.manifest, folder, recipe, variants, engines)
-    _keep_reports(bundle.path, recipe, built)
-    return BuildResult(manifest=manifest, variants=variants, built=built)
+        manifest = _write_manifest(bundle.manifest, folder, recipe, variants, engines)
+    _write_layer_reports(bundle.path, recipe, plans)
+    return BuildResult(manifest=manifest, variants=variants, plans=plans)
 
 
 def _report_graph(report: Report, graph: str, phase: str, step: int, steps: int) -> None:
@@ -96,7 +96,7 @@ def _report_graph(report: Report, graph: str, phase: str, step: int, steps: int)
 
 
 def side_folder(bundle: Path) -> Path:
-    """Where timing caches and layer reports are kept: beside the bundle, because neither is shipped."""
+    """The folder of timing caches and layer reports, beside the bundle's folder because they are not shipped."""
     return bundle.resolve().with_name(f"{bundle.resolve().name}.build")
 
 
@@ -104,21 +104,22 @@ def check_machine(recipe: Recipe, driver: Driver) -> None:
     """Refuse a recipe that this machine cannot build.
 
     Raises:
-        BuildError: TensorRT's builder times kernels on the GPU that it builds for; there is none, or another.
+        BuildError: the recipe is for TensorRT, whose builder times kernels on the GPU that it builds for, and this machine has none
+            or another.
     """
     if recipe.product != "tensorrt":
         return
-    wanted = " or ".join(recipe.capabilities)
+    capabilities = " or ".join(recipe.capabilities)
     if driver.gpu is None:
         raise BuildError(
             f"recipe {recipe.name} builds with tensorrt, and {driver.reason}",
-            f"a GPU of compute capability {wanted}",
+            f"a GPU of compute capability {capabilities}",
             "run this on such a machine, or build a tensorrt_rtx recipe, which needs no GPU",
         )
     if driver.gpu.capability not in recipe.capabilities:
         raise BuildError(
             f"this machine's {driver.gpu.name} has compute capability {driver.gpu.capability}",
-            f"{wanted}, which recipe {recipe.name} is for",
+            f"{capabilities}, which recipe {recipe.name} is for",
             "choose the recipe of this GPU, or run this on another machine",
         )
 
@@ -126,7 +127,7 @@ def check_machine(recipe: Recipe, driver: Driver) -> None:
 def _make_job(
     bundle: Bundle, folder: Path, graph: str, recipe: Recipe, product: Product, variant: HalfVariant
 ) -> BuildJob:
-    settings, fit = _settings(recipe)
+    settings, fit = _require_builder(recipe)
     cache = side_folder(bundle.path) / f"{recipe.name}.timing"
     if settings.timing_cache:
         cache.parent.mkdir(exist_ok=True)
@@ -143,7 +144,8 @@ def _make_job(
     )
 
 
-def _describe(folder: Path, job: BuildJob, recipe: Recipe, built: Built) -> Engine:
+def _describe_engine(folder: Path, job: BuildJob, recipe: Recipe, plan: BuiltPlan) -> Engine:
+    """The manifest's entry of a plan."""
     gpu = probe_driver().gpu
     weights = (WEIGHTS_FILE, f"weights_{recipe.precision}.bin")
     return Engine(
@@ -151,7 +153,7 @@ def _describe(folder: Path, job: BuildJob, recipe: Recipe, built: Built) -> Engi
         file=f"{recipe.name}/{job.graph}.plan",
         recipe=recipe.name,
         product=job.product,
-        version=built.version,
+        version=plan.version,
         platform=this_platform(),
         fit=job.fit,
         capabilities=recipe.capabilities,
@@ -162,19 +164,19 @@ def _describe(folder: Path, job: BuildJob, recipe: Recipe, built: Built) -> Engi
         profiles=job.profiles,
         builder={field: getattr(job.builder, field) for field in BuilderOptions.__dataclass_fields__},
         source=Path(job.source).name,
-        onnx=_hash(Path(job.source)),
-        weights={name: _hash(folder / name) for name in weights if (folder / name).is_file()},
-        timing_cache=_hash(Path(job.timing_cache)) if job.timing_cache else None,
+        onnx=_hash_file(Path(job.source)),
+        weights={name: _hash_file(folder / name) for name in weights if (folder / name).is_file()},
+        timing_cache=_hash_file(Path(job.timing_cache)) if job.timing_cache else None,
         refit=job.builder.refit,
     )
 
 
-def _finish(
+def _write_manifest(
     manifest: Manifest, folder: Path, recipe: Recipe, variants: dict[str, HalfVariant], engines: list[Engine]
 ) -> Manifest:
     finished = replace(
         manifest,
-        graphs=list_variants(manifest.graphs, recipe.precision, variants),
+        graphs=add_variants(manifest.graphs, recipe.precision, variants),
         engines=(*(engine for engine in manifest.engines if engine.recipe != recipe.name), *engines),
         files=describe_files(folder),
     )
@@ -182,8 +184,8 @@ def _finish(
     return finished
 
 
-def _forget(bundle: Bundle, recipe: Recipe, folder: Path) -> None:
-    """Take an earlier build out of the copy: the recipe's plans, files that are written anew, and the old signature."""
+def _remove_earlier_build(recipe: Recipe, folder: Path) -> None:
+    """Delete an earlier build of the recipe: its plans, the variants and weights of its precision, and the signature."""
     shutil.rmtree(folder / recipe.name, ignore_errors=True)
     stale = [
         *folder.glob(f"*.{recipe.precision}.onnx"),
@@ -194,23 +196,24 @@ def _forget(bundle: Bundle, recipe: Recipe, folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _keep_reports(bundle: Path, recipe: Recipe, built: dict[str, Built]) -> None:
-    """The inspector's reports, for people: what every layer of every plan became."""
-    told = {graph: result.information for graph, result in built.items() if result.information}
-    if told:
+def _write_layer_reports(bundle: Path, recipe: Recipe, plans: dict[str, BuiltPlan]) -> None:
+    """Write the inspector's report about every plan's layers beside the bundle, for people to read."""
+    reports = {graph: plan.information for graph, plan in plans.items() if plan.information}
+    if reports:
         folder = side_folder(bundle) / recipe.name
         folder.mkdir(parents=True, exist_ok=True)
-        for graph, information in told.items():
+        for graph, information in reports.items():
             (folder / f"{graph}.layers.json").write_text(information, encoding="utf-8")
 
 
-def _settings(recipe: Recipe) -> tuple[BuilderOptions, Fit]:
+def _require_builder(recipe: Recipe) -> tuple[BuilderOptions, Fit]:
+    """The recipe's builder settings and fit, which every recipe with plans has."""
     if recipe.builder is None or recipe.fit is None:
         raise BuildError(f"recipe {recipe.name} has no builder", "one, for plans", "see engines/recipes")
     return recipe.builder, recipe.fit
 
 
-def _hash(path: Path) -> str:
+def _hash_file(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

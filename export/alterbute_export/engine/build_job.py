@@ -1,4 +1,4 @@
-"""What the parent tells the child to build, and what the child says back; both are JSON."""
+"""Messages between exporter and build process, as JSON: the job that the child reads, and the result that it prints."""
 
 from __future__ import annotations
 
@@ -14,26 +14,33 @@ from alterbute_export.engine.recipe import BuilderOptions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildJob:
-    """One plan to build. Paths are the parent's; `timing_cache` is read when it exists, and written."""
+    """One plan to build."""
 
     product: Product
     graph: str
     source: str
+    """Path of the ONNX file, beside its weights."""
     output: str
+    """Path of the plan to write."""
     precision: Precision
     fit: Fit
     builder: BuilderOptions
     profiles: tuple[Mapping[str, ShapeRange], ...]
     timing_cache: str | None
+    """Path of the timing cache, which is read if it exists, and written; None builds without."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
-    """What became of a job. `information` is the inspector's report, `memory` the plan's scratch bytes; both need a GPU."""
+class BuiltPlan:
+    """Result of a job whose plan was built."""
 
     version: str
+    """Version of the builder's library."""
     seconds: float
     peak_rss_mib: int
+    """Largest resident memory of the build process, in MiB."""
     audit: Audit
     memory: int | None
+    """Scratch memory of the plan in bytes; None without a GPU."""
     information: str | None
+    """The inspector's report about the plan's layers, in JSON; None without a GPU."""

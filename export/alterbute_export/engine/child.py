@@ -1,4 +1,4 @@
-"""Running the worker: progress comes up a pipe, a crash becomes a message, Ctrl-C ends the build and nothing stays."""
+"""The build process, seen from the exporter: progress over a pipe, crashes as errors, and a clean end on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ from typing import IO, Any, Final, TypeAlias
 
 from alterbute.bundle import typed_json
 
-from alterbute_export.engine.build_job import BuildJob, Built
+from alterbute_export.engine.build_job import BuildJob, BuiltPlan
 from alterbute_export.errors import BuildError
 
 Report: TypeAlias = Callable[[str, int, int], None]
 """Called with the builder's phase, its step, and how many steps it has (0: unknown)."""
 
 WORKER: Final = (sys.executable, "-m", "alterbute_export.engine.worker")
-# A builder looks at its monitor between kernels; one that does not stop in this time is killed.
+# A builder checks its progress monitor between kernels; one that does not stop in this time is killed.
 _STOP_S: Final = 10.0
 _TAIL_LINES: Final = 6
 
 
-def run_job(job: BuildJob, report: Report, *, worker: Sequence[str] = WORKER) -> Built:
-    """Build one plan in a process of its own.
+def run_job(job: BuildJob, report: Report, *, worker: Sequence[str] = WORKER) -> BuiltPlan:
+    """Build one plan in a separate process.
 
     Args:
-        job: What to build.
-        report: Told about progress.
-        worker: The command to run; the job's file is added.
+        job: The plan to build.
+        report: Called with the builder's phase, its step, and how many steps it has (0: unknown).
+        worker: The command to run; the path of the job's file is appended.
+
+    Returns:
+        The result that the process printed.
 
     Raises:
-        BuildError: the build failed, with the builder's last words, or the builder crashed, with the signal.
+        BuildError: the build failed, with the last lines of the builder's log, or the builder crashed, with the signal.
         KeyboardInterrupt: Ctrl-C; the child has ended before this is raised.
     """
     with TemporaryDirectory(prefix="alterbute-engine-") as folder:
@@ -44,28 +47,28 @@ def run_job(job: BuildJob, report: Report, *, worker: Sequence[str] = WORKER) ->
         with (Path(folder) / "log").open("w+b") as log:
             child = subprocess.Popen([*worker, str(path)], stdout=subprocess.PIPE, stderr=log, env=_environment())
             try:
-                message = _listen(child.stdout, report)
+                message = _relay_progress(child.stdout, report)
                 code = child.wait()
             finally:
                 _stop(child)
             log.seek(0)
-            words = _tail(log.read())
-    return _judge(job, message, code, words)
+            log_tail = _read_tail(log.read())
+    return _read_result(job, message, code, log_tail)
 
 
 def _environment() -> dict[str, str]:
-    """The child finds the packages where this process found them."""
+    """This process's environment, with its import path, so that the child imports the same packages."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
-def _listen(pipe: IO[bytes] | None, report: Report) -> dict[str, Any]:
-    """Relay progress until the child closes its end; its last message that is none."""
+def _relay_progress(pipe: IO[bytes] | None, report: Report) -> dict[str, Any]:
+    """Report progress until the child closes the pipe; returns its last message that is not about progress."""
     last: dict[str, Any] = {}
     for line in pipe or ():
         try:
             message = json.loads(line)
         except ValueError:
-            continue  # a library that prints; its words are no messages
+            continue  # printed by a library
         if not isinstance(message, dict):
             continue
         if "phase" in message:
@@ -76,7 +79,7 @@ def _listen(pipe: IO[bytes] | None, report: Report) -> dict[str, Any]:
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
-    """Ask a child that still runs to give up, and end it when it does not."""
+    """Ask a running child to stop, and kill it if it does not."""
     if child.poll() is not None:
         return
     child.terminate()
@@ -87,18 +90,19 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
-def _judge(job: BuildJob, message: dict[str, Any], code: int, words: str) -> Built:
-    said = f"; the builder's last words: {words}" if words else ""
+def _read_result(job: BuildJob, message: dict[str, Any], code: int, log_tail: str) -> BuiltPlan:
+    """The result in the child's last message; raises `BuildError` if the child failed."""
+    log_note = f"; the builder's last words: {log_tail}" if log_tail else ""
     if code < 0:
         raise BuildError(
-            f"the builder crashed ({_signal_name(-code)}) on graph {job.graph!r}{said}",
+            f"the builder crashed ({_signal_name(-code)}) on graph {job.graph!r}{log_note}",
             "a build that ends",
             "try a lower optimization_level or another version of the library, and report the graph",
         )
     if "built" in message:
-        return typed_json.build(Built, message["built"])
+        return typed_json.build(BuiltPlan, message["built"])
     seen, expected, fix = message.get("error") or (f"the builder ended with code {code}", "a plan", "run it again")
-    raise BuildError(f"{seen}{said}", expected, fix)
+    raise BuildError(f"{seen}{log_note}", expected, fix)
 
 
 def _signal_name(number: int) -> str:
@@ -108,8 +112,8 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _tail(log: bytes) -> str:
-    """The errors at the end of the library's own messages, in one line."""
+def _read_tail(log: bytes) -> str:
+    """The last errors in the library's log, in one line; its last lines if it has no errors."""
     lines = [line.strip() for line in log.decode(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if "[E]" in line or "Error" in line]
     return " | ".join((errors or lines)[-_TAIL_LINES:])

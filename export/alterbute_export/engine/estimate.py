@@ -1,4 +1,4 @@
-"""Dry run: what a recipe would build of a bundle, and how much memory it would want, without building it."""
+"""Dry run: the plans that a recipe would build of a bundle, and their memory, without building them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alterbute.bundle import Bundle, ShapeRange, TensorSpec
 
 from alterbute_export.engine.profiles import make_profiles
 from alterbute_export.engine.recipe import Recipe
-from alterbute_export.half.variants import TYPED_GRAPHS
+from alterbute_export.half.variants import MODEL_GRAPHS
 
 _FLOAT_BYTES: Final = {"fp32": 4, "fp16": 2, "bf16": 2}
 _EDGE_BYTES: Final = {"float32": 4, "int64": 8, "uint8": 1}
@@ -21,14 +21,15 @@ _EDGE_BYTES: Final = {"float32": 4, "int64": 8, "uint8": 1}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """One graph of a recipe. Bytes: of its weights in the recipe's precision, which is nearly the plan's size, and of the
-    inputs of its largest profile.
-    """
+    """Sizes of one graph's plan, in bytes."""
 
     graph: str
     weights: int
+    """Weights in the recipe's precision: nearly the size of the plan."""
     inputs: int
+    """Inputs of the largest profile."""
     profiles: tuple[str, ...]
+    """The profiles in words, such as "B 1..2..4, h 64"."""
 
 
 def estimate(bundle: Bundle, recipe: Recipe) -> tuple[Estimate, ...]:
@@ -37,19 +38,20 @@ def estimate(bundle: Bundle, recipe: Recipe) -> tuple[Estimate, ...]:
     Raises:
         BuildError: the recipe does not fit the bundle.
     """
-    return tuple(_estimate(bundle, recipe, graph) for graph in TYPED_GRAPHS if graph in bundle.manifest.graphs)
+    return tuple(_estimate(bundle, recipe, graph) for graph in MODEL_GRAPHS if graph in bundle.manifest.graphs)
 
 
 def device_bytes(estimates: tuple[Estimate, ...], recipe: Recipe) -> int:
-    """An upper bound of what the engines take on a device: weights, largest inputs twice over, and the workspace cap once,
-    because all graphs share one arena.
+    """Upper bound of the engines' memory on a device: weights, the largest inputs twice, and the workspace limit once.
+
+    All graphs share one scratch arena, so the workspace limit does not count per graph.
     """
     workspace = recipe.builder.workspace_mib << 20 if recipe.builder else 0
     return sum(item.weights for item in estimates) + 2 * sum(item.inputs for item in estimates) + workspace
 
 
 def describe(bundle: Bundle, recipe: Recipe) -> Iterator[str]:
-    """The lines of the report."""
+    """The lines of the dry run's report."""
     estimates = estimate(bundle, recipe)
     yield f"recipe {recipe.name}: {recipe.product}, {recipe.precision}, for {', '.join(recipe.capabilities) or 'any machine'}"
     for item in estimates:

@@ -1,4 +1,4 @@
-"""The builder module, `tensorrt` or `tensorrt_rtx`, as a parameter: everything here works with either."""
+"""The builder's Python module: `tensorrt` or `tensorrt_rtx`, behind one protocol."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alterbute_export.errors import BuildError
 
 
 class BuilderModule(Protocol):
-    """The names that are used of the module itself. `Logger` and `IProgressMonitor` are bases of classes made here."""
+    """Names of the module that are used. `Logger` is called, `IProgressMonitor` is a base class."""
 
     __version__: str
     Logger: Any

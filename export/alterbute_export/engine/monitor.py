@@ -1,4 +1,4 @@
-"""Progress of a build, told by the builder from its own threads, and the one way to stop it."""
+"""Progress monitor of a build: the builder calls it from its own threads, and it is the only way to stop a build."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _INTERVAL_S: Final = 0.1
 
 
 def make_monitor(trt: BuilderModule, report: Callable[[str, int, int], None], stop: Event) -> Any:
-    """An `IProgressMonitor` that reports phases and makes the builder give up when `stop` is set.
+    """An `IProgressMonitor` that reports phases and cancels the build when `stop` is set.
 
-    The base class exists only in the module, so the class is made here.
+    The base class is a name of the builder module, so the class is defined in this function.
 
     Args:
         trt: The builder module.
-        report: Called with the phase, its step and how many steps it has; at most ten times a second, and at ends.
-        stop: Looked at after every step of every phase.
+        report: Called with the phase, its step and how many steps it has: at most ten times a second, and at the end of a phase.
+        stop: Checked after every step of every phase.
     """
     base: type = trt.IProgressMonitor
 
     class Monitor(base):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self._lock, self._steps, self._told = Lock(), dict[str, int](), 0.0
+            self._lock, self._steps, self._reported_at = Lock(), dict[str, int](), 0.0
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             with self._lock:
@@ -36,8 +36,8 @@ def make_monitor(trt: BuilderModule, report: Callable[[str, int, int], None], st
         def step_complete(self, phase_name: str, step: int) -> bool:
             with self._lock:
                 steps, now = self._steps.get(phase_name, 0), time.monotonic()
-                if now - self._told >= _INTERVAL_S:
-                    self._told = now
+                if now - self._reported_at >= _INTERVAL_S:
+                    self._reported_at = now
                     report(phase_name, step + 1, steps)
             return not stop.is_set()
 

@@ -1,4 +1,4 @@
-"""Optimisation profiles: from a recipe's buckets and a graph's free dimensions to shapes."""
+"""Optimization profiles: input shapes of a graph, from a recipe's buckets and the graph's free dimensions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,22 @@ from alterbute_export.engine.recipe import Bucket, Recipe
 from alterbute_export.errors import BuildError
 
 Sizes = Mapping[str, int]
+"""Size of every free dimension, by its name."""
 
 
 def make_profiles(manifest: Manifest, graph: str, recipe: Recipe) -> tuple[dict[str, ShapeRange], ...]:
-    """The profiles of one graph: for the step one per bucket and resolution, for the others one per resolution.
+    """The profiles of one graph: one per bucket and resolution for the step, one per resolution for the others.
+
+    Args:
+        manifest: The bundle's manifest.
+        graph: The graph's name.
+        recipe: The recipe, with its resolutions and buckets.
+
+    Returns:
+        Smallest, best and largest shape of every input, by input; equal profiles once.
 
     Raises:
-        BuildError: a resolution that the bundle's latent grid does not divide, or a free dimension without a meaning.
+        BuildError: a resolution is no multiple of the latent factor, or a free dimension has an unknown name.
     """
     profiles: list[dict[str, ShapeRange]] = []
     inputs = manifest.graphs[graph].inputs
@@ -39,9 +48,9 @@ def _ranges(manifest: Manifest, graph: str, recipe: Recipe, side: int) -> list[t
     fixed = {"S": side, "h": latent, "w": latent, "T": manifest.text.tokens}
     if graph == "step":
         return [_bucket_range(bucket, fixed) for bucket in recipe.buckets]
-    # One picture or prompt is encoded at a time: that is the best shape, whatever the largest is.
-    one, most = ({"B": count, "M": count, "N": count, **fixed} for count in (1, recipe.images))
-    return [(one, one, most)]
+    # Pictures and prompts are mostly encoded one at a time, so that is the shape to optimize for.
+    smallest, largest = ({"B": count, "M": count, "N": count, **fixed} for count in (1, recipe.images))
+    return [(smallest, smallest, largest)]
 
 
 def _bucket_range(bucket: Bucket, fixed: Sizes) -> tuple[Sizes, Sizes, Sizes]:

@@ -1,4 +1,4 @@
-"""A recipe: how engines are built for a target. TOML in, a checked dataclass out."""
+"""Recipes: TOML files that describe how engines are built for a GPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FITS: Final = {"tensorrt": ("same_gpu", "same_compute_capability", "ampere_plus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
-    """A shape of the step launch: `slots` images in `rows` UNet rows. With `min_*`, all shapes from those up to it."""
+    """Shape of a step launch: `slots` images in `rows` UNet rows. With `min_slots` and `min_rows`, all shapes from these up to it."""
 
     slots: int
     rows: int
@@ -29,7 +29,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuilderOptions:
-    """Settings of the builder; see `engines/recipes` for what each is good for."""
+    """Settings of the builder; the files in `engines/recipes` explain each of them."""
 
     optimization_level: int
     workspace_mib: int
@@ -43,29 +43,30 @@ class BuilderOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What to build. `resolutions` are window sides in pixels; empty means all of the bundle's. `images` is the largest batch of
-    the graphs before and after the steps. `product` "onnxruntime" builds no plans: such a recipe writes typed variants only.
-    """
+    """A recipe file."""
 
     schema_version: int
     name: str
     product: Literal["tensorrt", "tensorrt_rtx", "onnxruntime"]
+    """The library to build for; "onnxruntime" builds no plans and only writes half-precision variants."""
     precision: Precision
     fit: Fit | None = None
     capabilities: tuple[str, ...] = ()
     cuda: str = "13.0"
     driver: str = "580.65"
     resolutions: tuple[int, ...] = ()
+    """Window sides in pixels; empty means all of the bundle's."""
     images: int = 1
+    """Largest batch of the graphs that run before and after the steps."""
     buckets: tuple[Bucket, ...] = ()
     builder: BuilderOptions | None = None
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """A recipe file, checked.
+    """Read and check a recipe file.
 
     Raises:
-        BuildError: it cannot be read, is no TOML, or a key is missing, unknown or wrong; the key is named.
+        BuildError: the file cannot be read, is no TOML, or a key is missing, unknown or wrong.
     """
     try:
         document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -80,7 +81,7 @@ def read_recipe(path: str | Path) -> Recipe:
         _check(recipe)
     except typed_json.KeyFault as fault:
         raise BuildError(
-            f"{path} key `{fault.key}` is {fault.seen}", fault.expected, "mend the recipe; see engines/recipes"
+            f"{path} key `{fault.key}` is {fault.seen}", fault.expected, "correct the recipe; see engines/recipes"
         ) from None
     return recipe
 
@@ -127,5 +128,5 @@ def _check_plan(recipe: Recipe) -> None:
         )
     if recipe.product == "tensorrt_rtx" and (builder.refit != "none" or builder.timing_cache):
         raise typed_json.KeyFault(
-            "builder", "refit or a timing cache", "neither: the builder of tensorrt_rtx has no GPU to ask"
+            "builder", "refit or a timing cache", "neither: the builder of tensorrt_rtx does not use a GPU"
         )

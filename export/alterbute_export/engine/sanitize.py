@@ -1,4 +1,4 @@
-"""Polygraphy's constant folding, on the export side only: its engine loader would allow host code in any plan."""
+"""Constant folding with Polygraphy, which only the exporter uses: its engine loader would allow host code in any plan."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from typing import Any, Final
 from alterbute_export.errors import BuildError
 
 _LARGEST_BYTES: Final = 1 << 16
-"""Weights stay where they are: folding the cast of one would copy it into the graph file."""
+"""Larger constants are not folded: folding the cast of a weight would copy the weight into the graph file."""
 
 
 def fold_constants(model: bytes, folder: Path) -> bytes:
-    """Fold what does not depend on an input, shapes above all, so that the builder meets fewer layers.
+    """Fold what does not depend on an input, mostly shapes, so that the builder has fewer layers.
 
     Args:
-        model: An ONNX graph.
-        folder: Where its external weights are.
+        model: A serialized ONNX graph.
+        folder: The folder of its external weights.
+
+    Returns:
+        The serialized folded graph.
 
     Raises:
         BuildError: Polygraphy or ONNX GraphSurgeon is not installed.
@@ -26,7 +29,7 @@ def fold_constants(model: bytes, folder: Path) -> bytes:
     os.environ["POLYGRAPHY_AUTOINSTALL_DEPS"] = "0"
     try:
         import onnx
-        import onnx_graphsurgeon  # noqa: F401  (Polygraphy imports it lazily, and tells nothing useful when it is missing)
+        import onnx_graphsurgeon  # noqa: F401  (Polygraphy imports it lazily, and its own error does not name it)
         from polygraphy.backend.onnx import fold_constants as fold
         from polygraphy.logger import G_LOGGER
     except ImportError as fault:

@@ -1,7 +1,7 @@
-"""The child process: builds one plan. If the builder crashes, it takes nothing but this process with it.
+"""The build process: builds one plan, so that a crash of the builder does not end the exporter.
 
-Reads a `BuildJob` from the file that it is given. On stdout it writes one JSON object a line: progress, and at the end `built`
-or `error`. The library's own messages go to stderr. SIGTERM makes the builder give up at its next step.
+It reads a `BuildJob` from a file, the only argument, and writes one JSON object per line to stdout: progress, and at the end `built`
+or `error`. The library's own messages go to stderr. On SIGTERM the builder stops at its next step.
 """
 
 from __future__ import annotations
@@ -22,29 +22,41 @@ from alterbute.errors import AlterbuteError
 
 from alterbute_export.engine import api
 from alterbute_export.engine.audit import Audit, audit_network, check_audit, count_plan
-from alterbute_export.engine.build_job import BuildJob, Built
+from alterbute_export.engine.build_job import BuildJob, BuiltPlan
 from alterbute_export.engine.module import BuilderModule, load_module
 from alterbute_export.errors import BuildError
 
 
 def main(path: str) -> int:
-    """Build the job of a file; the exit code is 0 when it is built."""
+    """Build the job in a file.
+
+    Returns:
+        The exit code: 0 if the plan was built, else 1.
+    """
     stop = Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
-    # Ctrl-C reaches the whole terminal group; the parent decides what it means.
+    # Ctrl-C reaches the whole process group; the parent decides whether this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         job = typed_json.build(BuildJob, typed_json.parse(Path(path).read_bytes()))
         built = build_plan(load_module(job.product), job, stop)
     except AlterbuteError as fault:
-        _tell(error=[fault.seen, fault.expected, fault.fix])
+        _send(error=[fault.seen, fault.expected, fault.fix])
         return 1
-    _tell(built=dataclasses.asdict(built))
+    _send(built=dataclasses.asdict(built))
     return 0
 
 
-def build_plan(trt: BuilderModule, job: BuildJob, stop: Event) -> Built:
+def build_plan(trt: BuilderModule, job: BuildJob, stop: Event) -> BuiltPlan:
     """Build one plan and write it to the job's output.
+
+    Args:
+        trt: The builder module.
+        job: The plan to build.
+        stop: Cancels the build when it is set.
+
+    Returns:
+        Version, time, memory and layer types of the build.
 
     Raises:
         BuildError: the graph does not parse, a setting is refused, the build fails or is cancelled, or the types are wrong.
@@ -55,9 +67,9 @@ def build_plan(trt: BuilderModule, job: BuildJob, stop: Event) -> Built:
     logger = trt.Logger(trt.Logger.WARNING)
     builder = trt.Builder(logger)
     network = builder.create_network(0)
-    # Kept until the end: a parser does not keep its network alive, nor the network the parser's weights.
+    # Referenced until the end: a parser does not keep its network alive, nor the network the parser's weights.
     parser = trt.OnnxParser(network, logger)
-    _tell(phase="parse", step=0, steps=0)
+    _send(phase="parse", step=0, steps=0)
     _parse(parser, job)
     audit = audit_network(trt, network)
     check_audit(job.graph, job.precision, audit)
@@ -65,7 +77,7 @@ def build_plan(trt: BuilderModule, job: BuildJob, stop: Event) -> Built:
     _configure(trt, config, job)
     for profile in job.profiles:
         config.add_optimization_profile(_make_profile(builder, network, profile))
-    monitor = make_monitor(trt, lambda phase, step, steps: _tell(phase=phase, step=step, steps=steps), stop)
+    monitor = make_monitor(trt, lambda phase, step, steps: _send(phase=phase, step=step, steps=steps), stop)
     config.progress_monitor = monitor
     cache = _set_timing_cache(config, job)
     plan = builder.build_serialized_network(network, config)
@@ -77,9 +89,9 @@ def build_plan(trt: BuilderModule, job: BuildJob, stop: Event) -> Built:
         )
     Path(job.output).write_bytes(memoryview(plan))  # type: ignore[arg-type]
     if cache is not None and job.timing_cache is not None:
-        _replace(Path(job.timing_cache), bytes(memoryview(cache.serialize())))  # type: ignore[arg-type]
+        _replace_file(Path(job.timing_cache), bytes(memoryview(cache.serialize())))  # type: ignore[arg-type]
     memory, information = _inspect(trt, logger, job)
-    return Built(
+    return BuiltPlan(
         version=trt.__version__,
         seconds=round(time.monotonic() - start, 1),
         peak_rss_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
@@ -95,14 +107,14 @@ def _parse(parser: api.OnnxParser, job: BuildJob) -> None:
         from alterbute_export.engine.sanitize import fold_constants
 
         data = fold_constants(data, Path(job.source).parent)
-    # The path tells the parser where the external weights are.
+    # The parser looks for external weights in the folder of this path.
     if parser.parse(data, job.source):
         return
-    faults = [parser.get_error(index) for index in range(parser.num_errors)]
-    told = [f"{fault.node_operator()} {fault.node_name()!r}: {fault.desc().splitlines()[0]}" for fault in faults]
+    errors = [parser.get_error(index) for index in range(parser.num_errors)]
+    reasons = [f"{error.node_operator()} {error.node_name()!r}: {error.desc().splitlines()[0]}" for error in errors]
     raise BuildError(
-        f"{job.product} cannot parse graph {job.graph!r} ({'; '.join(told) or 'it gives no reason'})",
-        "operators that this version knows",
+        f"{job.product} cannot parse graph {job.graph!r} ({'; '.join(reasons) or 'it gives no reason'})",
+        "operators that this version supports",
         "export the bundle again with this version, or report the operator",
     )
 
@@ -129,11 +141,11 @@ def _configure(trt: BuilderModule, config: api.IBuilderConfig, job: BuildJob) ->
 
 
 def _make_profile(builder: api.Builder, network: api.INetworkDefinition, profile: Any) -> api.IOptimizationProfile:
-    made = builder.create_optimization_profile()
+    optimization_profile = builder.create_optimization_profile()
     for index in range(network.num_inputs):
         name = network.get_input(index).name
-        made.set_shape(name, profile[name].min, profile[name].opt, profile[name].max)
-    return made
+        optimization_profile.set_shape(name, profile[name].min, profile[name].opt, profile[name].max)
+    return optimization_profile
 
 
 def _set_timing_cache(config: api.IBuilderConfig, job: BuildJob) -> api.ITimingCache | None:
@@ -141,7 +153,7 @@ def _set_timing_cache(config: api.IBuilderConfig, job: BuildJob) -> api.ITimingC
         return None
     path = Path(job.timing_cache)
     cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
-    # A cache of another GPU or version is worth nothing: it is left and overwritten.
+    # A cache of another GPU or version cannot be used: it is ignored and overwritten.
     if not config.set_timing_cache(cache, False):
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
@@ -149,7 +161,7 @@ def _set_timing_cache(config: api.IBuilderConfig, job: BuildJob) -> api.ITimingC
 
 
 def _inspect(trt: BuilderModule, logger: Any, job: BuildJob) -> tuple[int | None, str | None]:
-    """Scratch memory and layer report of the plan just built, where there is a GPU to load it."""
+    """Scratch memory in bytes and layer report of the plan; None without a GPU to load it, or without its weights."""
     from alterbute.backends.cuda.driver import probe_driver
 
     if probe_driver().gpu is None or job.builder.refit != "none":
@@ -166,13 +178,15 @@ def _inspect(trt: BuilderModule, logger: Any, job: BuildJob) -> tuple[int | None
     )
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _replace_file(path: Path, data: bytes) -> None:
+    """Write a file atomically: other builds may read the timing cache at the same time."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     temporary.write_bytes(data)
     os.replace(temporary, path)
 
 
-def _tell(**message: object) -> None:
+def _send(**message: object) -> None:
+    """Print one message for the parent process."""
     print(json.dumps(message), flush=True)
 
 

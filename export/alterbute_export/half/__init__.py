@@ -1,1 +1,1 @@
-"""Graphs in fp16 and bf16: which operators are converted, where casts stand, and what would overflow."""
+"""Graphs in fp16 and bf16: the choice of operators, the casts between precisions, and the search for overflow."""

@@ -1,10 +1,11 @@
-"""Typed precision: an fp32 graph becomes one whose heavy part is fp16 or bf16, and whose every cast is written down.
+"""Conversion of an fp32 graph to half precision: its heavy part becomes fp16 or bf16, with explicit casts around it.
 
-TensorRT 11 takes a tensor's type from the graph and from nowhere else, so half precision is a property of the ONNX file.
-What is narrow: everything between the first and the last *core* operator (a convolution or product with weights).
-What stays fp32, as islands: all before the first core operator (pixels, sinusoids, the latent's gather) and all after the
-last (guidance, solver, re-injection, pixels again); the timestep's embedding; decomposed norms, whose squares
-overflow; and what `fp32_values` names, because it was seen to overflow.
+TensorRT 11 networks are strongly typed: the types in the ONNX file decide, so half precision is a property of the file.
+
+Half precision: the operators between the first and the last *core* operator (a convolution or matrix product with weights).
+fp32: operators before the first core operator (pixels, sinusoids, the gather of latents) and after the last (guidance, solver,
+re-injection, pixels again); the timestep embedding; decomposed norms, whose squares overflow; and operators that read or
+compute one of `fp32_values`, which overflow in a recorded edit.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from onnx_ir.passes import common as passes
 from alterbute_export.errors import PrecisionError
 from alterbute_export.half.casts import CastWriter
 from alterbute_export.onnx_io.ir import weight_source
-from alterbute_export.rewrites.uint8_inputs import widen_bytes
+from alterbute_export.rewrites.uint8_inputs import cast_uint8_inputs
 
 CORE_OPS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-# Squares, roots and exponentials of decomposed norms: fp16 ends at 65504 and loses everything under 6e-8. The norm
-# operators themselves (LayerNormalization and its kin) sum in fp32 inside and need no island.
+# Squares, roots and exponentials of decomposed norms: fp16 ends at 65504 and rounds everything under 3e-8 to zero. The norm
+# operators themselves (LayerNormalization and its kin) sum in fp32 inside and can be half precision.
 _FRAGILE_OPS: Final = frozenset(
     {"Pow", "Sqrt", "Reciprocal", "ReduceMean", "ReduceSum", "ReduceL2", "Exp", "Log", "Range"}
 )
-# TensorRT has no bf16 kernel for the first, and ONNX none for the second.
+# TensorRT has no bf16 kernel for the first, and the ONNX standard no bf16 for the second.
 _NOT_BF16: Final = frozenset({"Resize", "Einsum"})
-# The first in which convolutions and poolings may be bf16; for the operators used here, nothing else changes from 20 on.
+# The first opset in which convolutions and poolings may be bf16; the other operators that are used have not changed since 20.
 _BF16_OPSET: Final = 22
 _TIME_INPUTS: Final = frozenset({"timestep", "time_ids", "owner"})
 _TIME_LAYERS: Final = 2
@@ -40,38 +41,40 @@ _TIME_LAYERS: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrecisionReport:
-    """What became of a graph's float operators.
-
-    `core_half` of `core` operators with weights are narrow; `half_ops` and `fp32_ops` count all operators with a float output,
-    `casts` the casts between them, and `islands` why a core or inner operator stayed fp32. `rounded` names the values and weights
-    that have the narrow type now and had fp32 before.
-    """
+    """Number of operators in half precision and in fp32 after a conversion."""
 
     precision: Precision
     core: int
+    """Core operators: convolutions and matrix products with weights."""
     core_half: int
+    """Core operators in half precision."""
     half_ops: int
+    """Operators with a float output that are half precision."""
     fp32_ops: int
+    """Operators with a float output that stayed fp32."""
     casts: int
+    """Cast operators that were added."""
     islands: Mapping[str, int]
+    """Operators between core operators that stayed fp32 on purpose, counted by reason; `TypeAudit.islands` of the manifest."""
     rounded: frozenset[str]
+    """Names of the values and weights that were fp32 and are half precision now."""
 
 
 def convert_graph(model: ir.Model, precision: Precision, *, fp32_values: Collection[str] = ()) -> PrecisionReport:
-    """Give a graph typed precision, in place. Its inputs and outputs keep their types, so callers see no difference.
+    """Convert a graph to half precision, in place. Its inputs and outputs keep their types.
 
     Args:
         model: An fp32 graph as `alterbute-export bundle` writes it.
-        precision: What its heavy part shall be; "fp32" only does what TensorRT needs of any graph.
-        fp32_values: Names of values that overflow the narrow type: their operators, and those that read them, stay fp32.
+        precision: The type of its heavy part; "fp32" only casts uint8 inputs, which TensorRT needs of any graph.
+        fp32_values: Names of values that overflow fp16: the operators that compute or read them stay fp32.
 
     Returns:
-        What became narrow, and why the rest did not.
+        How many operators became half precision, and why others stayed fp32.
 
     Raises:
         PrecisionError: the graph has control flow, which no exported graph has.
     """
-    widen_bytes(model)
+    cast_uint8_inputs(model)
     kinds = _element_types(model)
     nodes = [node for node in model.graph if _is_float(node, kinds)]
     core = {node for node in nodes if is_core(node)}
@@ -95,12 +98,12 @@ def convert_graph(model: ir.Model, precision: Precision, *, fp32_values: Collect
         fp32_ops=len(nodes) - len(half_ops),
         casts=writer.casts,
         islands=dict(islands),
-        rounded=frozenset(writer.narrow_names),
+        rounded=frozenset(writer.half_names),
     )
 
 
 def is_core(node: ir.Node) -> bool:
-    """Whether a node is a convolution or product with weights: where the work is."""
+    """Whether a node is a convolution or matrix product with weights, where nearly all arithmetic is."""
     return node.op_type in CORE_OPS and any(
         value is not None and weight_source(value) is not None for value in node.inputs
     )
@@ -114,18 +117,18 @@ def _choose(
     fp32_values: set[str],
     kinds: Mapping[str, int],
 ) -> tuple[set[ir.Node], Counter[str]]:
-    """The nodes that become narrow, and how many inner nodes did not, by reason."""
-    after, before = _reach(model, core)
-    time_embedding = _embed_time(model, core)
+    """The nodes that become half precision, and the number of nodes between core nodes that stay fp32, by reason."""
+    after, before = _find_core_reach(model, core)
+    time_embedding = _find_time_embedding(model, core)
     islands: Counter[str] = Counter()
     half_ops: set[ir.Node] = set()
     for node in nodes:
         if node not in after or node not in before or node.op_type == "Cast":
             continue
-        touched = {value.name for value in (*node.inputs, *node.outputs) if value is not None}
+        value_names = {value.name for value in (*node.inputs, *node.outputs) if value is not None}
         if node in time_embedding:
             islands["timestep"] += 1
-        elif touched & fp32_values:
+        elif value_names & fp32_values:
             islands["overflow"] += 1
         elif node.op_type in _FRAGILE_OPS:
             islands["norm"] += 1
@@ -133,12 +136,12 @@ def _choose(
             islands["no bf16 kernel"] += 1
         else:
             half_ops.add(node)
-    half_ops -= _between_fp32_ops(half_ops, core, kinds)
+    half_ops -= _find_isolated(half_ops, core, kinds)
     return half_ops, islands
 
 
-def _reach(model: ir.Model, core: set[ir.Node]) -> tuple[set[ir.Node], set[ir.Node]]:
-    """Nodes that have a core node at or above them, and nodes that have one at or below them."""
+def _find_core_reach(model: ir.Model, core: set[ir.Node]) -> tuple[set[ir.Node], set[ir.Node]]:
+    """Nodes that are core or depend on a core node, and nodes that are core or that a core node depends on."""
     after, before = set(core), set(core)
     order = list(model.graph)
     for node in order:
@@ -150,37 +153,37 @@ def _reach(model: ir.Model, core: set[ir.Node]) -> tuple[set[ir.Node], set[ir.No
     return after, before
 
 
-def _embed_time(model: ir.Model, core: set[ir.Node]) -> set[ir.Node]:
-    """Nodes that see the timestep and no picture or prompt, up to the second layer with weights: the embedding.
+def _find_time_embedding(model: ir.Model, core: set[ir.Node]) -> set[ir.Node]:
+    """The timestep embedding: nodes that depend on the timestep and on no picture or prompt, up to the second layer with weights.
 
-    What each block makes of the embedding comes after that, and is as narrow as the block.
+    Each UNet block's own projection of the embedding is a later layer, and half precision like its block.
     """
-    seen: dict[ir.Node, set[str]] = {}
+    sources: dict[ir.Node, set[str]] = {}
     depth: dict[ir.Node, int] = {}
     for node in model.graph:
-        seen[node], depth[node] = set(), int(node in core)
+        sources[node], depth[node] = set(), int(node in core)
         for value in node.inputs:
             producer = value.producer() if value is not None else None
             if producer is not None:
-                seen[node] |= seen[producer]
+                sources[node] |= sources[producer]
                 depth[node] = max(depth[node], depth[producer] + int(node in core))
             elif value is not None and value.is_graph_input():
-                seen[node].add(str(value.name))
+                sources[node].add(str(value.name))
     return {
         node
-        for node, inputs in seen.items()
+        for node, inputs in sources.items()
         if "timestep" in inputs and inputs <= _TIME_INPUTS and depth[node] <= _TIME_LAYERS
     }
 
 
-def _between_fp32_ops(half_ops: set[ir.Node], core: set[ir.Node], kinds: Mapping[str, int]) -> set[ir.Node]:
-    """Nodes that an island hands numbers to and takes them back from: two casts would cost more than they save."""
+def _find_isolated(half_ops: set[ir.Node], core: set[ir.Node], kinds: Mapping[str, int]) -> set[ir.Node]:
+    """Nodes that are not core and have only fp32 operators before and after them: two casts would cost more than they save."""
     isolated: set[ir.Node] = set()
     while True:
-        found = {node for node in half_ops - isolated - core if _is_isolated(node, half_ops - isolated, kinds)}
-        if not found:
+        newly_isolated = {node for node in half_ops - isolated - core if _is_isolated(node, half_ops - isolated, kinds)}
+        if not newly_isolated:
             return isolated
-        isolated |= found
+        isolated |= newly_isolated
 
 
 def _is_isolated(node: ir.Node, half_ops: set[ir.Node], kinds: Mapping[str, int]) -> bool:
@@ -197,7 +200,7 @@ def _is_isolated(node: ir.Node, half_ops: set[ir.Node], kinds: Mapping[str, int]
 
 
 def _element_types(model: ir.Model) -> dict[str, int]:
-    """ONNX element type of every value by name; operators of other domains give the type of their first input."""
+    """ONNX element type of every value by name; outputs of other domains' operators have the type of the first input."""
     inferred = onnx.shape_inference.infer_shapes(ir.to_proto(model))
     kinds = {info.name: info.type.tensor_type.elem_type for info in inferred.graph.value_info}
     for value in (*model.graph.inputs, *model.graph.initializers.values()):
@@ -221,7 +224,7 @@ def _is_float_value(value: ir.Value, kinds: Mapping[str, int]) -> bool:
 
 
 def _is_float(node: ir.Node, kinds: Mapping[str, int]) -> bool:
-    """Whether a node computes floats; the cast that widens a weight does not compute."""
+    """Whether a node computes fp32 values; a Cast of a stored weight to fp32 is not counted."""
     return _is_float_value(node.outputs[0], kinds) and weight_source(node.outputs[0]) is None
 
 

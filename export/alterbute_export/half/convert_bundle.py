@@ -1,4 +1,4 @@
-"""A bundle typed at export: its graphs are half precision themselves, and its weights are stored in that type alone."""
+"""Half-precision bundles: the graphs themselves are fp16 or bf16, and weights are stored in that type alone."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from alterbute.bundle import (
 )
 
 from alterbute_export.half.variants import HalfVariant, write_variants
+from alterbute_export.onnx_io.ir import write_model
 from alterbute_export.onnx_io.sessions import weight_files
 from alterbute_export.onnx_io.weights import WeightStore
 from alterbute_export.rewrites.fused_attention import FUSED_SUFFIX
 
 _BACKENDS: Final[Mapping[Precision, tuple[str, ...]]] = {
-    # ONNX Runtime's CPU provider computes fp16 graphs in fp32, between casts; of bf16 it has no convolution at all.
+    # ONNX Runtime's CPU provider computes fp16 graphs in fp32, between casts, and has no bf16 convolution.
     "fp16": ("onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt_rtx"),
     "bf16": ("onnxruntime-cuda", "tensorrt", "tensorrt_rtx"),
 }
@@ -34,30 +35,34 @@ _PACKED: Final = "packed"
 
 
 def convert_bundle(folder: Path, precision: Precision, *, measure: bool = True) -> Manifest:
-    """Replace the graphs of a finished fp32 bundle by typed ones, and its weights by what those read.
+    """Replace the graphs of a finished fp32 bundle by half-precision ones, and its weights by those that these graphs read.
 
     Args:
-        folder: The bundle's folder, which nobody reads yet.
-        precision: Of the graphs' heavy part.
-        measure: As of `write_variants`.
+        folder: The bundle's folder, changed in place: no process may have it open.
+        precision: Type of the graphs' heavy part.
+        measure: Edit the sample photo first, keep operators that overflow there in fp32, and check the error.
+
+    Returns:
+        The manifest of the half-precision bundle.
 
     Raises:
-        PrecisionError: as of `write_variants`.
+        PrecisionError: a graph is further from fp32 than its type explains, or is mostly fp32.
     """
     bundle = open_bundle(folder)
     written = write_variants(bundle, folder, precision, measure=measure)
     kept = {f"{name}.onnx" for name in bundle.manifest.graphs}
     for name, variant in written.items():
-        for form, file in _name_forms(name, variant).items():
-            os.replace(folder / form, folder / file)
+        for variant_file, file in _final_names(name, variant).items():
+            os.replace(folder / variant_file, folder / file)
             kept.add(file)
     for path in folder.glob("*.onnx"):
-        # Variants of the fp32 graphs: what they were made for is not in this bundle.
+        # Other variants of the fp32 graphs, which are not in this bundle.
         if path.name not in kept:
             path.unlink()
     _pack_weights(folder)
     graphs = {
-        name: _retype(name, graph, precision, written.get(name)) for name, graph in bundle.manifest.graphs.items()
+        name: _describe_graph(name, graph, precision, written.get(name))
+        for name, graph in bundle.manifest.graphs.items()
     }
     (folder / MANIFEST_FILE).unlink()
     manifest = replace(bundle.manifest, graphs=graphs, files=describe_files(folder))
@@ -65,29 +70,29 @@ def convert_bundle(folder: Path, precision: Precision, *, measure: bool = True) 
     return manifest
 
 
-def _name_forms(name: str, written: HalfVariant) -> dict[str, str]:
-    """The names that a typed bundle has for a graph's files, by those that they were written under."""
-    fused = {} if written.fused is None else {written.fused.file: f"{name}{FUSED_SUFFIX}"}
-    return {written.file: f"{name}.onnx", **fused}
+def _final_names(name: str, variant: HalfVariant) -> dict[str, str]:
+    """File names of a graph in a half-precision bundle, by the names that `write_variants` gave the files."""
+    fused = {} if variant.fused is None else {variant.fused.file: f"{name}{FUSED_SUFFIX}"}
+    return {variant.file: f"{name}.onnx", **fused}
 
 
-def _retype(name: str, graph: Graph, precision: Precision, written: HalfVariant | None) -> Graph:
-    if written is None:
+def _describe_graph(name: str, graph: Graph, precision: Precision, half_variant: HalfVariant | None) -> Graph:
+    if half_variant is None:
         return graph
-    names = _name_forms(name, written)
-    variants = (written.describe(backend, precision) for backend in _BACKENDS[precision])
+    names = _final_names(name, half_variant)
+    variants = (half_variant.describe(backend, precision) for backend in _BACKENDS[precision])
     return replace(graph, variants=tuple(replace(variant, file=names[variant.file]) for variant in variants))
 
 
 def _pack_weights(folder: Path) -> None:
-    """Write the weights that graphs read, each once, and drop the files that held them and others."""
+    """Move the weights that graphs read into one file, each once, and delete the earlier weights files."""
     packed = folder / _PACKED
     packed.mkdir()
     store = WeightStore(packed, half=False)
     for path in sorted(folder.glob("*.onnx")):
         model = ir.load(path)
         store.move_out(model, takes_stored=True)
-        (packed / path.name).write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+        write_model(model, packed / path.name)
     for path in weight_files(folder):
         path.unlink()
     for path in packed.iterdir():

@@ -1,4 +1,4 @@
-"""A bundle's graphs in int8 for ONNX Runtime's CPU: calibrated on edits, every scale fixed before the first request."""
+"""Int8 bundles for ONNX Runtime on a CPU: static quantization, with scales that are calibrated on example edits."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The edits that a bundle is calibrated with: a TOML file that names photos, masks, references and prompts.
+"""Calibration edits: the photos, masks, references and prompts that int8 scales are measured on, listed in a TOML file.
 
 [[edit]]
 photo = "mug.jpg"               # paths are relative to the file
 mask = "mug-mask.png"
 prompt = "material: brushed metal"
-reference = "mug-side.jpg"      # optional; without it the object itself
+reference = "mug-side.jpg"      # optional; without it the masked object of the photo
 seed = 7                        # optional
 """
 
@@ -19,17 +19,17 @@ from alterbute.bundle import Bundle
 from alterbute.encode.prompt import first_prompts
 from PIL import Image
 
-from alterbute_export.checks.recorded_edit import sample_pictures
+from alterbute_export.checks.recorded_edit import read_sample_pictures
 from alterbute_export.errors import CalibrationError
 
-_KEYS: Final[dict[str, type]] = {"photo": str, "mask": str, "prompt": str, "reference": str, "seed": int}
+_KEY_TYPES: Final[dict[str, type]] = {"photo": str, "mask": str, "prompt": str, "reference": str, "seed": int}
 _FIX: Final = "see the format in docs/precision.md"
-_NEEDED: Final = ("photo", "mask", "prompt")
+_REQUIRED: Final = ("photo", "mask", "prompt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CalibrationEdit:
-    """One edit; pictures as `Editor.edit` takes them, `reference` None is the object itself."""
+    """Arguments of one `Editor.edit`. A `reference` of None is the masked object of the photo."""
 
     photo: Path | Image.Image
     mask: Path | Image.Image
@@ -39,10 +39,10 @@ class CalibrationEdit:
 
 
 def read_edits(path: Path) -> list[CalibrationEdit]:
-    """Read a file of edits.
+    """Read a TOML file of edits.
 
     Raises:
-        CalibrationError: the file or a picture that it names is missing, or an entry is not what the format says.
+        CalibrationError: the file or one of its pictures is missing, or an entry does not have the format.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -61,8 +61,11 @@ def read_edits(path: Path) -> list[CalibrationEdit]:
 
 
 def default_edits(bundle: Bundle) -> list[CalibrationEdit]:
-    """The bundle's sample photo, or a drawn one, with every value of its first attribute: better than nothing, and no more."""
-    photo, mask = sample_pictures(bundle)
+    """One edit of the sample photo for every value of the first attribute: little variety, for want of real edits.
+
+    A bundle without a sample photo gets a drawn one.
+    """
+    photo, mask = read_sample_pictures(bundle)
     prompts = first_prompts(bundle.manifest.attributes) or ("color: red",)
     return [CalibrationEdit(photo=photo, mask=mask, prompt=prompt, seed=seed) for seed, prompt in enumerate(prompts)]
 
@@ -71,19 +74,19 @@ def _read_entry(path: Path, number: int, entry: Any) -> CalibrationEdit:
     where = f"{path}, edit {number + 1}"
     if not isinstance(entry, dict):
         raise CalibrationError(f"{where} is {entry!r}", "a table", _FIX)
-    missing, unknown = [key for key in _NEEDED if key not in entry], sorted(set(entry) - set(_KEYS))
+    missing, unknown = [key for key in _REQUIRED if key not in entry], sorted(set(entry) - set(_KEY_TYPES))
     if missing or unknown:
-        seen = f"no {missing[0]}" if missing else f"the key {unknown[0]!r}"
-        raise CalibrationError(f"{where} has {seen}", f"{', '.join(_NEEDED)}, and if wanted reference and seed", _FIX)
+        fault = f"no {missing[0]}" if missing else f"the key {unknown[0]!r}"
+        raise CalibrationError(f"{where} has {fault}", f"{', '.join(_REQUIRED)}, optionally reference and seed", _FIX)
     for key, value in entry.items():
-        if type(value) is not _KEYS[key]:
-            raise CalibrationError(f"{where}: {key} is {value!r}", f"a value of type {_KEYS[key].__name__}", _FIX)
+        if type(value) is not _KEY_TYPES[key]:
+            raise CalibrationError(f"{where}: {key} is {value!r}", f"a value of type {_KEY_TYPES[key].__name__}", _FIX)
     pictures = {key: path.parent / entry[key] for key in ("photo", "mask", "reference") if key in entry}
     for key, picture in pictures.items():
         if not picture.is_file():
             raise CalibrationError(
                 f"{where}: {key} {picture} is not there",
                 "a picture file",
-                "mend the path; it is relative to the TOML file",
+                "correct the path; it is relative to the TOML file",
             )
     return CalibrationEdit(**pictures, prompt=entry["prompt"], seed=entry.get("seed", 7))

@@ -1,4 +1,4 @@
-"""A bundle in int8: its fp32 graphs are run on edits, what loses little becomes int8, and weights are stored once more, smaller."""
+"""Conversion of an fp32 bundle to int8: calibration on edits, choice of the operators that lose little, and new weights files."""
 
 from __future__ import annotations
 
@@ -25,22 +25,24 @@ from alterbute.errors import AlterbuteError
 
 from alterbute_export.checks.type_audit import audit_graph, manifest_sizes
 from alterbute_export.errors import CalibrationError, PrecisionError
-from alterbute_export.half.variants import TYPED_GRAPHS, half_precision
-from alterbute_export.int8.activation_ranges import Range, RangeRecorder, watch_graph
+from alterbute_export.half.variants import MODEL_GRAPHS, read_precision
+from alterbute_export.int8.activation_ranges import Range, RangeRecorder, add_range_outputs
 from alterbute_export.int8.calibration_edits import CalibrationEdit, default_edits
 from alterbute_export.int8.find_ops import QuantizableOp, find_quantizable_ops
 from alterbute_export.int8.rewrite import quantize_graph
 from alterbute_export.int8.scales import Scales, choose_scales
+from alterbute_export.onnx_io.ir import write_model
 from alterbute_export.onnx_io.sessions import StreamingBackend
 from alterbute_export.onnx_io.weights import WeightStore
 from alterbute_export.packaging.atomic_folder import atomic_folder, check_target
 
 _BACKEND: Final = "onnxruntime"
 _SNR: Final = 38.0
-"""Products with a lower signal-to-noise ratio stay fp32. Encoders and decoder run once, and what they lose is seen in the picture."""
+"""Operators whose output would have a lower signal-to-noise ratio, in dB, stay fp32; in the graphs that run once per edit."""
 _STEP_SNR: Final = 28.0
-"""Of the step graph: its later runs see what the earlier ones lost, and mend it."""
+"""The same of the step graph, which tolerates more noise: later steps correct what earlier ones lost."""
 _MIN_SHARE: Final = 0.5
+"""Smallest share of the step graph's arithmetic that must be int8."""
 
 
 def quantize_bundle(
@@ -57,15 +59,19 @@ def quantize_bundle(
     Args:
         source: An fp32 bundle.
         target: The new bundle's folder; an earlier bundle there is replaced.
-        edits: What the ranges are taken from, over all steps; None takes the bundle's sample photo alone.
-        report: Told about progress: what, how many done, of how many.
-        steps: Of the calibration; None is the bundle's default.
-        step_snr: Products of the step graph with a lower signal-to-noise ratio (dB) stay fp32: higher is slower and closer. None is 28.
+        edits: Edits whose activations are measured, over all steps; None takes the bundle's sample photo alone.
+        report: Called with the name of the task, how many of its parts are done, and how many there are.
+        steps: Steps of every edit; None is the bundle's default.
+        step_snr: Operators of the step graph with a lower signal-to-noise ratio (dB) stay fp32: a higher ratio is slower and closer
+            to fp32. None is 28.
+
+    Returns:
+        The manifest of the int8 bundle.
 
     Raises:
         CalibrationError: an edit cannot be run.
         PrecisionError: the source is not fp32, or hardly anything of a step can be int8.
-        BundleError: a file of the source is not what its manifest says.
+        BundleError: a file of the source differs from its hash in the manifest.
         OutputError: `target` holds something else than a bundle, or cannot be written.
     """
     check_target(target)
@@ -83,29 +89,47 @@ def write_int8(
     steps: int | None = None,
     step_snr: float | None = None,
 ) -> Manifest:
-    """Write the int8 bundle of an fp32 one into an empty folder; arguments and errors as of `quantize_bundle`."""
-    typed = half_precision(bundle.manifest)
-    if typed != "fp32":
+    """Write the int8 bundle of an fp32 one into an empty folder.
+
+    Args:
+        bundle: An fp32 bundle.
+        folder: The empty folder.
+        edits: Edits whose activations are measured, over all steps; None takes the bundle's sample photo alone.
+        report: Called with the name of the task, how many of its parts are done, and how many there are.
+        steps: Steps of every edit; None is the bundle's default.
+        step_snr: Operators of the step graph with a lower signal-to-noise ratio (dB) stay fp32. None is 28.
+
+    Returns:
+        The manifest of the int8 bundle.
+
+    Raises:
+        CalibrationError: an edit cannot be run.
+        PrecisionError: the bundle is not fp32, or hardly anything of a step can be int8.
+    """
+    precision = read_precision(bundle.manifest)
+    if precision != "fp32":
         raise PrecisionError(
-            f"the bundle's graphs are {typed}", "an fp32 bundle", "export the checkpoint with --precision fp32 first"
+            f"the bundle's graphs are {precision}",
+            "an fp32 bundle",
+            "export the checkpoint with --precision fp32 first",
         )
-    tell = report or (lambda task, done, total: None)
+    report = report or (lambda task, done, total: None)
     limit = _STEP_SNR if step_snr is None else step_snr
-    files = {name: bundle.path / _variant(graph).file for name, graph in bundle.manifest.graphs.items()}
-    ranges = record_ranges(bundle, files, edits or default_edits(bundle), tell, steps)
+    files = {name: bundle.path / _find_variant(graph).file for name, graph in bundle.manifest.graphs.items()}
+    ranges = record_ranges(bundle, files, edits or default_edits(bundle), report, steps)
     _copy_rest(bundle, folder)
     store = WeightStore(folder, half=False)
     audits: dict[str, TypeAudit] = {}
     for index, (name, path) in enumerate(files.items()):
-        tell(f"quantize {name}", index, len(files))
+        report(f"quantize {name}", index, len(files))
         model = ir.load(path)
-        islands = _convert(model, name, ranges.get(name, {}), limit if name == "step" else _SNR)
+        islands = _quantize(model, name, ranges.get(name, {}), limit if name == "step" else _SNR)
         store.move_out(model, takes_stored=True)
-        written = folder / f"{name}.onnx"
-        written.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+        target = folder / f"{name}.onnx"
+        write_model(model, target)
         del model
-        if name in TYPED_GRAPHS:
-            audits[name] = audit_graph(written, manifest_sizes(bundle.manifest), islands=islands)
+        if name in MODEL_GRAPHS:
+            audits[name] = audit_graph(target, manifest_sizes(bundle.manifest), islands=islands)
     _check_step(audits["step"], limit)
     graphs = {name: _describe(name, graph, audits.get(name)) for name, graph in bundle.manifest.graphs.items()}
     manifest = replace(bundle.manifest, graphs=graphs, engines=(), files=describe_files(folder))
@@ -117,53 +141,67 @@ def record_ranges(
     bundle: Bundle,
     files: Mapping[str, Path],
     edits: Sequence[CalibrationEdit],
-    tell: Callable[[str, int, int], None],
+    report: Callable[[str, int, int], None],
     steps: int | None = None,
 ) -> dict[str, dict[str, Range]]:
-    """Run the edits on watched graphs; the range of every product's input and output, by graph and value."""
+    """Run the edits, and measure the input and output of every quantizable operator.
+
+    Args:
+        bundle: An fp32 bundle.
+        files: Its graph files by graph.
+        edits: The edits to run.
+        report: Called with the name of the task, how many edits are done, and how many there are.
+        steps: Steps of every edit; None is the bundle's default.
+
+    Returns:
+        Range of every input and output, by graph and by the value's name.
+
+    Raises:
+        CalibrationError: an edit cannot be run.
+    """
 
     @cache
-    def watched(graph: str) -> bytes:
+    def load_with_ranges(graph: str) -> bytes:
         model = ir.load(files[graph])
-        return watch_graph(model, find_quantizable_ops(model))
+        return add_range_outputs(model, find_quantizable_ops(model))
 
     def prepare(graph: str, model: bytes) -> bytes:
-        return watched(graph) if graph in TYPED_GRAPHS else model
+        return load_with_ranges(graph) if graph in MODEL_GRAPHS else model
 
     recorder = RangeRecorder(StreamingBackend(bundle, prepare, in_file_order=True))
-    # Words that the bundle does not offer are still words that its graphs can be run with.
-    open_to_all = replace(bundle, manifest=replace(bundle.manifest, attributes=None))
-    with Editor(open_to_all, backend=recorder) as editor:
+    # Without the list of attributes, any prompt is accepted: the graphs can encode words that the bundle does not offer.
+    unrestricted = replace(bundle, manifest=replace(bundle.manifest, attributes=None))
+    with Editor(unrestricted, backend=recorder) as editor:
         for number, edit in enumerate(edits):
-            tell("calibrate", number, len(edits))
+            report("calibrate", number, len(edits))
             try:
                 editor.edit(edit.photo, edit.mask, edit.prompt, reference=edit.reference, steps=steps, seed=edit.seed)
             except AlterbuteError as fault:
                 raise CalibrationError(
                     f"calibration edit {number + 1} failed: {fault}",
                     "an edit that the fp32 bundle runs",
-                    "mend or remove it",
+                    "correct or remove it",
                 ) from fault
     return recorder.ranges
 
 
-def _convert(model: ir.Model, name: str, ranges: Mapping[str, Range], limit: float) -> dict[str, int]:
-    """Give a graph int8 arithmetic in place, where that is quiet enough; how many products stayed, by reason."""
-    if name not in TYPED_GRAPHS:
+def _quantize(model: ir.Model, name: str, ranges: Mapping[str, Range], limit: float) -> dict[str, int]:
+    """Quantize a graph in place where the signal-to-noise ratio reaches `limit` dB; number of operators that stay fp32, by reason."""
+    if name not in MODEL_GRAPHS:
         return {}
-    products = find_quantizable_ops(model)
+    ops = find_quantizable_ops(model)
     chosen: dict[QuantizableOp, Scales] = {}
-    for product in products:
-        scales = choose_scales(product, ranges[product.source], ranges[product.result])
+    for op in ops:
+        scales = choose_scales(op, ranges[op.input_name], ranges[op.output_name])
         if scales.snr >= limit:
-            chosen[product] = scales
+            chosen[op] = scales
     quantize_graph(model, chosen)
-    noisy = len(products) - len(chosen)
+    noisy = len(ops) - len(chosen)
     return {f"under {limit:.0f} dB": noisy} if noisy else {}
 
 
 def _copy_rest(bundle: Bundle, folder: Path) -> None:
-    """Tokenizer, tables and samples: all that is no graph, no weights and no engine."""
+    """Copy tokenizer, tables and samples: every file but graphs, weights and engines."""
     left_out = {engine.file for engine in bundle.manifest.engines}
     for name in bundle.manifest.files:
         if name not in left_out and not name.endswith((".onnx", ".bin")):
@@ -172,7 +210,7 @@ def _copy_rest(bundle: Bundle, folder: Path) -> None:
 
 
 def _describe(name: str, graph: Graph, audit: TypeAudit | None) -> Graph:
-    """The entry of a written graph: for ONNX Runtime's CPU alone, fp32 where nothing of it could be int8."""
+    """The manifest's entry of a written graph: one variant for ONNX Runtime's CPU, fp32 when no operator of it is int8."""
     precision: VariantPrecision = "int8" if audit is not None and "int8" in audit.shares else "fp32"
     return replace(graph, variants=(Variant(backend=_BACKEND, file=f"{name}.onnx", precision=precision, audit=audit),))
 
@@ -187,5 +225,5 @@ def _check_step(audit: TypeAudit, limit: float) -> None:
         )
 
 
-def _variant(graph: Graph) -> Variant:
+def _find_variant(graph: Graph) -> Variant:
     return next(variant for variant in graph.variants if variant.backend == _BACKEND)

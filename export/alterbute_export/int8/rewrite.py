@@ -1,10 +1,10 @@
-"""Static quantisation: activations u8 with one scale each, weights s8 with one for each output channel, written as Q/DQ pairs.
+"""Static quantization, written as Q/DQ pairs: u8 activations with one scale each, s8 weights with a scale per output channel.
 
-`QuantizeLinear -> DequantizeLinear -> Conv` is standard ONNX; ONNX Runtime makes integer kernels of it when it loads the graph. No scale
-is taken from the data of a launch: one over a batch would make a row's bytes depend on its neighbours.
+`QuantizeLinear -> DequantizeLinear -> Conv` is standard ONNX; ONNX Runtime replaces it by integer kernels when it loads the graph. No
+scale is computed from the data of a launch: a scale over a batch would make a row's bytes depend on the other rows.
 
-Weights have seven bits. The product of a u8 and an s8 number fits 16 bits, a sum of two does not, and x86 machines before
-VNNI add two before they widen: with 8-bit weights they would saturate, and the same bundle would have other pixels there.
+Weights have seven bits. The product of a u8 and an s8 number fits 16 bits, the sum of two such products does not, and x86 CPUs
+without VNNI add two products in 16 bits: 8-bit weights would saturate there, and the same bundle would give different pixels.
 """
 
 from __future__ import annotations
@@ -18,92 +18,86 @@ from onnx_ir.passes import common as passes
 
 from alterbute_export.int8.find_ops import QuantizableOp, constant_array
 from alterbute_export.int8.scales import Scale, Scales
+from alterbute_export.onnx_io.ir import add_constant, make_node, redirect_readers
 
 
-def quantize_graph(model: ir.Model, products: Mapping[QuantizableOp, Scales]) -> None:
-    """Give products int8 arithmetic, in place; the graph's edges keep their types.
+def quantize_graph(model: ir.Model, ops: Mapping[QuantizableOp, Scales]) -> None:
+    """Quantize operators to int8, in place; the graph's inputs and outputs keep their types.
 
     Args:
         model: The fp32 graph.
-        products: What becomes int8, in the graph's order, and its scales.
+        ops: The operators to quantize, in the graph's order, and their scales.
     """
     writer = _Writer(model)
-    for product, scales in products.items():
-        writer.convert(product, scales)
+    for op, scales in ops.items():
+        writer.convert(op, scales)
     passes.RemoveUnusedNodesPass()(model)
 
 
 class _Writer:
-    """Adds the pairs around one product after another; a value that several products read alike is quantised once."""
+    """Adds Q/DQ pairs around one operator after another; a value that several operators read is quantized once per smoothing."""
 
     def __init__(self, model: ir.Model) -> None:
         self._graph = model.graph
-        self._known: dict[tuple[str, bytes], ir.Value] = {}
+        self._quantized: dict[tuple[str, bytes], ir.Value] = {}
 
-    def convert(self, product: QuantizableOp, scales: Scales) -> None:
-        node, name = product.node, product.result
-        source = node.inputs[0]
-        assert source is not None
-        # The convolution before this one may have handed its result on in integers already, over the same range.
-        if source.name == product.source or scales.smooth is not None:
-            node.replace_input_with(0, self._activation(source, product, scales))
-        weights = self._widened(f"{name}_weights", scales.weights, scales.weight_scales, product.output_axis, node)
+    def convert(self, op: QuantizableOp, scales: Scales) -> None:
+        node, name = op.node, op.output_name
+        activations = node.inputs[0]
+        assert activations is not None
+        # Another name: the convolution before has quantized its output, over the same range.
+        if activations.name == op.input_name or scales.smooth is not None:
+            node.replace_input_with(0, self._quantize_activations(activations, op, scales))
+        weights = self._add_dequantized(f"{name}_weights", scales.weights, scales.weight_scales, op.output_axis, node)
         node.replace_input_with(1, weights)
-        if scales.result is None:
+        if scales.output is None:
             return
         if len(node.inputs) > 2 and node.inputs[2] is not None:
             bias = constant_array(node.inputs[2])
             assert bias is not None
             steps = (scales.weight_scales * scales.activation.scale).astype(np.float32)
-            whole = np.clip(np.rint(bias.astype(np.float64) / steps), -(2**31), 2**31 - 1).astype(np.int32)
-            node.replace_input_with(2, self._widened(f"{name}_bias", whole, steps, 0, node))
-        # A convolution has integer kernels only between integers.
+            stored = np.clip(np.rint(bias.astype(np.float64) / steps), -(2**31), 2**31 - 1).astype(np.int32)
+            node.replace_input_with(2, self._add_dequantized(f"{name}_bias", stored, steps, 0, node))
+        # ONNX Runtime has an integer kernel only for a convolution whose output is quantized, too.
         value = node.outputs[0]
-        uses = list(value.uses())
-        made = self._pair(value, scales.result, f"{name}_out")
-        self._graph.insert_after(node, made)
-        for user, index in uses:
-            user.replace_input_with(index, made[-1].outputs[0])
+        pair = self._make_pair(value, scales.output, f"{name}_out")
+        self._graph.insert_after(node, pair)
+        redirect_readers(value, pair[-1].outputs[0], skip=pair[0])
 
-    def _activation(self, value: ir.Value, product: QuantizableOp, scales: Scales) -> ir.Value:
+    def _quantize_activations(self, value: ir.Value, op: QuantizableOp, scales: Scales) -> ir.Value:
+        """The operator's activations, smoothed if that was chosen, quantized and dequantized."""
         smooth = scales.smooth
         key = (str(value.name), b"" if smooth is None else smooth.tobytes())
-        if key in self._known:
-            return self._known[key]
-        base, nodes = f"{product.result}_in", []
+        if key in self._quantized:
+            return self._quantized[key]
+        base, nodes = f"{op.output_name}_in", []
         if smooth is not None:
-            shape = (-1, 1, 1) if product.channel_axis == 1 else (-1,)
-            factor = self._constant(f"{base}_smooth", (1 / smooth).astype(np.float32).reshape(shape))
-            nodes.append(ir.node("Mul", [value, factor], name=f"{base}_mul"))
+            shape = (-1, 1, 1) if op.channel_axis == 1 else (-1,)
+            factor = add_constant(self._graph, f"{base}_smooth", (1 / smooth).astype(np.float32).reshape(shape))
+            nodes.append(make_node("Mul", [value, factor], name=f"{base}_mul", output=f"{base}_smoothed"))
             value = nodes[0].outputs[0]
-            value.name = f"{base}_smoothed"
-        nodes += self._pair(value, scales.activation, base)
-        self._graph.insert_before(product.node, nodes)
-        self._known[key] = nodes[-1].outputs[0]
-        return self._known[key]
+        nodes += self._make_pair(value, scales.activation, base)
+        self._graph.insert_before(op.node, nodes)
+        self._quantized[key] = nodes[-1].outputs[0]
+        return self._quantized[key]
 
-    def _pair(self, value: ir.Value, scale: Scale, base: str) -> list[ir.Node]:
-        numbers = [
-            self._constant(f"{base}_scale", np.array(scale.scale)),
-            self._constant(f"{base}_zero", np.array(scale.zero)),
+    def _make_pair(self, value: ir.Value, scale: Scale, base: str) -> list[ir.Node]:
+        """QuantizeLinear and DequantizeLinear behind a value, not yet in the graph."""
+        constants = [
+            add_constant(self._graph, f"{base}_scale", np.array(scale.scale)),
+            add_constant(self._graph, f"{base}_zero", np.array(scale.zero_point)),
         ]
-        down = ir.node("QuantizeLinear", [value, *numbers], name=f"{base}_quantize")
-        down.outputs[0].name = f"{base}_u8"
-        up = ir.node("DequantizeLinear", [down.outputs[0], *numbers], name=f"{base}_widen")
-        up.outputs[0].name = f"{base}_widened"
-        return [down, up]
+        quantize = make_node("QuantizeLinear", [value, *constants], name=f"{base}_quantize", output=f"{base}_u8")
+        inputs = [quantize.outputs[0], *constants]
+        return [quantize, make_node("DequantizeLinear", inputs, name=f"{base}_widen", output=f"{base}_widened")]
 
-    def _widened(
+    def _add_dequantized(
         self, base: str, array: NDArray[np.generic], scales: NDArray[np.float32], axis: int, before: ir.Node
     ) -> ir.Value:
-        inputs = [self._constant(base, array), self._constant(f"{base}_scales", scales)]
-        up = ir.node("DequantizeLinear", inputs, attributes={"axis": axis}, name=f"{base}_widen")
-        up.outputs[0].name = f"{base}_widened"
-        self._graph.insert_before(before, [up])
-        return up.outputs[0]
-
-    def _constant(self, name: str, array: NDArray[np.generic]) -> ir.Value:
-        tensor = ir.tensor(array, name=name)
-        value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
-        self._graph.register_initializer(value)
-        return value
+        """The fp32 value of a stored integer array with a scale for each index of `axis`, added before a node."""
+        inputs = [add_constant(self._graph, base, array), add_constant(self._graph, f"{base}_scales", scales)]
+        node = make_node(
+            "DequantizeLinear", inputs, attributes={"axis": axis}, name=f"{base}_widen", output=f"{base}_widened"
+        )
+        self._graph.insert_before(before, [node])
+        return node.outputs[0]

@@ -11,17 +11,19 @@ import onnx_ir as ir
 from alterbute.bundle import WEIGHTS_FILE
 from numpy.typing import NDArray
 
+from alterbute_export.onnx_io.ir import make_cast, redirect_readers
+
 INLINE_LIMIT_BYTES: Final = 1024
-"""Smaller tensors stay in the graph file: shapes and norms, which loaders want to see without the weights."""
+"""Smaller tensors stay in the graph file: loaders need shapes and norms before they read the weights."""
 _ALIGNMENT: Final = 64
 
 
 class WeightStore:
-    """Appends tensors to the weights file, and knows which content is already there.
+    """Appends tensors to the weights file, each content once.
 
     Args:
         folder: The bundle's folder; the file is created in it.
-        half: Store fp32 tensors as fp16 where that loses nothing, which is so for weights that were fp16 on disk.
+        half: Store fp32 tensors as fp16 where that loses nothing, as for weights that were fp16 in the checkpoint.
         file: The file's name.
     """
 
@@ -32,18 +34,19 @@ class WeightStore:
         self._offsets: dict[tuple[str, int], int] = {}
 
     def move_out(self, model: ir.Model, *, takes_stored: bool = False) -> None:
-        """Replace the model's large initialisers by references into the weights file, in their order.
+        """Replace the model's large initializers by references into the weights file, in their order.
 
         Args:
             model: The graph, changed in place.
-            takes_stored: Move what is in another weights file, too.
+            takes_stored: Move tensors that are in another weights file, too.
         """
         casts: list[ir.Node] = []
         for name, value in list(model.graph.initializers.items()):
             tensor = value.const_value
             if tensor is None:
                 continue
-            # A stored weight may be smaller than the limit, as it was halved, and must move when its file goes away.
+            # A tensor in another weights file may be smaller than the limit, as it is fp16 there: it moves all the same,
+            # because that file is deleted.
             is_stored = isinstance(tensor, ir.ExternalTensor)
             stays = not takes_stored if is_stored else tensor.nbytes < INLINE_LIMIT_BYTES
             if stays:
@@ -51,7 +54,7 @@ class WeightStore:
             array = np.ascontiguousarray(tensor.numpy())
             halved = array.astype(np.float16) if self._half and array.dtype == np.float32 else None
             if halved is not None and np.array_equal(halved.astype(np.float32), array):
-                casts.append(_widen(value))
+                casts.append(_cast_to_fp32(value))
                 array = halved
             value.const_value = self._store(name, array)
             value.dtype = value.const_value.dtype
@@ -81,12 +84,8 @@ class WeightStore:
         return offset
 
 
-def _widen(value: ir.Value) -> ir.Node:
-    """A Cast to fp32 behind an initialiser that becomes fp16; loaders fold it when they open the graph."""
-    name = f"{value.name}_fp32"
-    cast = ir.node("Cast", [value], attributes={"to": int(ir.DataType.FLOAT)}, name=f"cast_{value.name}")
-    cast.outputs[0].name = name
-    for node, index in list(value.uses()):
-        if node is not cast:
-            node.replace_input_with(index, cast.outputs[0])
+def _cast_to_fp32(value: ir.Value) -> ir.Node:
+    """A Cast to fp32 between an initializer that becomes fp16 and its readers; loaders fold it when they open the graph."""
+    cast = make_cast(value, ir.DataType.FLOAT, name=f"cast_{value.name}", output=f"{value.name}_fp32")
+    redirect_readers(value, cast.outputs[0], skip=cast)
     return cast

@@ -1,4 +1,4 @@
-"""From a torch module, or ONNX text, to a clean `<name>.onnx` that is the same bytes every time."""
+"""Export of a torch module, or of a graph in ONNX text, to `<name>.onnx`: the same bytes every time."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from onnxscript import optimizer
 from torch import nn
 
 from alterbute_export.graphs.spec import GraphSpec, draw_inputs
+from alterbute_export.onnx_io.ir import write_model
 from alterbute_export.onnx_io.weights import WeightStore
 
 OPSET: Final = 20
-"""The newest opset whose operators TensorRT's parser knows and ONNX Runtime runs without a fallback."""
+"""The newest opset that TensorRT's parser supports and ONNX Runtime runs without a fallback."""
 IR_VERSION: Final = 10
 
 
 def write_graph(spec: GraphSpec, store: WeightStore) -> Path:
-    """Export one graph beside the weights file and return its path."""
+    """Export one graph into the folder of the weights file, and return its path."""
     model = _parse(spec.graph) if isinstance(spec.graph, str) else _trace(spec, spec.graph)
     _clean(model, spec)
     store.move_out(model)
     path = store.path.parent / f"{spec.name}.onnx"
-    proto = ir.to_proto(model)
-    del proto.graph.value_info[:]  # written for initialisers, which say the same of themselves
-    path.write_bytes(proto.SerializeToString(deterministic=True))
+    # It would repeat the types and shapes that initializers carry themselves.
+    write_model(model, path, has_value_info=False)
     return path
 
 
@@ -45,10 +45,10 @@ def _parse(text: str) -> ir.Model:
 
 
 def _trace(spec: GraphSpec, module: nn.Module) -> ir.Model:
-    """Export with every free dimension dynamic; names come from the spec, not from the tracer's symbols."""
+    """The module's graph with every free dimension dynamic, its inputs and outputs named as in the spec."""
     inputs = tuple(torch.from_numpy(array) for array in draw_inputs(spec, spec.trace_sizes, seed=0).values())
     dims = tuple(_dynamic_dims(tensor) for tensor in spec.inputs)
-    shapes: tuple[Any, ...] = (dims,) if _takes_any_number(module) else dims
+    shapes: tuple[Any, ...] = (dims,) if _is_variadic(module) else dims
     with torch.no_grad(), quiet_tracing():
         program = torch.onnx.export(
             module,
@@ -72,14 +72,14 @@ def _dynamic_dims(tensor: TensorSpec) -> dict[int, Any]:
     return {index: torch.export.Dim.DYNAMIC for index, size in enumerate(tensor.shape) if isinstance(size, str)}
 
 
-def _takes_any_number(module: nn.Module) -> bool:
-    """Whether `forward` is `(self, *values)`, whose values the tracer counts as one argument."""
+def _is_variadic(module: nn.Module) -> bool:
+    """Whether `forward` is `(self, *values)`: the tracer counts all values as one argument then."""
     parameters = inspect.signature(module.forward).parameters.values()
     return any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters)
 
 
 def _simplify(model: ir.Model) -> None:
-    """The tracer's optimiser without its pattern rewriter, which takes half a minute and finds next to nothing."""
+    """Run the tracer's optimizer without its pattern rewriter, which takes half a minute and finds next to nothing."""
     passes.InlinePass()(model)
     optimizer.fold_constants(model, onnx_shape_inference=True)
     ir.passes.Sequential(
@@ -112,10 +112,10 @@ def _copy_constant_outputs(model: ir.Model) -> None:
 
 
 def _clean(model: ir.Model, spec: GraphSpec) -> None:
-    """Name the edges as the manifest does, and drop all that is not the graph.
+    """Type inputs and outputs as in the spec, and drop metadata and the types and shapes of inner values.
 
-    The tracer's metadata holds stack traces with paths of this machine and is nine tenths of the file; its
-    shapes of inner values go stale and break ONNX Runtime's quantisers.
+    The tracer's metadata is stack traces with paths of this machine, nine tenths of the file. Its shapes of inner values go stale
+    and break ONNX Runtime's quantizers.
     """
     graph = model.graph
     graph.name = spec.name
@@ -132,11 +132,11 @@ def _clean(model: ir.Model, spec: GraphSpec) -> None:
             value.shape = value.type = None
     for value in graph.initializers.values():
         value.metadata_props.clear()
-    _name_edges(list(graph.inputs), spec.inputs)
-    _name_edges(list(graph.outputs), spec.outputs)
+    _type_edges(list(graph.inputs), spec.inputs)
+    _type_edges(list(graph.outputs), spec.outputs)
 
 
-def _name_edges(values: list[ir.Value], edges: tuple[TensorSpec, ...]) -> None:
+def _type_edges(values: list[ir.Value], edges: tuple[TensorSpec, ...]) -> None:
     if [value.name for value in values] != [edge.name for edge in edges]:
         raise AssertionError(f"the tracer changed the edges: {[value.name for value in values]}")
     for value, edge in zip(values, edges, strict=True):
@@ -150,7 +150,7 @@ _ONNX_NAMES: Final = {"float32": "FLOAT", "int64": "INT64", "uint8": "UINT8"}
 
 @contextmanager
 def quiet_tracing() -> Iterator[None]:
-    """Keep the tracer's and the folder's notes about their own internals off the user's terminal."""
+    """Silence warnings and notes of the tracer and of the constant folder about their own internals."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

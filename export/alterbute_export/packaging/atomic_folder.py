@@ -1,4 +1,4 @@
-"""A folder that appears complete or not at all: what is interrupted leaves nothing behind."""
+"""Output folders that appear complete or not at all; an interrupted command leaves no partial folder behind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from alterbute_export.errors import OutputError
 
 
 def check_target(target: Path) -> None:
-    """A folder may be replaced only if it is a bundle or empty."""
+    """Refuse an output folder that exists and is neither a bundle nor empty.
+
+    Raises:
+        OutputError: the folder must not be replaced.
+    """
     if not target.exists() and not target.is_symlink():
         return
     replaceable = target.is_dir() and ((target / MANIFEST_FILE).is_file() or not any(target.iterdir()))
@@ -27,7 +31,11 @@ def check_target(target: Path) -> None:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """A temporary sibling of `target` that takes its place when the block ends well, and vanishes when it does not."""
+    """A temporary folder beside `target`: it replaces `target` when the block ends, and is deleted if the block raises.
+
+    Raises:
+        OutputError: the folder cannot be created.
+    """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -45,7 +53,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_content(folder: Path) -> Iterator[Path]:
-    """An empty folder inside `folder` whose content takes the place of all that is in `folder` when the block ends well."""
+    """An empty folder inside `folder`: its content replaces all other content of `folder` when the block ends without an error."""
     written = Path(tempfile.mkdtemp(prefix=".new.", dir=folder))
     yield written
     for path in folder.iterdir():
@@ -61,7 +69,7 @@ def replaced_content(folder: Path) -> Iterator[Path]:
 
 
 def _swap(temporary: Path, target: Path) -> None:
-    """Put the finished folder in place; an earlier one moves aside first, so that both are never mixed."""
+    """Rename the finished folder to its target; an earlier target is moved aside first, so that the two are never mixed."""
     aside = temporary.with_name(f"{temporary.name}.old")
     if target.exists():
         os.replace(target, aside)
@@ -71,9 +79,9 @@ def _swap(temporary: Path, target: Path) -> None:
 
 @contextmanager
 def changed_bundle(folder: Path) -> Iterator[Path]:
-    """A copy of a bundle to add files to, which takes the bundle's place when the block ends well.
+    """A copy of a bundle to add files to: it replaces the bundle when the block ends without an error.
 
-    The copy has no manifest. Files are copied and not linked: readers of weights refuse a file with two names, for good reason.
+    The copy has no manifest. Files are copied, not hard-linked, because loaders of weights refuse a file with several links.
     """
     with atomic_folder(folder.resolve()) as copy:
         for path in sorted(folder.rglob("*")):

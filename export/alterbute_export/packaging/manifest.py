@@ -1,4 +1,4 @@
-"""Filling the runtime's manifest from a checkpoint and the graphs that were written."""
+"""The bundle's manifest, filled from a checkpoint and the written graphs."""
 
 from __future__ import annotations
 
@@ -33,13 +33,19 @@ _PRODUCERS: Final = ("alterbute", "torch", "diffusers", "transformers", "onnx", 
 
 
 def describe_graph(spec: GraphSpec, parity: Parity, audit: TypeAudit | None) -> Graph:
-    """The manifest's entry of one written graph."""
+    """The manifest's entry of one written graph.
+
+    Args:
+        spec: The graph's name, inputs and outputs.
+        parity: Its error against torch.
+        audit: Its arithmetic by type; None for graphs without model weights.
+    """
     variant = Variant(backend="onnxruntime", file=f"{spec.name}.onnx", audit=audit)
     return Graph(variants=(variant,), inputs=spec.inputs, outputs=spec.outputs, parity=parity)
 
 
 def describe_merged(loras: Sequence[LoraFile], embeddings: Sequence[TokenEmbedding]) -> tuple[Merged, ...]:
-    """The files that were merged, in the order of the command line; never by a path of this machine."""
+    """The merged LoRA and embedding files, in the order of the command line, by name without a folder."""
     files = [
         Merged(kind="lora", file=lora.path.name, sha256=hash_file(lora.path), weight=lora.weight, token=None)
         for lora in loras
@@ -62,7 +68,20 @@ def finish_bundle(
     graphs: Mapping[str, Graph],
     merged: tuple[Merged, ...],
 ) -> Manifest:
-    """Write `manifest.json` over the files that are in `folder`, and return what it says."""
+    """Write the solver table and `manifest.json`, which lists every file in the folder.
+
+    Args:
+        folder: The bundle's folder, with all its graphs, weights and tokenizer.
+        checkpoint: The checkpoint that was exported.
+        models: Its UNet and VAE, for latent channels and factor.
+        text: The manifest's entry of the tokenizer.
+        identity: The manifest's entry of the identity graph; None for families without one.
+        graphs: The manifest's entries of the graphs, by name.
+        merged: The manifest's entries of merged files.
+
+    Returns:
+        The manifest.
+    """
     settings = checkpoint.settings
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -89,7 +108,7 @@ def finish_bundle(
         attributes=settings.attributes,
         merged=merged,
         graphs=graphs,
-        # Before the files are listed: it is one of them.
+        # Written before the files are listed, because it is one of them.
         solver_table=write_solver_table(folder, checkpoint.scheduler, settings.defaults.spacing),
         files=describe_files(folder),
         producer=name_producers(),
@@ -100,7 +119,7 @@ def finish_bundle(
 
 
 def name_producers() -> dict[str, str]:
-    """Versions of what made the bundle; a local build tag such as `+cpu` is left out."""
+    """Versions of the packages that take part in an export, by name, without build tags such as `+cpu`."""
     versions = {}
     for name in _PRODUCERS:
         try:

@@ -1,4 +1,4 @@
-"""A bundle ready to ship: chosen engines, verified bytes, plain modes, an inventory, and nothing else."""
+"""Publishing: a copy of a bundle with chosen engines, verified bytes, plain file modes and an inventory."""
 
 from __future__ import annotations
 
@@ -23,22 +23,25 @@ def publish_bundle(
 
     Args:
         path: The bundle, which is verified in full first and not changed.
-        target: Where to; an earlier bundle there is replaced.
-        recipes: Ship only engines of these recipes; None ships all.
-        key: Private key to sign with; None leaves it unsigned.
+        target: The folder to write; an earlier bundle there is replaced.
+        recipes: Names of the recipes whose engines are copied; None copies all.
+        key: Path of the private key to sign with; None leaves the copy unsigned.
+
+    Returns:
+        The published bundle.
 
     Raises:
         BundleError: the bundle is damaged.
-        OutputError: no engines of a recipe, or the target holds something else than a bundle.
+        OutputError: the bundle has no engines of a recipe, or the target holds something else than a bundle.
     """
     from alterbute_export.packaging.sign import sign_bundle
 
     bundle = verify_bundle(path)
-    manifest = _choose(bundle.manifest, recipes)
+    manifest = _select_engines(bundle.manifest, recipes)
     check_target(Path(target))
     with atomic_folder(Path(target).resolve()) as folder:
-        for name in sorted(_shipped(bundle.manifest, manifest) - {INVENTORY_FILE}):
-            _copy(bundle, name, folder)
+        for name in sorted(_select_files(bundle.manifest, manifest) - {INVENTORY_FILE}):
+            _copy_file(bundle, name, folder)
         text = json.dumps(_inventory(manifest, describe_files(folder)), indent=1, sort_keys=True) + "\n"
         (folder / INVENTORY_FILE).write_text(text, encoding="utf-8", newline="\n")
         write_manifest(folder, replace(manifest, files=describe_files(folder)))
@@ -48,28 +51,29 @@ def publish_bundle(
     return verify_bundle(target)
 
 
-def _choose(manifest: Manifest, recipes: Collection[str] | None) -> Manifest:
+def _select_engines(manifest: Manifest, recipes: Collection[str] | None) -> Manifest:
+    """The manifest with the engines of these recipes only."""
     if recipes is None:
         return manifest
-    built = {engine.recipe for engine in manifest.engines}
+    built_recipes = {engine.recipe for engine in manifest.engines}
     for recipe in recipes:
-        if recipe not in built:
+        if recipe not in built_recipes:
             raise OutputError(
                 f"the bundle has no engines of recipe {recipe!r}",
-                f"one of {', '.join(sorted(built)) or 'none: it has no engines'}",
+                f"one of {', '.join(sorted(built_recipes)) or 'none: it has no engines'}",
                 f"build it with `alterbute-export engine BUNDLE --recipe engines/recipes/{recipe}.toml`",
             )
     return replace(manifest, engines=tuple(engine for engine in manifest.engines if engine.recipe in recipes))
 
 
-def _shipped(before: Manifest, after: Manifest) -> set[str]:
-    """The files to copy: all but the plans that were left out."""
-    dropped = {engine.file for engine in before.engines} - {engine.file for engine in after.engines}
-    return set(before.files) - dropped
+def _select_files(source: Manifest, published: Manifest) -> set[str]:
+    """The source's files without the plans of engines that are not published."""
+    dropped = {engine.file for engine in source.engines} - {engine.file for engine in published.engines}
+    return set(source.files) - dropped
 
 
-def _copy(bundle: Bundle, name: str, folder: Path) -> None:
-    """A file whose bytes are those that were verified, readable by all and writable by its owner."""
+def _copy_file(bundle: Bundle, name: str, folder: Path) -> None:
+    """Copy a file, verifying its bytes, with mode 644."""
     target = folder / name
     target.parent.mkdir(exist_ok=True)
     with target.open("wb") as file:
@@ -78,7 +82,7 @@ def _copy(bundle: Bundle, name: str, folder: Path) -> None:
 
 
 def _inventory(manifest: Manifest, files: Mapping[str, FileEntry]) -> dict[str, Any]:
-    """What a reader of a bill of materials asks: what is in it, made from what, with what, for what."""
+    """The bill of materials: the bundle's files, its checkpoint, the versions it was made with and the GPUs its engines are for."""
     return {
         "format": "alterbute-inventory-1",
         "bundle": {"name": manifest.name, "family": manifest.family, "schema_version": manifest.schema_version},

@@ -1,4 +1,4 @@
-"""Making keys and signing bundles with them; the other side is `alterbute.bundle.signature`."""
+"""Generation of Ed25519 keys and signing of bundles; `alterbute.bundle.signature` verifies the signatures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def make_key(path: Path) -> Path:
         The public key's path: the private key's with the ending `.pub`.
 
     Raises:
-        OutputError: either file is there already, or cannot be written.
+        OutputError: either file exists already, or cannot be written.
     """
     key = Ed25519PrivateKey.generate()
     public = path.with_suffix(".pub")
@@ -39,13 +39,13 @@ def make_key(path: Path) -> Path:
 
 
 def sign_bundle(path: str | Path, key_path: Path) -> str:
-    """Verify a bundle, sign its manifest, and put the signature beside it.
+    """Verify a bundle, sign its manifest, and write the signature to `manifest.sig`.
 
     Returns:
         The key's short name.
 
     Raises:
-        BundleError: the bundle is not what its manifest says, so its maker should not sign it.
+        BundleError: a file of the bundle differs from its hash in the manifest.
         OutputError: the key cannot be used, or the signature cannot be written.
     """
     key = read_private_key(key_path)
@@ -91,7 +91,7 @@ def _public_bytes(key: Ed25519PrivateKey) -> bytes:
 
 
 def _create(path: Path, data: bytes, mode: int) -> None:
-    """A new file with its final permissions from the first byte on; one that is there is never replaced."""
+    """Write a new file, which has its final permissions before it has content; an existing file is never replaced."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except OSError as fault:

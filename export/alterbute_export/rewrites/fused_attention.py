@@ -1,8 +1,8 @@
 """Attention as one `MultiHeadAttention` node: the variant of a graph that ONNX Runtime runs.
 
-Decomposed attention writes its scores out: 1 GB for the 64x64 level of an SD1.5 UNet with guidance. ONNX Runtime's own node
-works through them in tiles that stay in cache. TensorRT knows no such node and fuses the decomposed form itself, so both
-files are in the bundle, over the same weights.
+Decomposed attention stores all its scores: 1 GB for the 64x64 level of an SD1.5 UNet with guidance. ONNX Runtime's own operator
+computes them in tiles that stay in cache. TensorRT does not have this operator and fuses the decomposed form itself, so the
+bundle has both files, over the same weights.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from alterbute.bundle import Graph, Parity, Variant
 from onnx_ir.passes import common as passes
 
 from alterbute_export.errors import AttentionError
+from alterbute_export.onnx_io.ir import find_producer, list_readers, make_node, write_model
 from alterbute_export.rewrites.folded_upsampling import fold_upsampling
 
 FUSED_GRAPHS: Final = ("step", "scene", "decode")
-"""The graphs whose attention is fused where they have one. Prompt and identity encoders have short ones, at 1 % of an edit."""
+"""The graphs whose attention is fused. The sequences of prompt and identity encoders are short: their attention takes 1 % of an edit."""
 FUSED_SUFFIX: Final = ".mha.onnx"
 _DOMAIN: Final = "com.microsoft"
 _SPLIT: Final = (0, 2, 1, 3)
@@ -29,7 +30,7 @@ _DECOMPOSED: Final = ("tensorrt", "tensorrt_rtx")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Attention:
-    """One decomposed attention: flat states in, flat states out, and the numbers of the node that replaces it."""
+    """One decomposed attention: its inputs and output `[N,tokens,C]`, and the attributes of the node that replaces it."""
 
     query: ir.Value
     key: ir.Value
@@ -44,15 +45,16 @@ def add_fused(name: str, graph: Graph, path: Path, check: Callable[[Path], Parit
 
     Args:
         name: The graph's name.
-        graph: Its entry, with the decomposed file for every backend.
+        graph: Its manifest entry, with the decomposed file as the variant of ONNX Runtime.
         path: The decomposed file.
-        check: Compares a file with torch.
+        check: Compares a written file with torch and returns its parity.
 
     Returns:
-        The entry: the fused file for ONNX Runtime, the decomposed one for TensorRT; the worse parity of the two.
+        The manifest entry with the fused file for ONNX Runtime, the decomposed one for TensorRT, and the larger error of the two;
+        `graph` itself when nothing can be fused.
 
     Raises:
-        AttentionError: an attention has a form that is not known.
+        AttentionError: an attention has another form than the exporter writes.
     """
     if name not in FUSED_GRAPHS:
         return graph
@@ -60,9 +62,7 @@ def add_fused(name: str, graph: Graph, path: Path, check: Callable[[Path], Parit
     if not fuse_attention(model) + fold_upsampling(model):
         return graph
     fused = path.with_suffix(FUSED_SUFFIX)
-    proto = ir.to_proto(model)
-    del proto.graph.value_info[:]
-    fused.write_bytes(proto.SerializeToString(deterministic=True))
+    write_model(model, fused, has_value_info=False)
     parities = [parity for parity in (graph.parity, check(fused)) if parity is not None]
     kept = [variant for variant in graph.variants if variant.backend != "onnxruntime"]
     plain = next(variant for variant in graph.variants if variant.backend == "onnxruntime")
@@ -75,111 +75,115 @@ def add_fused(name: str, graph: Graph, path: Path, check: Callable[[Path], Parit
 
 
 def fuse_attention(model: ir.Model) -> int:
-    """Replace every unmasked `softmax(Q K^T) V` between matrix products by `MultiHeadAttention`, in place.
+    """Replace every unmasked `softmax(Q K^T) V` by a `MultiHeadAttention` node, in place.
 
     Returns:
-        How many were replaced: all that there are.
+        How many were replaced.
 
     Raises:
-        AttentionError: one has another form than the exporter writes.
+        AttentionError: an attention has another form than the exporter writes.
     """
-    found = [_read(node) for node in model.graph if _is_attention(node)]
-    for attention in found:
-        node = ir.node(
+    attentions = [_read_attention(node) for node in model.graph if _is_attention(node)]
+    for attention in attentions:
+        node = make_node(
             "MultiHeadAttention",
             [attention.query, attention.key, attention.value],
             attributes={"num_heads": attention.heads, "scale": attention.scale},
             domain=_DOMAIN,
             name=f"mha_{attention.out.name}",
+            output=f"{attention.out.name}_mha",
         )
         last = attention.out.producer()
         assert last is not None
-        node.outputs[0].name = f"{attention.out.name}_mha"
         model.graph.insert_before(last, node)
         attention.out.replace_all_uses_with(node.outputs[0])
-    if found:
+    if attentions:
         model.opset_imports[_DOMAIN] = 1
         passes.RemoveUnusedNodesPass()(model)
-    return len(found)
+    return len(attentions)
 
 
 def _is_attention(node: ir.Node) -> bool:
-    """Scores straight from a product into a softmax into a product: a mask or a pooling query is something else."""
+    """Whether a node is a softmax directly between two matrix products; with a mask there is an Add before it."""
     if node.op_type != "Softmax":
         return False
-    scores = node.inputs[0].producer() if node.inputs[0] is not None else None
-    readers = [reader for reader, _ in node.outputs[0].uses()]
-    return scores is not None and scores.op_type == "MatMul" and [reader.op_type for reader in readers] == ["MatMul"]
+    scores = find_producer(node, 0)
+    reader_types = [reader.op_type for reader in list_readers(node)]
+    return scores is not None and scores.op_type == "MatMul" and reader_types == ["MatMul"]
 
 
-def _read(softmax: ir.Node) -> _Attention:
+def _read_attention(softmax: ir.Node) -> _Attention:
+    """The attention around a softmax, read from the nodes that torch's `scaled_dot_product_attention` is exported to."""
     scores = _producer(softmax, 0, "MatMul")
     mixed = _reader(softmax, "MatMul")
     query_scaled, key_scaled = _producer(scores, 0, "Mul"), _producer(scores, 1, "Mul")
-    query = _split(_producer(query_scaled, 0, "Transpose"))
-    # torch turns the key's last two axes around through a flat [N*heads, tokens, width].
+    query = _find_split(_producer(query_scaled, 0, "Transpose"))
+    # torch transposes the key's last two axes in a flat [N*heads, tokens, width].
     flat = _producer(_producer(key_scaled, 0, "Reshape"), 0, "Transpose")
-    key = _split(_producer(_producer(flat, 0, "Reshape"), 0, "Transpose"))
-    value = _split(_producer(mixed, 1, "Transpose"))
+    key = _find_split(_producer(_producer(flat, 0, "Reshape"), 0, "Transpose"))
+    value = _find_split(_producer(mixed, 1, "Transpose"))
     joined = _reader(mixed, "Transpose")
     if _perm(joined) != _SPLIT or _perm(flat) != (0, 2, 1):
-        raise _unknown(joined, f"axes in the order {_perm(joined)}", f"{_SPLIT}")
+        raise _unknown_form(joined, f"axes in the order {_perm(joined)}", f"{_SPLIT}")
     return _Attention(
         query=_input(query, 0),
         key=_input(key, 0),
         value=_input(value, 0),
         out=_reader(joined, "Reshape").outputs[0],
-        heads=_heads(query),
-        scale=_constant(query_scaled, 1) * _constant(key_scaled, 1),
+        heads=_read_heads(query),
+        scale=_read_number(query_scaled, 1) * _read_number(key_scaled, 1),
     )
 
 
-def _split(transpose: ir.Node) -> ir.Node:
+def _find_split(transpose: ir.Node) -> ir.Node:
     """The Reshape `[N,S,C] -> [N,S,heads,width]` before a Transpose to `[N,heads,S,width]`."""
     if _perm(transpose) != _SPLIT:
-        raise _unknown(transpose, f"axes in the order {_perm(transpose)}", f"{_SPLIT}")
+        raise _unknown_form(transpose, f"axes in the order {_perm(transpose)}", f"{_SPLIT}")
     return _producer(transpose, 0, "Reshape")
 
 
-def _heads(reshape: ir.Node) -> int:
+def _read_heads(reshape: ir.Node) -> int:
     shape = _input(reshape, 1)
     joined = shape.producer()
     if shape.const_value is not None:
         heads = int(shape.const_value.numpy()[2])
     elif joined is not None and joined.op_type == "Concat" and len(joined.inputs) == 4:
-        heads = int(_constant(joined, 2))
+        heads = int(_read_number(joined, 2))
     else:
-        raise _unknown(reshape, "a shape that is computed", "four sizes, the third a constant")
+        raise _unknown_form(reshape, "a shape that is computed", "four sizes, the third a constant")
     if heads < 1:
-        raise _unknown(reshape, f"{heads} heads", "at least one")
+        raise _unknown_form(reshape, f"{heads} heads", "at least one")
     return heads
 
 
-def _constant(node: ir.Node, index: int) -> float:
+def _read_number(node: ir.Node, index: int) -> float:
     tensor = _input(node, index).const_value
     if tensor is None or tensor.size != 1:
-        raise _unknown(node, f"input {index} that is no constant number", "one")
+        raise _unknown_form(node, f"input {index} that is no constant number", "one")
     return float(tensor.numpy().reshape(()))
 
 
 def _input(node: ir.Node, index: int) -> ir.Value:
     value = node.inputs[index]
     if value is None:
-        raise _unknown(node, f"no input {index}", "one")
+        raise _unknown_form(node, f"no input {index}", "one")
     return value
 
 
 def _producer(node: ir.Node, index: int, op_type: str) -> ir.Node:
-    found = _input(node, index).producer()
-    if found is None or found.op_type != op_type:
-        raise _unknown(node, f"input {index} from {found.op_type if found else 'a weight or input'}", op_type)
-    return found
+    """The node that computes an input, which must be one of this operator."""
+    producer = _input(node, index).producer()
+    if producer is None or producer.op_type != op_type:
+        origin = producer.op_type if producer else "a weight or input"
+        raise _unknown_form(node, f"input {index} from {origin}", op_type)
+    return producer
 
 
 def _reader(node: ir.Node, op_type: str) -> ir.Node:
-    readers = [reader for reader, _ in node.outputs[0].uses()]
+    """The only node that reads a node's output, which must be one of this operator."""
+    readers = list_readers(node)
     if len(readers) != 1 or readers[0].op_type != op_type:
-        raise _unknown(node, f"read by {', '.join(reader.op_type for reader in readers)}", op_type)
+        raise _unknown_form(node, f"read by {', '.join(reader.op_type for reader in readers)}", op_type)
     return readers[0]
 
 
@@ -188,7 +192,7 @@ def _perm(transpose: ir.Node) -> tuple[int, ...]:
     return tuple(attribute.as_ints()) if attribute is not None else ()
 
 
-def _unknown(node: ir.Node, seen: str, expected: str) -> AttentionError:
+def _unknown_form(node: ir.Node, seen: str, expected: str) -> AttentionError:
     return AttentionError(
         f"the attention at node {node.name!r} ({node.op_type}) has {seen}",
         expected,

@@ -1,4 +1,4 @@
-"""Int8 bundles: made of an fp32 one that stays as it is, smaller, for the CPU alone, and the same promises."""
+"""Int8 bundles: quantized from an fp32 bundle that is not changed, smaller, for the CPU only, with the same guarantees."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def digest(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo in int8, calibrated as little as can be."""
+    """The demo bundle in int8, calibrated on two edits of two steps."""
     folder = tmp_path_factory.mktemp("int8") / "bundle"
     before = digest(DEMO)
     quantize_bundle(DEMO, folder, default_edits(open_bundle(DEMO))[:2], steps=2)
@@ -34,7 +34,7 @@ def int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_it_verifies_is_smaller_and_is_for_the_cpu_alone(int8: Path) -> None:
+def test_it_verifies_is_smaller_and_is_for_the_cpu_only(int8: Path) -> None:
     manifest = verify_bundle(int8).manifest
     assert {variant.backend for graph in manifest.graphs.values() for variant in graph.variants} == {"onnxruntime"}
     assert {name: graph.variants[0].precision for name, graph in manifest.graphs.items()}["step"] == "int8"
@@ -42,7 +42,7 @@ def test_it_verifies_is_smaller_and_is_for_the_cpu_alone(int8: Path) -> None:
     assert sizes[0] < 0.7 * sizes[1]
 
 
-def test_inspect_tells_the_share_of_each_type(int8: Path) -> None:
+def test_the_audit_lists_the_share_of_each_type(int8: Path) -> None:
     audit = open_bundle(int8).manifest.graphs["step"].variants[0].audit
     assert audit is not None
     assert audit.shares["int8"] > 0.7
@@ -51,15 +51,15 @@ def test_inspect_tells_the_share_of_each_type(int8: Path) -> None:
 
 def test_the_edit_is_near_fp32_and_the_background_is_the_photos(int8: Path) -> None:
     sample = {name: Image.open(DEMO / "sample" / f"{name}.png") for name in ("photo", "mask")}
-    made = {}
+    results = {}
     for folder in (DEMO, int8):
         with Editor.open(folder) as editor:
-            made[folder] = editor.edit(sample["photo"], sample["mask"], "color: red", seed=3)
+            results[folder] = editor.edit(sample["photo"], sample["mask"], "color: red", seed=3)
     pixels, alpha, photo = (
-        np.asarray(item) for item in (made[int8].image, made[int8].alpha, sample["photo"].convert("RGB"))
+        np.asarray(item) for item in (results[int8].image, results[int8].alpha, sample["photo"].convert("RGB"))
     )
     assert np.array_equal(pixels[alpha == 0], photo[alpha == 0])
-    difference = pixels[alpha > 0].astype(float) - np.asarray(made[DEMO].image)[alpha > 0]
+    difference = pixels[alpha > 0].astype(float) - np.asarray(results[DEMO].image)[alpha > 0]
     assert 0 < np.sqrt((difference**2).mean()) < 6
 
 
@@ -81,7 +81,7 @@ def test_calibration_is_the_same_bytes_every_time(int8: Path, tmp_path: Path) ->
     assert digest(tmp_path / "again") == digest(int8)
 
 
-def test_a_checkpoint_is_exported_in_int8_at_once(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_is_exported_to_int8_in_one_call(checkpoint: Path, tmp_path: Path) -> None:
     photo, mask = Image.open(DEMO / "sample" / "photo.png"), Image.open(DEMO / "sample" / "mask.png")
     edits = [CalibrationEdit(photo=photo, mask=mask, prompt="color: red")]
     manifest = export_bundle(checkpoint, tmp_path / "bundle", precision="int8", edits=edits)
@@ -94,7 +94,7 @@ def test_a_checkpoint_is_exported_in_int8_at_once(checkpoint: Path, tmp_path: Pa
         assert editor.edit(photo, mask, "color: red", steps=2).image.size == photo.size
 
 
-def test_only_fp32_bundles_are_taken(int8: Path, tmp_path: Path) -> None:
+def test_only_fp32_bundles_are_quantized(int8: Path, tmp_path: Path) -> None:
     with pytest.raises(PrecisionError, match="the bundle's graphs are int8"):
         quantize_bundle(int8, tmp_path / "twice")
 
@@ -129,7 +129,7 @@ def test_edits_are_read_relative_to_their_file(pictures: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seen"),
+    ("text", "message"),
     [
         ("[[edit", "is not TOML"),
         ("", "has the keys"),
@@ -139,13 +139,13 @@ def test_edits_are_read_relative_to_their_file(pictures: Path) -> None:
         ('[[edit]]\nphoto = "a.png"\nmask = "gone.png"\nprompt = "p"\n', "gone.png is not there"),
     ],
 )
-def test_a_bad_file_of_edits_is_refused_with_what_is_wrong(pictures: Path, text: str, seen: str) -> None:
+def test_a_bad_file_of_edits_is_refused_with_the_fault(pictures: Path, text: str, message: str) -> None:
     pictures.write_text(text)
-    with pytest.raises(CalibrationError, match=seen):
+    with pytest.raises(CalibrationError, match=message):
         read_edits(pictures)
 
 
-def test_the_command_writes_a_bundle_and_says_what_became_of_each_graph(
+def test_the_command_writes_a_bundle_and_prints_the_types_of_each_graph(
     pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = DEMO / "sample"

@@ -1,4 +1,4 @@
-"""What `--precision` promises: half graphs, one copy of the weights, islands that are listed, and a refusal where it fails."""
+"""Half-precision bundles: half-precision graphs, weights stored once, a list of the operators that stay fp32, and refusals."""
 
 from __future__ import annotations
 
@@ -33,32 +33,32 @@ from alterbute_export.engine.build import build_engines
 from alterbute_export.engine.recipe import read_recipe
 from alterbute_export.errors import CheckpointError, PrecisionError
 from alterbute_export.half.convert_bundle import convert_bundle
-from alterbute_export.half.variants import TYPED_GRAPHS
+from alterbute_export.half.variants import MODEL_GRAPHS
 from alterbute_export.onnx_io.sessions import open_session
 
 from tests.conftest import kept_folder
 from tests.engines.conftest import RECIPES, need_rtx
 from tests.support.kept import keep
 
-TypedBundle = Callable[[Precision], Path]
+HalfBundle = Callable[[Precision], Path]
 
 
 @pytest.fixture(scope="session")
-def typed_bundle(request: pytest.FixtureRequest, bundle: Path) -> TypedBundle:
-    """The tiny bundle, typed as an export types it."""
+def half_bundle(request: pytest.FixtureRequest, bundle: Path) -> HalfBundle:
+    """Makes the tiny bundle in a half precision, as `export_bundle` converts it."""
 
     def make(precision: Precision) -> Path:
         def write(folder: Path) -> None:
             shutil.copytree(bundle, folder)
             convert_bundle(folder, precision)
 
-        return keep(kept_folder(request, "typed") / precision, MANIFEST_FILE, write)
+        return keep(kept_folder(request, "half") / precision, MANIFEST_FILE, write)
 
     return make
 
 
 def _audit(manifest: Manifest, graph: str) -> TypeAudit:
-    """Of the file that the exporter names after the graph."""
+    """The audit of the file `<graph>.onnx`."""
     (audit,) = {
         variant.file: variant.audit for variant in manifest.graphs[graph].variants if variant.file == f"{graph}.onnx"
     }.values()
@@ -67,48 +67,48 @@ def _audit(manifest: Manifest, graph: str) -> TypeAudit:
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_a_typed_bundle_stores_each_weight_once_and_in_its_type(
-    typed_bundle: TypedBundle, bundle: Path, precision: Precision
+def test_a_half_bundle_stores_each_weight_once_and_in_half_precision(
+    half_bundle: HalfBundle, bundle: Path, precision: Precision
 ) -> None:
-    folder = typed_bundle(precision)
+    folder = half_bundle(precision)
     verify_bundle(folder)
     assert [path.name for path in folder.glob("*.bin")] == [WEIGHTS_FILE]
     # The tiny checkpoint is fp16 on disk, so the fp32 bundle has two bytes for each weight as well.
     assert (folder / WEIGHTS_FILE).stat().st_size <= 1.01 * (bundle / WEIGHTS_FILE).stat().st_size
     kinds = set()
-    seen: set[tuple[int, int]] = set()
-    for name in TYPED_GRAPHS:
+    stored: set[tuple[int, int]] = set()
+    for name in MODEL_GRAPHS:
         for value in ir.load(folder / f"{name}.onnx").graph.initializers.values():
             if isinstance(value.const_value, ir.ExternalTensor):
-                seen.add((value.const_value.offset or 0, value.const_value.length or 0))
+                stored.add((value.const_value.offset or 0, value.const_value.length or 0))
                 kinds.add(value.const_value.dtype)
-    read = sum(length for _, length in seen)
-    assert read >= 0.98 * (folder / WEIGHTS_FILE).stat().st_size
+    read_bytes = sum(length for _, length in stored)
+    assert read_bytes >= 0.98 * (folder / WEIGHTS_FILE).stat().st_size
     assert {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}[precision] in kinds
 
 
-def test_an_fp16_bundle_runs_on_the_cpu_close_to_fp32(typed_bundle: TypedBundle, bundle: Path) -> None:
+def test_an_fp16_bundle_runs_on_the_cpu_close_to_fp32(half_bundle: HalfBundle, bundle: Path) -> None:
     calls = record_edit(open_bundle(bundle))
-    backend = choose_backend("onnxruntime", open_bundle(typed_bundle("fp16"))).backend
-    for name in TYPED_GRAPHS:
+    backend = choose_backend("onnxruntime", open_bundle(half_bundle("fp16"))).backend
+    for name in MODEL_GRAPHS:
         call = calls[name][0]
-        for output, found in backend.run(name, call.inputs).items():
-            wanted = call.outputs[output].astype(np.float64)
-            assert np.abs(found - wanted).max() <= 1e-2 * max(np.abs(wanted).max(), 1e-6), (name, output)
+        for output, value in backend.run(name, call.inputs).items():
+            expected = call.outputs[output].astype(np.float64)
+            assert np.abs(value - expected).max() <= 1e-2 * max(np.abs(expected).max(), 1e-6), (name, output)
     backend.close()
 
 
 def _weights(path: Path) -> set[tuple[int, int]]:
-    """Places in the weights file that a graph reads."""
+    """Offset and length in the weights file of every tensor that a graph reads."""
     values = ir.load(path).graph.initializers.values()
     tensors = [value.const_value for value in values if isinstance(value.const_value, ir.ExternalTensor)]
     return {(tensor.offset or 0, tensor.length or 0) for tensor in tensors}
 
 
-def test_onnx_runtime_gets_fused_attention_in_half_and_tensorrt_decomposed(
-    typed_bundle: TypedBundle, bundle: Path
+def test_onnx_runtime_gets_fused_attention_in_fp16_and_tensorrt_the_decomposed_one(
+    half_bundle: HalfBundle, bundle: Path
 ) -> None:
-    folder = typed_bundle("fp16")
+    folder = half_bundle("fp16")
     files = {variant.backend: variant.file for variant in open_bundle(folder).manifest.graphs["step"].variants}
     fused, plain = (
         dict.fromkeys(["onnxruntime", "onnxruntime-cuda"], "step.mha.onnx"),
@@ -122,70 +122,71 @@ def test_onnx_runtime_gets_fused_attention_in_half_and_tensorrt_decomposed(
         == sum(node.op_type == "MultiHeadAttention" for node in ir.load(bundle / "step.mha.onnx").graph)
         > 0
     )
-    # Narrow, without a cast on either side: what ONNX Runtime runs as flash attention on a GPU.
+    # fp16, without a cast on either side: ONNX Runtime runs this as flash attention on a GPU.
     around = [value.producer() for node in attentions for value in node.inputs if value is not None]
     around += [reader for node in attentions for reader, _ in node.outputs[0].uses()]
     assert "Cast" not in {node.op_type for node in around if node is not None}
     assert _weights(folder / "step.mha.onnx") == _weights(folder / "step.onnx")
 
 
-def test_both_typed_forms_of_a_graph_give_the_same_numbers(typed_bundle: TypedBundle, bundle: Path) -> None:
-    folder, calls = typed_bundle("fp16"), record_edit(open_bundle(bundle))["step"]
+def test_fused_and_decomposed_fp16_graphs_give_the_same_numbers(half_bundle: HalfBundle, bundle: Path) -> None:
+    folder, calls = half_bundle("fp16"), record_edit(open_bundle(bundle))["step"]
     plain, fused = (open_session((folder / name).read_bytes(), folder) for name in ("step.onnx", "step.mha.onnx"))
     for call in calls:
-        for wanted, found in zip(plain.run(None, call.inputs), fused.run(None, call.inputs), strict=True):
-            # The CPU computes both in fp32; what is left is the scale, which is an fp16 number in the decomposed form alone.
-            assert np.abs(found - wanted).max() <= 5e-4 * np.abs(wanted).max()
+        for expected, output in zip(plain.run(None, call.inputs), fused.run(None, call.inputs), strict=True):
+            # The CPU computes both in fp32; they differ by the attention scale, which is rounded to fp16 in the decomposed form alone.
+            assert np.abs(output - expected).max() <= 5e-4 * np.abs(expected).max()
     errors = {
         variant.file: variant.relative_error or 1 for variant in open_bundle(folder).manifest.graphs["step"].variants
     }
     assert errors["step.mha.onnx"] <= 1.5 * errors["step.onnx"]
 
 
-def test_bf16_has_no_fused_form(typed_bundle: TypedBundle) -> None:
-    folder = typed_bundle("bf16")
+def test_a_bf16_bundle_has_no_fused_graph(half_bundle: HalfBundle) -> None:
+    folder = half_bundle("bf16")
     assert not list(folder.glob("*.mha.onnx"))
     assert {variant.file for variant in open_bundle(folder).manifest.graphs["step"].variants} == {"step.onnx"}
 
 
-def test_a_bf16_bundle_is_refused_on_the_cpu_with_what_to_do(typed_bundle: TypedBundle) -> None:
+def test_a_bf16_bundle_is_refused_on_the_cpu_with_a_fix(half_bundle: HalfBundle) -> None:
     with pytest.raises(BundleError, match=r"graph 'step' is bf16.*--precision"):
-        choose_backend("onnxruntime", open_bundle(typed_bundle("bf16")))
+        choose_backend("onnxruntime", open_bundle(half_bundle("bf16")))
 
 
-def test_a_recipe_of_the_bundles_precision_writes_no_graph_again(typed_bundle: TypedBundle, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(typed_bundle("fp16"), tmp_path / "bundle"))
-    before = set(open_bundle(folder).manifest.files)
+def test_a_recipe_of_the_bundles_precision_uses_the_bundles_graphs(half_bundle: HalfBundle, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(half_bundle("fp16"), tmp_path / "bundle"))
+    files_before = set(open_bundle(folder).manifest.files)
     recipe = read_recipe(RECIPES / "cpu.toml")
-    outcome = build_engines(folder, replace(recipe, precision="fp16"), report=lambda task, step, steps: None)
-    assert set(outcome.manifest.files) == before
-    files = {variant.file for graph in outcome.manifest.graphs.values() for variant in graph.variants}
-    assert files == {name for name in before if name.endswith(".onnx")}
-    assert outcome.variants["step"].fused is not None
-    assert outcome.variants["step"].audit.shares["fp16"] > 0.9
+    result = build_engines(folder, replace(recipe, precision="fp16"), report=lambda task, step, steps: None)
+    assert set(result.manifest.files) == files_before
+    files = {variant.file for graph in result.manifest.graphs.values() for variant in graph.variants}
+    assert files == {name for name in files_before if name.endswith(".onnx")}
+    assert result.variants["step"].fused is not None
+    assert result.variants["step"].audit.shares["fp16"] > 0.9
 
 
-def test_a_plan_is_built_from_the_graph_as_it_is(typed_bundle: TypedBundle, tmp_path: Path) -> None:
+def test_a_plan_is_built_from_the_bundles_own_graph(half_bundle: HalfBundle, tmp_path: Path) -> None:
     need_rtx()
-    folder = Path(shutil.copytree(typed_bundle("fp16"), tmp_path / "bundle"))
+    folder = Path(shutil.copytree(half_bundle("fp16"), tmp_path / "bundle"))
     recipe = read_recipe(RECIPES / "rtx_fp16.toml")
-    outcome = build_engines(folder, recipe, report=lambda task, step, steps: None, graphs=("decode",))
-    (engine,) = outcome.manifest.engines
+    result = build_engines(folder, recipe, report=lambda task, step, steps: None, graphs=("decode",))
+    (engine,) = result.manifest.engines
     assert engine.source == "decode.onnx" and set(engine.weights) == {WEIGHTS_FILE}
-    assert outcome.built["decode"].audit.work["fp16"] >= 0.8 * sum(outcome.built["decode"].audit.work.values())
+    work = result.plans["decode"].audit.work
+    assert work["fp16"] >= 0.8 * sum(work.values())
 
 
-def test_a_recipe_of_another_precision_is_refused(typed_bundle: TypedBundle, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(typed_bundle("fp16"), tmp_path / "bundle"))
+def test_a_recipe_of_another_precision_is_refused(half_bundle: HalfBundle, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(half_bundle("fp16"), tmp_path / "bundle"))
     recipe = replace(read_recipe(RECIPES / "cpu.toml"), precision="bf16")
     with pytest.raises(PrecisionError, match=r"graphs are fp16, and bf16 was asked for.*--precision bf16"):
         build_engines(folder, recipe, report=lambda task, step, steps: None)
 
 
-def test_the_audit_is_recorded_and_shown(typed_bundle: TypedBundle, bundle: Path) -> None:
-    for folder, kind in ((bundle, "fp32"), (typed_bundle("fp16"), "fp16")):
+def test_the_type_audit_is_in_the_manifest_and_in_inspect(half_bundle: HalfBundle, bundle: Path) -> None:
+    for folder, kind in ((bundle, "fp32"), (half_bundle("fp16"), "fp16")):
         manifest = open_bundle(folder).manifest
-        for name in TYPED_GRAPHS:
+        for name in MODEL_GRAPHS:
             audit = _audit(manifest, name)
             assert audit.multiply_adds > 0
             assert audit.shares[kind] > 0.9
@@ -230,21 +231,23 @@ def test_a_half_graph_that_is_mostly_fp32_fails() -> None:
     check_types("decode", "fp32", audit)
 
 
-def test_what_overflows_is_fp32_and_is_listed(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import alterbute_export.half.variants as typed
+def test_operators_that_overflow_are_fp32_and_listed(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alterbute_export.half import variants
 
     folder = Path(shutil.copytree(bundle, tmp_path / "bundle"))
     shutil.copyfile(folder / "step.onnx", folder / "step.other.onnx")
     write_manifest(folder, replace(read_manifest(folder), files=describe_files(folder)))
     names = [node.outputs[0].name for node in ir.load(folder / "decode.onnx").graph if node.op_type == "Conv"]
     monkeypatch.setattr(
-        typed, "find_overflow", lambda path, calls: {names[0]: 123456.0} if path.name == "decode.onnx" else {}
+        variants, "find_overflow", lambda path, calls: {names[0]: 123456.0} if path.name == "decode.onnx" else {}
     )
     manifest = convert_bundle(folder, "fp16")
     audit = _audit(manifest, "decode")
     assert audit.overflow == {names[0]: 123000.0}
     assert audit.islands["overflow"] >= 1 and 0 < audit.shares["fp32"] < 0.5
-    # A variant of an fp32 graph has no place beside typed ones.
+    # Other variants of the fp32 graphs are deleted.
     assert not (folder / "step.other.onnx").exists() and "step.other.onnx" not in manifest.files
 
 
