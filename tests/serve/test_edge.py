@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 from alterbute.serve.logs import JsonFormatter
 from PIL import Image
 
-from tests.support.pictures import to_bytes
+from tests.support.pictures import noise, to_bytes
 from tests.support.serving import Served, edit_files, mask_bytes, photo_bytes, serving, wait_until
 
 QUICK = {"prompt": "color: red", "num_inference_steps": "1", "seed": "1"}
@@ -154,6 +155,24 @@ def test_a_dry_run_checks_everything_and_runs_nothing(client: httpx.Client, serv
     assert told["limits"]["n"] == served.context.settings.max_count
     assert len(served.hooks.launches) == launches
     assert edit(client, dry_run="true", n="99").status_code == 400
+
+
+def test_tokens_are_counted_in_the_window_that_the_object_gets(tiny_bundle: Path, tmp_path: Path) -> None:
+    """A bundle of two window sizes takes the small one for a small object: its latent has fewer positions."""
+    shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    path = tmp_path / "bundle" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    base, factor = manifest["resolution"], manifest["latent_factor"]
+    path.write_text(json.dumps({**manifest, "resolutions": [base, 2 * base]}))
+    with serving(tmp_path / "bundle") as served, httpx.Client(base_url=served.url) as client:
+        (model,) = client.get("/v1/models").json()["data"]
+        assert model["alterbute"]["resolutions"] == [base, 2 * base]
+        for side, window in ((10, base), (90, 2 * base)):
+            mask = np.zeros((160, 160), np.uint8)
+            mask[30 : 30 + side, 30 : 30 + side] = 255
+            files = {"image": ("p.png", to_bytes(noise(160, 160))), "mask": ("m.png", to_bytes(mask))}
+            reply = client.post("/v1/images/edits", files=files, data={**QUICK, "dry_run": "true"}).json()
+            assert reply["usage"]["output_tokens"] == (window // factor) ** 2
 
 
 def test_presets_become_steps_and_the_effective_one_is_told(client: httpx.Client) -> None:

@@ -43,6 +43,7 @@ def _describe(context: Context) -> dict[str, Any]:
             "bundle_sha256": context.bundle_sha256,
             "family": manifest.family,
             "resolution": manifest.resolution,
+            "resolutions": manifest.window_sides,
             "precision": context.precision,
             "attributes": manifest.attributes,
             "defaults": {

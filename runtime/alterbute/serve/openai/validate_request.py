@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from alterbute.denoise.plan import Plan
-from alterbute.images import Photo
+from alterbute.images import Photo, choose_resolution, photo_box
 from alterbute.request import MAX_SEED, EditRequest
 from alterbute.serve.http.error_response import ApiError, bad_request
 from alterbute.serve.openai.fields import EditForm, check_model
@@ -18,6 +18,7 @@ from alterbute.serve.openai.images import Pictures, check_headers, decode_pictur
 from alterbute.serve.scheduler.server_request import RequestSpec
 
 if TYPE_CHECKING:
+    from alterbute.bundle import Manifest
     from alterbute.serve.context import Context
     from alterbute.serve.http.limits import Reservation
     from alterbute.serve.settings import ServerSettings
@@ -35,6 +36,7 @@ class CheckedRequest:
         text_tokens: Of the prompt.
         deadline_s: In `time.monotonic` seconds.
         decode_s: What decoding took.
+        window_side: Side of the window in which the model will see the object, in pixels: one of the bundle's resolutions.
     """
 
     form: EditForm
@@ -44,6 +46,7 @@ class CheckedRequest:
     text_tokens: int
     deadline_s: float
     decode_s: float
+    window_side: int
 
     @property
     def rows(self) -> int:
@@ -86,14 +89,13 @@ async def check(context: Context, form: EditForm, memory: Reservation, *, key: s
     requests, plan, text_tokens = await context.on_pool(lambda: _make_requests(context, form))
     check_headers(form.files, context.settings.max_megapixels, memory)
     start = time.perf_counter()
-    pictures = await context.on_decoder(
-        lambda: decode_pictures(form.files, polarity=form.mask_polarity, kind=form.mask_kind, dilate=form.dilate),
-        context.settings.decode_timeout_s,
+    pictures, window_side = await context.on_decoder(
+        lambda: _decode(form, context.service.editor.manifest), context.settings.decode_timeout_s
     )
     decode_s = time.perf_counter() - start
     context.metrics.on_stage("decode", decode_s)
     _check_photo(form, pictures.photo)
-    _check_work(context, form, pictures.photo, plan.steps, key)
+    _check_work(context, form, pictures.photo, window_side, plan.steps, key)
     timeout_s = min(form.timeout_s or context.settings.timeout_s, context.settings.timeout_s)
     return CheckedRequest(
         form=form,
@@ -103,7 +105,14 @@ async def check(context: Context, form: EditForm, memory: Reservation, *, key: s
         text_tokens=text_tokens,
         deadline_s=arrived_s + timeout_s,
         decode_s=decode_s,
+        window_side=window_side,
     )
+
+
+def _decode(form: EditForm, manifest: Manifest) -> tuple[Pictures, int]:
+    pictures = decode_pictures(form.files, polarity=form.mask_polarity, kind=form.mask_kind, dilate=form.dilate)
+    box = photo_box(pictures.region.edit, manifest.mask.margin)
+    return pictures, choose_resolution(box, manifest.window_sides)
 
 
 def _make_requests(context: Context, form: EditForm) -> tuple[tuple[EditRequest, ...], Plan, int]:
@@ -159,9 +168,8 @@ def _check_photo(form: EditForm, photo: Photo) -> None:
         raise bad_request("JPEG cannot hold the image's transparency", "output_format")
 
 
-def _check_work(context: Context, form: EditForm, photo: Photo, steps: int, key: str) -> None:
-    resolution = context.service.editor.manifest.resolution
-    megapixels = max(photo.width * photo.height, resolution**2) / 1e6
+def _check_work(context: Context, form: EditForm, photo: Photo, window_side: int, steps: int, key: str) -> None:
+    megapixels = max(photo.width * photo.height, window_side**2) / 1e6
     work, limit = megapixels * steps * form.count, context.settings.max_megapixel_steps
     if work > limit:
         raise ApiError(
