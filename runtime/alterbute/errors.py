@@ -62,7 +62,7 @@ class PartialEditError(EngineError):
         super().__init__(
             f"{len(failed)} of {len(faults)} images failed, the first one because {failed[0].seen}",
             failed[0].expected,
-            f"take the finished images from `results`; for the others, {failed[0].fix}",
+            f"keep the finished images; for the others, {failed[0].fix}",
         )
         self.results, self.faults = tuple(results), tuple(faults)
 

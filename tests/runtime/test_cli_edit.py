@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from alterbute import EditResult, EngineError
 from alterbute.bundle import default_bundle_path, open_bundle
 from alterbute.cli import main
+from alterbute.editor import Editor
+from alterbute.errors import PartialEditError
 from alterbute.images import load_mask, load_photo, photo_box
 from PIL import Image, ImageCms
 
@@ -42,6 +46,22 @@ def test_without_arguments_the_sample_is_edited_and_shown(folder: Path, capsys: 
     edited = load_photo(folder / "sample-edited.png")
     assert edited.pixels.shape == sample.pixels.shape
     assert not np.array_equal(edited.pixels, sample.pixels)
+
+
+def test_finished_images_are_written_though_another_one_failed(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_requests = Editor.run_requests
+
+    def fail_second(*arguments: Any) -> list[EditResult]:
+        first, _, third = run_requests(*arguments)
+        fault = EngineError("the step graph gave numbers that are not finite", "finite latents", "try another seed")
+        raise PartialEditError([first, None, third], [None, fault, None])
+
+    monkeypatch.setattr(Editor, "run_requests", fail_second)
+    assert main([*write_pair(folder), "--count", "3"]) == 2
+    assert sorted(path.name for path in folder.glob("photo-edited*")) == ["photo-edited-1.png", "photo-edited-3.png"]
+    assert "error: 1 of 3 images failed" in capsys.readouterr().err
 
 
 def test_a_sideways_photo_comes_out_upright_with_its_alpha_profile_and_background(folder: Path) -> None:

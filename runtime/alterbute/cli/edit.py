@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from alterbute.cli.progress import progress_bar
-from alterbute.errors import InputError
+from alterbute.errors import InputError, PartialEditError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from alterbute import EditResult
     from alterbute.bundle import Bundle
     from alterbute.request import EditOptions
@@ -148,11 +150,19 @@ def edit(
 
     editor = Editor.open(opened, backend=backend, allow_unsigned=allow_unsigned)
     subject = editor.prepare(picture, region, reference=identity[0], reference_mask=identity[1], resolution=resolution)
+    images: Sequence[EditResult | None]
+    fault: PartialEditError | None = None
     with progress_bar(is_wanted=not quiet) as progress:
-        results = subject.edit_many([prompt], progress=progress, **options)
+        try:
+            images = subject.edit_many([prompt], progress=progress, **options)
+        except PartialEditError as error:
+            images, fault = error.results, error
 
     lines = []
-    for result, path in zip(results, outputs, strict=True):
+    results = [result for result in images if result is not None]
+    for result, path in zip(images, outputs, strict=True):
+        if result is None:
+            continue
         save(result.image, path)
         lines.append(_report(result, path))
     if sheet:
@@ -165,6 +175,8 @@ def edit(
         typer.echo(f"warning: {line}", err=True)
     for line in lines if not quiet else []:
         typer.echo(line)
+    if fault is not None:  # what was finished is written
+        raise fault
 
 
 def _name_outputs(
