@@ -110,7 +110,7 @@ def export_bundle(
             path = folder / f"{name}.onnx"
             check = partial(compare_graph, spec, reference=reference)
             graph = describe_graph(spec, check(path), audit_graph(path, sizes) if name in MODEL_GRAPHS else None)
-            # A half-precision bundle is converted from the graphs without fused attention, so these are not written for it.
+            # A half-precision bundle is converted from the graphs without fused attention; fused ones are not written.
             graphs[name] = graph if half else add_fused(name, graph, path, check)
         merged = describe_merged(checkpoint.loras, embeddings)
         identity = family.identity_entry
@@ -273,5 +273,5 @@ def _copy_samples(checkpoint: Checkpoint, folder: Path) -> None:
             shutil.copyfile(source, folder / name)
 
 
-def _mismatch_error(key: str, seen: object, expected: str) -> CheckpointError:
-    return CheckpointError(f"{key} is {seen}", expected, "use parts that were trained together")
+def _mismatch_error(key: str, value: object, expected: str) -> CheckpointError:
+    return CheckpointError(f"{key} is {value}", expected, "use parts that were trained together")

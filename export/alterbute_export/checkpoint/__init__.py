@@ -1,1 +1,1 @@
-"""Reading a checkpoint: folder layouts, settings, model classes and weights, and the LoRA and embedding files merged into them."""
+"""Reading a checkpoint: folder layouts, settings, model classes, weights, and files that are merged into them."""

@@ -10,7 +10,7 @@ Shape = tuple[int, ...]
 
 
 def adapter_shapes(unet: Any, projector: dict[str, Shape]) -> dict[str, Shape]:
-    """Shape of every key of an adapter: its projector, and a key and a value weight for each cross-attention of the UNet."""
+    """Shape of every key of an adapter: its projector, and key and value weights for each cross-attention."""
     dim = int(unet.config.cross_attention_dim)
     shapes = {f"image_proj.{name}": shape for name, shape in projector.items()}
     for index, name in enumerate(cross_attention_names(unet)):

@@ -13,7 +13,7 @@ from alterbute_export.checkpoint.model_classes import build_meta, find_part_clas
 from alterbute_export.errors import CheckpointError
 
 _DIFFUSERS_PARTS: Final = ("unet", "vae")
-"""Parts loaded here: transformers loads into meta models itself, while diffusers first makes a model with random weights."""
+"""Parts loaded here: transformers loads into meta models itself; diffusers first makes a model of random weights."""
 
 
 def load_part(part: Part, config: Mapping[str, Any]) -> nn.Module:

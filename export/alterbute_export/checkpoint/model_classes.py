@@ -68,7 +68,7 @@ def build_meta(part: str, config: Mapping[str, Any]) -> Any:
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Silence progress bars and warnings of the loaders; what they warn of, this package raises as a CheckpointError."""
+    """Silence progress bars and warnings of diffusers and transformers; their load reports become CheckpointErrors."""
     libraries: tuple[Any, ...] = (diffusers.utils.logging, transformers.utils.logging)
     before = [(library, library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
     for library in libraries:

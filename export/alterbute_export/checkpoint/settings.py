@@ -179,8 +179,8 @@ def _check_family(settings: CheckpointSettings) -> None:
         ("grid", "grid", settings.grid is not None),
     ):
         if has_rules != (settings.family == family):
-            seen = "given" if has_rules else "null"
-            raise typed_json.KeyFault(key, seen, f"rules exactly for family {family}, and this is {settings.family}")
+            value = "given" if has_rules else "null"
+            raise typed_json.KeyFault(key, value, f"rules exactly for family {family}, and this is {settings.family}")
     if settings.family == "grid" and set(settings.scene) != {"mask", "masked_photo"}:
         raise typed_json.KeyFault(
             "scene", ", ".join(settings.scene) or "empty", "mask and masked_photo for family grid"

@@ -25,7 +25,7 @@ class AdapterRows(UNetRows):
     """The UNet call for rows, with identity tokens that cross-attention takes beside the text."""
 
     def added_conditions(self, row: Row) -> dict[str, Any]:
-        """diffusers' `added_cond_kwargs`: SDXL's conditions, and tokens and strength as the pair that `IdentityAttention` takes."""
+        """diffusers' `added_cond_kwargs`: SDXL's conditions, and `(tokens, strength)` for `IdentityAttention`."""
         return {**super().added_conditions(row), "image_embeds": (row["identity"], row["identity_scale"])}
 
 

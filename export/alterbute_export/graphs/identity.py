@@ -43,7 +43,7 @@ class IdentityGraph(nn.Module):  # type: ignore[misc]
     def project(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens `[M,Ti,D]` of normalised pixels `[M,3,S,S]`, and `[1,Ti,D]` of a zero embedding."""
         embedding = self.encoder(pixel_values=pixels).image_embeds
-        # IP-Adapter base was trained with the projection of a zero embedding as "no identity"; bias and norm make it non-zero.
+        # IP-Adapter base has the projection of a zero embedding as "no identity"; bias and norm make it non-zero.
         return self.projector(embedding), self.projector(self.nothing)
 
 

@@ -54,7 +54,7 @@ fp32 sums over flat areas are biased, the more the larger the area, in torch and
 512 pixels torch differs from float64 by 6e-5, and ONNX Runtime by 2e-5. Such a difference is no fault of the graph."""
 
 SpecMaker: TypeAlias = Callable[[], GraphSpec]
-"""Makes the spec of one graph and loads its models; deferred, because all models of a checkpoint exceed a machine's memory."""
+"""Makes the spec of one graph and loads its models: a published checkpoint's models exceed memory if loaded at once."""
 
 
 def drop_models(spec: GraphSpec) -> GraphSpec:

@@ -1,4 +1,4 @@
-"""IP-Adapter's decoupled cross-attention (arXiv 2308.06721, section 3.2), with the strength of the identity as a tensor.
+"""IP-Adapter's decoupled cross-attention (arXiv 2308.06721, section 3.2), with the identity's strength as a tensor.
 
 diffusers keeps the strength as a Python float on each processor, which a trace would make a constant, and skips the
 identity branch at 0. Here `(tokens, scale)` is the second element of the `encoder_hidden_states` tuple, so that one graph

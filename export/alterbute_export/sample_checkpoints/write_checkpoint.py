@@ -165,7 +165,7 @@ def _write_tokenizers(folder: Path, spec: SampleSpec) -> int:
 
 
 def _published_shapes(name: str, model: Any) -> dict[str, tuple[int, ...]]:
-    """Shape of each key in published files; those of the first text encoder have a prefix that transformers 5 dropped."""
+    """Shape of each published key; the first text encoder's have a prefix that transformers 5 dropped."""
     prefix = "text_model." if name == "text_encoder" else ""
     return {
         key if key.startswith(prefix) else prefix + key: tuple(value.shape) for key, value in model.state_dict().items()
@@ -188,7 +188,7 @@ def _draw_all(
 
 
 def _draw(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-    """Draw one weight: matrices keep the variance of their input; norms and biases are not neutral, so that errors show."""
+    """Draw one weight: matrices keep the variance of their input; norms and biases are not neutral."""
     noise = torch.randn(shape, generator=generator)
     if len(shape) > 1:
         fan_in = noise[0].numel()

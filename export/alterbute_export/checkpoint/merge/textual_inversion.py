@@ -63,9 +63,9 @@ def read_token_embeddings(embeddings: Sequence[EmbeddingFile], widths: Mapping[s
     for token, by_part in vectors.items():
         counts = {part: len(by_part[part]) if part in by_part else 0 for part in widths}
         if len(set(counts.values())) != 1:
-            seen = ", ".join(f"{count} for {part}" for part, count in counts.items())
+            counts_text = ", ".join(f"{count} for {part}" for part, count in counts.items())
             raise CheckpointError(
-                f"--embedding gives {token!r} {seen} vectors",
+                f"--embedding gives {token!r} {counts_text} vectors",
                 "as many for each text encoder",
                 "give the files of both encoders",
             )
@@ -90,9 +90,9 @@ def add_tokens(tokenizer: Tokenizer, embeddings: Sequence[TokenEmbedding]) -> tu
         count = len(next(iter(embedding.vectors.values())))
         if not embedding.token.strip() or backend.token_to_id(embedding.token) is not None:
             raise CheckpointError(
-                f"--embedding teaches {embedding.token!r}, which the tokenizer has already",
-                "a new word",
-                "name it otherwise: --embedding FILE:TOKEN",
+                f"--embedding adds {embedding.token!r}, which the tokenizer has already",
+                "a new token",
+                "choose another token: --embedding FILE:TOKEN",
             )
         entries = [embedding.token]
         if count > 1:
