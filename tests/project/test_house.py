@@ -1,12 +1,18 @@
-"""Promises about the tree itself: sizes, paths, and that README and Makefile agree."""
+"""Promises about the tree itself: rooms, names, imports, sizes, and that README, docs and Makefile agree."""
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.support.imports import PACKAGES, ROOT, find_circles, list_modules, read_imports
+
+MAX_MODULES = 12
+# Protocols that carry the names of TensorRT's own classes, of which the runtime and the exporter use different members.
+LIBRARY_MIRRORS = {"alterbute.backends.tensorrt.api", "alterbute_export.engine.api"}
 ROOMS = {"runtime", "export", "engines", "demo", "tests", "benchmarks", "docs"}
 
 
@@ -15,6 +21,82 @@ def _tracked() -> list[Path]:
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
     return [ROOT / name for name in names if (ROOT / name).exists()]
+
+
+def _cpp_sources() -> list[Path]:
+    return sorted((ROOT / "runtime" / "cpp").rglob("*.cpp"))
+
+
+def _modules() -> dict[str, Path]:
+    """Every product module by its dotted name."""
+    return {name: path for package in PACKAGES for name, path in list_modules(package).items()}
+
+
+def _imports() -> dict[str, set[str]]:
+    modules = _modules()
+    return {name: read_imports(path, modules) - {name} for name, path in modules.items()}
+
+
+def test_no_folder_holds_more_than_twelve_modules() -> None:
+    folders = Counter(path.parent for path in [*_modules().values(), *_cpp_sources()] if path.stem != "__init__")
+    crowded = {str(folder.relative_to(ROOT)): count for folder, count in folders.items() if count > MAX_MODULES}
+    assert not crowded
+
+
+def test_no_two_modules_of_a_package_have_one_name() -> None:
+    for package in PACKAGES:
+        stems = Counter(path.stem for path in list_modules(package).values() if not path.stem.startswith("__"))
+        assert not [stem for stem, count in stems.items() if count > 1], package
+    stems = Counter(path.stem for path in _cpp_sources() if "src" in path.parts)
+    assert not [stem for stem, count in stems.items() if count > 1]
+
+
+def test_no_imports_run_in_a_circle() -> None:
+    assert find_circles(_imports()) == []
+
+
+def test_no_includes_run_in_a_circle() -> None:
+    source = ROOT / "runtime" / "cpp" / "src"
+    files = {str(path.relative_to(source)): path for path in source.rglob("*.?pp")}
+    includes = {
+        name: {other for other in re.findall(r'#include "([^"]+)"', path.read_text()) if other in files}
+        for name, path in files.items()
+    }
+    assert any(includes.values())
+    assert find_circles(includes) == []
+
+
+def test_top_level_folders_import_each_other_one_way_only() -> None:
+    arrows = {
+        (name.split(".")[0], other.split(".")[0])
+        for name, others in _imports().items()
+        for other in others
+        if name.split(".")[0] != other.split(".")[0]
+    }
+    assert ("alterbute_export", "alterbute") in arrows
+    assert not [arrow for arrow in arrows if arrow[::-1] in arrows]
+    assert not [arrow for arrow in arrows if arrow[0] == "alterbute"], "the runtime stands alone"
+
+
+def test_rooms_of_a_package_import_each_other_one_way_only() -> None:
+    """A room is a folder or a file right below the package; what `__init__` passes on counts as the room's own."""
+    for package in PACKAGES:
+        arrows = {
+            (name.split(".")[1], other.split(".")[1])
+            for name, others in _imports().items()
+            for other in others
+            if name.count(".") and other.count(".") and name.split(".")[0] == other.split(".")[0] == package
+        }
+        assert not [arrow for arrow in arrows if arrow[0] != arrow[1] and arrow[::-1] in arrows], package
+
+
+def test_a_public_class_name_has_one_meaning() -> None:
+    places: dict[str, list[str]] = {}
+    for name, path in _modules().items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and name not in LIBRARY_MIRRORS:
+                places.setdefault(node.name, []).append(name)
+    assert not {name: modules for name, modules in places.items() if len(modules) > 1}
 
 
 def test_no_source_file_is_over_400_lines() -> None:
@@ -33,9 +115,18 @@ def test_top_level_folders_are_those_of_the_design() -> None:
     assert {name for name in folders if not name.startswith(".")} <= ROOMS
 
 
-def test_readme_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!http|#)([^)#]+)", (ROOT / "README.md").read_text()):
-        assert (ROOT / target).exists(), target
+def test_links_of_every_page_lead_somewhere() -> None:
+    for page in (path for path in _tracked() if path.suffix == ".md"):
+        for target in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_source_files_that_pages_name_are_there() -> None:
+    """A path of this repository in backticks, such as `runtime/alterbute/editor.py`."""
+    for page in (path for path in _tracked() if path.suffix == ".md" and path.name != "CHANGELOG.md"):
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(r"`((?:runtime|export|tests|benchmarks|demo|docs)/[\w./-]+\.\w+)", text):
+            assert (ROOT / name).exists() or (page.parent / name).exists(), f"{page.relative_to(ROOT)} names {name}"
 
 
 def test_readme_make_commands_exist() -> None:

@@ -1,4 +1,4 @@
-"""README's Python and shell blocks run as they are printed, in an empty folder, on the demo bundle."""
+"""Python and shell blocks of README and docs run as they are printed, in an empty folder, on the demo bundle."""
 
 from __future__ import annotations
 
@@ -45,6 +45,13 @@ def test_alterbute_commands_run(line: str, desk: Path) -> None:
     words = [str(default_bundle_path()) if word == "BUNDLE" else word for word in words]
     done = subprocess.run([*ALTERBUTE, *words], cwd=desk, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_worked_slot_of_the_step_graph_page_prints_what_the_page_shows(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "step_graph.md").read_text()
+    code, printed = re.findall(r"```python\n(.*?)```\s+```text\n(.*?)```", page, re.DOTALL)[0]
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == printed
 
 
 def test_readme_has_blocks_to_run() -> None:

@@ -1,0 +1,95 @@
+"""One image that fails costs no other image of its call: what was finished is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from alterbute import EditRequest, EngineError, Subject
+from alterbute.editor import Editor
+from alterbute.errors import PartialEditError
+
+from tests.runtime.test_editor import make_mask, pixels
+from tests.support.pictures import noise
+
+
+@pytest.fixture(scope="module")
+def editor(tiny_bundle: Path) -> Iterator[Editor]:
+    with Editor.open(tiny_bundle, threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def subject(editor: Editor) -> Subject:
+    return editor.prepare(noise(70, 90), make_mask(70, 90))
+
+
+def test_one_image_that_fails_loses_no_finished_one(
+    editor: Editor, subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [
+        EditRequest(prompt=prompt, seed=1, steps=2, guidance=1.5)
+        for prompt in ("color: red", "color: blue", "color: green")
+    ]
+    whole = subject.edit_many(requests)
+    make_jobs = editor.make_jobs
+
+    def break_second(*arguments: Any) -> Any:
+        jobs, infos = make_jobs(*arguments)
+        matrix = jobs[1].plan.matrix * np.float32(np.nan)
+        bad = replace(jobs[1], plan=replace(jobs[1].plan, matrix=matrix))
+        infos[bad] = infos.pop(jobs[1])
+        return [jobs[0], bad, jobs[2]], infos
+
+    monkeypatch.setattr(editor, "make_jobs", break_second)
+    with pytest.raises(PartialEditError, match="1 of 3 images failed") as caught:
+        subject.edit_many(requests)
+    results, faults = caught.value.results, caught.value.faults
+    assert [result is None for result in results] == [fault is not None for fault in faults] == [False, True, False]
+    assert "step 1 of 2" in str(faults[1])
+    for result, expected in zip(results, whole, strict=True):
+        assert result is None or np.array_equal(pixels(result), pixels(expected))
+
+
+def test_a_decode_that_fails_is_the_fault_of_its_image_alone(
+    editor: Editor, subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, calls = editor.decode, []
+
+    def break_first(latent: Any) -> Any:
+        calls.append(latent)
+        if len(calls) == 1:
+            raise EngineError("the decoder failed", "a picture", "try again")
+        return decode(latent)
+
+    monkeypatch.setattr(editor, "decode", break_first)
+    with pytest.raises(PartialEditError) as caught:
+        subject.edit_many(["color: red"], seed=1, steps=1, count=2)
+    assert [result is None for result in caught.value.results] == [True, False]
+
+
+def test_a_launch_that_fails_loses_no_image_that_was_finished_before(
+    editor: Editor, subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = editor._backend.run
+    launches: list[str] = []
+
+    def broken(graph: str, *arguments: Any) -> Any:
+        launches.append(graph)
+        if launches.count("step") == 3:
+            raise EngineError("the engine failed", "a step", "restart the process")
+        return run(graph, *arguments)
+
+    monkeypatch.setattr(editor._backend, "run", broken)
+    short, long = (EditRequest(prompt="color: red", seed=1, steps=steps) for steps in (1, 5))
+    with pytest.raises(PartialEditError) as caught:
+        subject.edit_many([long, short])
+    assert [result is None for result in caught.value.results] == [True, False]
+    launches.clear()
+    with pytest.raises(EngineError, match="the engine failed") as nothing:
+        subject.edit_many([long, long])
+    assert not isinstance(nothing.value, PartialEditError), "no image was finished: the fault itself"
