@@ -63,7 +63,7 @@ def test_the_heart_is_narrow_and_the_islands_are_not() -> None:
     assert {types[name] for name in ("a", "n", "m", "b")} == {HALF}
     assert {types[name] for name in ("scaled", "square", "mean", "safe", "root", "temb", "y")} == {FLOAT}
     assert (report.core, report.core_half) == (3, 2)
-    assert report.islands == {"norm": 3, "timestep": 2}
+    assert report.fp32_by_reason == {"norm": 3, "timestep": 2}
 
 
 def test_inputs_and_outputs_keep_their_types() -> None:
@@ -91,7 +91,7 @@ def test_what_overflows_stays_fp32_with_those_who_read_it() -> None:
     report = convert_graph(model, "fp16", fp32_values=["n"])
     types = _types(model)
     assert types["n"] == types["m"] == FLOAT
-    assert report.islands["overflow"] == 2
+    assert report.fp32_by_reason["overflow"] == 2
 
 
 def test_a_mask_of_minus_infinity_becomes_the_lowest_fp16_and_not_an_infinity() -> None:

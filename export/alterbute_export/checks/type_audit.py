@@ -76,9 +76,9 @@ def check_types(graph: str, precision: Precision, audit: TypeAudit) -> None:
     """
     share = audit.shares.get(precision, 0.0)
     if audit.multiply_adds and share < _MIN_SHARE:
-        kept = ", ".join(f"{count} operators for {reason}" for reason, count in audit.islands.items())
+        reasons = ", ".join(f"{count} operators for {reason}" for reason, count in audit.islands.items())
         raise PrecisionError(
-            f"{share:.0%} of the arithmetic of graph {graph!r} is {precision} (kept fp32: {kept or 'nothing on purpose'})",
+            f"{share:.0%} of the arithmetic of graph {graph!r} is {precision} (kept fp32: {reasons or 'nothing on purpose'})",
             f"at least {_MIN_SHARE:.0%} of a graph of that precision",
             "export in bf16, which does not overflow, or in fp32",
         )

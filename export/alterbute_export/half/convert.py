@@ -31,7 +31,7 @@ CORE_OPS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _FRAGILE_OPS: Final = frozenset(
     {"Pow", "Sqrt", "Reciprocal", "ReduceMean", "ReduceSum", "ReduceL2", "Exp", "Log", "Range"}
 )
-# TensorRT has no bf16 kernel for the first, and the ONNX standard no bf16 for the second.
+# TensorRT has no bf16 kernel for Resize, and the ONNX standard no bf16 for Einsum.
 _NOT_BF16: Final = frozenset({"Resize", "Einsum"})
 # The first opset in which convolutions and poolings may be bf16; the other operators that are used have not changed since 20.
 _BF16_OPSET: Final = 22
@@ -54,7 +54,7 @@ class PrecisionReport:
     """Operators with a float output that stayed fp32."""
     casts: int
     """Cast operators that were added."""
-    islands: Mapping[str, int]
+    fp32_by_reason: Mapping[str, int]
     """Operators between core operators that stayed fp32 on purpose, counted by reason; `TypeAudit.islands` of the manifest."""
     rounded: frozenset[str]
     """Names of the values and weights that were fp32 and are half precision now."""
@@ -78,10 +78,10 @@ def convert_graph(model: ir.Model, precision: Precision, *, fp32_values: Collect
     kinds = _element_types(model)
     nodes = [node for node in model.graph if _is_float(node, kinds)]
     core = {node for node in nodes if is_core(node)}
-    half_ops, islands = (
+    half_ops, fp32_by_reason = (
         (set(), Counter[str]())
         if precision == "fp32"
-        else _choose(model, nodes, core, precision, set(fp32_values), kinds)
+        else _choose_half_ops(model, nodes, core, precision, set(fp32_values), kinds)
     )
     writer = CastWriter(model, precision, kinds)
     for node in list(model.graph):
@@ -97,7 +97,7 @@ def convert_graph(model: ir.Model, precision: Precision, *, fp32_values: Collect
         half_ops=len(half_ops),
         fp32_ops=len(nodes) - len(half_ops),
         casts=writer.casts,
-        islands=dict(islands),
+        fp32_by_reason=dict(fp32_by_reason),
         rounded=frozenset(writer.half_names),
     )
 
@@ -109,7 +109,7 @@ def is_core(node: ir.Node) -> bool:
     )
 
 
-def _choose(
+def _choose_half_ops(
     model: ir.Model,
     nodes: list[ir.Node],
     core: set[ir.Node],
@@ -120,24 +120,24 @@ def _choose(
     """The nodes that become half precision, and the number of nodes between core nodes that stay fp32, by reason."""
     after, before = _find_core_reach(model, core)
     time_embedding = _find_time_embedding(model, core)
-    islands: Counter[str] = Counter()
+    fp32_by_reason: Counter[str] = Counter()
     half_ops: set[ir.Node] = set()
     for node in nodes:
         if node not in after or node not in before or node.op_type == "Cast":
             continue
         value_names = {value.name for value in (*node.inputs, *node.outputs) if value is not None}
         if node in time_embedding:
-            islands["timestep"] += 1
+            fp32_by_reason["timestep"] += 1
         elif value_names & fp32_values:
-            islands["overflow"] += 1
+            fp32_by_reason["overflow"] += 1
         elif node.op_type in _FRAGILE_OPS:
-            islands["norm"] += 1
+            fp32_by_reason["norm"] += 1
         elif precision == "bf16" and node.op_type in _NOT_BF16:
-            islands["no bf16 kernel"] += 1
+            fp32_by_reason["no bf16 kernel"] += 1
         else:
             half_ops.add(node)
     half_ops -= _find_isolated(half_ops, core, kinds)
-    return half_ops, islands
+    return half_ops, fp32_by_reason
 
 
 def _find_core_reach(model: ir.Model, core: set[ir.Node]) -> tuple[set[ir.Node], set[ir.Node]]:
@@ -211,7 +211,9 @@ def _element_types(model: ir.Model) -> dict[str, int]:
             for attribute in node.attributes.values()
         ):
             raise PrecisionError(
-                f"the graph has the control flow operator {node.op_type}", "a graph without", "export the bundle again"
+                f"the graph has the control flow operator {node.op_type}",
+                "a graph without control flow",
+                "export the bundle again",
             )
         for value in node.outputs:
             if not kinds.get(str(value.name)) and node.inputs and node.inputs[0] is not None:

@@ -187,7 +187,7 @@ def _write_file(
     path = folder / file
     write_model(model, path)
     del model
-    audit = audit_graph(path, sizes, islands=report.islands, overflow=overflow)
+    audit = audit_graph(path, sizes, islands=report.fp32_by_reason, overflow=overflow)
     check_types(name, precision, audit)
     error = _measure(fp32_model, folder, report, calls) if calls else None
     if error is not None and not error <= _LIMITS[precision]:

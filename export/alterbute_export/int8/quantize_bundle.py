@@ -54,7 +54,7 @@ def quantize_bundle(
     steps: int | None = None,
     step_snr: float | None = None,
 ) -> Manifest:
-    """Write an int8 bundle of an fp32 one; the source stays as it is.
+    """Quantize an fp32 bundle to a new int8 bundle; the source is not changed.
 
     Args:
         source: An fp32 bundle.
@@ -123,13 +123,13 @@ def write_int8(
     for index, (name, path) in enumerate(files.items()):
         report(f"quantize {name}", index, len(files))
         model = ir.load(path)
-        islands = _quantize(model, name, ranges.get(name, {}), limit if name == "step" else _SNR)
+        fp32_by_reason = _quantize(model, name, ranges.get(name, {}), limit if name == "step" else _SNR)
         store.move_out(model, takes_stored=True)
         target = folder / f"{name}.onnx"
         write_model(model, target)
         del model
         if name in MODEL_GRAPHS:
-            audits[name] = audit_graph(target, manifest_sizes(bundle.manifest), islands=islands)
+            audits[name] = audit_graph(target, manifest_sizes(bundle.manifest), islands=fp32_by_reason)
     _check_step(audits["step"], limit)
     graphs = {name: _describe(name, graph, audits.get(name)) for name, graph in bundle.manifest.graphs.items()}
     manifest = replace(bundle.manifest, graphs=graphs, engines=(), files=describe_files(folder))

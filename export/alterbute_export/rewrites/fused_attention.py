@@ -159,14 +159,14 @@ def _read_heads(reshape: ir.Node) -> int:
 def _read_number(node: ir.Node, index: int) -> float:
     tensor = _input(node, index).const_value
     if tensor is None or tensor.size != 1:
-        raise _unknown_form(node, f"input {index} that is no constant number", "one")
+        raise _unknown_form(node, f"input {index} that is no constant", "a constant number")
     return float(tensor.numpy().reshape(()))
 
 
 def _input(node: ir.Node, index: int) -> ir.Value:
     value = node.inputs[index]
     if value is None:
-        raise _unknown_form(node, f"no input {index}", "one")
+        raise _unknown_form(node, f"no input {index}", "an input")
     return value
 
 
@@ -196,5 +196,5 @@ def _unknown_form(node: ir.Node, seen: str, expected: str) -> AttentionError:
     return AttentionError(
         f"the attention at node {node.name!r} ({node.op_type}) has {seen}",
         expected,
-        "export with the versions that alterbute's extra `export` names, and report the checkpoint's configs",
+        "export with the package versions of alterbute's extra `export`, and report the checkpoint's configs",
     )
