@@ -42,7 +42,7 @@ def round_graphs(
     for name in graphs:
         path = bundle.path / f"{name}.onnx"
         wide = find_overflow(path, calls.get(name, [])) if precision == "fp16" else {}
-        report = convert_graph(ir.load(path), precision, wide=wide.keys())
+        report = convert_graph(ir.load(path), precision, fp32_values=wide.keys())
         model = onnx.load(path, load_external_data=False)
         round_values(model, report.rounded, precision)
         rounded[name] = model.SerializeToString()
