@@ -187,10 +187,8 @@ def _find_isolated(half_ops: set[ir.Node], core: set[ir.Node], kinds: Mapping[st
 
 
 def _is_isolated(node: ir.Node, half_ops: set[ir.Node], kinds: Mapping[str, int]) -> bool:
-    feeds = [value.producer() for value in node.inputs if value is not None and _is_float_value(value, kinds)]
-    producers = [
-        feed for feed, value in zip(feeds, node.inputs, strict=False) if feed is not None and value is not None
-    ]
+    float_inputs = [value for value in node.inputs if value is not None and _is_float_value(value, kinds)]
+    producers = [producer for value in float_inputs if (producer := value.producer()) is not None]
     users = [user for value in node.outputs for user, _ in value.uses()]
     return (
         bool(producers)

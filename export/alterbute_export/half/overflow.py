@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from alterbute_export.checks.recorded_edit import GraphCall
-from alterbute_export.onnx_io.observers import Observer, add_observers
+from alterbute_export.onnx_io.observers import ValueObserver, add_observers
 from alterbute_export.onnx_io.sessions import open_session
 
 FP16_LIMIT: Final = 65504 / 4
@@ -53,9 +53,9 @@ def _add_magnitude_outputs(model: onnx.ModelProto) -> list[str]:
     return names
 
 
-def _observe_magnitude(name: str) -> Observer:
+def _observe_magnitude(name: str) -> ValueObserver:
     magnitude, largest = f"{_PREFIX}abs_{name}", _PREFIX + name
-    return Observer(
+    return ValueObserver(
         nodes=[
             onnx.helper.make_node("Abs", [name], [magnitude]),
             onnx.helper.make_node("ReduceMax", [magnitude], [largest], keepdims=0),

@@ -13,7 +13,7 @@ from alterbute.backends import Array, Arrays, Backend
 from numpy.typing import NDArray
 
 from alterbute_export.int8.find_ops import QuantizableOp
-from alterbute_export.onnx_io.observers import Observer, add_observers
+from alterbute_export.onnx_io.observers import ValueObserver, add_observers
 
 _LOW: Final = "low_of_"
 _HIGH: Final = "high_of_"
@@ -53,7 +53,7 @@ def add_range_outputs(model: ir.Model, ops: Iterable[QuantizableOp]) -> bytes:
     return data
 
 
-def _observe_range(name: str, axis: int) -> Observer:
+def _observe_range(name: str, axis: int) -> ValueObserver:
     """Reductions of a value over all axes but its channels, each to `[channels]`."""
     transposed, flat, shape, rows = (f"{kind}_of_{name}" for kind in ("turned", "flat", "shape", "axes"))
     make_node, nodes, source = onnx.helper.make_node, [], name
@@ -79,7 +79,7 @@ def _observe_range(name: str, axis: int) -> Observer:
         onnx.numpy_helper.from_array(np.array([value], np.int64), constant)
         for constant, value in ((f"minus_{rows}", -1), (rows, 0))
     ]
-    return Observer(nodes=nodes, outputs=outputs, constants=constants)
+    return ValueObserver(nodes=nodes, outputs=outputs, constants=constants)
 
 
 class RangeRecorder:

@@ -9,7 +9,7 @@ import onnx
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Observer:
+class ValueObserver:
     """Nodes that reduce one value to statistics, the graph outputs for these, and the initializers that the nodes need."""
 
     nodes: Sequence[onnx.NodeProto]
@@ -17,7 +17,7 @@ class Observer:
     constants: Sequence[onnx.TensorProto] = ()
 
 
-def add_observers(graph: onnx.GraphProto, observers: Mapping[str, Observer]) -> None:
+def add_observers(graph: onnx.GraphProto, observers: Mapping[str, ValueObserver]) -> None:
     """Add observers to a graph, each right behind the node that computes its value, or first of all for a graph input.
 
     At the graph's end they would keep every value alive until then; run such a graph in file order (`open_session`).
