@@ -7,6 +7,7 @@
 #include <exception>
 #include <limits>
 #include <new>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@ struct alterbute_subject {
 struct alterbute_results {
   std::vector<alterbute::Result> results;
   std::vector<std::string> warnings;
+  std::vector<std::optional<std::string>> errors;
 };
 struct alterbute_error {
   alterbute_error_kind kind = ALTERBUTE_OTHER_ERROR;
@@ -234,7 +236,14 @@ alterbute_results* alterbute_edit(const alterbute_subject* subject, const alterb
       at += request->size;
     }
     auto made = std::make_unique<alterbute_results>();
-    made->results = subject->subject.edit_many(wanted, callbacks_of(callbacks));
+    try {
+      made->results = subject->subject.edit_many(wanted, callbacks_of(callbacks));
+      made->errors.resize(made->results.size());
+    } catch (const alterbute::PartialEditError& partial) {
+      for (const auto& result : partial.results()) made->results.push_back(result.value_or(alterbute::Result()));
+      for (const auto& fault : partial.faults())
+        made->errors.push_back(fault ? std::optional<std::string>(fault->what()) : std::nullopt);
+    }
     for (const alterbute::Result& result : made->results) {
       std::string& lines = made->warnings.emplace_back();
       for (const std::string& warning : result.warnings) lines += warning + "\n";
@@ -254,6 +263,9 @@ alterbute_image alterbute_result_alpha(const alterbute_results* results, size_t 
 int64_t alterbute_result_seed(const alterbute_results* results, size_t at) { return results->results[at].seed; }
 const char* alterbute_result_warnings(const alterbute_results* results, size_t at) {
   return results->warnings[at].c_str();
+}
+const char* alterbute_result_error(const alterbute_results* results, size_t at) {
+  return results->errors[at] ? results->errors[at]->c_str() : nullptr;
 }
 
 }  // extern "C"

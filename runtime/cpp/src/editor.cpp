@@ -60,7 +60,35 @@ Result only_one(std::vector<Result> results) {
   return std::move(results[0]);
 }
 
+// The results, when every image was finished. Throws the first fault when none was, PartialEditError when some were.
+std::vector<Result> only_finished(std::vector<Result> results, std::vector<std::optional<EngineError>> faults) {
+  const auto failed = std::count_if(faults.begin(), faults.end(), [](const auto& fault) { return fault.has_value(); });
+  if (failed == 0) return results;
+  if (static_cast<std::size_t>(failed) == faults.size()) throw EngineError(*faults[0]);
+  std::vector<std::optional<Result>> finished(results.size());
+  for (std::size_t at = 0; at < results.size(); ++at)
+    if (!faults[at]) finished[at] = std::move(results[at]);
+  throw PartialEditError(std::move(finished), std::move(faults));
+}
+
+// "2 of 5 images failed, the first one because ..."
+EngineError summarize(const std::vector<std::optional<EngineError>>& faults) {
+  const auto is_set = [](const auto& fault) { return fault.has_value(); };
+  const EngineError& first = **std::find_if(faults.begin(), faults.end(), is_set);
+  const auto failed = std::count_if(faults.begin(), faults.end(), is_set);
+  return {std::to_string(failed) + " of " + std::to_string(faults.size()) + " images failed, the first one because " +
+              first.seen(),
+          first.expected(), "keep the finished images; for the others, " + first.fix()};
+}
+
 }  // namespace
+
+PartialEditError::PartialEditError(std::vector<std::optional<Result>> results,
+                                   std::vector<std::optional<EngineError>> faults)
+    : EngineError(summarize(faults)),
+      results_(std::make_shared<const std::vector<std::optional<Result>>>(std::move(results))),
+      faults_(std::make_shared<const std::vector<std::optional<EngineError>>>(std::move(faults))) {}
+PartialEditError::~PartialEditError() = default;
 
 struct Editor::State {
   State(const std::string& path, const EditorOptions& options)
@@ -167,11 +195,13 @@ std::vector<Result> Subject::edit_many(const std::vector<Request>& requests, con
     }
   }
   if (jobs.empty()) return results;
+  std::vector<std::optional<EngineError>> faults(results.size());
+  std::vector<bool> has_left(results.size());
   Lane lane(editor.engines, manifest, std::min<std::int64_t>(editor.slots, static_cast<std::int64_t>(jobs.size())));
-  lane.run(std::move(jobs), callbacks, [&](const JobResult& finished) {
-    Result& result = results[static_cast<std::size_t>(finished.index)];
+  const auto finish = [&](const JobResult& denoised, Result& result) {
+    if (denoised.fault) throw EngineError(*denoised.fault);
     Stopwatch watch;
-    Arrays out = editor.engines.run("decode", {{"latent", finished.latent.view()}});
+    Arrays out = editor.engines.run("decode", {{"latent", denoised.latent.view()}});
     check_finite("decode", "mean", take(out, "decode", "mean"));
     const Array edited = first_of(out, "decode", "image");
     result.timings.decode = watch.lap();
@@ -180,11 +210,26 @@ std::vector<Result> Subject::edit_many(const std::vector<Request>& requests, con
         "paste", {{"edited", edited.view()}, {"photo", state_->pixels.view()}, {"alpha", alpha.view()}});
     result.image = paste_back(state_->photo, state_->box, take(pasted, "paste", "image"), alpha, result.alpha);
     result.timings.paste = watch.lap();
-    result.timings.steps = finished.seconds;
-  });
+    result.timings.steps = denoised.seconds;
+  };
+  try {
+    lane.run(std::move(jobs), callbacks, [&](const JobResult& denoised) {
+      const auto at = static_cast<std::size_t>(denoised.index);
+      has_left[at] = true;
+      try {
+        finish(denoised, results[at]);
+      } catch (const EngineError& fault) {
+        faults[at] = fault;
+      }
+    });
+  } catch (const EngineError& fault) {
+    // A whole launch failed: that is the fault of every image that had not left the lane.
+    for (std::size_t at = 0; at < faults.size(); ++at)
+      if (!has_left[at]) faults[at] = fault;
+  }
   const double engine = state_->engine_s + (engine_seconds() - engine_before);
   for (Result& result : results) result.timings.engine = engine;
-  return results;
+  return only_finished(std::move(results), std::move(faults));
 }
 
 void verify_bundle(const std::string& bundle, const std::vector<std::string>& trust_keys) {

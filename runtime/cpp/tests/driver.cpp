@@ -266,6 +266,10 @@ class Driver {
     const alterbute::Request request = edit_request(from);
     const alterbute::ImageView mask = from.image("mask").value_or(alterbute::ImageView{});
     std::vector<alterbute::Result> results;
+    if (const Json* several = from.find("requests")) {
+      edit_several(from, *several, answer);
+      return;
+    }
     if (request.count == 1) {
       results.push_back(editor_->edit(*from.image("photo"), mask, request, callbacks, reference, mask_options(from)));
     } else {
@@ -283,6 +287,26 @@ class Driver {
     answer.add("progress", told);
     answer.add("timings",
                std::vector<double>{spent.window, spent.encode, spent.steps, spent.decode, spent.paste, spent.engine});
+  }
+
+  // One call of edit_many: an image's bytes, or an empty blob and its fault.
+  void edit_several(const Request& from, const Json& requests, Answer& answer) {
+    std::vector<alterbute::Request> all;
+    for (const Json& line : requests.items) all.push_back(edit_request(Request(line, {})));
+    const alterbute::Subject subject =
+        editor_->prepare(*from.image("photo"), *from.image("mask"), std::nullopt, mask_options(from));
+    std::vector<std::string> faults(all.size());
+    const auto add = [&](const alterbute::Result& result) { answer.blobs.push_back(bytes(result.image.pixels)); };
+    try {
+      for (const alterbute::Result& result : subject.edit_many(all)) add(result);
+    } catch (const alterbute::PartialEditError& partial) {
+      for (std::size_t at = 0; at < faults.size(); ++at) {
+        add(partial.results()[at].value_or(alterbute::Result()));
+        if (partial.faults()[at]) faults[at] = partial.faults()[at]->what();
+      }
+      answer.add("message", std::string(partial.what()));
+    }
+    answer.add("faults", faults);
   }
 
   std::unique_ptr<alterbute::Tokenizer> tokenizer_;

@@ -109,7 +109,8 @@ ALTERBUTE_API alterbute_subject* alterbute_prepare(const alterbute_editor* edito
                                                    const alterbute_subject_options* options, alterbute_error** error);
 ALTERBUTE_API void alterbute_subject_free(alterbute_subject* subject);
 
-/* `requests` edits of one subject, denoised together: each request's `count` results in a row. */
+/* `requests` edits of one subject, denoised together: each request's `count` results in a row. An image that fails costs
+   no other one: check `alterbute_result_error` of each result. When no image was finished, NULL and the first one's error. */
 ALTERBUTE_API alterbute_results* alterbute_edit(const alterbute_subject* subject, const alterbute_request* requests,
                                                 size_t num_requests, const alterbute_callbacks* callbacks,
                                                 alterbute_error** error);
@@ -121,6 +122,8 @@ ALTERBUTE_API alterbute_image alterbute_result_alpha(const alterbute_results* re
 ALTERBUTE_API int64_t alterbute_result_seed(const alterbute_results* results, size_t at);
 /* Lines for the user, each ending with a line feed; "" when there are none. */
 ALTERBUTE_API const char* alterbute_result_warnings(const alterbute_results* results, size_t at);
+/* Why this image failed, one line; its pictures have no pixels then. NULL for an image that was finished. */
+ALTERBUTE_API const char* alterbute_result_error(const alterbute_results* results, size_t at);
 
 #ifdef __cplusplus
 }

@@ -103,6 +103,21 @@ struct Result {
   std::vector<std::string> warnings;  // lines for the user, such as words that the bundle does not know
 };
 
+// Some images of a call failed while others were finished: nothing that was finished is lost. Both vectors have one entry
+// per image, in the order of the call; where `faults()[k]` is set, `results()[k]` is empty, and the other way round.
+class ALTERBUTE_API PartialEditError : public EngineError {
+ public:
+  PartialEditError(std::vector<std::optional<Result>> results, std::vector<std::optional<EngineError>> faults);
+  ~PartialEditError() override;
+  const std::vector<std::optional<Result>>& results() const noexcept { return *results_; }
+  const std::vector<std::optional<EngineError>>& faults() const noexcept { return *faults_; }
+
+ private:
+  // Shared, because an exception is copied when it is thrown, and a copy must not fail.
+  std::shared_ptr<const std::vector<std::optional<Result>>> results_;
+  std::shared_ptr<const std::vector<std::optional<EngineError>>> faults_;
+};
+
 struct EditorOptions {
   // Path of the ONNX Runtime library; empty: $ALTERBUTE_ONNXRUNTIME, else libonnxruntime.so.1 as the system finds it.
   std::string onnxruntime;
@@ -152,7 +167,8 @@ class ALTERBUTE_API Subject {
   Result edit(const Request& request, const Callbacks& callbacks = {}) const;
 
   // Several edits, denoised together; each gives the bytes that it would give alone. Results are in the order of the
-  // requests, each request's `count` images in a row.
+  // requests, each request's `count` images in a row. Throws PartialEditError: some images failed and others were
+  // finished; EngineError: no image was finished.
   std::vector<Result> edit_many(const std::vector<Request>& requests, const Callbacks& callbacks = {}) const;
 
  private:

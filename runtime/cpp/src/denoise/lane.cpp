@@ -74,27 +74,52 @@ void Lane::run(std::deque<Job> waiting, const Callbacks& callbacks, const std::f
       admit(std::move(waiting.front()));
       waiting.pop_front();
     }
-    for (const auto& [index, slot] : slots_) load(slot);
-    pack();
-    launch();
-    for (auto& [index, slot] : slots_) {
-      ++slot.step;
-      check_finite(slot);
-      if (callbacks.progress)
-        callbacks.progress(
-            {slot.job.index, images, static_cast<int>(slot.step), static_cast<int>(slot.job.plan.steps())});
-    }
-    for (auto entry = slots_.begin(); entry != slots_.end();) {
-      const Slot& slot = entry->second;
-      if (slot.step < slot.job.plan.steps()) {
-        ++entry;
-        continue;
-      }
-      on_finished({slot.job.index, take_latent(slot), now() - slot.admitted});
-      clear(slot.index);
-      entry = slots_.erase(entry);
-    }
+    step(callbacks, images, on_finished);
   }
+}
+
+void Lane::step(const Callbacks& callbacks, int images, const std::function<void(JobResult)>& on_finished) {
+  Indices indices;
+  for (const auto& [index, slot] : slots_) {
+    load(slot);
+    indices.push_back(index);
+  }
+  if (!launch(indices)) {
+    // Guidance sums over all rows of a launch, so one NaN shows in every slot: each is tried alone, from the same state.
+    Indices finite, broken;
+    for (const std::int64_t index : indices)
+      (indices.size() > 1 && launch({index}) ? finite : broken).push_back(index);
+    for (const std::int64_t index : broken) retire(index, on_finished, not_finite(slots_.at(index)));
+    if (finite.empty()) return;
+    launch(finite);
+    indices = std::move(finite);
+  }
+  std::swap(state_, next_state_);
+  for (const std::int64_t index : indices) {
+    Slot& slot = slots_.at(index);
+    ++slot.step;
+    const auto steps = slot.job.plan.steps();
+    if (callbacks.progress)
+      callbacks.progress({slot.job.index, images, static_cast<int>(slot.step), static_cast<int>(steps)});
+  }
+  for (const std::int64_t index : indices)
+    if (slots_.at(index).step == slots_.at(index).job.plan.steps()) retire(index, on_finished, std::nullopt);
+}
+
+void Lane::retire(std::int64_t index, const std::function<void(JobResult)>& on_finished,
+                  std::optional<EngineError> fault) {
+  const Slot& slot = slots_.at(index);
+  JobResult result{slot.job.index, fault ? Array() : take_latent(slot), now() - slot.admitted, std::move(fault)};
+  clear(index);
+  slots_.erase(index);
+  on_finished(std::move(result));
+}
+
+EngineError Lane::not_finite(const Slot& slot) {
+  const std::size_t steps = slot.job.plan.steps();
+  return {"the step graph gave numbers that are not finite by step " + std::to_string(std::min(slot.step + 1, steps)) +
+              " of " + std::to_string(steps),
+          "finite latents", "try other guidance or another seed; if it stays, export the bundle again"};
 }
 
 void Lane::admit(Job job) {
@@ -125,7 +150,7 @@ void Lane::admit(Job job) {
   put_number("guidance_rescale", index, static_cast<float>(plan.guidance_rescale));
 }
 
-// This step's numbers of one slot.
+// Writes the inputs of this step of one slot.
 void Lane::load(const Slot& slot) {
   const Plan& plan = slot.job.plan;
   const std::size_t k = slot.step;
@@ -139,11 +164,12 @@ void Lane::load(const Slot& slot) {
   }
 }
 
-// Lays out this launch's rows, unless they are those of the last one: most steps change none.
-void Lane::pack() {
+// Most steps change no row: the layout of the launch before is kept then.
+void Lane::pack(const Indices& indices) {
   std::vector<std::pair<std::int64_t, Rows>> layout;
   std::vector<PlacedRow> placed;
-  for (const auto& [index, slot] : slots_) {
+  for (const std::int64_t index : indices) {
+    const Slot& slot = slots_.at(index);
     const Rows& rows = slot.job.plan.rows[slot.step];
     layout.emplace_back(index, rows);
     for (const Row& row : rows) placed.push_back({index, &row, &slot.job});
@@ -153,6 +179,15 @@ void Lane::pack() {
   const std::int64_t places = std::max(placed.back().slot + 1, kMinSlots),
                      rows = std::max(static_cast<std::int64_t>(placed.size()), kMinRows);
   guidance_ = make_array<float>({places, rows});
+  // A launch may hold fewer rows than the last one: every index points at something that is packed here.
+  if (const auto entry = per_row_.find("owner"); entry != per_row_.end()) {
+    auto* owner = entry->second.as<std::int64_t>();
+    std::fill(owner, owner + entry->second.shape()[0], placed[0].slot);
+  }
+  if (const auto entry = per_slot_.find("rescale_row"); entry != per_slot_.end()) {
+    auto* rescale_row = entry->second.as<std::int64_t>();
+    std::fill(rescale_row, rescale_row + entry->second.shape()[0], 0);
+  }
   for (std::size_t n = 0; n < placed.size(); ++n) {
     place_row(n, placed[n]);
     guidance_.as<float>()[placed[n].slot * rows + static_cast<std::int64_t>(n)] =
@@ -170,26 +205,35 @@ void Lane::place_row(std::size_t n, const PlacedRow& placed) {
   put_number("owner", place, placed.slot);
   put_number("source_on", place, placed.row->source_on);
   put("text", place, prompt.text);
-  if (prompt.pooled) put("pooled", place, *prompt.pooled);
-  if (identity) put("identity", place, *identity);
+  put_known("pooled", place, prompt.pooled);
+  put_known("identity", place, identity);
   put_number("identity_scale", place, static_cast<float>(placed.job->plan.identity_scale));
 }
 
-void Lane::launch() {
+// What another row left behind would otherwise stand in its place.
+void Lane::put_known(const char* name, std::int64_t place, const std::optional<Array>& values) {
+  if (input(name) == nullptr) return;
+  if (!values) {
+    const std::string quoted = "`" + std::string(name) + "`";
+    throw BundleError("the step graph has the input " + quoted + ", and no graph of the bundle makes it",
+                      quoted + " among the outputs of the prompt or identity graph", "export the bundle again");
+  }
+  put(name, place, *values);
+}
+
+bool Lane::launch(const Indices& indices) {
+  pack(indices);
   const std::int64_t places = guidance_.shape()[0], rows = guidance_.shape()[1];
   ArrayViews inputs = {{"state", state_.head(places)}, {"guidance", guidance_.view()}};
   for (const auto& [name, array] : per_slot_) inputs[name] = array.head(places);
   for (const auto& [name, array] : per_row_) inputs[name] = array.head(rows);
   engines_.run("step", inputs, {{"next_state", next_state_.head(places)}});
-  std::swap(state_, next_state_);
+  return std::all_of(indices.begin(), indices.end(), [this](std::int64_t slot) { return is_finite(slot); });
 }
 
-void Lane::check_finite(const Slot& slot) const {
-  const float* state = state_.as<float>() + static_cast<std::size_t>(slot.index) * kStateRows * latent_count_;
-  if (std::all_of(state, state + kStateRows * latent_count_, [](float value) { return std::isfinite(value); })) return;
-  throw EngineError("the step graph gave numbers that are not finite by step " + std::to_string(slot.step) + " of " +
-                        std::to_string(slot.job.plan.steps()),
-                    "finite latents", "try other guidance or another seed; if it stays, export the bundle again");
+bool Lane::is_finite(std::int64_t slot) const {
+  const float* state = next_state_.as<float>() + static_cast<std::size_t>(slot) * kStateRows * latent_count_;
+  return std::all_of(state, state + kStateRows * latent_count_, [](float value) { return std::isfinite(value); });
 }
 
 Array Lane::take_latent(const Slot& slot) const {

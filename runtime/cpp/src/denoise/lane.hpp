@@ -34,11 +34,13 @@ struct Job {
   int index;  // of the image within the call
 };
 
-// One denoised image: its clean latent [1,C,h,w], and the seconds that it was in the lane.
+// One image that left the lane: its clean latent [1,C,h,w], and the seconds that it was in the lane; or its fault, set when
+// its numbers stopped being finite, and no latent.
 struct JobResult {
   int index;
   Array latent;
   double seconds;
+  std::optional<EngineError> fault;
 };
 
 // Buffers for a number of slots; used by one thread, for one call.
@@ -46,8 +48,8 @@ class Lane {
  public:
   Lane(const Engines& engines, const Manifest& manifest, std::int64_t slots);
 
-  // Denoises the jobs; `on_finished` is told of each as it ends. Throws Cancelled, or EngineError: the step graph
-  // failed, or an image's numbers stopped being finite.
+  // Denoises the jobs and calls `on_finished` for each as it ends. An image whose numbers stop being finite ends with a
+  // fault, and the others keep the bytes that they have alone. Throws Cancelled, or EngineError: the step graph failed.
   void run(std::deque<Job> jobs, const Callbacks& callbacks, const std::function<void(JobResult)>& on_finished);
 
  private:
@@ -63,12 +65,21 @@ class Lane {
     const Job* job;
   };
 
+  using Indices = std::vector<std::int64_t>;
+
   void admit(Job job);
   void load(const Slot& slot);
-  void pack();
+  // One launch for all images in the lane; ends those whose numbers are not finite, and advances the others.
+  void step(const Callbacks& callbacks, int images, const std::function<void(JobResult)>& on_finished);
+  // Lays out the rows of these slots for the next launch.
+  void pack(const Indices& indices);
   void place_row(std::size_t n, const PlacedRow& placed);
-  void launch();
-  void check_finite(const Slot& slot) const;
+  // Runs the step graph on the rows of these slots, from `state_` to `next_state_`; whether all that it wrote for them is
+  // finite.
+  bool launch(const Indices& indices);
+  bool is_finite(std::int64_t slot) const;
+  static EngineError not_finite(const Slot& slot);
+  void retire(std::int64_t index, const std::function<void(JobResult)>& on_finished, std::optional<EngineError> fault);
   Array take_latent(const Slot& slot) const;
   void clear(std::int64_t slot);
   // Null when the step graph has no such input.
@@ -78,6 +89,9 @@ class Lane {
   void put(const char* name, std::int64_t place, const Array& values) {
     put(name, place, values.as<unsigned char>(), values.bytes());
   }
+  // Writes one row's part of an input that another graph makes. Throws BundleError: the graph has the input, and there
+  // are no values.
+  void put_known(const char* name, std::int64_t place, const std::optional<Array>& values);
   template <typename Number>
   void put_number(const char* name, std::int64_t place, Number value) {
     put(name, place, &value, sizeof value);
