@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -74,13 +75,13 @@ def time_files(scene: PhotoCase) -> dict[str, float]:
     mask = io.BytesIO()
     Image.fromarray(scene.mask).save(mask, "PNG")
     photo: Photo = load_photo(scene.pixels)
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "read photo, JPEG": lambda: load_photo(files["JPEG"].getvalue()),
         "read photo, PNG": lambda: load_photo(files["PNG"].getvalue()),
         "read mask, PNG": lambda: load_mask(mask.getvalue(), photo),
         "write result, PNG": lambda: encode(picture),
     }
-    times = {}
+    times: dict[str, float] = {}
     for name, call in calls.items():
         spent = []
         for _ in range(2):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from demo.rendering import render
 from demo.rendering.render import ATTRIBUTES, Light, Look, ObjectIdentity, View
+from demo.rendering.shapes import Floats
 
 SIZE = 64
 NAMES = tuple(ATTRIBUTES)  # color, material, texture: the column order of `attributes` and `named`
@@ -51,10 +52,11 @@ def dilate(mask: Bytes, kernel: int) -> Bytes:
     """Square dilation of [h,w] 0/255, as the `window` graph does it."""
     r = kernel // 2
     padded = np.pad(mask, r)
-    return np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel)).max((-1, -2)).astype(np.uint8)
+    dilated: Bytes = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel)).max((-1, -2)).astype(np.uint8)
+    return dilated
 
 
-def binary(coverage: render.Floats) -> Bytes:
+def binary(coverage: Floats) -> Bytes:
     return np.where(coverage >= 0.25, 255, 0).astype(np.uint8)
 
 
@@ -122,7 +124,7 @@ def _tuple(
     return photo, mask, canvas, reference_mask, attributes, named.astype(np.uint8), np.uint8(same_view)  # type: ignore[return-value]
 
 
-def _around(picture: render.Floats, coverage: render.Floats) -> render.Floats:
+def _around(picture: Floats, coverage: Floats) -> Floats:
     """A rough background colour for edge pixels: the mean of what is outside the object."""
     return np.broadcast_to(picture[coverage == 0].mean(0), picture.shape).astype(np.float32)
 

@@ -128,7 +128,7 @@ def adapter_state(unet: UNet2DConditionModel) -> dict[str, Tensor]:
     return {key: value.detach().clone() for key, value in state.items()}
 
 
-class EditorNetwork(nn.Module):
+class EditorNetwork(nn.Module):  # type: ignore[misc]
     """Everything that the diffusion stage trains: UNet with adapter, text encoder, image encoder."""
 
     def __init__(self, vocabulary: int, start: int, end: int) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from demo.rendering import render
 from demo.rendering.render import ATTRIBUTES, EMBLEMS, GBuffer, Light, Look, ObjectIdentity
+from demo.rendering.shapes import FAMILIES, Floats
 from demo.training.sheet import contact_sheet
 
 PHOTO = 96  # the object fills about 46 of these pixels, so that the crop window is near the model's 64
@@ -33,7 +34,7 @@ class QualityCase:
     identity: ObjectIdentity
     g: GBuffer
     light: Light
-    backdrop: render.Floats
+    backdrop: Floats
     before: Look
     after: Look
     named: tuple[str, ...]
@@ -66,7 +67,7 @@ def cases(scenes: int, seed: int = HELD_OUT) -> Iterator[QualityCase]:
     """`scenes` new identities, each edited in every way of KINDS; a named attribute always changes."""
     for scene in range(scenes):
         rng = np.random.default_rng(seed + scene)
-        identity = render.sample_identity(rng, list(render.FAMILIES)[scene % len(render.FAMILIES)])
+        identity = render.sample_identity(rng, list(FAMILIES)[scene % len(FAMILIES)])
         view = render.sample_view(rng, identity)
         framed = render.frame(view, identity, margin=PHOTO / 46, shift=rng.uniform(-0.2, 0.2, 2))
         g, light = render.trace(identity, framed, 2 * PHOTO), render.sample_light(rng)

@@ -33,11 +33,9 @@ def machine_facts(*packages: str) -> dict[str, Any]:
 def cpu_name() -> str:
     """The CPU's name and widest vector instructions as Linux gives them; elsewhere what Python knows."""
     info = Path("/proc/cpuinfo")
-    known = dict(
-        (part.strip() for part in line.split(":", 1))
-        for line in (info.read_text().splitlines() if info.exists() else [])
-        if ":" in line
-    )
+    lines = info.read_text().splitlines() if info.exists() else []
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    known = {name.strip(): value.strip() for name, value in pairs}
     name = known.get("model name") or platform.processor() or platform.machine()
     flags = set(known.get("flags", "").split())
     widest = next((flag for flag in ("amx_tile", "avx512_vnni", "avx512f", "avx_vnni", "avx2") if flag in flags), "")

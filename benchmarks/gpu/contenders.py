@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from alterbute.backends import Backend, choose_backend, open_backend
+from alterbute.backends.base import HOST_GRAPHS
 from alterbute.backends.onnxruntime import OnnxRuntimeBackend
-from alterbute.backends.tensorrt.backend import HOST_GRAPHS
 from alterbute.bundle import open_bundle
 
 from benchmarks.gpu.gpu_machine import GpuMachine

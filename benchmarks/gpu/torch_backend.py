@@ -20,7 +20,7 @@ _PRECISIONS: Final[dict[torch.dtype, VariantPrecision]] = {
 }
 
 
-class HalfDenoiser(nn.Module):
+class HalfDenoiser(nn.Module):  # type: ignore[misc]
     """The family's UNet call in half precision; latent, timestep and output stay fp32, as in the exported graphs."""
 
     def __init__(self, inner: nn.Module, dtype: torch.dtype) -> None:
@@ -54,13 +54,13 @@ class TorchBackend:
         self._host, self._device, self._dtype = host, torch.device(device), dtype
         self.precisions = {**host.precisions, "step": _PRECISIONS[dtype]}
         self._specs = {spec.name: spec for spec in read_specs(checkpoint) if spec.name not in HOST_GRAPHS}
-        for spec in self._specs.values():
-            spec.graph.to(self._device)
+        self._graphs: dict[str, Any] = {name: spec.graph for name, spec in self._specs.items()}
+        for graph in self._graphs.values():
+            graph.to(self._device)
+        step = self._graphs["step"]
         if dtype is not torch.float32:
-            step: Any = self._specs["step"].graph
             step.denoiser = HalfDenoiser(step.denoiser, dtype)
-        step_graph: Any = self._specs["step"].graph
-        self._step = torch.compile(step_graph, mode=compile_mode) if compile_mode else step_graph
+        self._step = torch.compile(step, mode=compile_mode) if compile_mode else step
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
         """As `Backend.run`."""
@@ -70,7 +70,7 @@ class TorchBackend:
         given = [torch.from_numpy(np.ascontiguousarray(inputs[edge.name])).to(self._device) for edge in spec.inputs]
         half = self._dtype is not torch.float32 and graph != "step"
         with torch.inference_mode(), torch.autocast(self._device.type, self._dtype, enabled=half):
-            made: Any = spec.graph(*given)
+            made: Any = self._graphs[graph](*given)
         made = made if isinstance(made, tuple) else (made,)
         return {edge.name: _to_numpy(value, edge.dtype) for edge, value in zip(spec.outputs, made, strict=True)}
 

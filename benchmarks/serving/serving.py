@@ -23,9 +23,10 @@ import hashlib
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -153,9 +154,9 @@ class AdmissionContender:
         start, done = self._clock.monotonic(), threading.Semaphore(0)
         records: dict[int, Record] = {}
 
-        def finish(index: int, arrival: Arrival, server_request: ServerRequest) -> None:
+        def on_done(index: int, arrival: Arrival, future: Future[ServerResult]) -> None:
             latency_s = self._clock.monotonic() - start - arrival.at_s
-            served: ServerResult = server_request.future.result()
+            served = future.result()
             digest = hashlib.sha256(served.edits[0].photo.pixels.tobytes()).hexdigest()[:16]
             steps = arrival.request.steps or 0
             records[index] = Record(steps=steps, latency_s=latency_s, queue_s=served.queue_s, digest=digest)
@@ -164,7 +165,7 @@ class AdmissionContender:
         for index, arrival in enumerate(trace):
             self._clock.wait_until(start + arrival.at_s, lambda: self.service.num_accepted == 0)
             server_request = self.submit(arrival)
-            server_request.future.add_done_callback(lambda _, args=(index, arrival, server_request): finish(*args))
+            server_request.future.add_done_callback(partial(on_done, index, arrival))
             self._clock.release(start + trace[index + 1].at_s if index + 1 < len(trace) else float("inf"))
         for _ in trace:
             done.acquire()
@@ -209,7 +210,7 @@ def summarise(
     }
 
 
-def compare(summaries: dict[str, dict[str, object]]) -> dict[str, float]:
+def compare(summaries: Mapping[Admission, dict[str, object]]) -> dict[str, float]:
     """Step-level over request-level: below 1 is better, but for throughput."""
     step, request = summaries["step"], summaries["request"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -125,6 +125,9 @@ def sweep() -> Iterator[SolverCase]:
 
 
 def _all_cases() -> Iterator[SolverCase]:
+    change: dict[str, Any]
+    extra: dict[str, Any]
+    solvers: Sequence[str]
     for solver, prediction, spacing in product(SOLVERS, PREDICTION_TYPES, SPACINGS):
         # LCM lays its own timesteps.
         if solver != "lcm" or spacing == SPACINGS[0]:
@@ -159,12 +162,12 @@ def _all_cases() -> Iterator[SolverCase]:
             ["ddim"], (5, 20, 50), options={"eta": eta}, prediction_type=prediction, timestep_spacing=spacing
         )
     for strength, spacing in product((0.2, 0.5, 0.8, 0.95), ("leading", "trailing")):
-        yield from _cases(SOLVERS, (5, 20), options={"strength": strength}, timestep_spacing=spacing)
+        yield from _cases(list(SOLVERS), (5, 20), options={"strength": strength}, timestep_spacing=spacing)
     for strength, kind in product((0.3, 0.7), SIGMAS[1:]):
         yield from _cases(SPREAD, (10, 20), options={"strength": strength, "sigmas": kind})
     for prediction, spacing in product(("v_prediction", "sample"), ("trailing", "linspace")):
         change = {"rescale_betas_zero_snr": True, "prediction_type": prediction, "timestep_spacing": spacing}
-        yield from _cases(SOLVERS, (4, 10, 20, 50), **change)
+        yield from _cases(list(SOLVERS), (4, 10, 20, 50), **change)
     for change in (
         {"beta_schedule": "linear", "beta_end": 0.02},
         {"beta_schedule": "squaredcos_cap_v2"},
@@ -174,7 +177,7 @@ def _all_cases() -> Iterator[SolverCase]:
         {"num_train_timesteps": 500},
         {"trained_betas": [0.001 * (k + 1) ** 0.5 for k in range(100)], "num_train_timesteps": 100},
     ):
-        yield from _cases(SOLVERS, (4, 20), **change)
+        yield from _cases(list(SOLVERS), (4, 20), **change)
     for original, scaling in ((25, 10.0), (50, 2.0), (100, 10.0)):
         yield from _cases(["lcm"], (1, 4, 25), original_inference_steps=original, timestep_scaling=scaling)
     for spacing, prediction in product(SPACINGS, ("epsilon", "v_prediction")):
@@ -185,6 +188,8 @@ def _all_cases() -> Iterator[SolverCase]:
         yield from _cases(solvers, (999,), timestep_spacing="trailing", prediction_type=prediction)
 
 
-def _cases(solvers: Any, counts: Any, *, options: dict[str, Any] | None = None, **change: Any) -> Iterator[SolverCase]:
+def _cases(
+    solvers: Sequence[str], counts: Sequence[int], *, options: dict[str, Any] | None = None, **change: Any
+) -> Iterator[SolverCase]:
     for solver, steps in product(solvers, counts):
         yield SolverCase(solver=solver, steps=steps, change=change, options=options or {})

@@ -65,7 +65,8 @@ def fake_model(latent: Any, timestep: float) -> Any:
 
 def walk_matrices(plan: Trajectory, photo: Any, noises: Any, dtype: type) -> Any:
     """The trajectory as the step graph computes it, in `dtype`: latents [n,1,C,h,w] after each call."""
-    state, latents = np.zeros((STATE_ROWS, *SHAPE), dtype), []
+    state: Any = np.zeros((STATE_ROWS, *SHAPE), dtype)
+    latents: list[Any] = []
     state[0] = dtype(plan.start[0]) * photo.astype(dtype) + dtype(plan.start[1]) * noises[0].astype(dtype)
     for k, matrix in enumerate(plan.matrix.astype(dtype)):
         output = fake_model(torch.from_numpy(state[0]), float(plan.timestep[k])).numpy()
@@ -121,7 +122,9 @@ def walk_diffusers(case: SolverCase, photo: Any, noises: Any, dtype: torch.dtype
     if len(timesteps) != len(noises) - 1:
         raise ValueError(f"{case}: {len(noises) - 1} calls, diffusers makes {len(timesteps)}")
     module = importlib.import_module(type(scheduler).__module__)
-    latents, draws = [], iter(noises[1:])
+    latents: list[Any] = []
+    draws = iter(noises[1:])
+    noise: Any = None
     with (
         mock.patch.object(module, "torch", Float64Torch() if dtype == torch.float64 else torch),
         mock.patch.object(module, "randn_tensor", lambda *_, **__: noise, create=True),

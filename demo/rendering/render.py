@@ -7,11 +7,14 @@ All arrays are float32 numpy; pictures are HWC in [0, 1] until `to_uint8`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.rendering.shapes import FAMILIES, Floats, Params
+from demo.rendering.shapes import FAMILIES, Floats, Params, f32
+
+Reals: TypeAlias = NDArray[np.floating[Any]]
 
 COLORS: dict[str, tuple[float, float, float]] = {
     "red": (0.82, 0.07, 0.07),
@@ -28,7 +31,7 @@ TEXTURES = ("plain", "striped", "checkered")
 EMBLEMS = ("ring", "disc", "cross", "diamond", "triangle", "bars")
 ATTRIBUTES: dict[str, tuple[str, ...]] = {"color": tuple(COLORS), "material": MATERIALS, "texture": TEXTURES}
 
-_CREAM, _SLATE = np.float32((0.95, 0.92, 0.84)), np.float32((0.28, 0.30, 0.34))
+_CREAM, _SLATE = f32((0.95, 0.92, 0.84)), f32((0.28, 0.30, 0.34))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,13 +106,13 @@ def sample_look(rng: np.random.Generator) -> Look:
 def sample_light(rng: np.random.Generator) -> Light:
     azimuth, height = rng.uniform(-1.0, 1.0), rng.uniform(0.5, 1.1)
     direction = (np.sin(azimuth) * np.cos(height), np.sin(height), np.cos(azimuth) * np.cos(height))
-    tint = 1 + rng.uniform(-0.06, 0.06, 3)
+    red, green, blue = (float(share) for share in 1 + rng.uniform(-0.06, 0.06, 3))
     return Light(
-        direction=tuple(float(v) for v in direction),
-        strength=float(rng.uniform(0.65, 0.85)),  # type: ignore[arg-type]
+        direction=(float(direction[0]), float(direction[1]), float(direction[2])),
+        strength=float(rng.uniform(0.65, 0.85)),
         ambient=float(rng.uniform(0.32, 0.45)),
-        tint=tuple(float(v) for v in tint),
-    )  # type: ignore[arg-type]
+        tint=(red, green, blue),
+    )
 
 
 def sample_view(rng: np.random.Generator, identity: ObjectIdentity) -> View:
@@ -191,7 +194,7 @@ def trace(identity: ObjectIdentity, view: View, size: int, height: int | None = 
     _, parts = sdf(points, k)
     eps = np.float32(0.006)
     normals = np.zeros_like(points)
-    for corner in np.float32([(1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, 1, 1)]):
+    for corner in f32([(1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, 1, 1)]):
         normals += corner * sdf(points + corner * eps, k)[0][:, None]
     normals /= np.linalg.norm(normals, axis=-1, keepdims=True) + 1e-9
     position, normal, part = np.zeros_like(flat), np.zeros_like(flat), np.zeros(len(flat), np.int8)
@@ -202,11 +205,12 @@ def trace(identity: ObjectIdentity, view: View, size: int, height: int | None = 
     )
 
 
-def _emblem(kind: str, x: Floats, y: Floats) -> Floats:
+def _emblem(kind: str, x: Reals, y: Reals) -> Reals:
     """Signed extent of an emblem of unit radius: negative inside."""
     r, ax, ay = np.sqrt(x * x + y * y), np.abs(x), np.abs(y)
     if kind == "ring":
-        return np.abs(r - 0.72) - 0.26
+        ring: Reals = np.abs(r - 0.72) - 0.26
+        return ring
     if kind == "disc":
         return r - 0.85
     if kind == "cross":
@@ -214,13 +218,15 @@ def _emblem(kind: str, x: Floats, y: Floats) -> Floats:
     if kind == "diamond":
         return (ax + ay - 1.05) * 0.7
     if kind == "triangle":
-        return np.maximum(0.87 * ax + 0.5 * y - 0.5, -y - 0.6)
-    return np.maximum(np.abs(ax - 0.55) - 0.28, ay - 0.9)  # bars
+        triangle: Reals = np.maximum(0.87 * ax + 0.5 * y - 0.5, -y - 0.6)
+        return triangle
+    bars: Reals = np.maximum(np.abs(ax - 0.55) - 0.28, ay - 0.9)
+    return bars
 
 
 def _albedo(identity: ObjectIdentity, look: Look, p: Floats, normal: Floats, part: NDArray[np.int8]) -> Floats:
     """Surface colour [P, 3] of points [P, 3]: colour, texture, wood grain, emblem, fixed dark parts."""
-    base = np.float32(COLORS[look.color])
+    base = f32(COLORS[look.color])
     cells = np.floor(p * np.float32(identity.texture_scale) + np.float32(identity.texture_phase))
     parity = {
         "plain": np.zeros(p.shape[:-1], np.float32),
@@ -232,23 +238,21 @@ def _albedo(identity: ObjectIdentity, look: Look, p: Floats, normal: Floats, par
     if look.material == "wooden":
         bend = np.sin(p[..., 1] * 2.3 + identity.texture_phase * 6) * 0.35 + np.sin(p[..., 0] * 3.1) * 0.2
         grain = 0.5 + 0.5 * np.sin((p[..., 0] * 0.6 + p[..., 1] * 0.5 + bend) * 21)
-        colour = colour * (0.45 + 0.6 * grain[..., None]) * np.float32((1.0, 0.86, 0.70)) + np.float32(
-            (0.07, 0.035, 0.01)
-        )
+        colour = colour * (0.45 + 0.6 * grain[..., None]) * f32((1.0, 0.86, 0.70)) + f32((0.07, 0.035, 0.01))
     x = (p[..., 0] - identity.params["ex"]) / identity.params["er"]
     y = (p[..., 1] - identity.params["ey"]) / identity.params["er"]
     extent = np.where((normal[..., 2] > 0.25) & (part == 0), _emblem(identity.emblem, x, y), 9)[..., None]
     colour = np.where(extent < 0.16, _CREAM, colour)
-    colour = np.where(extent < 0, np.float32((0.06, 0.06, 0.08)), colour)
-    return np.where((part == 1)[..., None], np.float32((0.07, 0.08, 0.10)), colour).astype(np.float32)
+    colour = np.where(extent < 0, f32((0.06, 0.06, 0.08)), colour)
+    return np.where((part == 1)[..., None], f32((0.07, 0.08, 0.10)), colour).astype(np.float32)
 
 
 def shade(identity: ObjectIdentity, look: Look, light: Light, g: GBuffer) -> Floats:
     """Lit object colour [h,w,3] in [0,1]; zero where nothing was hit."""
     n, rays = g.normal[g.hit], g.rays[g.hit]
     colour = _albedo(identity, look, g.position[g.hit], n, g.part[g.hit])
-    direction = np.float32(light.direction)
-    tint = np.float32(light.tint) * np.float32(light.strength)
+    direction = f32(light.direction)
+    tint = f32(light.tint) * np.float32(light.strength)
     diffuse = np.maximum(n @ direction, 0)[..., None] * tint + light.ambient * (0.75 + 0.25 * n[..., 1:2])
     facing = np.maximum(-(rays * n).sum(-1), 0)
     mirror = rays + 2 * facing[..., None] * n
@@ -256,9 +260,7 @@ def shade(identity: ObjectIdentity, look: Look, light: Light, g: GBuffer) -> Flo
     if look.material == "glossy":
         fresnel = (1 - facing) ** 3
         out = (
-            colour * diffuse * 0.92
-            + (gleam**36 * 1.1)[..., None] * tint
-            + fresnel[..., None] * np.float32((0.36, 0.38, 0.42))
+            colour * diffuse * 0.92 + (gleam**36 * 1.1)[..., None] * tint + fresnel[..., None] * f32((0.36, 0.38, 0.42))
         )
     elif look.material == "metal":
         up = mirror[..., 1]
@@ -327,8 +329,9 @@ def compose(colour: Floats, g: GBuffer, background: Floats, down: int) -> tuple[
 
 def _pool(x: Floats, down: int) -> Floats:
     h, w, c = x.shape
-    return x.reshape(h // down, down, w // down, down, c).mean((1, 3)).astype(np.float32)
+    pooled: Floats = x.reshape(h // down, down, w // down, down, c).mean((1, 3)).astype(np.float32)
+    return pooled
 
 
-def to_uint8(picture: Floats) -> NDArray[np.uint8]:
+def to_uint8(picture: Reals) -> NDArray[np.uint8]:
     return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)

@@ -7,7 +7,7 @@ Parameters are plain floats, so that one object is traced with scalar constants 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,28 +18,39 @@ Params = dict[str, float]
 Sdf = Callable[[Floats, Params], tuple[Floats, NDArray[np.int8]]]
 
 
+def f32(values: Sequence[float] | Sequence[Sequence[float]]) -> Floats:
+    """Numbers as a float32 array: a vector of them, or one row per inner sequence."""
+    return np.asarray(values, np.float32)
+
+
 def _box(p: Floats, centre: tuple[float, float, float], half: tuple[float, float, float], radius: float) -> Floats:
-    q = np.abs(p - np.float32(centre)) - (np.float32(half) - np.float32(radius))
+    q = np.abs(p - f32(centre)) - (f32(half) - np.float32(radius))
     outside = np.sqrt(np.sum(np.maximum(q, 0) ** 2, axis=-1))
-    return outside + np.minimum(q.max(axis=-1), 0) - np.float32(radius)
+    distance: Floats = outside + np.minimum(q.max(axis=-1), 0) - np.float32(radius)
+    return distance
 
 
 def _capsule(p: Floats, a: tuple[float, float, float], b: tuple[float, float, float], ra: float, rb: float) -> Floats:
-    pa, ba = p - np.float32(a), np.float32(b) - np.float32(a)
+    pa, ba = p - f32(a), f32(b) - f32(a)
     along = np.clip(pa @ ba / np.float32(ba @ ba), 0, 1)
-    return np.linalg.norm(pa - along[:, None] * ba, axis=-1) - (np.float32(ra) + np.float32(rb - ra) * along)
+    distance: Floats = np.linalg.norm(pa - along[:, None] * ba, axis=-1) - (
+        np.float32(ra) + np.float32(rb - ra) * along
+    )
+    return distance
 
 
 def _ring_xy(p: Floats, cx: float, cy: float, rx: float, ry: float, thick: float) -> Floats:
     """A handle: an elliptic ring in the xy plane."""
     x, y = (p[:, 0] - np.float32(cx)) / np.float32(rx), (p[:, 1] - np.float32(cy)) / np.float32(ry)
     around = (np.sqrt(x * x + y * y) - 1) * np.float32(min(rx, ry))
-    return np.sqrt(around**2 + p[:, 2] ** 2) - np.float32(thick)
+    distance: Floats = np.sqrt(around**2 + p[:, 2] ** 2) - np.float32(thick)
+    return distance
 
 
 def _wheel(p: Floats, x: float, y: float, z: float, radius: float) -> Floats:
     around = np.sqrt((p[:, 0] - np.float32(x)) ** 2 + (p[:, 1] - np.float32(y)) ** 2) - np.float32(radius)
-    return np.maximum(around, np.abs(p[:, 2] - np.float32(z)) - np.float32(0.10))
+    distance: Floats = np.maximum(around, np.abs(p[:, 2] - np.float32(z)) - np.float32(0.10))
+    return distance
 
 
 def _zeros(p: Floats) -> NDArray[np.int8]:
@@ -74,11 +85,11 @@ def vase(p: Floats, k: Params) -> tuple[Floats, NDArray[np.int8]]:
 
 
 def teapot(p: Floats, k: Params) -> tuple[Floats, NDArray[np.int8]]:
-    scale = np.float32((k["r"], k["half"], k["r"]))
+    scale = f32((k["r"], k["half"], k["r"]))
     body = (np.linalg.norm(p / scale, axis=-1) - 1) * np.float32(min(k["r"], k["half"]))
     spout = _capsule(p, (-k["r"] * 0.75, -0.15, 0), (-k["r"] - k["sx"], k["sy"], 0), 0.17, 0.075)
     handle = np.maximum(_ring_xy(p, k["r"] + 0.02, 0.05, k["hw"], k["hh"], 0.075), -body)
-    knob = np.linalg.norm(p - np.float32((0, k["half"] + k["knob"] * 0.7, 0)), axis=-1) - np.float32(k["knob"])
+    knob = np.linalg.norm(p - f32((0, k["half"] + k["knob"] * 0.7, 0)), axis=-1) - np.float32(k["knob"])
     return np.minimum(np.minimum(body, spout), np.minimum(handle, knob)), _zeros(p)
 
 
@@ -86,11 +97,11 @@ def chair(p: Floats, k: Params) -> tuple[Floats, NDArray[np.int8]]:
     w, d, seat = k["w"], k["d"], k["seat"]
     dist = _box(p, (0, seat, 0), (w, k["pad"], d), 0.04)
     dist = np.minimum(dist, _box(p, (0, seat + k["back"], -d + 0.05), (w * k["bw"], k["back"] * k["fill"], 0.06), 0.04))
-    q = np.abs(p * np.float32((1, 0, 1))) + p * np.float32((0, 1, 0))  # legs mirrored in x and z
+    q = np.abs(p * f32((1, 0, 1))) + p * f32((0, 1, 0))  # legs mirrored in x and z
     dist = np.minimum(
         dist, _capsule(q, (w - 0.07, seat, d - 0.07), (w - 0.07 + k["splay"], -1, d - 0.07), k["leg"], k["leg"] * 0.8)
     )
-    post = p * np.float32((0, 1, 1)) + np.abs(p * np.float32((1, 0, 0)))
+    post = p * f32((0, 1, 1)) + np.abs(p * f32((1, 0, 0)))
     top = (w * k["bw"] - 0.07, seat + 2 * k["back"] * 0.9, -d + 0.05)
     dist = np.minimum(dist, _capsule(post, (w - 0.07, seat, -d + 0.05), top, 0.06, 0.05))
     return dist, _zeros(p)
@@ -98,7 +109,7 @@ def chair(p: Floats, k: Params) -> tuple[Floats, NDArray[np.int8]]:
 
 def car(p: Floats, k: Params) -> tuple[Floats, NDArray[np.int8]]:
     body = _box(p, (0, -0.12, 0), (k["len"], k["deck"], 0.46), k["round"])
-    slant = p + np.float32((k["slant"], 0, 0)) * np.clip(p[:, 1:2] - np.float32(0.1), 0, 1) * np.sign(
+    slant = p + f32((k["slant"], 0, 0)) * np.clip(p[:, 1:2] - np.float32(0.1), 0, 1) * np.sign(
         p[:, :1] - np.float32(k["cx"])
     )
     cabin = _box(slant, (k["cx"], k["deck"] + k["ch"] - 0.15, 0), (k["cl"], k["ch"], 0.40), 0.08) * np.float32(0.85)
@@ -106,7 +117,7 @@ def car(p: Floats, k: Params) -> tuple[Floats, NDArray[np.int8]]:
     low, high = k["deck"] - 0.06, k["deck"] + 2 * k["ch"] - 0.27
     part[(cabin < body) & (p[:, 1] > low) & (p[:, 1] < high) & (np.abs(p[:, 0] - np.float32(k["cx"])) > 0.06)] = 1
     wx, wy = k["len"] * 0.6, -0.12 - k["deck"] * 0.85
-    q = np.abs(p * np.float32((1, 0, 1))) + p * np.float32((0, 1, 0))
+    q = np.abs(p * f32((1, 0, 1))) + p * f32((0, 1, 0))
     wheels = _wheel(q, wx, wy, 0.42, k["wheel"])
     dist = np.minimum(body, cabin)
     part[wheels < dist] = 1

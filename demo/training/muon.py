@@ -26,7 +26,7 @@ def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
     return x.T if tall else x
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(torch.optim.Optimizer):  # type: ignore[misc]
     """For weights of two or more dimensions; a convolution counts as a matrix [out, in * kh * kw].
 
     Updates are scaled to the size that AdamW's would have (Liu et al., arXiv 2502.16982), so both share a learning rate.
@@ -37,7 +37,7 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def step(self, closure: Any = None) -> None:
         for group in self.param_groups:
             for weight in group["params"]:

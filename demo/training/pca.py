@@ -29,7 +29,7 @@ def _centre(weight: Tensor, out: int, into: int, value: float = 1.0) -> None:
     weight[out, into, 1, 1] += value
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def start_from_pca(vae: AutoencoderDC, picture: Tensor, weight: Tensor) -> None:
     """Set `vae` to the PCA of `picture` [B,3,H,W] in [-1,1], patches weighted by `weight` [B,1,H,W]."""
     points = patches(picture).flatten(0, 2)

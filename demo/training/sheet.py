@@ -13,7 +13,7 @@ from torch import Tensor
 from demo.model import SCHEDULER, EditorNetwork
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def sample(
     editor: EditorNetwork,
     scene: Tensor,
@@ -42,7 +42,8 @@ def sample(
 def pixels(vae: AutoencoderDC, latents: Tensor) -> np.ndarray:
     with torch.no_grad():
         out = vae.decode(latents.float()).sample
-    return np.clip(np.rint(out.permute(0, 2, 3, 1).numpy() * 127.5 + 127.5), 0, 255).astype(np.uint8)
+    shown: np.ndarray = np.clip(np.rint(out.permute(0, 2, 3, 1).numpy() * 127.5 + 127.5), 0, 255).astype(np.uint8)
+    return shown
 
 
 def contact_sheet(rows: list[tuple[str, list[np.ndarray]]], path: Path, zoom: int = 2, across: int = 2) -> None:

@@ -34,7 +34,7 @@ def to_unit(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def encode_latents(vae: AutoencoderDC, shard: Shard, folder: Path, rank: int, world: int) -> dict[str, Tensor]:
     """Encode every photo, holed photo and reference once: half-precision latents [N,16,16,16] of all tuples.
 
@@ -57,7 +57,7 @@ def encode_latents(vae: AutoencoderDC, shard: Shard, folder: Path, rank: int, wo
     return {name: torch.cat([share[name] for share in shares]) for name in shares[0]}
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def visibility(vae: AutoencoderDC, latent: Tensor) -> Tensor:
     """How much each latent channel moves the picture, as loss weights [1,C,1,1] of mean 1.
 
@@ -171,7 +171,7 @@ class Trainer:
         out = self.editor(level.sqrt() * shown + (1 - level).sqrt() * noise, timestep, scene, text, embeds)
         return self.weighted(out - clean, scene)
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def own_guess(
         self, clean: Tensor, noise: Tensor, scene: Tensor, text: Tensor, embeds: Tensor, generator: torch.Generator
     ) -> Tensor:
@@ -255,7 +255,7 @@ class Trainer:
             p.grad = flat[at : at + p.numel()].view_as(p) / self.world
             at += p.numel()
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def validate(self) -> dict[str, float]:
         """Loss of the averaged weights from pure noise (t = 999) on held-out tuples, and of the unchanged collage; draws the sheet."""
         own = {key: value.clone() for key, value in self.editor.state_dict().items()}

@@ -101,7 +101,7 @@ def train(folder: Path, shards: Path, minutes: float) -> AutoencoderDC:
     return vae
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def quality(vae: AutoencoderDC, shard: Shard, index: np.ndarray) -> tuple[float, float]:
     """PSNR of the round trip in dB: (whole picture, inside the mask), on held-out photos."""
     photo = torch.from_numpy(shard.photo[index]).permute(0, 3, 1, 2).float() / 127.5 - 1

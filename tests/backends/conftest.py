@@ -15,6 +15,7 @@ from alterbute.bundle import Bundle, open_bundle
 
 from tests.backends.fake_cuda import FakeCuda
 from tests.backends.fake_tensorrt import FakeTensorRt
+from tests.support.backends import SharedBackend
 from tests.support.engines import write_engines
 from tests.support.pictures import noise
 
@@ -56,20 +57,10 @@ def reference(tiny_bundle: Path) -> Iterator[Backend]:
     backend.close()
 
 
-class _Open:
-    """The reference backend with a `close` that a rig may call."""
-
-    def __init__(self, inner: Backend) -> None:
-        self.min_slots, self.min_rows, self.run = inner.min_slots, inner.min_rows, inner.run
-
-    def close(self) -> None:
-        pass
-
-
 @pytest.fixture
 def make_rig(reference: Backend) -> Callable[[Bundle], Rig]:
     def make(bundle: Bundle) -> Rig:
-        cuda, shared = FakeCuda(), _Open(reference)
+        cuda, shared = FakeCuda(), SharedBackend(reference)
         return Rig(bundle=bundle, cuda=cuda, trt=FakeTensorRt(cuda, bundle.manifest, shared), reference=shared)
 
     return make

@@ -27,8 +27,8 @@ class FakeCuda:
         self.calls: list[tuple[Any, ...]] = []
         self.memory: dict[int, Any] = {}
         self.pinned: dict[int, Any] = {}
-        self.capturing: list[Callable[[], None]] | None = None
-        self.graphs: dict[str, list[Callable[[], None]]] = {}
+        self.capturing: list[Callable[[], object]] | None = None
+        self.graphs: dict[str, list[Callable[[], object]]] = {}
         self.live: dict[str, set[object]] = {"stream": set(), "event": set(), "exec": set()}
         self._free_bytes, self._serial = free_bytes, 0
         self._faults: dict[str, tuple[int, int]] = {}
@@ -40,7 +40,7 @@ class FakeCuda:
     def count(self, name: str) -> int:
         return sum(call[0] == name for call in self.calls)
 
-    def enqueue(self, work: Callable[[], None]) -> None:
+    def enqueue(self, work: Callable[[], object]) -> None:
         """What a library's kernel would be."""
         if self.capturing is not None:
             self.capturing.append(work)

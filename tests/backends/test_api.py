@@ -101,7 +101,7 @@ def find_missing(protocols: dict[str, type], real: dict[str, Any], excused: set[
     """Names of the protocols that the real module lacks, and methods whose parameters it does not know."""
     missing = []
     for name, protocol in protocols.items():
-        place = real
+        place: Any = real
         for part in _PLACES.get(name, (name,)):
             place = place.get(part) if isinstance(place, dict) else None
         if not isinstance(place, dict):
@@ -180,7 +180,7 @@ def test_every_builder_name_exists_in_tensorrt_rtx(tensorrt_rtx: dict[str, Any])
 
 def test_every_cuda_name_exists_in_cuda_python(cuda_bindings: dict[str, Any]) -> None:
     assert not find_missing_of_module(cuda.CudaApi, cuda_bindings)
-    named = {"cudaMemcpyKind": cuda.MemcpyKind, "cudaStreamCaptureMode": cuda.CaptureMode}
+    named: dict[str, type] = {"cudaMemcpyKind": cuda.MemcpyKind, "cudaStreamCaptureMode": cuda.CaptureMode}
     assert not find_missing(named, cuda_bindings)
 
 
@@ -195,7 +195,7 @@ def test_every_cuda_name_exists_in_cuda_python(cuda_bindings: dict[str, Any]) ->
     ids=["misspelt method", "misspelt parameter", "extra parameter", "swapped parameters"],
 )
 def test_a_wrong_name_is_found(tensorrt: dict[str, Any], members: dict[str, Any]) -> None:
-    wrong = type("IExecutionContext", (Protocol,), {"__module__": __name__, **members})  # type: ignore[misc]
+    wrong = type("IExecutionContext", (Protocol,), {"__module__": __name__, **members})
     assert len(find_missing({"IExecutionContext": wrong}, tensorrt)) == 1
 
 

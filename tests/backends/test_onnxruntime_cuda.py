@@ -20,15 +20,20 @@ from alterbute_export.half.variants import add_variants, write_variants
 
 from tests.backends.conftest import draw_photo_and_mask
 from tests.backends.fake_cuda import FakeCuda
+from tests.support.backends import SharedBackend
 
 
 @pytest.fixture
 def open_on(reference: Backend) -> Callable[[Bundle], tuple[OnnxRuntimeCudaBackend, FakeCuda]]:
     def make(bundle: Bundle) -> tuple[OnnxRuntimeCudaBackend, FakeCuda]:
         cuda: Any = FakeCuda()
-        host: Any = type("Open", (), {"run": staticmethod(reference.run), "close": lambda self: None})()
         backend = OnnxRuntimeCudaBackend(
-            bundle, ort=onnxruntime, cuda_api=cuda, host=host, provider="CPUExecutionProvider", kind="cpu"
+            bundle,
+            ort=onnxruntime,
+            cuda_api=cuda,
+            host=SharedBackend(reference),
+            provider="CPUExecutionProvider",
+            kind="cpu",
         )
         return backend, cuda
 
@@ -44,7 +49,7 @@ def test_an_edit_over_bound_memory_gives_the_bytes_of_a_plain_edit(
     backend, cuda = open_on(bundle)
     with Editor(bundle, backend=backend) as editor:
         bound = editor.prepare(photo, mask).edit_many(prompts, seed=3, steps=5)
-    with Editor(bundle, backend=_KeepOpen(reference)) as editor:
+    with Editor(bundle, backend=SharedBackend(reference)) as editor:
         plain = editor.prepare(photo, mask).edit_many(prompts, seed=3, steps=5)
     for one, other in zip(bound, plain, strict=True):
         assert np.array_equal(np.asarray(one.image), np.asarray(other.image))
@@ -92,7 +97,7 @@ def test_the_half_precision_variant_is_taken_where_the_bundle_has_one(
     backend, _ = open_on(open_bundle(folder))
     with Editor(bundle, backend=backend) as editor:
         half = np.asarray(editor.edit(photo, mask, "color: red", seed=3, steps=5).image, np.float32)
-    with Editor(bundle, backend=_KeepOpen(reference)) as editor:
+    with Editor(bundle, backend=SharedBackend(reference)) as editor:
         full = np.asarray(editor.edit(photo, mask, "color: red", seed=3, steps=5).image, np.float32)
     assert not np.array_equal(half, full)
     assert 20 * np.log10(255 / np.sqrt(np.mean((half - full) ** 2))) >= 40
@@ -111,13 +116,3 @@ def test_a_lost_device_is_fatal(
             with pytest.raises(DeviceError) as caught:
                 subject.edit("color: red", seed=3, steps=2)
             assert caught.value.is_fatal
-
-
-class _KeepOpen:
-    """The shared reference backend, which an editor must not close."""
-
-    def __init__(self, inner: Backend) -> None:
-        self.min_slots, self.min_rows, self.run = inner.min_slots, inner.min_rows, inner.run
-
-    def close(self) -> None:
-        pass

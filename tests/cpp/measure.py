@@ -64,7 +64,7 @@ def start_to_first_edit(folder: Path, demo: Path) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as scratch:
         for name in ("photo.png", "mask.png"):
             (Path(scratch) / name).write_bytes(bundle.read(f"sample/{name}"))
-        command = [
+        command: list[str | Path] = [
             folder / "edit_png",
             demo,
             f"{scratch}/photo.png",

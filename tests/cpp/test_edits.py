@@ -80,7 +80,7 @@ def make_requests() -> list[tuple[Bytes, Bytes, dict[str, Any]]]:
     add(mask_kind="box", steps=4)
     add(mask_polarity="black", steps=2)
     photo, _, options = requests[-1]
-    requests[-1] = (photo, 255 - draw_mask(*photo.shape[:2], 0), options)
+    requests[-1] = (photo, 255 - draw_mask(photo.shape[0], photo.shape[1], 0), options)
     return requests
 
 

@@ -121,7 +121,7 @@ def test_the_example_edits_a_png_as_python_does(built: Path, demo: Path, tmp_pat
     photo, mask = draw_photo(96, 80), draw_mask(96, 80, 0)
     (tmp_path / "photo.png").write_bytes(to_bytes(photo))
     (tmp_path / "mask.png").write_bytes(to_bytes(mask))
-    command = [
+    command: list[str | Path] = [
         example(built, "edit_png"),
         demo,
         tmp_path / "photo.png",

@@ -6,7 +6,7 @@ import random
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ CONTROLS = (
     "\u180e",
 )
 ODD = (*CONTROLS, "<|endoftext|>", "<|startoftext|>", "<|")
-FORMS = ("NFD", "NFKD", "NFC")
+FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFD", "NFKD", "NFC")
 
 
 def make_prompts() -> list[str]:

@@ -8,7 +8,8 @@ import pytest
 from demo.data import NAMES, draw_named, make_shard, other_look
 from demo.quality import KINDS, cases, judge, nearest
 from demo.rendering import render
-from demo.rendering.render import ATTRIBUTES, COLORS, FAMILIES
+from demo.rendering.render import ATTRIBUTES, COLORS
+from demo.rendering.shapes import FAMILIES
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,12 @@ def test_the_five_graphs_build_in_fp16(
 ) -> None:
     need_rtx()
     folder = tmp_path / "bundle"
-    source = {"demo": default_bundle_path, "tiny": lambda: tiny_bundle, "grid": lambda: family_bundle("sd15-grid")}
-    shutil.copytree(source[which](), folder)
+    sources: dict[str, Callable[[], Path]] = {
+        "demo": default_bundle_path,
+        "tiny": lambda: tiny_bundle,
+        "grid": lambda: family_bundle("sd15-grid"),
+    }
+    shutil.copytree(sources[which](), folder)
     recipe = read_recipe(RECIPES / "rtx_fp16.toml")
     told: list[str] = []
     outcome = build_engines(folder, recipe, report=lambda task, step, steps: told.append(task))
@@ -97,15 +102,15 @@ def test_building_again_replaces_the_recipe_and_drops_the_signature(copy: Path, 
 
 def test_a_half_recipe_whose_engine_is_mostly_fp32_fails(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need_rtx()
-    from alterbute_export.half import variants as typed_variants
+    from alterbute_export.half import variants
+    from alterbute_export.half.convert import convert_graph
 
-    def keep_wide(model: Any, precision: Any, *, fp32_values: Any = ()) -> Any:
+    def keep_fp32(model: Any, precision: Any, *, fp32_values: Any = ()) -> Any:
         return convert_graph(model, "fp32")
 
-    convert_graph = typed_variants.convert_graph
-    monkeypatch.setattr(typed_variants, "convert_graph", keep_wide)
-    # The graph's own audit would say so first; a builder that widens what the graph has narrow is the engine's audit's to find.
-    monkeypatch.setattr(typed_variants, "check_types", lambda graph, precision, audit: None)
+    monkeypatch.setattr(variants, "convert_graph", keep_fp32)
+    # The graph's own audit would say so first; the engine's audit finds a builder that computes in fp32 what the graph has in fp16.
+    monkeypatch.setattr(variants, "check_types", lambda graph, precision, audit: None)
     before = _files(copy)
     with pytest.raises(BuildError, match=r"0 of .* convolutions and products of graph 'decode' are fp16"):
         build_engines(copy, read_recipe(RECIPES / "rtx_fp16.toml"), report=_quiet, measure=False, graphs=("decode",))

@@ -74,6 +74,13 @@ def _refuse(folder: Path, seen: list[str], words: str, **options: Any) -> None:
     assert not seen
 
 
+def _write_manifest(text: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / MANIFEST_FILE).write_text(text)
+
+    return write
+
+
 def _edit_bytes(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
     def damage(path: Path) -> None:
         path.write_bytes(change(path.read_bytes()))
@@ -209,9 +216,9 @@ MANIFESTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a refit that is none": (_engine(refit="any"), "refit"),
     "a missing graph": (_edit_manifest(lambda m: m.update(engines=m["engines"][1:])), "no engine of graph"),
     "a file too many": (_stranger, "does not list"),
-    "a key twice": (lambda f: (f / MANIFEST_FILE).write_text('{"name": 1, "name": 2}') and None, "twice"),
-    "not JSON": (lambda f: (f / MANIFEST_FILE).write_text("plan") and None, "not JSON"),
-    "5 MB of manifest": (lambda f: (f / MANIFEST_FILE).write_bytes(b" " * 5_000_000) and None, "bytes"),
+    "a key twice": (_write_manifest('{"name": 1, "name": 2}'), "twice"),
+    "not JSON": (_write_manifest("plan"), "not JSON"),
+    "5 MB of manifest": (_write_manifest(" " * 5_000_000), "bytes"),
 }
 
 

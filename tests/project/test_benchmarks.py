@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from alterbute.bundle import open_bundle
 
 from benchmarks import fidelity, latency, memory, overhead, photo_size
 from benchmarks.common import machine, tables
@@ -102,7 +103,7 @@ def test_a_steps_peak_is_that_of_a_process_of_its_own(tiny_bundle: Path) -> None
 
 
 def test_equal_bundles_are_equal_and_a_changed_background_stops_the_comparison(tiny_bundle: Path) -> None:
-    bundle = fidelity.open_bundle(tiny_bundle)
+    bundle = open_bundle(tiny_bundle)
     edits = fidelity.edit_all(bundle, 2, 1, 1)
     same: dict[str, Any] = fidelity.compare(edits, edits)
     assert (same["latent_max"], same["psnr_db_worst"], same["edits"]) == (0, 99.0, 2)

@@ -116,7 +116,7 @@ def test_a_reference_with_its_mask_changes_the_result(folder: Path) -> None:
 def test_every_option_reaches_the_edit(folder: Path, option: tuple[str, ...]) -> None:
     words = write_pair(folder)
     (folder / "mask.png").write_bytes(to_bytes(np.triu(np.full((120, 90), 255, np.uint8), 20)))
-    (folder / "protect.png").write_bytes(to_bytes(np.tile(np.uint8([255, 0]), (120, 45))))
+    (folder / "protect.png").write_bytes(to_bytes(np.tile(np.array([255, 0], np.uint8), (120, 45))))
     assert main([*words, "-o", "plain.png"]) == 0
     assert main([*words, "-o", "option.png", *option]) == 0
     assert (folder / "plain.png").read_bytes() != (folder / "option.png").read_bytes()

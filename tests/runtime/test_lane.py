@@ -70,7 +70,7 @@ def walk_alone(job: Job) -> Array:
     plan, seen = job.plan, job.conditioning
     background = seen.background.astype(np.float64)
     first = draw_noise(plan.seed, plan.image, 0, background.shape).astype(np.float64)
-    state = np.zeros((4, *background.shape))
+    state: Array = np.zeros((4, *background.shape))
     state[0] = plan.start[0] * background + plan.start[1] * first
     for k in range(plan.steps):
         guided = sum(row.weight * call_unet(plan, seen, state[0], k, row) for row in plan.rows[k])
@@ -79,21 +79,24 @@ def walk_alone(job: Job) -> Array:
         if plan.reinject:
             signal, sigma = plan.level[k].astype(np.float64)
             state[0] = seen.keep * (signal * background + sigma * first) + (1 - seen.keep) * state[0]
-    return state[0]
+    latent: Array = state[0]
+    return latent
 
 
 def call_unet(plan: Plan, seen: Conditioning, latent: Array, k: int, row: Row) -> Array:
     scale = np.array([plan.identity_scale])
     scene = seen.scene[None].copy()
     scene[:, -1] *= row.source_on
-    return fake_unet(
+    rows = fake_unet(
         latent[None],
         scene,
         plan.timestep[k : k + 1],
         seen.text[row.text][None],
         seen.identity[row.identity][None],
         scale,
-    )[0]
+    )
+    output: Array = rows[0]
+    return output
 
 
 @pytest.mark.parametrize("reinject", [False, True])

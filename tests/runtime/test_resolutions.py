@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from alterbute.backends import Array, open_backend
+from alterbute.backends import Array, Arrays, open_backend
 from alterbute.bundle import Bundle, Manifest, open_bundle
 from alterbute.bundle.manifest import parse_manifest
 from alterbute.bundle.typed_json import dump
@@ -118,13 +118,13 @@ def test_an_identity_of_the_windows_size_allows_one_size_only(tmp_path: Path) ->
 
 
 class SizedBackend(FakeBackend):
-    """Remembers the sizes of latents that were launched; numpy would not stack two of them."""
+    """Records the sizes of the latents of every launch."""
 
     def __init__(self) -> None:
         super().__init__()
         self.sizes: set[int] = set()
 
-    def run(self, graph: str, inputs: dict[str, Array], outputs: dict[str, Array] | None = None) -> dict[str, Array]:  # type: ignore[override]
+    def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
         self.sizes.add(inputs["state"].shape[-1])
         return super().run(graph, inputs, outputs)
 

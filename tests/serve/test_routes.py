@@ -102,7 +102,7 @@ def test_the_document_describes_every_route(served: Served) -> None:
 
 def test_health_and_metrics_are_open_on_the_admin_port_only(guarded: Served) -> None:
     async def spec() -> list[int]:
-        transport = httpx.ASGITransport(app=make_app(guarded.context, is_admin=True))  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(app=make_app(guarded.context, is_admin=True))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             return [(await client.get(path)).status_code for path in ("/metrics", "/health/ready", "/v1/models")]
 

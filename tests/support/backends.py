@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from alterbute.backends import Array, Arrays
+from alterbute.backends import Array, Arrays, Backend
 from alterbute.bundle import VariantPrecision
 
 
@@ -36,6 +36,20 @@ class FakeBackend:
         result[:] = fused_step(read)
         assert read.names == inputs.keys(), f"the fake does not read {sorted(inputs.keys() - read.names)}"
         return {"next_state": result}
+
+    def close(self) -> None:
+        pass
+
+
+class SharedBackend:
+    """A backend that other tests use, too: closing it does nothing."""
+
+    def __init__(self, inner: Backend) -> None:
+        self.min_slots, self.min_rows, self.precisions = inner.min_slots, inner.min_rows, inner.precisions
+        self._inner = inner
+
+    def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
+        return self._inner.run(graph, inputs, outputs)
 
     def close(self) -> None:
         pass

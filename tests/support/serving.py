@@ -119,6 +119,6 @@ def mask_array(size: tuple[int, int] = SIZE) -> Array:
     return mask
 
 
-def edit_files(seed: int = 0) -> dict[str, tuple[str, bytes, str]]:
+def edit_files(seed: int = 0) -> dict[str, tuple[str, bytes]]:
     """Files of a multipart request, as httpx takes them."""
-    return {"image": ("photo.png", photo_bytes(seed), "image/png"), "mask": ("mask.png", mask_bytes(), "image/png")}
+    return {"image": ("photo.png", photo_bytes(seed)), "mask": ("mask.png", mask_bytes())}
