@@ -1,4 +1,4 @@
-"""Backends: engines of different libraries behind one edge (`base.Backend`)."""
+"""Backends: graphs run by different engine libraries behind one interface, `base.Backend`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The edge that every backend has: graphs by name, arrays in, arrays out."""
+"""The interface of every backend: run a graph by name, arrays in, arrays out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ HOST_GRAPHS: Final = ("window", "paste")
 
 
 def copy_outputs(made: dict[str, Array], outputs: Arrays | None) -> dict[str, Array]:
-    """What a device made, with the caller's own arrays filled and in the place of those that they name."""
+    """Copy results into the arrays that the caller provided, and return all results with those arrays in place.
+
+    Args:
+        made: Every output by name.
+        outputs: The caller's arrays by output name; None for none.
+    """
     for name, array in (outputs or {}).items():
         array[...] = made[name]
         made[name] = array
@@ -28,8 +33,8 @@ class Backend(Protocol):
     """A bundle's graphs, runnable on one device. Calls of one graph must not overlap; different graphs may.
 
     Attributes:
-        min_slots: Launches of the step graph with fewer slots may differ from larger ones in their last bits.
-        min_rows: The same for rows.
+        min_slots: Fewest slots of a launch of the step graph; smaller launches may differ from larger ones in their last bits.
+        min_rows: Fewest rows of a launch, for the same reason.
     """
 
     min_slots: int
@@ -46,14 +51,14 @@ class Backend(Protocol):
         Args:
             graph: A name of the manifest's `graphs`.
             inputs: Every input of the graph, C-contiguous, with the dtypes of the manifest.
-            outputs: Arrays to write results into, by output name; what is not named here is newly made.
+            outputs: Arrays to write results into, by output name; an output that is not named here is newly allocated.
 
         Returns:
             Every output by name.
 
         Raises:
             EngineError: the graph cannot be loaded or run.
-            BundleError: its file is not what the manifest says.
+            BundleError: its file differs from the size or SHA-256 in the manifest.
         """
         ...
 

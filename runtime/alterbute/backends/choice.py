@@ -1,4 +1,4 @@
-"""Which backend runs a bundle here, and why not the others. A plan is refused before an engine library sees a byte of it."""
+"""The choice of a backend for a bundle on this machine. An unfit engine is refused before an engine library reads a byte of it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from alterbute.errors import AlterbuteError, DeviceError, EngineError, EngineMis
 
 _logger: Final = logging.getLogger(__name__)
 AUTO_ORDER: Final = ("tensorrt", "tensorrt_rtx", "onnxruntime-cuda", "onnxruntime")
-"""Fastest first; what "auto" tries."""
+"""The backends that "auto" tries, fastest first."""
 BACKENDS: Final = ("auto", *AUTO_ORDER)
 _AMPERE: Final = (8, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What an engine must fit: the installed library, the platform, and what the driver says."""
+    """What an engine must fit: the installed library, the platform and the NVIDIA driver."""
 
     product: Product
     version: str
@@ -33,7 +33,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BackendChoice:
-    """An open backend, its name, and what was tried before it: name and reason."""
+    """An open backend with its name, and the backends that were skipped before it: name and reason of each."""
 
     name: str
     backend: Backend
@@ -43,7 +43,18 @@ class BackendChoice:
 def open_backend(
     name: str, bundle: Bundle, *, threads: int | None = None, allow_unsigned: bool = False, device: int = 0
 ) -> Backend:
-    """As `choose_backend`, for those who do not ask why."""
+    """Open a bundle's graphs on a backend, and return the backend alone.
+
+    Args:
+        name: One of BACKENDS; "auto" takes the first of AUTO_ORDER that can run this bundle here.
+        bundle: The bundle; its files are verified as they are read.
+        threads: CPU threads for the large graphs; None takes the backend's default.
+        allow_unsigned: Load engines of a bundle that no trusted key has signed.
+        device: Index of the GPU.
+
+    Raises:
+        InputError, EngineError, DeviceError: see `choose_backend`.
+    """
     return choose_backend(name, bundle, threads=threads, allow_unsigned=allow_unsigned, device=device).backend
 
 
@@ -55,8 +66,9 @@ def choose_backend(
     Args:
         name: One of BACKENDS; "auto" takes the first of AUTO_ORDER that can run this bundle here.
         bundle: The bundle; its files are verified as they are read.
-        threads: CPU threads for the large graphs; None takes as many as keep results free of who shares a launch.
-        allow_unsigned: Load engines of a bundle that no trusted key has signed. A plan is executable code.
+        threads: CPU threads for the large graphs; None takes as many as leave a result's bytes independent of the other
+            images of a launch.
+        allow_unsigned: Load engines of a bundle that no trusted key has signed. An engine is executable code.
         device: Index of the GPU.
 
     Raises:
@@ -95,11 +107,19 @@ def choose_backend(
 
 
 def choose_engines(bundle: Bundle, machine: Machine, *, allow_unsigned: bool) -> dict[str, Engine]:
-    """The engines of the first recipe that fits this machine, by graph, checked before any of them is read.
+    """Choose the engines of the first recipe that fits this machine, checked before any of them is read.
+
+    Args:
+        bundle: The bundle.
+        machine: The library, platform and driver that the engines must fit.
+        allow_unsigned: Accept a bundle that no trusted key has signed.
+
+    Returns:
+        One engine per graph, by the graph's name.
 
     Raises:
-        EngineError: the bundle has no engines of the product, or nobody who is trusted signed it.
-        EngineMismatchError: none fits; the first one's misfit is told.
+        EngineError: the bundle has no engines of the product, or no trusted key signed it.
+        EngineMismatchError: no recipe fits; the reason names the first one's mismatch.
     """
     recipes: dict[str, dict[str, Engine]] = {}
     for engine in bundle.manifest.engines:
@@ -119,10 +139,15 @@ def choose_engines(bundle: Bundle, machine: Machine, *, allow_unsigned: bool) ->
 
 
 def check_engine(bundle: Bundle, engine: Engine, machine: Machine) -> None:
-    """Refuse an engine for another library version, platform, GPU or driver, or of another graph.
+    """Refuse an engine that was built for another library version, platform, GPU or driver, or from another graph.
+
+    Args:
+        bundle: The bundle that lists the engine.
+        engine: The engine's entry in the manifest.
+        machine: The library, platform and driver that it must fit.
 
     Raises:
-        EngineMismatchError: with both sides, and the command that rebuilds it.
+        EngineMismatchError: it does not fit; the message names both sides and the command that rebuilds it.
     """
     gpu = machine.driver.gpu
     if gpu is None:
@@ -149,7 +174,7 @@ def check_engine(bundle: Bundle, engine: Engine, machine: Machine) -> None:
 
 
 class _Opener:
-    """Opens backends by name; the driver is asked once, and before any library that needs it is imported."""
+    """Opens backends by name. The driver is probed once, before any library that needs it is imported."""
 
     def __init__(self, bundle: Bundle, threads: int | None, allow_unsigned: bool, device: int) -> None:
         self._bundle, self._threads, self._allow_unsigned, self._device = bundle, threads, allow_unsigned, device
@@ -175,7 +200,7 @@ class _Opener:
         from alterbute.backends.tensorrt.module import load_module
 
         has_engines = any(engine.product == product for engine in self._bundle.manifest.engines)
-        # The cheap answers first: most machines have no such engines and no GPU, and none of this needs a library.
+        # Cheap checks first: most machines have no such engines and no GPU, and these checks need no library.
         _check_trust(self._bundle, product, has_engines, self._allow_unsigned)
         driver = self._need_gpu(product)
         trt = load_module(product)
@@ -265,7 +290,7 @@ def _mismatch(bundle: Bundle, engine: Engine, seen: str, expected: str) -> Engin
 
 
 def _log_choice(bundle: Bundle, name: str, passed: list[tuple[str, str]]) -> None:
-    """Loudly when prebuilt engines were shipped and cannot be used; quietly when there were none to expect."""
+    """Log a warning when the bundle has prebuilt engines that cannot be used here, else an info line."""
     products = {engine.product for engine in bundle.manifest.engines}
     for candidate, reason in passed:
         _logger.log(

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: every session is made in the background, from verified bytes."""
+"""ONNX Runtime on the CPU: sessions are created in the background, from verified bytes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _NAME: Final = "onnxruntime"
 # The step graph takes as long to load as all others together: it goes first, the rest in the order of an edit.
 _LOAD_ORDER: Final = ("step", "window", "scene", "identity", "prompt", "decode", "paste")
 _LOADERS: Final = 2
-# What a slot's bits allow; see the class. `threads` may ask for more.
+# The most threads with which a slot's bits do not depend on its launch; see the class. The argument `threads` overrides it.
 _EXACT_THREADS: Final = 2
-# The graphs that are worth more than one thread.
+# The graphs that are large enough for more than one thread.
 _LARGE: Final = frozenset({"scene", "step", "decode"})
 
 
 class OnnxRuntimeBackend:
-    """The CPU execution provider.
+    """A bundle's graphs on ONNX Runtime's CPU execution provider.
 
     One slot or one row alone takes MLAS's matrix-vector kernels, which add in another order than its matrix
-    kernels. From two slots and two rows on, a slot's bits do not depend on who shares its launch (tests hold it),
+    kernels. From two slots and two rows on, a slot's bits do not depend on the other slots of its launch (tests check it),
     with up to two threads. With T > 2 threads MLAS splits a convolution that it cannot block by 16 channels (such as
     a `conv_in` of 49) differently when there are fewer than T rows, and the last bits (1e-6) follow the batch.
     """
@@ -52,12 +52,24 @@ class OnnxRuntimeBackend:
         self._pool = ThreadPoolExecutor(_LOADERS, "alterbute-load")
         self._weights: Future[bytes | None] = self._pool.submit(self._read_weights)
         self._sessions = {graph: self._pool.submit(self._make_session, graph) for graph in wanted}
-        # Sessions keep their own copy of what they need: once all are made, nobody needs the file's bytes.
+        # Sessions keep their own copy of what they need: once all exist, the file's bytes are released.
         self._pool.submit(self._drop_weights)
         self._pool.shutdown(wait=False)
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
-        """As `Backend.run`; the first call of a graph waits until it is loaded."""
+        """Run a graph once; the first call of a graph waits until it is loaded.
+
+        Args:
+            graph: A name of the manifest's `graphs`.
+            inputs: Every input of the graph by name, C-contiguous, with the dtypes of the manifest.
+            outputs: Arrays to write results into, by output name; an output that is not named here is newly allocated.
+
+        Returns:
+            Every output by name.
+
+        Raises:
+            EngineError: the graph cannot be loaded or run.
+        """
         session = self._sessions[graph].result()
         try:
             return _run(session, inputs, outputs or {})
@@ -69,7 +81,7 @@ class OnnxRuntimeBackend:
             ) from fault
 
     def close(self) -> None:
-        """As `Backend.close`."""
+        """Free the sessions; the backend cannot be used afterwards."""
         for future in self._sessions.values():
             future.cancel()
         self._sessions.clear()

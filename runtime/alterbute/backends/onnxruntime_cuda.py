@@ -1,7 +1,7 @@
-"""ONNX Runtime on an NVIDIA GPU: the path where there is no TensorRT. State and inputs stay on the device.
+"""ONNX Runtime on an NVIDIA GPU, for machines or bundles without TensorRT engines. State and inputs stay on the device.
 
 Sessions run on this backend's own CUDA stream, so uploads, launches and reads keep their order without waiting. The step
-session captures one CUDA graph per launch shape and direction, told apart by an annotation id.
+session captures one CUDA graph per launch shape and direction, each with an annotation id of its own.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _NUMPY: Final[dict[str, Any]] = {"float32": np.float32, "int64": np.int64, "uint
 
 
 class OnnxRuntimeCudaBackend:
-    """As `alterbute.backends.Backend`.
+    """A bundle's graphs on ONNX Runtime's CUDA execution provider; implements `alterbute.backends.DeviceBackend`.
 
     Args:
-        bundle: The bundle; its half-precision variants are taken where it has them.
+        bundle: The bundle; half-precision variants are preferred.
         ort: The module `onnxruntime`.
         cuda_api: `cuda.bindings.runtime`.
-        host: Runs the image graphs.
+        host: The backend that runs the image graphs (`HOST_GRAPHS`).
         device: Index of the GPU.
-        provider: The execution provider; tests give the CPU's.
-        kind: Where bound memory lies, as ONNX Runtime calls it.
+        provider: Name of the execution provider; tests pass the CPU's.
+        kind: Device type of bound memory in ONNX Runtime's terms.
     """
 
     # cuDNN and cuBLAS choose kernels by shape; a launch of one slot is as good as any.
@@ -68,11 +68,11 @@ class OnnxRuntimeCudaBackend:
 
     @property
     def cuda(self) -> Cuda:
-        """The device and the stream that everything runs on: to time it, and to run beside it."""
+        """The device and the stream that every graph runs on, for timing and for work on the same stream."""
         return self._cuda
 
     def open_step_state(self, state: tuple[int, ...]) -> StepState:
-        """As `DeviceBackend.open_step_state`."""
+        """Allocate the state [slots,K,C,h,w] and input buffers of the step graph on the device."""
         graph = self._bundle.manifest.graphs["step"]
         with self._lock:
             steps = DeviceStepState(
@@ -89,7 +89,19 @@ class OnnxRuntimeCudaBackend:
         return steps
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Any]:
-        """As `Backend.run`."""
+        """Run a graph once, and wait for its outputs.
+
+        Args:
+            graph: A name of the manifest's `graphs`.
+            inputs: Every input of the graph by name, C-contiguous, with the dtypes of the manifest.
+            outputs: Arrays to write results into, by output name; an output that is not named here is newly allocated.
+
+        Returns:
+            Every output by name.
+
+        Raises:
+            EngineError: the graph failed; DeviceError when the device did.
+        """
         if graph in HOST_GRAPHS:
             return self._host.run(graph, inputs, outputs)
         session = self._sessions[graph]
@@ -105,7 +117,7 @@ class OnnxRuntimeCudaBackend:
         return copy_outputs(made, outputs)
 
     def close(self) -> None:
-        """As `Backend.close`. What a lost device held went with it."""
+        """Free the sessions and device memory; memory of a lost device is already gone."""
         with self._lock:
             try:
                 for steps in self._steps:
@@ -147,7 +159,7 @@ class OnnxRuntimeCudaBackend:
             # Only the step has fixed addresses.
             "enable_cuda_graph": "1" if graph == "step" else "0",
             "cudnn_conv_algo_search": "EXHAUSTIVE",
-            # The fp32 islands are small: full fp32 there costs nothing measurable.
+            # Few operators stay fp32: computing them without TF32 costs nothing measurable.
             "use_tf32": "0",
         }
 
@@ -173,7 +185,7 @@ class OnnxRuntimeCudaBackend:
             raise self._fault("step", fault) from fault
 
     def _fault(self, graph: str, fault: Exception) -> EngineError:
-        # A lost device says so itself, and says more than ONNX Runtime.
+        # A lost device has an error of its own, which is more precise than ONNX Runtime's.
         self._cuda.call("cudaMemGetInfo")
         return DeviceError(
             f"the graph {graph!r} failed in ONNX Runtime ({_first_line(fault)})",
@@ -183,7 +195,7 @@ class OnnxRuntimeCudaBackend:
 
 
 class _BoundLaunch:
-    """The step over fixed addresses."""
+    """A launch of the step graph over fixed addresses."""
 
     def __init__(self, backend: OnnxRuntimeCudaBackend, binding: Any, options: Any) -> None:
         self._backend, self._binding, self._options = backend, binding, options
@@ -197,7 +209,7 @@ class _BoundLaunch:
 
 
 def _free_profile(bundle: Bundle, inputs: tuple[TensorSpec, ...], state: tuple[int, ...]) -> dict[str, ShapeRange]:
-    """Any launch up to the lane's slots: sessions take every shape."""
+    """A profile of every launch up to the lane's number of slots: sessions accept any shape."""
     largest = {
         "B": state[0],
         "N": state[0] * _ROWS_PER_SLOT,
@@ -217,7 +229,7 @@ def _free_profile(bundle: Bundle, inputs: tuple[TensorSpec, ...], state: tuple[i
 
 
 def _choose_variant(bundle: Bundle, graph: str) -> Variant:
-    """The graph's variant for this provider: half precision first, then the one that every provider runs."""
+    """The graph's variant for this provider: half precision where there is one, else the fp32 variant."""
     variants = bundle.manifest.graphs[graph].variants
     for backend in _BACKENDS:
         fitting = [variant for variant in variants if variant.backend == backend]

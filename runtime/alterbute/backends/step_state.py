@@ -1,4 +1,4 @@
-"""The step graph with the state of its slots, which stays where the graph runs from the first step to the last."""
+"""The state of the step graph's slots, kept on the device (or host) that runs the graph from the first step to the last."""
 
 from __future__ import annotations
 
@@ -11,82 +11,82 @@ from alterbute.backends.base import Array, Arrays, Backend
 
 
 class StepState(Protocol):
-    """Two states in turn: what a launch writes is what the next one reads after `flip`, and nothing is copied."""
+    """Two state buffers that take turns: a launch reads one and writes the other, and `flip` swaps them without a copy."""
 
     def write_slot(self, slot: int, state: Array) -> None:
-        """Give a slot its state [K,C,h,w]."""
+        """Copy a state [K,C,h,w] f32 into a slot."""
         ...
 
     def launch(self, inputs: Arrays, changed: Collection[str]) -> None:
-        """Run the step graph once; without a `flip` in between, the next launch starts from the same state.
+        """Run the step graph once; without a `flip` afterwards, the next launch starts from the same state.
 
         Args:
-            inputs: Every input but `state`; how many slots and rows they have is how many take part.
-            changed: The names of those that may differ from the last launch.
+            inputs: Every input but `state`, by name; their first axes give the slots and rows of the launch.
+            changed: Names of the inputs that may differ from the last launch.
         """
         ...
 
     def is_finite(self, slot: int) -> bool:
-        """Whether what the last launch wrote for a slot is finite. A device that would have to wait says True."""
+        """Whether the last launch wrote only finite numbers for a slot. Always True on a device that would have to wait for it."""
         ...
 
     def flip(self) -> None:
-        """What was written becomes what is read."""
+        """Swap the buffers: the next launch reads what the last one wrote."""
         ...
 
     def latent(self, slot: int) -> Array:
-        """A copy of a slot's latent [C,h,w]; waits for the launches before it."""
+        """Copy a slot's latent [C,h,w] f32 to the host; waits for the launches before."""
         ...
 
     def last_states(self, slot: int) -> tuple[Array, Array]:
-        """Copies of a slot's state [K,C,h,w] before and after the last launch that was flipped."""
+        """Copy a slot's state [K,C,h,w] f32 before and after the last launch that was followed by `flip`."""
         ...
 
 
 @runtime_checkable
 class DeviceBackend(Backend, Protocol):
-    """A backend that keeps the state of the slots itself."""
+    """A backend that keeps the state of the slots on its device."""
 
     def open_step_state(self, state: tuple[int, ...]) -> StepState:
-        """Memory for a state [slots,K,C,h,w] and its launches."""
+        """Allocate two state buffers of this shape, [slots,K,C,h,w]."""
         ...
 
 
 def open_step_state(backend: Backend, state: tuple[int, ...]) -> StepState:
-    """The backend's own steps, or those of arrays on the host."""
+    """Open the state on the backend's device, or in host arrays for a backend that has none."""
     return backend.open_step_state(state) if isinstance(backend, DeviceBackend) else HostStepState(backend, state)
 
 
 class HostStepState:
-    """State in numpy arrays, for backends that run where they are."""
+    """State in numpy arrays, for backends that run on the CPU."""
 
     def __init__(self, backend: Backend, state: tuple[int, ...]) -> None:
         self._backend = backend
         self._states = [np.zeros(state, np.float32) for _ in range(2)]
 
     def write_slot(self, slot: int, state: Array) -> None:
-        """As `StepState.write_slot`."""
+        """Copy a state [K,C,h,w] f32 into a slot of the buffer that the next launch reads."""
         self._states[0][slot] = state
 
     def launch(self, inputs: Arrays, changed: Collection[str]) -> None:
-        """As `StepState.launch`."""
+        """Run the step graph once, from one buffer to the other; `changed` is not needed here."""
         slots = len(inputs["guidance"])
         state, next_state = (array[:slots] for array in self._states)
         self._backend.run("step", {"state": state, **inputs}, {"next_state": next_state})
 
     def is_finite(self, slot: int) -> bool:
-        """As `StepState.is_finite`."""
+        """Whether the last launch wrote only finite numbers for a slot."""
         return bool(np.isfinite(self._states[1][slot]).all())
 
     def flip(self) -> None:
-        """As `StepState.flip`."""
+        """Swap the buffers."""
         self._states.reverse()
 
     def latent(self, slot: int) -> Array:
-        """As `StepState.latent`."""
+        """Copy a slot's latent [C,h,w] f32."""
         latent: Array = self._states[0][slot, 0].copy()
         return latent
 
     def last_states(self, slot: int) -> tuple[Array, Array]:
-        """As `StepState.last_states`."""
+        """Copy a slot's state [K,C,h,w] f32 before and after the last launch."""
         return self._states[1][slot].copy(), self._states[0][slot].copy()

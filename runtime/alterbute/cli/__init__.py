@@ -1,4 +1,4 @@
-"""The `alterbute` command: one file per verb, errors in one line, exit code 2 when the user can mend it."""
+"""The `alterbute` command: one file per verb, errors in one line, exit code 2 for an error that the user can correct."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `alterbute`; None takes them from the command line.
 
     Returns:
-        The exit code, as of `run_command`.
+        The exit code, see `run_command`.
     """
     from alterbute.cli.commands import build_app
 
@@ -25,10 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_command(build_app: Callable[[], typer.Typer], name: str, arguments: Sequence[str] | None) -> int:
-    """Run a command line application as this project's commands behave; `alterbute-export` uses it, too.
+    """Run a command line application with this project's handling of errors; `alterbute-export` uses it, too.
+
+    Args:
+        build_app: Makes the typer application.
+        name: The command's name in messages.
+        arguments: The words after the command's name; None takes them from the command line.
 
     Returns:
-        The exit code: 0, 2 for an error that its one line on stderr tells how to mend, 130 for Ctrl-C.
+        The exit code: 0; 2 for an error that the user can correct, as one line on stderr states; 130 for Ctrl-C.
     """
     import typer
 

@@ -1,4 +1,4 @@
-"""The verbs put together. Every option also reads `ALTERBUTE_<VERB>_<OPTION>` from the environment."""
+"""The application with all verbs. Every option also reads `ALTERBUTE_<VERB>_<OPTION>` from the environment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VERBS: Final = (edit, serve, config, inspect, verify)
 
 
 def build_app() -> typer.Typer:
-    """The command with its verbs."""
+    """Build the typer application."""
     app = typer.Typer(
         help="Edit an object's colour, material or texture in a photo; the background stays bit for bit.",
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -26,7 +26,7 @@ def build_app() -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_options)
     for verb in VERBS:
-        # On the verbs only: a deployment may well set ALTERBUTE_VERSION, and must not get `--version` for it.
+        # On the verbs only: a deployment that sets ALTERBUTE_VERSION must not get `--version`.
         app.command(context_settings={"auto_envvar_prefix": f"ALTERBUTE_{verb.__name__.upper()}"})(verb)
     return app
 

@@ -103,10 +103,10 @@ def edit(
     from alterbute.images import check_output, load_photo, load_reference, load_region, save
     from alterbute.request import check_resolution
 
-    # Pillow grumbles about odd metadata of pictures that it reads well.
+    # Pillow warns of odd metadata in pictures that it reads correctly.
     warnings.filterwarnings("ignore", module="PIL")
 
-    # Whatever can be wrong is found before an engine is opened: no error costs a wait or leaves a file.
+    # Input is checked before an engine is opened: an error costs no wait and leaves no file.
     options: EditOptions = {
         "negative_prompt": negative_prompt,
         "seed": seed,
@@ -182,7 +182,7 @@ def edit(
 def _name_outputs(
     photo: Path | None, output: Path | None, sheet: Path | None, count: int
 ) -> tuple[list[Path], Path | None]:
-    """One path per result, numbered when there are several; the sample also gets a sheet without being asked."""
+    """One path per result, numbered when there are several, and the sheet's path; the sample always gets a sheet."""
     first = output or Path(f"{photo.stem if photo else 'sample'}-edited.png")
     if sheet is None and photo is None:
         sheet = first.with_name(f"{first.stem}-sheet.png")
@@ -204,7 +204,7 @@ def _sample(bundle: Bundle, mask: Path | None) -> tuple[bytes, bytes]:
 
 
 def _sample_prompt(bundle: Bundle) -> str | None:
-    """The first thing that the bundle says it knows, or what its maker wrote beside the sample."""
+    """The prompt that is stored beside the sample, or the first value of the bundle's vocabulary."""
     if bundle.has(_SAMPLE_PROMPT):
         return bundle.read(_SAMPLE_PROMPT).decode("utf-8", "replace").strip()
     from alterbute.encode.prompt import first_prompt

@@ -1,4 +1,4 @@
-"""`alterbute inspect`: what a bundle is, in one screen."""
+"""`alterbute inspect`: a summary of a bundle on one screen."""
 
 from __future__ import annotations
 
@@ -49,13 +49,16 @@ def describe(manifest: Manifest) -> Iterator[str]:
 
 
 def _describe_graph(graph: Graph) -> str:
-    parity = f", {graph.parity.relative_error:.1e} from {graph.parity.against}" if graph.parity else ""
+    # Parity was measured before conversion; what half precision adds stands in the line of its file.
+    is_converted = all(variant.precision != "fp32" for variant in graph.variants)
+    when = " in fp32" if is_converted else ""
+    parity = f", {graph.parity.relative_error:.1e} from {graph.parity.against}{when}" if graph.parity else ""
     backends = ", ".join(variant.backend for variant in graph.variants)
     return f"{_describe_tensors(graph.inputs)} -> {_describe_tensors(graph.outputs)} ({backends}{parity})"
 
 
 def _describe_types(graph: Graph) -> Iterator[str]:
-    """A line for each file of a graph that was audited and has arithmetic worth one."""
+    """A line for each file of a graph that was audited and has enough arithmetic to report."""
     told: set[str] = set()
     for variant in graph.variants:
         audit = variant.audit

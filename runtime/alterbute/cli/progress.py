@@ -1,4 +1,4 @@
-"""A progress bar for people; files and pipes get none."""
+"""A progress bar on a terminal; none where stderr is a file or a pipe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress_bar(*, is_wanted: bool = True) -> Iterator[ProgressCallback | None]:
-    """A callback that moves a bar on stderr; None when stderr is no terminal or nobody wants it."""
+    """A callback that moves a bar on stderr; None when stderr is no terminal or `is_wanted` is False."""
     if not (is_wanted and sys.stderr.isatty()):
         yield None
         return

@@ -1,4 +1,4 @@
-"""`alterbute serve`: the bundle behind HTTP, until a signal; `alterbute config`: what it would run with."""
+"""`alterbute serve`: run the server until a signal; and the options that it shares with `alterbute config`."""
 
 from __future__ import annotations
 
@@ -37,14 +37,20 @@ def serve(*, bundle: str | None = None, config: Path | None = None, **flags: Val
 
 
 def read_settings(bundle: str | None, config: Path | None, flags: dict[str, Value]) -> EffectiveSettings:
-    """The merge of command line, environment and file."""
+    """Merge the server's settings from command line, environment and file.
+
+    Args:
+        bundle: The bundle folder given on the command line, if any.
+        config: The TOML file given on the command line, if any.
+        flags: Settings given as options, by name; None is "not given".
+    """
     return merge(flags={"bundle": bundle, **flags}, environment=os.environ, file=config)
 
 
 def with_setting_flags(
     verb: Callable[..., int | None], extra: list[inspect.Parameter] | None = None
 ) -> Callable[..., int | None]:
-    """Give a verb an option for every setting, so that none can be forgotten."""
+    """Add one option per server setting to a verb."""
     parameters = [
         _parameter(
             "bundle", Annotated[str | None, typer.Argument(help="Bundle folder; the demo bundle when left out.")]
@@ -64,7 +70,7 @@ def with_setting_flags(
         flag = f"--{one.name.replace('_', '-')}"
         default = "" if one.default is None else f" [{one.default}]"
         help = f"{one.metadata['help']}{default}"
-        # Read here, so that `config` can tell a variable from a flag: typer would make both look like flags.
+        # Variables are read here rather than by typer, so that `config` can report a variable as such and not as a flag.
         names = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
         option = typer.Option(names, help=help, allow_from_autoenv=False, show_default=False, metavar=None)
         parameters.append(_parameter(one.name, Annotated[kind | None, option]))

@@ -1,4 +1,4 @@
-"""`alterbute verify`: is every byte of a bundle what its manifest says?"""
+"""`alterbute verify`: check every byte of a bundle against its manifest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def verify(
         list[Path] | None, typer.Option(help="Public key; one of those given must have signed the bundle.")
     ] = None,
 ) -> None:
-    """Check every file of a bundle against the SHA-256 and size in its manifest, and who signed it."""
+    """Check every file of a bundle against the SHA-256 and size in its manifest, and its signature."""
     from alterbute.bundle import default_bundle_path, read_trust_keys, verify_bundle
 
     verified = verify_bundle(bundle or default_bundle_path(), trust_keys=read_trust_keys(trust_key or ()))

@@ -1,4 +1,4 @@
-"""Pictures in and out: bytes to checked pixels, masks, crop boxes, paste-back, files."""
+"""Pictures in and out: checked pixels from bytes, masks, crop boxes, pasting the edit back, files."""
 
 from __future__ import annotations
 

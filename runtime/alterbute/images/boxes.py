@@ -1,4 +1,4 @@
-"""Where the model looks: square boxes around the object, in whole pixels. Pure geometry."""
+"""Square boxes around the object, in whole pixels: the window that the model sees. Geometry only."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from alterbute.images.photo import Bytes
 
 MIN_SIDE: Final = 32
-"""The smallest window: a one-pixel mask still gets some photo around it."""
+"""Side of the smallest window in pixels, so that a one-pixel mask still has some photo around it."""
 MAX_REFERENCE_ZOOM_OUT: Final = 3
-"""The largest reference window, in longer sides of the reference's object: it bounds memory."""
+"""Side of the largest reference window, in longer sides of the reference's object; bounds memory."""
 MAX_ENLARGEMENT: Final = 1.25
-"""An edited window is enlarged by no more than this when it is put back, if the bundle has a resolution for it."""
+"""Largest factor by which an edited window is enlarged when it is pasted, if the bundle has a resolution for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +45,11 @@ class Box:
         )
 
     def moved(self, down: int, right: int) -> Box:
-        """The same box elsewhere."""
+        """The box moved by whole pixels."""
         return Box(top=self.top + down, left=self.left + right, bottom=self.bottom + down, right=self.right + right)
 
     def as_array(self) -> NDArray[np.int64]:
-        """[4] int64 (top, left, bottom, right), as the `window` graph takes it."""
+        """[4] int64 (top, left, bottom, right), the `window` graph's input."""
         return np.array([self.top, self.left, self.bottom, self.right], np.int64)
 
 
@@ -68,7 +68,7 @@ def object_box(mask: Bytes) -> Box:
 def photo_box(mask: Bytes, margin: float) -> Box:
     """The square that the model sees of the photo: `margin` times the object, kept in the photo if it fits.
 
-    The side never passes the photo's longer side, beyond which there is only padding to see.
+    The side is at most the photo's longer side: beyond it there is only padding.
 
     Args:
         mask: HW uint8, 255 = object; not empty.
@@ -87,7 +87,7 @@ def choose_resolution(box: Box, sides: tuple[int, ...]) -> int:
 
     Args:
         box: The photo's window, from `photo_box`.
-        sides: What the bundle can do, rising.
+        sides: The bundle's window sides in pixels, rising.
     """
     return next((side for side in sides if box.height <= MAX_ENLARGEMENT * side), sides[-1])
 

@@ -1,7 +1,7 @@
-"""Hostile-safe decoding: every limit is checked before the memory it guards is spent.
+"""Decoding of untrusted picture files: every limit is checked before the memory that it guards is allocated.
 
-Order: file size, magic bytes, our own header parser, side and pixel limits, depth; only then Pillow, held to
-the one format that the header showed.
+Order: file size, magic bytes, own header parser, side and pixel limits, depth; only then Pillow, restricted to the format
+of the header.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PictureSource: TypeAlias = "str | Path | bytes | Photo | Image | NDArray[np.uint
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Levels:
-    """A decoded mask: HW uint8 luminance, and HW uint8 alpha where it has transparency. May be the caller's own array."""
+    """A decoded mask: HW uint8 luminance, and HW uint8 alpha where it has transparency. May share the caller's array."""
 
     luminance: Bytes
     alpha: Bytes | None = None
@@ -53,12 +53,12 @@ _SAVE_AS: Final = "save it as an 8-bit RGB PNG, JPEG or WebP"
 
 
 def decode(source: PictureSource, param: str, *, is_borrowed: bool = False) -> Photo:
-    """Any accepted source as an upright picture.
+    """Decode any accepted source to an upright picture.
 
     Args:
         source: See `PictureSource`.
-        param: What the picture is (`photo`, `mask`, `reference`), for the error message.
-        is_borrowed: The caller leaves an array as it is for as long as the picture is used, so it need not be copied.
+        param: Role of the picture (`photo`, `mask`, `reference`), for error messages.
+        is_borrowed: The caller does not change an array while the picture is used, so that it need not be copied.
 
     Raises:
         InputError: missing, unreadable, of another format, depth or colour model, animated, cut, or out of limits.
@@ -69,7 +69,7 @@ def decode(source: PictureSource, param: str, *, is_borrowed: bool = False) -> P
     if planes.ndim == 2:
         return Photo(pixels=np.repeat(planes[:, :, None], 3, axis=2), icc=icc)
     if planes.shape[2] == 3:
-        # A copy: the caller's array may change later. A view where it will not: the picture is sealed, the array is not.
+        # A copy, because the caller's array may change later; a read-only view where the caller promised that it will not.
         if isinstance(source, np.ndarray):
             planes = planes.view(np.ndarray) if is_borrowed else np.array(planes)
         return Photo(pixels=planes, icc=icc)
@@ -77,11 +77,14 @@ def decode(source: PictureSource, param: str, *, is_borrowed: bool = False) -> P
 
 
 def decode_levels(source: LevelSource, param: str) -> Levels:
-    """Any accepted source as grey levels: a mask of 24 megapixels is not blown up to colours that nobody looks at.
+    """Decode any accepted source to grey levels; a mask is not expanded to RGB, which would take three times the memory.
 
     Args:
         source: See `PictureSource`.
-        param: As of `decode`, like the errors.
+        param: Role of the picture, for error messages.
+
+    Raises:
+        InputError: see `decode`.
     """
     from PIL import Image
 
@@ -161,7 +164,7 @@ def _from_bytes(data: bytes, param: str, *, keep_grey: bool) -> _Planes:
         if stored is None:
             raise OSError("its pixels are truncated")
         with Image.open(io.BytesIO(stored), formats=[header.format]) as image:
-            # Two parsers that disagree on the size mean a crafted file: the limit was checked on the other one.
+            # Two parsers that disagree on the size mean a crafted file: the limits were checked on the other size.
             if image.size != (header.width, header.height):
                 raise OSError("its size is told in two ways")
             return _from_pillow(image, param, keep_grey=keep_grey)
@@ -175,7 +178,7 @@ def _from_pillow(image: Image, param: str, *, keep_grey: bool) -> _Planes:
     from PIL.Image import Transpose
 
     _check_size(image.width, image.height, param)
-    # A JPEG with several frames is a camera's: a preview, a depth map or a gain map follows the photo.
+    # A JPEG with several frames comes from a camera: a preview, a depth map or a gain map follows the photo.
     num_frames = 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
     if num_frames > 1:
         raise InputError(
@@ -203,7 +206,7 @@ def _from_pillow(image: Image, param: str, *, keep_grey: bool) -> _Planes:
 
 
 def _check_array(array: NDArray[np.generic], param: str) -> Bytes:
-    """The array as uint8, HW, HW3 or HW4; the caller's own where it was that already."""
+    """The array as uint8, HW, HW3 or HW4; the caller's own array where it has that form already."""
     if array.dtype == np.bool_ and array.ndim == 2:
         array = np.where(array, np.uint8(255), np.uint8(0))
     has_picture_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
@@ -233,14 +236,14 @@ def _check_size(width: int, height: int, param: str) -> None:
 
 def _damage_error(fault: Exception, param: str) -> InputError:
     is_cut = "truncated" in str(fault).lower()
-    # Pillow names an in-memory file by its address, which tells a user nothing.
+    # Pillow's message names an in-memory file by its address, which does not help a user.
     detail = "" if "<" in str(fault) else f" ({fault})"
     seen = f"the {param} is truncated" if is_cut else f"the {param} is damaged{detail}"
     return InputError(seen, "a complete picture file", "copy or save the file again", param, f"{param}_undecodable")
 
 
 def _depth_error(seen: str, param: str) -> InputError:
-    # Pillow would round 16 bits to 8 in silence, and the background would no longer be the user's.
+    # Pillow would round 16 bits to 8 without a warning, and the background would no longer equal the photo.
     return InputError(f"the {param} has {seen}", "8 bits per channel", _SAVE_AS, param, f"{param}_bit_depth")
 
 
@@ -254,7 +257,7 @@ def _orientation(image: Image) -> int | None:
 
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # broken EXIF must not cost the user the photo; viewers ignore it too
+    except Exception:  # broken EXIF is ignored, as viewers do
         return None
     turns = {
         2: Turn.FLIP_LEFT_RIGHT,
@@ -269,7 +272,7 @@ def _orientation(image: Image) -> int | None:
 
 
 def _usable_profile(icc: object) -> bytes | None:
-    """The profile if its header is sound and it is for RGB: a grey one would be wrong on the RGB result."""
+    """The colour profile if its header is valid and it is for RGB (a grey profile would be wrong on the RGB result), else None."""
     if not isinstance(icc, bytes) or not 128 <= len(icc) <= _MAX_ICC_BYTES:
         return None
     is_sound = int.from_bytes(icc[:4], "big") == len(icc) and icc[36:40] == b"acsp" and icc[16:20] == b"RGB "

@@ -1,4 +1,4 @@
-"""The three pictures a user gives: photo, mask and reference, each checked against what it is for."""
+"""Loading of photo, mask and reference, each checked for its purpose."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from alterbute.images.image_file import LevelSource, PictureSource, decode, deco
 from alterbute.images.photo import Bytes, Photo
 
 Polarity: TypeAlias = Literal["auto", "alpha", "white", "black"]
-"""What a mask edits: `alpha` its transparent pixels, `white` its light ones, `black` its dark ones; `auto` is
+"""Which pixels of a mask mean "edit": `alpha` the transparent ones, `white` the light ones, `black` the dark ones; `auto` is
 `alpha` for a picture with any transparency, else `white`."""
 
 _REFERENCE_SIDE: Final = 1024
 
 
 def load_photo(source: PictureSource, *, is_borrowed: bool = False) -> Photo:
-    """The photo to edit: upright, 8-bit RGB, with its own transparency and colour profile kept.
+    """Load the photo to edit: upright, 8-bit RGB, with its transparency and colour profile.
 
     Args:
         source: The picture.
@@ -32,7 +32,7 @@ def load_photo(source: PictureSource, *, is_borrowed: bool = False) -> Photo:
 
 
 def load_mask(source: LevelSource | None, photo: Photo, polarity: Polarity = "auto") -> Bytes:
-    """The mask of the photo's object.
+    """Load the mask of the photo's object.
 
     Args:
         source: A picture of the photo's displayed size. An array may also be bool, or uint8 0 and 1.
@@ -51,13 +51,18 @@ def load_mask(source: LevelSource | None, photo: Photo, polarity: Polarity = "au
 
 
 def load_weights(source: LevelSource | None, photo: Photo, polarity: Polarity = "auto") -> Bytes:
-    """A mask whose grey levels are blend weights.
+    """Load a mask whose grey levels are blend weights.
+
+    Args:
+        source: A picture of the photo's displayed size.
+        photo: The photo that the mask belongs to.
+        polarity: Which of the mask's pixels mean "edit"; see `Polarity`.
 
     Returns:
         HW uint8, how much of the edit each pixel gets, 0 = keep; at least one pixel is 128 or more.
 
     Raises:
-        InputError: as `load_mask`.
+        InputError: see `load_mask`.
     """
     weights = _read_levels(_given(source), "mask", polarity)[0]
     _check_mask(as_mask(weights >= 128), photo)
@@ -65,7 +70,7 @@ def load_weights(source: LevelSource | None, photo: Photo, polarity: Polarity = 
 
 
 def load_protect(source: LevelSource | None, photo: Photo, polarity: Polarity = "auto") -> Bytes:
-    """What stands in front of the object.
+    """Load the mask of what stands in front of the object.
 
     Args:
         source: A picture of the photo's displayed size; None protects nothing.
@@ -88,9 +93,9 @@ def load_protect(source: LevelSource | None, photo: Photo, polarity: Polarity = 
 def load_reference(
     source: PictureSource, mask: PictureSource | None = None, polarity: Polarity = "auto"
 ) -> tuple[Bytes, Bytes]:
-    """The picture whose object gives the identity, and where that object is.
+    """Load the picture whose object gives the identity, and the mask of that object.
 
-    A picture over 2047 pixels is shrunk by a whole factor to at least 1024: the model sees less than that.
+    A picture over 2047 pixels is shrunk by a whole factor to at least 1024 pixels, which is more than the model sees.
 
     Args:
         source: Any size within the limits of a photo.
@@ -101,7 +106,7 @@ def load_reference(
         HWC uint8 RGB in [0,255], and HW uint8, 255 = object.
 
     Raises:
-        InputError: as `load_photo` and `load_mask`, or no object is visible.
+        InputError: see `load_photo` and `load_mask`; or no object is visible.
     """
     reference = decode(source, "reference")
     if mask is not None:
@@ -117,7 +122,7 @@ def load_reference(
     factor = max(reference.height, reference.width) // _REFERENCE_SIDE
     if factor < 2:
         return reference.pixels, shown
-    # Any covered pixel keeps its cell, so that a thin object cannot vanish here.
+    # A cell with any covered pixel stays covered, so that a thin object does not vanish.
     return _shrink(reference.pixels, factor), as_mask(_shrink(shown[:, :, None], factor)[:, :, 0] > 0)
 
 
@@ -135,7 +140,7 @@ def _given(source: LevelSource | None) -> LevelSource:
 
 def _check_mask(mask: Bytes, photo: Photo) -> None:
     _check_shape("mask", mask, photo)
-    # The extremes rather than `any` and `all`, which numpy walks several times as slowly on bytes.
+    # Minimum and maximum rather than `any` and `all`, which numpy computes several times as slowly on bytes.
     if mask.max() == 0:
         raise _empty_error("mask")
     if mask.min() > 0:
@@ -160,7 +165,7 @@ def _read_mask(source: LevelSource, param: str, polarity: Polarity) -> Bytes:
 
 
 def _read_levels(source: LevelSource, param: str, polarity: Polarity) -> tuple[Bytes, int]:
-    """HW uint8, how strongly each pixel is marked, and the level from which it counts where a mask must be whole."""
+    """HW uint8, how strongly each pixel is marked, and the level from which a pixel counts in a mask of 0 and 255."""
     if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.ndim == 2 and source.max(initial=0) == 1:
         source = source.astype(np.bool_)
     picture = decode_levels(source, param)
@@ -181,7 +186,7 @@ def _read_levels(source: LevelSource, param: str, polarity: Polarity) -> tuple[B
 
 
 def as_mask(condition: NDArray[np.bool_]) -> Bytes:
-    """255 where it holds, 0 elsewhere; in the memory of `condition`, which is used up."""
+    """255 where a condition holds, 0 elsewhere; reuses the memory of `condition`, which is invalid afterwards."""
     mask = condition.view(np.uint8)
     mask *= 255
     return mask

@@ -1,4 +1,4 @@
-"""Cut the window out of the photo, and put the edited window back without touching anything else."""
+"""Cut the window out of the photo, and paste the edited window back; all other pixels stay as they are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def cut(pixels: Bytes, box: Box) -> Bytes:
-    """The box's pixels; where it reaches beyond the picture, the nearest pixel is repeated.
+    """Cut a box out of a picture; where it reaches beyond the picture, the nearest pixel is repeated.
 
     Args:
         pixels: HWC uint8 RGB in [0,255], or HW.
@@ -39,7 +39,7 @@ class Patch:
     """The part of an edited photo that may differ from the photo.
 
     Args:
-        box: Where it is, inside the photo.
+        box: Its place in the photo.
         pixels: hwC uint8 RGB; the photo's own where `alpha` is 0.
         alpha: hw uint8, how much of the edit each pixel got; 0 = untouched.
     """
@@ -56,17 +56,17 @@ class Patch:
         return touched
 
     def put_into(self, photo: Photo) -> Photo:
-        """A copy of the photo with the edit; transparency and profile are kept."""
+        """Copy the photo and put the patch in; transparency and colour profile are kept."""
         pixels = photo.pixels.copy()
         pixels[self.box.top : self.box.bottom, self.box.left : self.box.right] = self.pixels
         return Photo(pixels=pixels, alpha=photo.alpha, icc=photo.icc)
 
     def draw_on(self, photo: Photo, canvas: Image) -> Image:
-        """As `put_into`, as a Pillow picture.
+        """Put the patch into a Pillow copy of the photo, and return that copy.
 
         Args:
             photo: The photo.
-            canvas: A copy of it, from `Photo.to_pil`, which becomes the result.
+            canvas: A copy of the photo from `Photo.to_pil`; changed in place.
         """
         from PIL import Image
 
@@ -79,7 +79,7 @@ class Patch:
 
 
 def make_patch(photo: Photo, box: Box, pasted: Bytes, alpha: Bytes) -> Patch:
-    """What an edited window changes in the photo; a pixel with alpha 0 is the photo's, whatever `pasted` holds there.
+    """Reduce an edited window to what it changes in the photo; a pixel with alpha 0 is the photo's, whatever `pasted` holds.
 
     Args:
         photo: The photo that `box` was cut from.
@@ -98,7 +98,13 @@ def make_patch(photo: Photo, box: Box, pasted: Bytes, alpha: Bytes) -> Patch:
 
 
 def paste_back(photo: Photo, box: Box, pasted: Bytes, alpha: Bytes) -> tuple[Photo, Bytes]:
-    """Put an edited window into a copy of the photo; arguments as of `make_patch`.
+    """Paste an edited window into a copy of the photo.
+
+    Args:
+        photo: The photo that `box` was cut from.
+        box: The window, which may reach beyond the photo.
+        pasted: hwC uint8 RGB, the window with the edit blended in, from the `paste` graph.
+        alpha: hw uint8, how much of the edit each pixel got; 0 = untouched.
 
     Returns:
         The edited photo, and HW uint8 alpha over the whole photo, read-only.
@@ -108,6 +114,6 @@ def paste_back(photo: Photo, box: Box, pasted: Bytes, alpha: Bytes) -> tuple[Pho
 
 
 def _whole_pixels(pixels: Bytes) -> NDArray[np.void]:
-    """hw view of hw3: a mask that is spread over channels costs three times as much."""
+    """View hw3 uint8 as hw: indexing whole pixels is three times as fast as a mask that is spread over channels."""
     view: NDArray[np.void] = pixels.view("V3")[:, :, 0]
     return view

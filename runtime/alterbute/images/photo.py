@@ -1,4 +1,4 @@
-"""A photo as this package holds it: plain pixels, upright, checked, and never written again."""
+"""The photo type: checked, upright pixels in read-only arrays."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Photo:
     icc: bytes | None = None
 
     def __post_init__(self) -> None:
-        """Seal the arrays: results are compared with the photo, so nobody may write into it."""
+        """Make the arrays read-only: results are compared with the photo, so it must not change."""
         self.pixels.setflags(write=False)
         if self.alpha is not None:
             self.alpha.setflags(write=False)
@@ -48,7 +48,7 @@ class Photo:
         """A Pillow copy, RGB or RGBA, with the colour profile attached."""
         from PIL import Image
 
-        # No colour: what is about to be written over need not be painted first.
+        # No fill colour: every pixel is overwritten next.
         image = Image.new("RGB", (self.width, self.height), None)
         image.frombytes(np.ascontiguousarray(self.pixels), "raw", "RGB", 0, 1)
         if self.alpha is not None:

@@ -1,4 +1,4 @@
-"""What an edit may change: the object, a box around it, or blend weights, less what stands in front of it."""
+"""The region that an edit may change: the object, a box around it, or blend weights, without what stands in front of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from alterbute.images.photo import Bytes, Photo
 
 MaskKind: TypeAlias = Literal["precise", "box", "soft"]
 """`precise`: the mask is the object. `box`: the box around it may change, for edits of shape (arXiv 2601.10714, section 3.5).
-`soft`: its grey levels say how much of the edit each pixel gets, and nothing is dilated or feathered."""
+`soft`: its grey levels are how much of the edit each pixel gets, and nothing is dilated or feathered."""
 
 MASK_KINDS: Final[tuple[MaskKind, ...]] = ("precise", "box", "soft")
 MAX_DILATE: Final = 63
@@ -26,8 +26,8 @@ class Region:
     """All masks of a picture, HW uint8 each.
 
     Args:
-        object: 255 = object: where the identity is looked at.
-        edit: What is painted anew: 255, or blend weights if `is_soft`; 0 = keep.
+        object: 255 = object; the identity is read from these pixels.
+        edit: What is generated anew: 255, or blend weights if `is_soft`; 0 = keep.
         protect: Above 0 = never changed, whatever `edit` says.
         dilate: Side of the square by which the object grows in the window, odd; None is the bundle's.
         is_soft: `edit` holds blend weights, which do not grow.
@@ -41,7 +41,7 @@ class Region:
 
 
 def whole_region(mask: Bytes) -> Region:
-    """The region of a picture that is only looked at, such as a reference; weights, as nothing needs to grow for them."""
+    """The region of a picture that is not edited, such as a reference; it does not grow."""
     return Region(object=mask, edit=mask, protect=np.zeros(mask.shape, np.uint8), dilate=1, is_soft=True)
 
 
@@ -54,13 +54,13 @@ def load_region(
     protect: LevelSource | None = None,
     dilate: int | None = None,
 ) -> Region:
-    """Read and check what may change.
+    """Load and check the masks of an edit.
 
     Args:
         mask: The object, of the photo's size.
         photo: The photo.
         polarity: Which of the masks' pixels mean "object" and "protect".
-        kind: How the mask is meant.
+        kind: How the mask is used; see `MaskKind`.
         protect: What stands in front of the object: never painted, and cut out of the object.
         dilate: Side of the square by which the object grows, in pixels of the model's window: 1, 3, 5, ... 63.
 

@@ -1,4 +1,4 @@
-"""Results to files: lossless only, complete or not at all."""
+"""Writing results: lossless formats only, and a file is complete or not there."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _FORMATS: Final = {".png": "PNG", ".webp": "WEBP"}
 
 
 def check_output(path: str | Path) -> Path:
-    """Refuse an output path before any work is done for it.
+    """Check an output path before any work is done for it.
 
     Raises:
         InputError: not .png or .webp, a folder, or in a folder that is missing or not writable.
     """
     target = Path(path)
     if target.suffix.lower() not in _FORMATS:
-        # JPEG would change every background pixel, and with it the first promise of this package.
+        # JPEG would change every background pixel.
         raise InputError(
             f"the output {str(path)!r} ends in {target.suffix or 'nothing'!r}",
             "a lossless format, .png or .webp",
@@ -45,7 +45,7 @@ def check_output(path: str | Path) -> Path:
 
 
 def encode(image: Image, format: str = "PNG") -> bytes:
-    """A Pillow picture as PNG or lossless WebP bytes, with its colour profile and no other metadata."""
+    """Encode a Pillow picture as PNG or lossless WebP bytes, with its colour profile and no other metadata."""
     buffer = io.BytesIO()
     # exact: lossless WebP would otherwise drop the colours under transparent pixels. A large PNG at zlib's usual level takes
     # seconds, three times those of level 1, for files that are a tenth smaller.
@@ -56,10 +56,10 @@ def encode(image: Image, format: str = "PNG") -> bytes:
 
 
 def save(image: Image, path: str | Path) -> Path:
-    """Write a picture so that the path holds all of it or what was there before.
+    """Write a picture atomically: the path holds the whole picture, or what was there before.
 
     Raises:
-        InputError: as `check_output`, or the disk refused.
+        InputError: see `check_output`; or the file cannot be written.
     """
     target = check_output(path)
     data = encode(image, _FORMATS[target.suffix.lower()])

@@ -164,7 +164,7 @@ def _read_toml(path: Path) -> dict[str, object]:
         raise InputError(
             f"the config file {str(path)!r} cannot be read ({fault})",
             "a TOML file of settings",
-            "mend it",
+            "correct it",
             "config",
             "config_unreadable",
         ) from None
@@ -213,13 +213,13 @@ def _check_range(one: Field[Any], value: Value) -> None:
 
 def _unknown_error(what: str, name: str, known: Any) -> InputError:
     return InputError(
-        f"{what} {name!r} is no setting", f"one of {', '.join(known)}", "mend or remove it", name, "setting_unknown"
+        f"{what} {name!r} is no setting", f"one of {', '.join(known)}", "correct or remove it", name, "setting_unknown"
     )
 
 
 def _type_error(one: Field[Any], value: object) -> InputError:
     kind = str(one.type).removesuffix(" | None")
-    return InputError(f"{one.name} is {value!r}", f"a value of type {kind}", "mend it", one.name, "setting_type")
+    return InputError(f"{one.name} is {value!r}", f"a value of type {kind}", "correct it", one.name, "setting_type")
 
 
 def _range_error(name: str, value: object, expected: str) -> InputError:

@@ -1,4 +1,4 @@
-"""The steps of a CUDA device: state and inputs stay there, and one launch is kept per shape and direction."""
+"""The step graph's state on a CUDA device: state and inputs stay there, and one launch is kept per shape and direction."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from alterbute.bundle import ShapeRange, TensorSpec
 from alterbute.errors import EngineError
 
 _ITEM_BYTES: Final = {"float32": 4, "int64": 8, "uint8": 1}
-# What a step changes is small and gets a deep ring, so that no edit of ordinary length waits in it. What an admission
-# changes is large and rare.
+# Inputs that change at every step are small and get a deep ring, so that no edit of ordinary length waits for it. Inputs
+# that change at an admission are large and rare.
 _SMALL_BYTES: Final = 64 << 10
 _SMALL_DEPTH: Final = 64
 _LARGE_DEPTH: Final = 2
@@ -27,11 +27,11 @@ class Launch(Protocol):
     """The step graph at one shape, from one state buffer to the other."""
 
     def launch(self) -> None:
-        """Enqueue one step; waits for nothing."""
+        """Enqueue one step and return at once."""
         ...
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free its resources."""
         ...
 
 
@@ -40,20 +40,20 @@ MakeLaunch: TypeAlias = Callable[[int, Mapping[str, tuple[int, ...]], Mapping[st
 
 
 class DeviceStepState:
-    """As `alterbute.backends.step_state.StepState`.
+    """`alterbute.backends.step_state.StepState` on a CUDA device.
 
     Inputs have one device buffer each for the largest shape: a smaller shape uses its beginning, so that addresses never
     change and captured graphs stay valid.
 
     Args:
         cuda: The device.
-        inputs: The step graph's inputs.
-        output: Its output, the next state.
-        profiles: Shapes that it can be launched at.
-        state: [slots,K,C,h,w] that the lane wants.
-        make_launch: Of the engine library.
+        inputs: The step graph's inputs as the manifest lists them.
+        output: Name of its output, the next state.
+        profiles: Shapes at which it can be launched.
+        state: Shape of the state, [slots,K,C,h,w].
+        make_launch: Makes a launch with the engine library.
         lock: Held while the stream is used.
-        fix: What to do when no profile fits.
+        fix: Advice for the error that no profile fits.
     """
 
     def __init__(
@@ -92,34 +92,36 @@ class DeviceStepState:
         self._turn = 0
 
     def write_slot(self, slot: int, state: Array) -> None:
-        """As `StepState.write_slot`."""
+        """Enqueue the upload of a state [K,C,h,w] f32 into a slot."""
         with self._lock:
             self._large.send([(self._states[self._turn] + slot * state.nbytes, state, state.nbytes)])
 
     def launch(self, inputs: Arrays, changed: Collection[str]) -> None:
-        """As `StepState.launch`."""
+        """Enqueue the upload of changed inputs and one launch of the step graph; returns at once."""
         with self._lock:
             profile, slots, rows = self._choose(*inputs["guidance"].shape)
-            # Another shape pads its inputs otherwise, and its guidance has another stride.
+            # Another launch shape has other padding, and another stride of guidance.
             stale = set(changed) if (slots, rows) == self._shape else set(inputs)
+            # An upload that fails leaves buffers that match no launch: the next launch sends everything.
+            self._shape = None
             self._upload(inputs, stale, slots, rows)
             self._shape = (slots, rows)
             self._launch_at(profile, slots, rows).launch()
 
     def is_finite(self, slot: int) -> bool:
-        """As `StepState.is_finite`: True, because asking would wait; a latent that is not finite shows when it is read."""
+        """True: the answer would have to wait for the device. A latent that is not finite is found when it is read."""
         return True
 
     def flip(self) -> None:
-        """As `StepState.flip`."""
+        """Swap the two state buffers."""
         self._turn ^= 1
 
     def latent(self, slot: int) -> Array:
-        """As `StepState.latent`: the first wait since the slot was put."""
+        """Copy a slot's latent [C,h,w] f32 to the host; the first wait since the slot was written."""
         return self._read(slot, self._slot_shape[1:])
 
     def last_states(self, slot: int) -> tuple[Array, Array]:
-        """As `StepState.last_states`; waits."""
+        """Copy a slot's state [K,C,h,w] f32 before and after the last launch to the host; waits."""
         return self._read(slot, self._slot_shape, turn=1 - self._turn), self._read(slot, self._slot_shape)
 
     def _read(self, slot: int, shape: tuple[int, ...], *, turn: int | None = None) -> Array:
@@ -132,7 +134,7 @@ class DeviceStepState:
         return value
 
     def close(self) -> None:
-        """Free everything."""
+        """Free launches, buffers and pinned memory."""
         self._cuda.synchronize()
         for launch in self._launches.values():
             launch.close()
@@ -144,7 +146,7 @@ class DeviceStepState:
         self._launches.clear()
 
     def _choose(self, slots: int, rows: int) -> tuple[int, int, int]:
-        """The cheapest profile that holds so many slots and rows, and the shape to launch it at."""
+        """The cheapest profile that holds these slots and rows, and the slots and rows to launch it at."""
         fitting = []
         for index, profile in self._profiles:
             low, high = ((profile["guidance"].min), (profile["guidance"].max))

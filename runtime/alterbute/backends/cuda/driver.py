@@ -1,6 +1,6 @@
-"""Which NVIDIA GPU is here? Asked of the driver itself, before any engine library makes an object.
+"""The NVIDIA GPU of this machine, read from the driver before any engine library makes an object.
 
-TensorRT's lean runtime hands out null pointers where there is no driver, and the process dies on the first call.
+TensorRT's lean runtime returns null pointers where there is no driver, and the process crashes on the first call.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Driver:
-    """What the driver says: the newest CUDA it can run (`13.0`), and a GPU; or why there is none."""
+    """The newest CUDA that the driver can run (`13.0`) and a GPU, or the reason why there is none."""
 
     cuda: str
     gpu: Gpu | None
@@ -37,11 +37,11 @@ class Driver:
 
 
 def probe_driver(device: int = 0, load: Callable[[str], Any] = ctypes.CDLL) -> Driver:
-    """Ask the NVIDIA driver for a GPU; never raises, and loads nothing but the driver.
+    """Read a GPU's properties from the NVIDIA driver; never raises, and loads nothing but the driver.
 
     Args:
         device: Index of the GPU.
-        load: Opens a shared library by name.
+        load: Function that opens a shared library by name.
     """
     try:
         cuda = load(_LIBRARY)
@@ -72,7 +72,7 @@ def probe_driver(device: int = 0, load: Callable[[str], Any] = ctypes.CDLL) -> D
 
 
 def this_platform() -> str:
-    """The machine as the manifest writes it: `linux_x86_64`."""
+    """The platform in the manifest's form, such as `linux_x86_64`."""
     return f"{platform.system()}_{platform.machine()}".lower()
 
 

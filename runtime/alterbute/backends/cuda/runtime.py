@@ -1,4 +1,4 @@
-"""CUDA through cuda-python's runtime bindings: memory, one stream, events and graphs; every return code is looked at."""
+"""CUDA through cuda-python's runtime bindings: memory, one stream, events and graphs; every return code is checked."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from alterbute.backends.base import Array
 from alterbute.errors import DeviceError, EngineError
 
 _MODULE: Final = "cuda.bindings.runtime"
-# The context is lost after these: every later call fails with the same, so the process must end. Names as of
+# The context is lost after these errors: every later call fails with the same, so the process must end. In the order of
 # cudaError_t: illegal address, launch timeout and failure, hardware, instruction, alignment, address space, program
-# counter, assertion, ECC, NVLink, and a device that left.
+# counter, assertion, ECC, NVLink, and a device that is no longer there.
 _FATAL: Final = frozenset({46, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721})
 _OUT_OF_MEMORY: Final = 2
 _NON_BLOCKING_STREAM: Final = 1
@@ -44,7 +44,7 @@ class CaptureMode(Protocol):
 
 
 class CudaApi(Protocol):
-    """What is used of `cuda.bindings.runtime`; every function returns its error first."""
+    """The functions of `cuda.bindings.runtime` that are used; each returns its error code first."""
 
     cudaMemcpyKind: MemcpyKind
     cudaStreamCaptureMode: CaptureMode
@@ -87,7 +87,7 @@ def load_cuda() -> CudaApi:
 
 
 class Cuda:
-    """One device and one stream on it. After a fatal fault every call raises it again.
+    """One device and one stream on it. After a fatal error every call raises that error again.
 
     Args:
         api: `cuda.bindings.runtime`.
@@ -102,7 +102,7 @@ class Cuda:
 
     @property
     def handle(self) -> int:
-        """The stream as TensorRT takes it."""
+        """The stream's handle as an integer."""
         return int(self.stream)
 
     def call(self, name: str, *arguments: Any) -> tuple[Any, ...]:
@@ -119,27 +119,27 @@ class Cuda:
         return tuple(values)
 
     def free_bytes(self) -> int:
-        """Memory that is free on the device."""
+        """Bytes of free memory on the device."""
         return int(self.call("cudaMemGetInfo")[0])
 
     def allocate(self, size: int) -> int:
-        """Device memory, zeroed; at least one byte, so that an empty input has an address."""
+        """Allocate zeroed device memory and return its address; at least one byte, so that an empty input has an address."""
         (address,) = self.call("cudaMalloc", max(size, 1))
         self.call("cudaMemsetAsync", address, 0, max(size, 1), self.stream)
         return int(address)
 
     def free(self, address: int) -> None:
-        """Give device memory back."""
+        """Free device memory."""
         self.call("cudaFree", address)
 
     def allocate_pinned(self, size: int) -> Array:
-        """Host memory that the device copies from and to by itself, as [size] uint8."""
+        """Allocate pinned host memory, which the device reads and writes by itself, as [size] uint8."""
         (address,) = self.call("cudaHostAlloc", max(size, 1), 0)
         array: Array = np.ctypeslib.as_array((ctypes.c_uint8 * max(size, 1)).from_address(int(address)))
         return array
 
     def free_pinned(self, array: Array) -> None:
-        """Give pinned memory back; the array must not be used any more."""
+        """Free pinned memory; the array must not be used any more."""
         self.call("cudaFreeHost", array.ctypes.data)
 
     def upload(self, address: int, source: Array) -> None:
@@ -157,14 +157,14 @@ class Cuda:
         self.call("cudaStreamSynchronize", self.stream)
 
     def make_event(self) -> object:
-        """An event that orders, and does not time."""
+        """Create an event for ordering, without timing."""
         return self.call("cudaEventCreateWithFlags", _NO_TIMING)[0]
 
     @contextmanager
     def capture(self) -> Iterator[list[object]]:
-        """Record what the block enqueues; the list holds the executable graph afterwards.
+        """Capture what the block enqueues as a CUDA graph; the list holds the executable graph afterwards.
 
-        Thread-local mode: another thread of the process may call CUDA meanwhile without spoiling the capture.
+        Thread-local mode: another thread of the process may call CUDA meanwhile without invalidating the capture.
         """
         graphs: list[object] = []
         self.call(
@@ -173,7 +173,7 @@ class Cuda:
         try:
             yield graphs
         except BaseException:
-            # The stream must leave its capture whatever happened in it; that this fails, too, is no news.
+            # The stream must leave capture mode whatever happened in it; a second failure here adds nothing.
             self._api.cudaStreamEndCapture(self.stream)
             raise
         (graph,) = self.call("cudaStreamEndCapture", self.stream)

@@ -1,4 +1,4 @@
-"""Uploads that never wait for the device: a ring of pinned blocks, each used again when its copies are done."""
+"""Asynchronous uploads: a ring of pinned blocks, each reused when its copies are done."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _ALIGNMENT: Final = 256
 
 
 class UploadRing:
-    """Pinned blocks in turn.
+    """A ring of pinned blocks for uploads.
 
     Args:
         cuda: The device.
-        size: Bytes of one block; grows by what a larger upload needs.
+        size: Bytes of one block; a block grows when an upload needs more.
         depth: How many uploads may be under way before the host waits for the first of them.
     """
 
@@ -48,14 +48,14 @@ class UploadRing:
         self._turn = (self._turn + 1) % len(self._blocks)
 
     def close(self) -> None:
-        """Give the blocks back; nothing may be under way."""
+        """Free the blocks; no copy may be under way."""
         for event in filter(None, self._events):
             self._cuda.call("cudaEventDestroy", event)
         for block in self._blocks:
             self._cuda.free_pinned(block)
 
     def _take(self, size: int) -> Array:
-        """This turn's block, once its earlier copies are done."""
+        """The next block of the ring, once its earlier copies are done."""
         event = self._events[self._turn]
         if event is None:
             self._events[self._turn] = self._cuda.make_event()

@@ -1,7 +1,7 @@
-"""What is used of TensorRT's runtime, by the names that the library gives; shared by `tensorrt` and `tensorrt_rtx`.
+"""The parts of TensorRT's runtime API that are used, under the library's names; for `tensorrt` and `tensorrt_rtx`.
 
-A name that is not here cannot be used (mypy says so), and a name that is here exists in the real bindings with these
-parameters (a test says so). `IRuntimeConfig` is the exception: its last two names are TensorRT-RTX's alone.
+mypy rejects the use of a name that is not here, and a test checks that every name here exists in the real bindings with
+these parameters. `IRuntimeConfig` is the exception: its last two names are TensorRT-RTX's alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 class IRuntimeConfig(Protocol):
-    """How a context is made."""
+    """Settings of an execution context."""
 
     dynamic_shapes_kernel_specialization_strategy: object
 
@@ -47,7 +47,7 @@ class ICudaEngine(Protocol):
 
 
 class Runtime(Protocol):
-    """Loads plans."""
+    """Deserializes plans."""
 
     engine_host_code_allowed: bool
     error_recorder: object
@@ -56,19 +56,19 @@ class Runtime(Protocol):
 
 
 class Refitter(Protocol):
-    """Puts weights into a plan that was shipped without."""
+    """Puts weights into a plan that was built without them."""
 
     def refit_cuda_engine(self) -> bool: ...
 
 
 class OnnxParserRefitter(Protocol):
-    """Takes those weights from a graph."""
+    """Reads those weights from an ONNX graph."""
 
     def refit_from_file(self, model: str) -> bool: ...
 
 
 class ExecutionContextAllocationStrategy(Protocol):
-    """Who owns a context's scratch memory."""
+    """How the scratch memory of a context is allocated."""
 
     USER_MANAGED: object
 

@@ -1,6 +1,6 @@
 """TensorRT and TensorRT-RTX: prebuilt engines on one GPU, all from verified bytes, on one stream.
 
-The two image graphs run on ONNX Runtime's CPU provider whatever runs the rest: pixels are the same everywhere.
+The two image graphs run on ONNX Runtime's CPU provider, so that every backend makes the same pixels.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from alterbute.errors import DeviceError, EngineError
 
 
 class TensorRtBackend:
-    """As `alterbute.backends.Backend`, for engines that the choice has accepted for this machine.
+    """Prebuilt engines on one GPU; implements `alterbute.backends.DeviceBackend`.
 
     Args:
-        bundle: The bundle, signed or trusted on purpose.
-        product: Which library.
-        engines: One accepted engine for each graph but the image graphs.
+        bundle: The bundle, signed by a trusted key or explicitly accepted without.
+        product: `tensorrt` or `tensorrt_rtx`.
+        engines: One engine for each graph but the image graphs, accepted by `choose_engines` for this machine.
         trt: That library's module; the driver was probed before it was imported.
         cuda_api: `cuda.bindings.runtime`.
-        host: Runs the image graphs.
+        host: The backend that runs the image graphs (`HOST_GRAPHS`).
         device: Index of the GPU.
     """
 
@@ -56,7 +56,7 @@ class TensorRtBackend:
         self._lock = RLock()
         self._cuda = Cuda(cuda_api, device)
         self._check_memory(engines)
-        # All of them before the first is loaded: the library sees no byte of a bundle in which one plan is wrong.
+        # All plans are verified before the first is loaded: the library reads no byte of a bundle in which one plan is wrong.
         plans = {graph: bundle.read(engine.file) for graph, engine in engines.items()}
         self._logger = make_logger(trt)
         self._runtime = open_runtime(trt, self._logger, product)
@@ -73,18 +73,30 @@ class TensorRtBackend:
 
     @property
     def cuda(self) -> Cuda:
-        """The device and the stream that everything runs on: to time it, and to run beside it."""
+        """The device and the stream that every engine runs on, for timing and for work on the same stream."""
         return self._cuda
 
     def open_step_state(self, state: tuple[int, ...]) -> StepState:
-        """As `DeviceBackend.open_step_state`."""
+        """Allocate the state [slots,K,C,h,w] and input buffers of the step graph on the device."""
         with self._lock:
             steps = self._make_step_state(state)
             self._steps.append(steps)
         return steps
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
-        """As `Backend.run`; waits for the outputs."""
+        """Run a graph once, and wait for its outputs.
+
+        Args:
+            graph: A name of the manifest's `graphs`.
+            inputs: Every input of the graph by name, C-contiguous, with the dtypes of the manifest.
+            outputs: Arrays to write results into, by output name; an output that is not named here is newly allocated.
+
+        Returns:
+            Every output by name.
+
+        Raises:
+            EngineError: the engine failed; DeviceError when the device did.
+        """
         if graph in HOST_GRAPHS:
             return self._host.run(graph, inputs, outputs)
         with self._lock:
@@ -92,7 +104,7 @@ class TensorRtBackend:
         return copy_outputs(made, outputs)
 
     def close(self) -> None:
-        """As `Backend.close`. What a lost device held went with it."""
+        """Free the engines and device memory; memory of a lost device is already gone."""
         with self._lock:
             try:
                 parts: list[DeviceStepState | _Runner] = [*self._steps, *self._runners.values()]
@@ -124,7 +136,7 @@ class TensorRtBackend:
         )
 
     def _run_step(self, inputs: Arrays) -> dict[str, Array]:
-        """One step from host state to host state, for parity runs; a lane uses `open_step_state`."""
+        """Run one step from host state to host state, for parity checks; a lane uses `open_step_state`."""
         state = inputs["state"]
         steps = self._make_step_state(state.shape)
         try:
@@ -140,7 +152,7 @@ class TensorRtBackend:
             steps.close()
 
     def _check_memory(self, engines: dict[str, Engine]) -> None:
-        """Refuse before anything is loaded, rather than fail when the last engine is."""
+        """Refuse engines that need more device memory than is free, before any is loaded."""
         needed = sum(self._bundle.manifest.files[engine.file].size for engine in engines.values())
         free = self._cuda.free_bytes()
         if needed > free:
@@ -152,7 +164,7 @@ class TensorRtBackend:
 
 
 class _Runner:
-    """One graph beside the step: buffers for its largest shape, a context for each shape that was seen."""
+    """One graph other than the step: buffers for its largest shape, and a context per input shape."""
 
     def __init__(self, plan: LoadedEngine, bundle: Bundle) -> None:
         self._plan, self._cuda = plan, plan.cuda
@@ -170,7 +182,7 @@ class _Runner:
         self._ring = UploadRing(self._cuda, size=sum(largest.values()) + 256 * len(largest), depth=1)
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
-        """Upload, run, download, wait."""
+        """Upload the inputs, run the engine, download the outputs and wait."""
         shapes = tuple(inputs[name].shape for name in self._inputs)
         if shapes not in self._contexts:
             self._contexts[shapes] = self._make_context(dict(zip(self._inputs, shapes, strict=True)))
@@ -221,7 +233,7 @@ class _Runner:
         return context, results
 
     def _make_room(self, name: str, size: int) -> None:
-        """A result's buffers, made anew when a larger shape comes; contexts of smaller ones are made again then."""
+        """Allocate an output's buffers for a larger shape; contexts of smaller shapes are then made again."""
         if name in self._results and len(self._results[name][1]) >= size:
             return
         if name in self._results:

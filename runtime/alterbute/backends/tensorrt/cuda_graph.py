@@ -1,4 +1,4 @@
-"""One captured CUDA graph per shape of a plan, made anew when its addresses change."""
+"""One captured CUDA graph per shape of an engine, captured again when its addresses change."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _logger: Final = logging.getLogger(__name__)
 
 
 class CudaGraph:
-    """A plan at one shape and with fixed addresses: plain once, then captured as a CUDA graph, then replayed.
+    """An engine at one shape and with fixed addresses: run plainly once, then captured as a CUDA graph, then replayed.
 
     Args:
-        plan: The plan.
-        context: Made for this shape and these addresses.
+        plan: The engine.
+        context: Its execution context for this shape and these addresses.
     """
 
     def __init__(self, plan: LoadedEngine, context: api.IExecutionContext) -> None:
@@ -37,18 +37,18 @@ class CudaGraph:
         if self._graph is not None:
             cuda.launch(self._graph)
         else:
-            # The first run of a shape sets things up that cannot be captured.
+            # The first run of a shape allocates and compiles, which cannot be captured.
             self._plan.enqueue(self._context)
         self._runs += 1
 
     def close(self) -> None:
-        """Forget what was captured."""
+        """Destroy the captured graph."""
         if self._graph is not None:
             self._plan.cuda.call("cudaGraphExecDestroy", self._graph)
             self._graph = None
 
     def _move(self) -> None:
-        """The scratch memory is elsewhere: a graph that was captured with the old addresses is void."""
+        """Take the new address of the scratch memory: a graph that was captured with the old one is void."""
         self.close()
         self._plan.place(self._context)
         self._generation, self._runs = self._plan.arena.generation, 0

@@ -1,4 +1,4 @@
-"""A loaded plan, the scratch memory that all plans share, and contexts whose addresses are set once."""
+"""A loaded engine, the scratch memory that all engines share, and contexts whose addresses are set once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from alterbute.errors import DeviceError, EngineError
 
 
 class ScratchMemory:
-    """One piece of scratch memory for every context: all run on one stream, one after the other.
+    """Scratch memory that all contexts share: they run on one stream, one after the other.
 
-    `generation` counts how often it moved: a captured graph of an older one must not be launched.
+    `generation` counts its moves: a graph that was captured in an earlier generation must not be launched.
     """
 
     def __init__(self, cuda: Cuda) -> None:
@@ -25,7 +25,7 @@ class ScratchMemory:
         self.address, self.size, self.generation = 0, 0, 0
 
     def grow(self, size: int) -> None:
-        """Hold at least so many bytes; what was captured before is void if that moves it."""
+        """Grow to at least this many bytes; graphs captured before are void if it moves."""
         if size <= self.size:
             return
         self._cuda.synchronize()
@@ -34,7 +34,7 @@ class ScratchMemory:
         self.generation += 1
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         if self.size:
             self._cuda.free(self.address)
             self.address, self.size = 0, 0
@@ -44,14 +44,14 @@ class LoadedEngine:
     """An engine of the bundle, loaded from verified bytes.
 
     Args:
-        trt: The module.
-        runtime: Its runtime.
-        logger: Its logger.
-        cuda: Where it runs.
-        arena: Its scratch memory, grown to what it needs.
-        bundle: Where the weights of a stripped plan come from.
-        engine: What the manifest says of it.
-        data: Its verified bytes.
+        trt: The engine library's module.
+        runtime: The library's runtime.
+        logger: The library's logger.
+        cuda: Device and stream.
+        arena: The shared scratch memory, grown to what this engine needs.
+        bundle: The bundle, which holds the weights of an engine that was built without them.
+        engine: The engine's entry in the manifest.
+        data: The engine's verified bytes.
     """
 
     def __init__(
@@ -79,13 +79,18 @@ class LoadedEngine:
         arena.grow(loaded.device_memory_size_v2)
 
     def profile_for(self, sizes: Callable[[Mapping[str, ShapeRange]], bool]) -> int:
-        """The first profile that `sizes` accepts, or -1."""
+        """Index of the first profile that holds these sizes, or -1."""
         return next((index for index, profile in enumerate(self.entry.profiles) if sizes(profile)), -1)
 
     def make_context(
         self, profile: int, shapes: Mapping[str, tuple[int, ...]], addresses: Mapping[str, int]
     ) -> api.IExecutionContext:
-        """A context with its profile, shapes, scratch memory and addresses, none of which changes again.
+        """Make an execution context whose profile, shapes, scratch memory and addresses do not change again.
+
+        Args:
+            profile: Index of the optimization profile.
+            shapes: Shape of every input, by name.
+            addresses: Device address of every input and output, by name.
 
         Raises:
             EngineError: the library refuses one of them.
@@ -103,19 +108,19 @@ class LoadedEngine:
         return context
 
     def place(self, context: api.IExecutionContext) -> None:
-        """Give a context the arena, after it was made or the arena moved."""
+        """Set a context's scratch memory, after the context was made or the memory moved."""
         context.set_device_memory(self.arena.address, self.arena.size)
 
     def enqueue(self, context: api.IExecutionContext) -> None:
         """Enqueue one run.
 
         Raises:
-            DeviceError: the device failed before it.
-            EngineError: the library refused.
+            DeviceError: the device failed earlier.
+            EngineError: the library refused the run.
         """
         if not context.execute_async_v3(self.cuda.handle):
             told = take_errors(self._recorder)
-            # A lost device shows here first; its own error says more than TensorRT's.
+            # A lost device is noticed here first; its own error is more precise than TensorRT's.
             self.cuda.call("cudaMemGetInfo")
             raise DeviceError(
                 f"the engine of graph {self.entry.graph!r} failed ({told})",
@@ -127,7 +132,7 @@ class LoadedEngine:
         config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(self._trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         if self.entry.product == "tensorrt_rtx":
-            # Compile a shape's kernels before it runs: a captured graph would keep the slow ones for ever.
+            # Compile a shape's kernels before it runs: a captured graph would keep the slow generic ones.
             rtx: RtxModule = self._trt  # type: ignore[assignment]
             config.dynamic_shapes_kernel_specialization_strategy = rtx.DynamicShapesKernelSpecializationStrategy.EAGER
         context = self._engine.create_execution_context(config)
@@ -136,7 +141,7 @@ class LoadedEngine:
         return context
 
     def _list_edges(self, graph: Graph) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Names of inputs and outputs, checked with their types against the manifest."""
+        """Names of inputs and outputs, after a check of their names and types against the manifest."""
         kinds = {
             self._trt.DataType.FLOAT: "float32",
             self._trt.DataType.INT64: "int64",
@@ -168,10 +173,15 @@ class LoadedEngine:
 
 
 def open_runtime(trt: RuntimeModule, logger: Any, product: Product) -> api.Runtime:
-    """The library's runtime. The driver must have been probed: without one this object is a null pointer in disguise.
+    """Create the library's runtime. The driver must have been probed: without one the object wraps a null pointer.
+
+    Args:
+        trt: The engine library's module.
+        logger: A logger of `make_logger`.
+        product: `tensorrt` or `tensorrt_rtx`.
 
     Raises:
-        EngineError: the library makes none.
+        EngineError: the library returns none.
     """
     try:
         runtime = trt.Runtime(logger)
@@ -181,13 +191,13 @@ def open_runtime(trt: RuntimeModule, logger: Any, product: Product) -> api.Runti
             "one, on a machine with a working driver",
             "update the NVIDIA driver",
         ) from fault
-    # Plans are built without host code; one that holds some is not ours.
+    # The exporter builds engines without host code; one that holds some comes from elsewhere.
     runtime.engine_host_code_allowed = False
     return runtime
 
 
 def _refit(trt: RuntimeModule, loaded: api.ICudaEngine, logger: Any, bundle: Bundle, engine: Engine) -> None:
-    """Put back the weights that a stripped plan was shipped without, from copies that were hashed as they were written."""
+    """Put the weights into an engine that was built without them, from copies that were hashed as they were written."""
     with TemporaryDirectory(prefix="alterbute-refit-") as folder:
         for name in (engine.source, *engine.weights):
             with (Path(folder) / name).open("wb") as file:

@@ -1,4 +1,4 @@
-"""The runtime module, `tensorrt` or `tensorrt_rtx`, as a parameter, and the two classes that must derive from its own."""
+"""The module `tensorrt` or `tensorrt_rtx`, and the two classes that must derive from classes of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EXTRAS: Final = {"tensorrt": "alterbute[tensorrt]", "tensorrt_rtx": "alterbute[
 
 
 class RuntimeModule(Protocol):
-    """The names that are used of the module itself. `ILogger` and `IErrorRecorder` are bases of classes made here."""
+    """The names of the module that are used. `ILogger` and `IErrorRecorder` are base classes of classes made here."""
 
     __version__: str
     ILogger: Any
@@ -33,13 +33,13 @@ class RuntimeModule(Protocol):
 
 
 class RtxModule(RuntimeModule, Protocol):
-    """What only TensorRT-RTX has."""
+    """Names that only TensorRT-RTX has."""
 
     DynamicShapesKernelSpecializationStrategy: api.DynamicShapesKernelSpecializationStrategy
 
 
 def is_installed(product: Product) -> bool:
-    """Whether the library can be imported; it is not imported for the answer."""
+    """Whether the library is installed; does not import it."""
     return importlib.util.find_spec(product) is not None
 
 
@@ -59,7 +59,7 @@ def load_module(product: Product) -> RuntimeModule:
 
 
 def make_logger(trt: RuntimeModule) -> Any:
-    """TensorRT's messages as log records of this package."""
+    """Make a TensorRT logger that passes messages on to `logging`."""
     severity: api.Severity = trt.ILogger.Severity
     levels = {
         severity.INTERNAL_ERROR: logging.ERROR,
@@ -81,7 +81,7 @@ def make_logger(trt: RuntimeModule) -> Any:
 
 
 def make_recorder(trt: RuntimeModule) -> Any:
-    """An error recorder: keeps the first messages of a failure, for the exception that follows."""
+    """Make an error recorder that keeps the first messages of a failure for the exception that follows."""
     base: type = trt.IErrorRecorder
 
     class Recorder(base):  # type: ignore[misc]
@@ -115,7 +115,7 @@ def make_recorder(trt: RuntimeModule) -> Any:
 
 
 def take_errors(recorder: Any) -> str:
-    """What a recorder holds, in one line, and empties it."""
+    """Return a recorder's messages as one line, and clear it."""
     told = "; ".join(recorder.get_error_desc(index) for index in range(recorder.num_errors()))
     recorder.clear()
     return told or "it gives no reason"
