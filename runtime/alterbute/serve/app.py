@@ -1,4 +1,4 @@
-"""The ASGI application: routes, their errors, and the edge around them. Anything that speaks ASGI can mount it."""
+"""The ASGI application: routes, their error responses, and the middleware around them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def make_routes(context: Context, *, is_admin: bool = False) -> Starlette:
-    """The routes without their edge."""
+    """The Starlette application with its routes, without middleware."""
 
     async def answer_http_error(request: Request, fault: Exception) -> Response:
         status = fault.status_code if isinstance(fault, HTTPException) else 500
@@ -43,10 +43,10 @@ def make_routes(context: Context, *, is_admin: bool = False) -> Starlette:
 
 
 def make_app(context: Context, *, is_admin: bool = False) -> RequestMiddleware:
-    """The application of a port.
+    """Build the ASGI application of a port.
 
     Args:
-        context: The server's parts; the caller warms them up, and closes them.
-        is_admin: Whether it is the admin port's.
+        context: The server's parts; the caller warms them up and closes them.
+        is_admin: Whether it is the application of the admin port.
     """
     return RequestMiddleware(make_routes(context, is_admin=is_admin), context, is_admin=is_admin)

@@ -1,4 +1,4 @@
-"""What every route needs, made once: the service, its limits, and the threads for work that blocks."""
+"""The parts that all routes share: the service, its limits, and threads for blocking work."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ class Context:
     """A running server's parts.
 
     Args:
-        settings: How it runs.
-        service: The lanes.
-        keyring: Who may use it.
-        metrics: What is counted.
-        memory: For bodies and pictures.
-        rate: Per key.
-        pool: Threads for encoding pictures, windows and pastes.
-        decoders: Threads for decoding pictures; a hostile file can keep one busy, never one of `pool`.
-        decoder_room: How many of `decoders` are free.
+        settings: The server's settings.
+        service: The scheduler and its workers.
+        keyring: API keys that are accepted.
+        metrics: Prometheus metrics.
+        memory: Budget of memory for bodies and pictures.
+        rate: Rate limit per API key.
+        pool: Threads for encoding files, cutting windows and pasting.
+        decoders: Threads for decoding pictures, apart from `pool`, because a hostile file can keep one busy.
+        decoder_room: Counts the free threads of `decoders`.
         model: The bundle's name.
-        backend: What runs it.
-        bundle_sha256: Of its manifest, which holds those of all its files.
-        precision: Of its step graph.
-        started: Unix seconds.
-        is_ready: Whether it has made its first edit.
-        is_stopping: Whether it will stop soon; it still takes requests that its balancer sends.
-        num_open: Requests whose last byte is not out.
+        backend: Name of the backend.
+        bundle_sha256: SHA-256 of the manifest, which holds those of all files.
+        precision: Type in which the backend runs the step graph: `fp32`, `fp16`, `bf16` or `int8`.
+        started: Start time in Unix seconds.
+        is_ready: Whether the first edit was made.
+        is_stopping: Whether the server will stop soon; it still accepts requests that a balancer sends.
+        num_open: Requests whose last byte was not sent yet.
     """
 
     settings: ServerSettings
@@ -71,14 +71,14 @@ class Context:
     num_open: int = 0
 
     async def on_pool(self, work: Callable[[], T]) -> T:
-        """Run work that blocks on a thread."""
+        """Run blocking work on a thread of `pool`."""
         return await asyncio.get_running_loop().run_in_executor(self.pool, work)
 
     async def on_decoder(self, work: Callable[[], T], deadline_s: float) -> T:
-        """Decode on a thread, for so long and no longer.
+        """Decode on a thread of `decoders`, for at most `deadline_s` seconds.
 
         Raises:
-            ApiError: it took longer. The thread goes on, and its room stays taken until it ends.
+            ApiError: it took longer. The thread continues, and counts as taken until it ends.
         """
         try:
             await asyncio.wait_for(self.decoder_room.acquire(), self.settings.timeout_s)
@@ -109,7 +109,7 @@ class Context:
 
 
 def make_context(settings: ServerSettings, backends: Sequence[Backend] | None = None) -> Context:
-    """Open everything that the settings name.
+    """Open bundle, backends, service and limits as the settings specify.
 
     Args:
         settings: The settings.
@@ -162,7 +162,7 @@ def make_context(settings: ServerSettings, backends: Sequence[Backend] | None = 
 
 
 def _open_backend(settings: ServerSettings, bundle: Bundle, lane: int) -> BackendChoice:
-    """A lane's own engines: on the GPU of its number; on a CPU there is only the one."""
+    """Open the backend of a lane: on the GPU with the lane's number, or on the CPU."""
     return choose_backend(
         settings.backend, bundle, threads=settings.threads, allow_unsigned=settings.allow_unsigned, device=lane
     )

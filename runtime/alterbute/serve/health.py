@@ -1,4 +1,4 @@
-"""Is the process sound, may it get requests, and what has it counted."""
+"""Health endpoints and metrics: liveness, readiness, Prometheus text."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 
 
 async def live(request: Request) -> Response:
-    """200 while the event loop answers and no device is broken or stuck; else the process should be started anew."""
+    """200 while the event loop answers and no worker is broken or stuck; otherwise the process should be restarted."""
     context: Context = request.app.state.context
     why = context.service.failure_reason()
     return JSONResponse({"status": "live" if why is None else why}, 200 if why is None else 503)
 
 
 async def ready(request: Request) -> Response:
-    """200 when a request would be taken: warmed up, not draining, and room in the queue."""
+    """200 when a request would be accepted: warmed up, not draining, and room in the queue."""
     why = why_not_ready(request.app.state.context)
     return JSONResponse({"status": "ready" if why is None else why}, 200 if why is None else 503)
 
 
 async def metrics(request: Request) -> Response:
-    """Prometheus text."""
+    """The metrics in Prometheus' text format."""
     context: Context = request.app.state.context
     return Response(context.metrics.render(), media_type=CONTENT_TYPE)
 
 
 def why_not_ready(context: Context) -> str | None:
-    """A word, if requests should go elsewhere."""
+    """The reason why the server accepts no request now, as one word; None when it does."""
     if context.service.is_draining or context.is_stopping:
         return "draining"
     if not context.is_ready:

@@ -14,10 +14,10 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({})))
 
 
 class JsonFormatter(logging.Formatter):
-    """Message, level, time, and whatever `extra` held."""
+    """Formats a record as JSON: message, level, time and the fields of `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """As `logging.Formatter`."""
+        """The record as one line of JSON."""
         line: dict[str, object] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
@@ -30,7 +30,7 @@ class JsonFormatter(logging.Formatter):
             if key not in _STANDARD and key not in ("color_message", "taskName")
         }
         if record.exc_info and record.exc_info[1] is not None:
-            # Where it happened, not what was in the variables: messages may hold a client's words.
+            # The place of the failure without the exception's message, which may hold a client's words.
             frames = traceback.extract_tb(record.exc_info[2])
             line["error"] = type(record.exc_info[1]).__name__
             line["trace"] = [f"{frame.name}:{frame.lineno}" for frame in frames[-12:]]
@@ -38,7 +38,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logs(level: str) -> None:
-    """For the command only: the library configures nothing."""
+    """Send log records to stderr as JSON; called by the command only, the library configures no logging."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()

@@ -1,4 +1,4 @@
-"""Prometheus metrics, in a registry of their own, and the observer that feeds them."""
+"""Prometheus metrics in a registry of their own; implements the scheduler's `Observer`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ _REASONS: Final = ("queue_full", "rate", "draining", "too_large", "bad_image", "
 
 
 class Metrics(Observer):
-    """Everything that is counted. Names and labels are an interface: dashboards are built on them."""
+    """The server's metrics. Names and labels are an interface, because dashboards depend on them.
+
+    Args:
+        model: The bundle's name.
+        sha256: SHA-256 of its manifest.
+        backend: Name of the backend.
+        precision: Type in which the backend runs the step graph.
+    """
 
     def __init__(self, *, model: str, sha256: str, backend: str, precision: str) -> None:
         self.registry = registry = CollectorRegistry()
@@ -66,7 +73,13 @@ class Metrics(Observer):
     def watch(
         self, *, running: Callable[[], float], waiting: Callable[[], float], memory_bytes: Callable[[], float]
     ) -> None:
-        """Gauges that are read when they are asked for: they cannot drift."""
+        """Register gauges whose values are read when `/metrics` is read.
+
+        Args:
+            running: Returns how many requests are in a lane.
+            waiting: Returns how many images wait for a slot.
+            memory_bytes: Returns the bytes that are reserved.
+        """
         Gauge("alterbute_requests_running", "Requests in a lane.", registry=self.registry).set_function(running)
         Gauge("alterbute_requests_waiting", "Images that wait for a slot.", registry=self.registry).set_function(
             waiting
@@ -76,37 +89,50 @@ class Metrics(Observer):
         ).set_function(memory_bytes)
 
     def render(self) -> bytes:
-        """The text that `/metrics` gives."""
+        """The metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def on_response(self, *, endpoint: str, status: int, seconds: float, size_bytes: int) -> None:
-        """A response is out."""
+        """Count a response that was sent.
+
+        Args:
+            endpoint: Path of the route.
+            status: HTTP status.
+            seconds: Time from the request's first byte to the response's last.
+            size_bytes: Size of the response's body.
+        """
         self.requests.labels(self._model, endpoint, str(status)).inc()
         self.duration.labels(endpoint).observe(seconds)
         self.bytes_written.inc(size_bytes)
 
     def on_reject(self, reason: str) -> None:
-        """A request was refused."""
+        """Count a request that was refused, by reason."""
         self.rejected.labels(reason if reason in _REASONS else "bad_request").inc()
 
     def on_launch(self, seconds: float, slots: int, rows: int) -> None:
-        """As `Observer`."""
+        """Count a launch of the step graph.
+
+        Args:
+            seconds: Duration of the launch.
+            slots: Images in the launch.
+            rows: UNet rows in the launch.
+        """
         self.steps.inc(slots)
         self.batch.observe(slots)
         self.stage.labels("denoise").observe(seconds)
 
     def on_stage(self, stage: str, seconds: float) -> None:
-        """As `Observer`."""
+        """Record the seconds of a stage of an edit."""
         self.stage.labels(stage).observe(seconds)
 
     def on_start(self, queue_s: float) -> None:
-        """As `Observer`."""
+        """Record how many seconds a request waited for its first launch."""
         self.queue.observe(queue_s)
 
     def on_cancel(self, at: str) -> None:
-        """As `Observer`."""
+        """Count a request that was given up, by its place: `waiting`, `running` or `deadline`."""
         self.cancelled.labels(at).inc()
 
     def on_device_fault(self, is_fatal: bool) -> None:
-        """As `Observer`."""
+        """Count a failed launch."""
         self.faults.labels(str(is_fatal).lower()).inc()

@@ -1,4 +1,4 @@
-"""The outermost layer: request ids, safe headers, one log line and one count per request, and patience with limits."""
+"""The outermost layer: request ids, safety headers, one log line and one count per request, a limit on slow readers."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _TRACE_PARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-
 
 
 class RequestMiddleware:
-    """Wraps the routes.
+    """ASGI middleware around the routes.
 
     Args:
-        app: The routes.
-        context: The server's.
+        app: The application with the routes.
+        context: The server's parts.
         is_admin: Whether this is the admin port.
     """
 
@@ -41,7 +41,7 @@ class RequestMiddleware:
         self._app, self._context, self._is_admin = app, context, is_admin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As every ASGI application."""
+        """Handle one ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -57,7 +57,7 @@ class RequestMiddleware:
                 status = message["status"]
                 self._add_headers(MutableHeaders(raw=message["headers"]), request_id, trace)
             size_bytes += len(message.get("body", b""))
-            # A client that does not read would hold its response in memory for ever.
+            # A client that does not read its response would keep it in memory without end.
             await asyncio.wait_for(send(message), self._context.settings.write_timeout_s)
 
         self._context.num_open += 1
@@ -91,7 +91,7 @@ class RequestMiddleware:
             headers["connection"] = "close"
 
     def _why_refused(self, headers: Headers) -> ApiError | None:
-        """Keep web pages out: a browser may send forms to loopback, or to a name that was made to point there."""
+        """Refuse requests of web pages: a browser can send forms to loopback, or to a name that resolves to it (DNS rebinding)."""
         host = _hostname("//" + headers.get("host", ""))
         origin = headers.get("origin")
         if origin is not None and _hostname(origin) != host:

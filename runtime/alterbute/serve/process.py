@@ -1,4 +1,4 @@
-"""A server as a process: sockets, signals, warm-up and drain. Only the command comes here; the library sets no handler."""
+"""The server as a process: sockets, signals, warm-up and drain. Used by the command only; the library sets no signal handler."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 EXIT_DEVICE: Final = 70
-"""The device is broken: a supervisor should start the process anew."""
+"""Exit code of a broken device: a supervisor should restart the process."""
 _TICK_S: Final = 0.1
 _BACKLOG: Final = 2048
 _HEADER_BYTES: Final = 32 << 10
 _CLOSE_S: Final = 1.5
-# A chunked body with a line end per so many bytes, or fewer, is framing and no content.
+# A chunked body with one line end per this many bytes, or fewer, consists of framing.
 _LINE_BYTES: Final = 8
 _LOOK_BYTES: Final = 1024
 _PIECE_BYTES: Final = 16 << 10
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's, for clients that open a connection and take their time."""
+    """uvicorn's HTTP protocol with limits on clients that send slowly or in tiny chunks."""
 
     header_timeout_s: float = 10.0
     _header_timer: asyncio.TimerHandle | None = None
@@ -47,7 +47,7 @@ class _Protocol(H11Protocol):
         self._wait_for_headers()
 
     def data_received(self, data: bytes) -> None:
-        # A piece at a time, so that headers are known before much of a body is parsed.
+        # In pieces, so that the headers are known before much of a body is parsed.
         for start in range(0, len(data), _PIECE_BYTES):
             piece = data[start : start + _PIECE_BYTES]
             if self.transport.is_closing():
@@ -71,7 +71,7 @@ class _Protocol(H11Protocol):
         super().connection_lost(exc)
 
     def _is_tiny_chunks(self, data: bytes) -> bool:
-        """A million chunks of a byte each would keep the parser, and with it everybody, busy for many seconds."""
+        """Whether a chunked body has too small chunks: a million one-byte chunks keep the parser and the event loop busy for seconds."""
         if self.cycle is None or self.cycle.response_started or len(data) < _LOOK_BYTES:
             return False
         is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
@@ -88,7 +88,7 @@ class _Protocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, without its signal handlers: drain needs its own."""
+    """uvicorn's server without its signal handlers, because draining needs others."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -108,7 +108,7 @@ def run(settings: ServerSettings) -> int:
 
 
 def _bind(host: str, port: int, param: str) -> socket.socket:
-    """Take a port before anything is loaded: that it is taken is the commonest mistake."""
+    """Bind a port before anything is loaded, because a port in use is the commonest mistake."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
@@ -127,7 +127,7 @@ async def _serve(settings: ServerSettings, sockets: list[socket.socket]) -> int:
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
-        # The second one does not wait.
+        # A second signal stops without draining.
         (now if stop.is_set() else stop).set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -167,12 +167,12 @@ async def _warm_up(context: Context) -> None:
 
 
 async def _until_stop(context: Context, stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> int:
-    """Wait for a signal, a broken device, or a server that ended by itself."""
+    """Wait for a signal, a broken device, or a server task that ended; returns the exit code."""
     while not stop.is_set():
         if any(task.done() for task in tasks):
             return 1
         if code_of(context) != 0:
-            _logger.error("the device is broken: the process must be started anew")
+            _logger.error("the device is broken: the process must be restarted")
             return EXIT_DEVICE
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), _TICK_S)
@@ -180,12 +180,12 @@ async def _until_stop(context: Context, stop: asyncio.Event, tasks: list[asyncio
 
 
 def code_of(context: Context) -> int:
-    """The exit code that the devices ask for."""
+    """`EXIT_DEVICE` when a worker's device is broken, else 0."""
     return EXIT_DEVICE if any(device.fatal is not None for device in context.service.workers) else 0
 
 
 async def _drain(context: Context, now: asyncio.Event) -> None:
-    """Not ready at once; accept a little longer, for the balancer to see it; then finish what was accepted."""
+    """Report "not ready", accept requests for a little longer so that the balancer notices, then finish what was accepted."""
     settings = context.settings
     _logger.info("draining", extra={"accepted": context.service.num_accepted})
     context.is_stopping = True
@@ -205,7 +205,7 @@ async def _sleep(seconds: float, now: asyncio.Event) -> None:
 
 
 def make_server(context: Context, *, is_admin: bool = False) -> _Server:
-    """uvicorn around an application; its caller gives it sockets."""
+    """A uvicorn server of the application; the caller passes it sockets."""
     header_timeout_s = context.settings.header_timeout_s
     protocol: type[Any] = type("Protocol", (_Protocol,), {"header_timeout_s": header_timeout_s})
     config = uvicorn.Config(

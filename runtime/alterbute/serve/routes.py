@@ -1,4 +1,4 @@
-"""The route table: every path, who may use it, and what answers. Nothing is served that is not listed here."""
+"""The route table: every path with its access and endpoint. Paths that are not listed here are not served."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from starlette.routing import Route
 from alterbute.serve import health
 from alterbute.serve.http.error_response import ApiError, as_api_error
 from alterbute.serve.http.request_body import ClientGone
-from alterbute.serve.kserve import infer_endpoint as kserve
-from alterbute.serve.openai import edits_endpoint as edits
-from alterbute.serve.openai import models
+from alterbute.serve.kserve import infer_endpoint
+from alterbute.serve.openai import edits_endpoint, models
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -45,31 +44,38 @@ ROUTES: tuple[RouteSpec, ...] = (
     RouteSpec(path="/openapi.json", method="GET", access="key", endpoint=models.openapi),
     RouteSpec(path="/v1/models", method="GET", access="key", endpoint=models.list_models),
     RouteSpec(path="/v1/models/{model}", method="GET", access="key", endpoint=models.get_model),
-    RouteSpec(path="/v1/images/edits", method="POST", access="key", endpoint=edits.edit_images),
-    RouteSpec(path="/v2", method="GET", access="key", endpoint=kserve.server_metadata),
+    RouteSpec(path="/v1/images/edits", method="POST", access="key", endpoint=edits_endpoint.edit_images),
+    RouteSpec(path="/v2", method="GET", access="key", endpoint=infer_endpoint.server_metadata),
     RouteSpec(path="/v2/health/live", method="GET", access="open", endpoint=health.live),
     RouteSpec(path="/v2/health/ready", method="GET", access="open", endpoint=health.ready),
-    RouteSpec(path="/v2/models/{model}", method="GET", access="key", endpoint=kserve.model_metadata),
-    RouteSpec(path="/v2/models/{model}/ready", method="GET", access="key", endpoint=kserve.model_ready),
-    RouteSpec(path="/v2/models/{model}/infer", method="POST", access="key", endpoint=kserve.infer),
-    RouteSpec(path="/v2/models/{model}/versions/{version}", method="GET", access="key", endpoint=kserve.model_metadata),
+    RouteSpec(path="/v2/models/{model}", method="GET", access="key", endpoint=infer_endpoint.model_metadata),
+    RouteSpec(path="/v2/models/{model}/ready", method="GET", access="key", endpoint=infer_endpoint.model_ready),
+    RouteSpec(path="/v2/models/{model}/infer", method="POST", access="key", endpoint=infer_endpoint.infer),
     RouteSpec(
-        path="/v2/models/{model}/versions/{version}/ready", method="GET", access="key", endpoint=kserve.model_ready
+        path="/v2/models/{model}/versions/{version}", method="GET", access="key", endpoint=infer_endpoint.model_metadata
     ),
-    RouteSpec(path="/v2/models/{model}/versions/{version}/infer", method="POST", access="key", endpoint=kserve.infer),
+    RouteSpec(
+        path="/v2/models/{model}/versions/{version}/ready",
+        method="GET",
+        access="key",
+        endpoint=infer_endpoint.model_ready,
+    ),
+    RouteSpec(
+        path="/v2/models/{model}/versions/{version}/infer", method="POST", access="key", endpoint=infer_endpoint.infer
+    ),
 )
-"""What the server's port serves."""
+"""The routes of the server's port."""
 
 ADMIN_ROUTES: tuple[RouteSpec, ...] = (
     RouteSpec(path="/health/live", method="GET", access="open", endpoint=health.live),
     RouteSpec(path="/health/ready", method="GET", access="open", endpoint=health.ready),
     RouteSpec(path="/metrics", method="GET", access="open", endpoint=health.metrics),
 )
-"""What the admin port serves, on loopback only."""
+"""The routes of the admin port, on loopback only."""
 
 
 def make_route(spec: RouteSpec) -> Route:
-    """A route that checks the key first and answers every error in its API's own shape."""
+    """A route that checks the API key and answers errors in the form of its API."""
 
     async def answer(request: Request) -> Response:
         request.scope["alterbute.endpoint"] = spec.path
@@ -85,7 +91,7 @@ def make_route(spec: RouteSpec) -> Route:
 
 
 def answer_error(request: Request, fault: Exception) -> Response:
-    """A fault as a response; what is nobody's fault but ours is logged with its trace."""
+    """The response to an error; an internal error is logged with its traceback."""
     context: Context = request.app.state.context
     error = as_api_error(fault)
     if error.status == 500:
@@ -95,7 +101,7 @@ def answer_error(request: Request, fault: Exception) -> Response:
     if error.reason is not None:
         context.metrics.on_reject(error.reason)
     request.scope["alterbute.error"] = error.code
-    # KServe's clients read one string; everybody else reads OpenAI's object.
+    # KServe's clients expect a string, OpenAI's an object.
     body = {"error": error.message} if request.url.path.startswith("/v2") else error.body()
     return JSONResponse(body, error.status, headers=error.headers())
 
@@ -104,7 +110,7 @@ def _check_key(request: Request, access: Access) -> str:
     """The name of the request's key.
 
     Raises:
-        ApiError: there are keys, and it has none of them.
+        ApiError: keys are configured, and the request has none of them.
     """
     context: Context = request.app.state.context
     if access == "open" or context.keyring.is_open:

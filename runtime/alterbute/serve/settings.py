@@ -1,4 +1,4 @@
-"""Every setting of the server, once: its name is the TOML key, the flag and the variable, its default stands here."""
+"""The table of the server's settings: a name is the TOML key, the flag and the environment variable."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _setting(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """How a server runs. `--max-queue`, `ALTERBUTE_SERVE_MAX_QUEUE` and the TOML key `max_queue` are one setting."""
+    """The server's settings. `--max-queue`, `ALTERBUTE_SERVE_MAX_QUEUE` and the TOML key `max_queue` are one setting."""
 
     bundle: str | None = _setting(None, "Bundle folder; else the demo bundle.")
     backend: str = _setting(
@@ -84,7 +84,7 @@ class ServerSettings:
     log_level: str = _setting("info", "Least level that is logged.", choices=("debug", "info", "warning", "error"))
 
     def __post_init__(self) -> None:
-        """Refuse what could not work, or would not be safe, before anything is opened."""
+        """Check ranges, and refuse combinations that cannot work or are not safe."""
         for one in fields(self):
             _check_range(one, getattr(self, one.name))
         if not self.insecure and not is_loopback(self.host) and not (self.api_key or self.api_key_file):
@@ -98,19 +98,19 @@ class ServerSettings:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
+    """Whether an address is reachable from this machine only."""
     return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectiveSettings:
-    """Settings, and where each one's value comes from: `default`, `file`, `variable` or `flag`."""
+    """Settings with the origin of each value: `default`, `file`, `variable` or `flag`."""
 
     settings: ServerSettings
     source: Mapping[str, str]
 
     def lines(self) -> Iterator[str]:
-        """The merge as TOML, secrets hidden."""
+        """The settings as lines of TOML with their origins, secrets hidden."""
         for one in fields(self.settings):
             value: Value = getattr(self.settings, one.name)
             key = one.name if value is not None else f"# {one.name}"
@@ -121,11 +121,11 @@ class EffectiveSettings:
 def merge(
     *, flags: Mapping[str, Value], environment: Mapping[str, str], file: str | Path | None = None
 ) -> EffectiveSettings:
-    """Flag over variable over file over default.
+    """Merge settings: a flag overrides a variable, a variable the file, the file the default.
 
     Args:
         flags: Settings given on the command line; None is "not given".
-        environment: The process's; `ALTERBUTE_SERVE_CONFIG` names the file when `file` does not.
+        environment: Environment variables; `ALTERBUTE_SERVE_CONFIG` names the file when `file` is None.
         file: A TOML file of settings.
 
     Raises:
@@ -171,7 +171,7 @@ def _read_toml(path: Path) -> dict[str, object]:
 
 
 def _parse(one: Field[Any], text: str) -> Value:
-    """A variable's text as the setting's type."""
+    """Convert a variable's text to the setting's type."""
     kind = str(one.type)
     try:
         if "bool" in kind:
@@ -204,7 +204,7 @@ def _check_range(one: Field[Any], value: Value) -> None:
         raise _range_error(one.name, value, f"one of {', '.join(choices)}")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
-    # Written so that nan fails it.
+    # Written so that NaN fails.
     if not ((low is None or value >= low) and (high is None or value <= high)):
         raise _range_error(
             one.name, value, f"{low if low is not None else 'anything'} to {high if high is not None else 'anything'}"

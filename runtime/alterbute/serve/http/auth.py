@@ -1,4 +1,4 @@
-"""API keys: only their hashes are kept, and comparing them takes as long whether they match or not."""
+"""API keys: only hashes are kept, and they are compared in constant time."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _LINE: Final = re.compile(r"([0-9a-f]{64})(?:\s+(\S+))?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key's SHA-256 and the name that logs and limits know it by."""
+    """A key's SHA-256, and its name in logs and limits."""
 
     digest: bytes
     name: str
 
 
 class Keyring:
-    """The keys that open the server; an empty one is open to all."""
+    """The accepted API keys; an empty keyring accepts every request."""
 
     def __init__(self, keys: tuple[ApiKey, ...] = ()) -> None:
         self._keys = keys
 
     @property
     def is_open(self) -> bool:
-        """Whether no key is needed."""
+        """Whether no key is required."""
         return not self._keys
 
     def find(self, authorization: str | None) -> ApiKey | None:
-        """The key of an `Authorization: Bearer ...` header; every key is compared, in constant time."""
+        """The key that an `Authorization: Bearer ...` header holds, or None; every key is compared, in constant time."""
         scheme, _, given = (authorization or "").partition(" ")
         digest = hashlib.sha256(given.strip().encode("utf-8", "surrogateescape")).digest()
         found = None
@@ -45,7 +45,7 @@ class Keyring:
 
 
 def open_keyring(api_key: str | None, api_key_file: str | None) -> Keyring:
-    """The keys of the settings.
+    """Read the API keys that the settings name.
 
     Raises:
         InputError: an empty key, or a key file that cannot be read.

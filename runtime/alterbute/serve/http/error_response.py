@@ -1,4 +1,4 @@
-"""Every error as a client sees it: one table from exceptions to statuses, one body, and what to do about retries."""
+"""Error responses: the table from exceptions to HTTP statuses, the body, and retry headers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from alterbute.errors import (
     OverloadedError,
 )
 
-# The runtime's names of things, as this API names them.
+# Names of the runtime's arguments, and the names of the same fields in this API.
 PARAMS: Final = {
     "photo": "image",
     "count": "n",
@@ -39,16 +39,16 @@ _TOO_LARGE: Final = ("_size_out_of_limits", "_too_large")
 
 @dataclass(slots=True)
 class ApiError(Exception):
-    """An error on its way to a client.
+    """An error that is answered to a client.
 
     Args:
-        status: The HTTP status; 499 is only ever logged.
-        message: For people.
-        code: For machines.
-        param: The field at fault, as the client named it.
-        retry: Whether the same request may succeed later; None leaves that to the client's own rules.
-        retry_after_s: When.
-        reason: The label of `alterbute_requests_rejected_total`, if it was rejected.
+        status: The HTTP status; 499 is only logged.
+        message: Explanation for people.
+        code: Stable word for programs.
+        param: The field at fault, in the API's name.
+        retry: Whether the same request may succeed later; None leaves that to the client.
+        retry_after_s: Seconds after which to retry.
+        reason: Label of `alterbute_requests_rejected_total` for a refused request.
     """
 
     status: int
@@ -60,11 +60,11 @@ class ApiError(Exception):
     reason: str | None = None
 
     def body(self) -> dict[str, object]:
-        """All four keys, always: OpenAI's clients read each of them."""
+        """The JSON body, with all four keys that OpenAI's clients read."""
         return {"error": {"message": self.message, "type": _type(self.status), "param": self.param, "code": self.code}}
 
     def headers(self) -> dict[str, str]:
-        """What the client should do next, as OpenAI's clients and plain HTTP ones understand it."""
+        """Retry headers for OpenAI's clients and for plain HTTP clients."""
         headers = {}
         if self.retry is not None:
             headers["x-should-retry"] = str(self.retry).lower()
@@ -77,12 +77,18 @@ class ApiError(Exception):
 
 
 def bad_request(message: str, param: str | None, code: str = "invalid_value") -> ApiError:
-    """A 400 about one field."""
+    """A status 400 about one field.
+
+    Args:
+        message: Explanation for people.
+        param: The field at fault; None when it is the whole body.
+        code: Stable word for programs.
+    """
     return ApiError(400, message, code, param, reason="bad_request")
 
 
 def as_api_error(fault: BaseException) -> ApiError:
-    """The table. What it does not know is a bug: 500, and not to be tried again."""
+    """The response to an exception; an exception that is not in the table is a bug: status 500, no retry."""
     if isinstance(fault, ApiError):
         return fault
     if isinstance(fault, InputError):
@@ -132,7 +138,7 @@ def _input_error(fault: InputError) -> ApiError:
 
 
 def _in_our_words(text: str, param: str) -> str:
-    """The runtime speaks of its own arguments and flags; a client of this API knows other names."""
+    """Replace the runtime's names of arguments and flags by the API's names of fields."""
     text = text.replace("--mask-polarity", "mask_polarity").replace("--", "").replace("the photo", "the image")
     if param in PARAMS and text.startswith(param):
         text = PARAMS[param] + text.removeprefix(param)
@@ -148,5 +154,5 @@ def _type(status: int) -> str:
 
 
 def describe(fault: AlterbuteError | ApiError) -> str:
-    """A word for logs that holds nothing of the request."""
+    """A word for logs that contains nothing of the request."""
     return fault.code if isinstance(fault, ApiError | OverloadedError | InputError) else type(fault).__name__

@@ -1,4 +1,4 @@
-"""What keeps one client, or all of them together, from taking more than there is: memory and rate."""
+"""Limits on memory, for all requests together, and on rate, per API key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KEPT_BUCKETS: Final = 10_000
 
 
 class MemoryBudget:
-    """Bytes that all requests together may hold; taken before they are spent, from any thread."""
+    """A budget of bytes for all requests together; reserved before memory is allocated, from any thread."""
 
     def __init__(self, size_bytes: int) -> None:
         self._free = self._size = size_bytes
@@ -23,11 +23,11 @@ class MemoryBudget:
 
     @property
     def used_bytes(self) -> int:
-        """What is taken now."""
+        """Bytes that are reserved now."""
         return self._size - self._free
 
     def open(self) -> Reservation:
-        """A request's account, empty."""
+        """Open an empty reservation for a request."""
         return Reservation(self)
 
     def _take(self, size_bytes: int) -> bool:
@@ -43,16 +43,16 @@ class MemoryBudget:
 
 
 class Reservation:
-    """What one request has taken of the budget; `release` gives all of it back, once."""
+    """The bytes that one request has reserved; `release` returns all of them, once."""
 
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget, self._taken = budget, 0
 
     def take(self, size_bytes: int) -> None:
-        """Take so many bytes more.
+        """Reserve more bytes.
 
         Raises:
-            OverloadedError: there are not that many.
+            OverloadedError: the budget has fewer bytes left.
         """
         if not self._budget._take(size_bytes):
             raise OverloadedError(
@@ -65,7 +65,7 @@ class Reservation:
         self._taken += size_bytes
 
     def release(self) -> None:
-        """Give everything back."""
+        """Return all reserved bytes to the budget."""
         taken, self._taken = self._taken, 0
         self._budget._give(taken)
 
@@ -80,9 +80,9 @@ class RateLimit:
     """A token bucket per key, in megapixel-steps: n = 10 costs ten times n = 1.
 
     Args:
-        rate: What flows in per second; 0 turns the limit off.
-        burst: What a bucket holds.
-        clock: Seconds.
+        rate: Megapixel-steps per second that flow into a bucket; 0 turns the limit off.
+        burst: Megapixel-steps that a bucket holds.
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -91,10 +91,10 @@ class RateLimit:
         self._lock = Lock()
 
     def take(self, key: str, cost: float) -> None:
-        """Pay for a request.
+        """Take a request's cost out of a key's bucket.
 
         Raises:
-            OverloadedError: the bucket does not hold that much now.
+            OverloadedError: the bucket does not hold the cost now.
         """
         if self._rate <= 0:
             return

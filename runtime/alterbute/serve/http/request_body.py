@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Source: TypeAlias = "bytes | NDArray[np.uint8]"
-"""A picture as it was sent: a file, or an array [H,W], [H,W,3] or [H,W,4]."""
+"""A picture as it was sent: a file's bytes, or a uint8 array [H,W], [H,W,3] or [H,W,4]."""
 
 MAX_FILES: Final = 4
 MAX_FIELDS: Final = 40
@@ -37,24 +37,32 @@ _DATA_URL: Final = re.compile(r"data:image/[a-zA-Z0-9.+-]{1,40};base64,")
 
 
 class ClientGone(Exception):
-    """The client left before its request was whole."""
+    """The client closed the connection before its request was complete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """What a client sent: JSON values or texts by field, and pictures by field in the order they came."""
+    """A request's fields (JSON values or texts by name) and pictures (in the order in which they came)."""
 
     fields: Mapping[str, Json]
     files: tuple[tuple[str, Source], ...]
 
 
 async def read_body(request: Request, settings: ServerSettings, memory: Reservation) -> bytes:
-    """All bytes of a body.
+    """Read a request's body.
+
+    Args:
+        request: The request.
+        settings: Limits on size, speed and number of chunks.
+        memory: Reservation that the body's bytes are added to.
+
+    Returns:
+        All bytes of the body.
 
     Raises:
-        ApiError: too big (413), too slow (408), or sent in a silly number of tiny pieces (400).
-        OverloadedError: the server's memory for bodies is taken.
-        ClientGone: the client left.
+        ApiError: too big (413), too slow (408), or sent in far too many tiny chunks (400).
+        OverloadedError: the memory budget is used up.
+        ClientGone: the client closed the connection.
     """
     limit = int(settings.max_request_mb * 2**20)
     declared = request.headers.get("content-length", "")
@@ -84,7 +92,12 @@ async def read_body(request: Request, settings: ServerSettings, memory: Reservat
 
 
 def split_body(data: bytes, content_type: str, settings: ServerSettings) -> Body:
-    """Fields and files of a body; takes time, so it belongs on a thread.
+    """Split a body into fields and files; takes time, so it is run on a thread.
+
+    Args:
+        data: The body.
+        content_type: The `Content-Type` header: multipart/form-data or application/json.
+        settings: Limit on the size of a file.
 
     Raises:
         ApiError: not multipart or JSON, malformed, or over a limit.
@@ -106,10 +119,10 @@ def split_body(data: bytes, content_type: str, settings: ServerSettings) -> Body
 
 
 def read_json(data: bytes) -> Json:
-    """Strict JSON: no NaN, no absurd depth or numbers.
+    """Parse strict JSON: no NaN, a limited depth, no huge numbers.
 
     Raises:
-        ApiError: it is not.
+        ApiError: the data is not such JSON.
     """
 
     def refuse(constant: str) -> NoReturn:
@@ -154,7 +167,7 @@ def _split_multipart(data: bytes, parameters: str, max_file: int) -> Body:
 
 
 class _Parts:
-    """Collects the parts of one body, each limit checked as it is reached."""
+    """Collects the parts of a multipart body, and checks each limit as it is reached."""
 
     def __init__(self, max_file: int) -> None:
         self.fields: dict[str, Json] = {}
@@ -253,7 +266,7 @@ def _split_json(data: bytes, max_file: int) -> Body:
 
 
 def _read_data_url(entry: Json, param: str, max_file: int) -> bytes:
-    """The bytes of `{"image_url": "data:..."}`; nothing is ever fetched from elsewhere."""
+    """The bytes of `{"image_url": "data:..."}`; other URLs are refused, nothing is fetched."""
     if not isinstance(entry, dict) or len(entry) != 1 or not isinstance(url := next(iter(entry.values())), str):
         raise bad_request(f'{param} needs {{"image_url": "data:image/...;base64,..."}}', param)
     if "file_id" in entry:
@@ -276,7 +289,7 @@ def _read_data_url(entry: Json, param: str, max_file: int) -> bytes:
 
 
 def shown_name(name: str) -> str:
-    """A client's own field name, short and printable."""
+    """A field name of a client, shortened and printable, for messages."""
     return "".join(char if char.isprintable() else "?" for char in name[:64])
 
 

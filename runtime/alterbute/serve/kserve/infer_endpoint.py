@@ -14,8 +14,7 @@ from alterbute.serve.health import why_not_ready
 from alterbute.serve.http.error_response import ApiError, bad_request
 from alterbute.serve.http.request_body import Body, Json, Source, read_body, shown_name
 from alterbute.serve.kserve.tensors import InferRequest, Tensor, describe_outputs, picture_bytes, read_infer_request
-from alterbute.serve.openai import encode_image as render
-from alterbute.serve.openai import validate_request as intake
+from alterbute.serve.openai import encode_image, validate_request
 from alterbute.serve.openai.fields import OPTIONS, EditForm, check_model, read_form
 from alterbute.serve.openai.response import make_timing_headers, wait_for_result
 from alterbute.serve.scheduler.server_request import ServerResult
@@ -57,14 +56,14 @@ _OUTPUTS: Final = (("IMAGE", "UINT8", [-1, -1, -1]), ("SEED_USED", "INT64", [1])
 
 
 async def server_metadata(request: Request) -> Response:
-    """What this server is."""
+    """Name, version and extensions of the server."""
     from importlib.metadata import version
 
     return JSONResponse({"name": "alterbute", "version": version("alterbute"), "extensions": ["binary_tensor_data"]})
 
 
 async def model_metadata(request: Request) -> Response:
-    """The tensors of the bundle; pictures may also come as UINT8 arrays."""
+    """Input and output tensors of the bundle; pictures may also be UINT8 arrays."""
     context = _check_path(request)
     return JSONResponse(
         {
@@ -78,14 +77,14 @@ async def model_metadata(request: Request) -> Response:
 
 
 async def model_ready(request: Request) -> Response:
-    """As `/v2/health/ready`, for a bundle."""
+    """Whether the bundle can be used now: status 200, or 503 while it is not ready."""
     context = _check_path(request)
     why = why_not_ready(context)
     return JSONResponse({"name": context.model, "ready": why is None}, 200 if why is None else 503)
 
 
 async def infer(request: Request) -> Response:
-    """One edit."""
+    """Run one edit."""
     context = _check_path(request)
     context.service.check_room()
     arrived_s = time.monotonic()
@@ -98,7 +97,7 @@ async def infer(request: Request) -> Response:
         data = await read_body(request, context.settings, memory)
         header_length = request.headers.get("inference-header-content-length")
         asked, form = await context.on_pool(lambda: _read(data, header_length, context))
-        checked = await intake.check(context, form, memory, key=request.state.key, arrived_s=arrived_s)
+        checked = await validate_request.check(context, form, memory, key=request.state.key, arrived_s=arrived_s)
         server_request = context.service.submit(await context.on_pool(checked.spec))
         result = await wait_for_result(request, server_request)
         return await context.on_pool(lambda: _reply(context, asked, result))
@@ -164,13 +163,13 @@ def _reply(context: Context, asked: InferRequest, result: ServerResult) -> Respo
     outputs: dict[str, NDArray[Any]] = {
         "IMAGE": photo.pixels if photo.alpha is None else np.dstack((photo.pixels, photo.alpha)),
         "SEED_USED": np.array([edit.seed], np.int64),
-        "TIMINGS_MS": np.array(list(render.timings_ms(edit).values()), np.float32),
+        "TIMINGS_MS": np.array(list(encode_image.timings_ms(edit).values()), np.float32),
     }
     head: dict[str, Any] = {"model_name": context.model, "model_version": _VERSION}
     if asked.id:
         head["id"] = asked.id
     head["outputs"], raw = describe_outputs(outputs, asked)
-    text, headers = render.as_json(head), make_timing_headers(result)
+    text, headers = encode_image.dump_json(head), make_timing_headers(result)
     if not raw:
         return Response(text, media_type="application/json", headers=headers)
     headers["inference-header-content-length"] = str(len(text))

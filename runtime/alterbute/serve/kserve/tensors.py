@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol (KServe v2): JSON values or raw bytes after the JSON, to arrays and back."""
+"""Tensors of the Open Inference Protocol (KServe v2): from JSON values or raw bytes to arrays, and back."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _ID: Final = re.compile(r"[\w.:-]{0,128}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferRequest:
-    """A request's tensors by name, its parameters, and how the outputs should come.
+    """A request's tensors by name, its parameters, and the form of the outputs.
 
     Args:
-        id: The client's, given back.
-        inputs: By name.
-        parameters: Of the request.
-        binary: By output: whether it comes as raw bytes; empty is "all outputs".
-        is_binary: For outputs that are not named.
+        id: The client's id of the request, returned in the response.
+        inputs: Tensors by name.
+        parameters: Parameters of the request.
+        binary: By output, whether it is sent as raw bytes; empty means all outputs.
+        is_binary: The same for outputs that are not named.
     """
 
     id: str
@@ -53,11 +53,11 @@ class InferRequest:
 
 
 def read_infer_request(data: bytes, header_length: str | None) -> InferRequest:
-    """A body as the protocol has it.
+    """Parse the body of an inference request.
 
     Args:
-        data: JSON, and maybe raw tensors after it.
-        header_length: The `Inference-Header-Content-Length` header: how much of it is JSON.
+        data: JSON, and possibly raw tensors after it.
+        header_length: The `Inference-Header-Content-Length` header: length of the JSON in bytes.
 
     Raises:
         ApiError: it breaks the protocol, or a limit.
@@ -90,7 +90,7 @@ def read_infer_request(data: bytes, header_length: str | None) -> InferRequest:
 
 
 def describe_outputs(outputs: Mapping[str, NDArray[Any]], request: InferRequest) -> tuple[list[Json], list[bytes]]:
-    """The `outputs` of a response, and the raw bytes that follow its JSON."""
+    """Return the `outputs` of a response, and the raw bytes that follow its JSON."""
     wanted = request.binary or dict.fromkeys(outputs, request.is_binary)
     described: list[Json] = []
     raw = []
@@ -121,7 +121,7 @@ def _entries(value: Json, what: str) -> list[dict[str, Json]]:
 
 
 def _read_tensor(name: str, entry: dict[str, Json], raw: memoryview) -> tuple[Tensor, memoryview]:
-    """One input, and the raw bytes that are left."""
+    """Read one input; returns it and the raw bytes that are left."""
     shown = shown_name(name)
     shape, datatype = _shape(shown, entry.get("shape")), str(entry.get("datatype"))
     count = math.prod(shape)
@@ -216,10 +216,10 @@ def _is_binary(entry: dict[str, Json]) -> bool:
 
 
 def picture_bytes(name: str, element: bytes) -> bytes:
-    """A picture file that came as itself, or in base64 where JSON could not hold it.
+    """The bytes of a picture file that was sent as such or in base64.
 
     Raises:
-        ApiError: neither.
+        ApiError: it is neither.
     """
     if element[:4] in (b"\x89PNG", b"RIFF") or element[:3] == b"\xff\xd8\xff" or not element:
         return element

@@ -1,4 +1,4 @@
-"""`POST /v1/images/edits`: OpenAI's contract, answered at once or as a stream of events."""
+"""`POST /v1/images/edits` in OpenAI's form: one response, or a stream of events."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from starlette.responses import Response
 
 from alterbute.serve.http.limits import Reservation
 from alterbute.serve.http.request_body import read_body, split_body
-from alterbute.serve.openai import encode_image as render
-from alterbute.serve.openai import validate_request as intake
+from alterbute.serve.openai import encode_image, validate_request
 from alterbute.serve.openai.fields import read_form
 from alterbute.serve.openai.response import (
     AcceptedRequest,
@@ -58,7 +57,7 @@ async def _accept(request: Request, context: Context, memory: Reservation) -> Ac
     data = await read_body(request, context.settings, memory)
     content_type = request.headers.get("content-type", "")
     form = await context.on_pool(lambda: read_form(split_body(data, content_type, context.settings)))
-    checked = await intake.check(context, form, memory, key=request.state.key, arrived_s=arrived_s)
+    checked = await validate_request.check(context, form, memory, key=request.state.key, arrived_s=arrived_s)
     return AcceptedRequest(context=context, checked=checked, memory=memory)
 
 
@@ -67,10 +66,10 @@ def _reply(accepted: AcceptedRequest, result: ServerResult) -> bytes:
     form = checked.form
     data = []
     for edit in result.edits:
-        file, seconds = render.timed(edit.photo, form.output_format, form.output_compression)
+        file, seconds = encode_image.encode_timed(edit.photo, form.output_format, form.output_compression)
         context.metrics.on_stage("encode_image", seconds)
-        data.append({"b64_json": render.as_text(file)})
-    return render.as_json(
+        data.append({"b64_json": encode_image.encode_base64(file)})
+    return encode_image.dump_json(
         {
             "created": int(time.time()),
             "data": data,
@@ -82,7 +81,7 @@ def _reply(accepted: AcceptedRequest, result: ServerResult) -> bytes:
 
 
 def _dry_run(accepted: AcceptedRequest) -> Response:
-    """Everything was checked; nothing is run."""
+    """The response of a dry run: everything was checked, nothing is run."""
     context, checked = accepted.context, accepted.checked
     settings, spec = context.settings, checked.spec()
     body = {
@@ -104,4 +103,4 @@ def _dry_run(accepted: AcceptedRequest) -> Response:
             },
         },
     }
-    return Response(render.as_json(body), media_type="application/json")
+    return Response(encode_image.dump_json(body), media_type="application/json")

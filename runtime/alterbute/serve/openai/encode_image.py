@@ -1,4 +1,4 @@
-"""Results as a client gets them: picture files, base64, and the JSON around them. All of it takes time: on threads."""
+"""Results in the client's form: picture files, base64 and JSON. All of it takes time, so it is run on threads."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ from alterbute.images import Photo, encode, load_photo
 from alterbute.serve.openai.fields import OutputFormat
 from alterbute.serve.scheduler.server_request import ServerImage
 
-# Previews are for looking, and travel often.
+# Previews are small, because they are only looked at and are sent often.
 _PREVIEW_SIDE: Final = 512
 _STAGES: Final = ("window", "encode", "steps", "decode", "paste")
 
 
 def encode_image(photo: Photo, output_format: OutputFormat, compression: int) -> bytes:
-    """A picture file. PNG and WebP at compression 100 hold every pixel; JPEG and lower compressions do not."""
+    """Encode a photo as a picture file. PNG, and WebP at compression 100, are lossless; JPEG and lower compressions are not.
+
+    Args:
+        photo: The photo.
+        output_format: `png`, `webp` or `jpeg`.
+        compression: 0..100; quality of a lossy file.
+    """
     image = photo.to_pil()
     if is_lossless(output_format, compression):
         return encode(image, output_format.upper())
@@ -39,30 +45,39 @@ def is_lossless(output_format: OutputFormat, compression: int) -> bool:
 
 
 def render_preview(photo: Photo, output_format: OutputFormat) -> tuple[bytes, str]:
-    """A small picture file of a photo, and its size as text."""
+    """Encode a photo as a small picture file; returns the file, and its size as `WIDTHxHEIGHT`."""
     image = photo.to_pil()
     image.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE), Resampling.BOX)
     small = load_photo(image)
     return encode_image(small, output_format, 100), f"{small.width}x{small.height}"
 
 
-def as_text(data: bytes) -> str:
-    """Base64."""
+def encode_base64(data: bytes) -> str:
+    """Encode bytes as base64 text."""
     return base64.b64encode(data).decode("ascii")
 
 
-def as_json(value: object) -> bytes:
-    """Compact JSON."""
+def dump_json(value: object) -> bytes:
+    """Encode a value as compact JSON in UTF-8."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
 def timings_ms(edit: ServerImage) -> dict[str, float]:
-    """Milliseconds by stage."""
+    """Milliseconds of an image by stage."""
     return {stage: round(edit.timings[stage] * 1000, 3) for stage in _STAGES}
 
 
-def timed(photo: Photo, output_format: OutputFormat, compression: int) -> tuple[bytes, float]:
-    """`encode_image`, and the seconds it took."""
+def encode_timed(photo: Photo, output_format: OutputFormat, compression: int) -> tuple[bytes, float]:
+    """Encode a photo as a picture file, and measure the time.
+
+    Args:
+        photo: The photo.
+        output_format: `png`, `webp` or `jpeg`.
+        compression: 0..100; quality of a lossy file.
+
+    Returns:
+        The file, and the seconds that encoding took.
+    """
     start = time.perf_counter()
     data = encode_image(photo, output_format, compression)
     return data, time.perf_counter() - start

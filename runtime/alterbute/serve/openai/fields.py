@@ -1,4 +1,4 @@
-"""The fields of `POST /v1/images/edits`: one table of names and types; a name that is not in it is an error."""
+"""The fields of `POST /v1/images/edits`: one table of names and types. A field that is not in the table is an error."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ FIELDS: Final[Mapping[str, Read]] = {
     "user": _ignored,
     "safety_identifier": _ignored,
     "moderation": _choice("auto", "low"),
-    # What OpenAI's API does not have.
+    # Fields that OpenAI's API does not have.
     "seed": _integer,
     "num_inference_steps": _integer,
     "solver": _text,
@@ -123,7 +123,7 @@ FIELDS: Final[Mapping[str, Read]] = {
     "timeout_s": _number,
     "dry_run": _flag,
 }
-"""Every field but the files."""
+"""All fields except files."""
 
 OPTIONS: Final[Mapping[str, str]] = {
     "num_inference_steps": "steps",
@@ -145,33 +145,33 @@ OPTIONS: Final[Mapping[str, str]] = {
         )
     },
 }
-"""Fields that are those of an `EditRequest`, by its names."""
+"""Fields that set a field of `EditRequest`, with the name of that field."""
 
 FILES: Final = ("image", "mask", "reference", "reference_mask", "protect")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EditForm:
-    """A request as it was sent, each value of the right type, none of them checked against a bundle.
+    """A request's fields with values of the right type, not yet checked against the bundle.
 
     Args:
-        files: Pictures by name: `image`, and those of `reference`, `mask`, `reference_mask`, `protect` that came.
+        files: Pictures by name: `image`, and those of `reference`, `mask`, `reference_mask` and `protect` that were sent.
         prompt: What to change.
-        model: The bundle that is asked for, if any.
-        count: Images.
-        size: `auto`, or the photo's own.
+        model: Name of the bundle, if given.
+        count: Number of images.
+        size: `auto`, or the photo's own size.
         quality: A key of `QUALITY_STEPS`.
         background: `auto`, `opaque` or `transparent`.
-        output_format: Of the images.
+        output_format: Format of the result files.
         output_compression: 0..100; 100 is lossless where the format can be.
         is_stream: Whether the reply is a stream of events.
         partial_images: Previews per image in the stream.
         is_dry_run: Whether to check everything and run nothing.
-        attribute: The attribute that the prompt gives the value of, if any.
+        attribute: The attribute whose value is the prompt, if given.
         mask_polarity: See `alterbute.images.Polarity`.
         mask_kind: See `alterbute.images.MaskKind`.
         dilate: See `alterbute.images.load_region`.
-        timeout_s: The client's own deadline, if any.
+        timeout_s: Seconds after which the client does not need the result, if given.
         options: Fields of an `EditRequest` that were given.
     """
 
@@ -196,7 +196,7 @@ class EditForm:
 
 
 def read_form(body: Body) -> EditForm:
-    """Fields and files by their types.
+    """Read fields and files into a form, with every value converted to its type.
 
     Raises:
         ApiError: a field is unknown, missing, or of another type; `param` names it.
@@ -254,7 +254,7 @@ def read_form(body: Body) -> EditForm:
 
 
 def _name_files(body: Body) -> dict[str, Source]:
-    """`image` once is the photo; a second one, as `image[]` in a list, is the reference."""
+    """Name the files: the first `image` (or `image[]`) is the photo, a second one is the reference."""
     files: dict[str, Source] = {}
     for sent, data in body.files:
         name = "image" if sent in ("image", "image[]") else sent

@@ -1,4 +1,4 @@
-"""A request's pictures: sizes read from their headers first, memory taken for them, and only then decoded."""
+"""A request's pictures: sizes are read from headers and memory is reserved before anything is decoded."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from alterbute.serve.http.error_response import ApiError
 from alterbute.serve.http.limits import Reservation
 from alterbute.serve.http.request_body import Source
 
-# What decoding, editing and encoding one pixel holds at its peak: planes as decoded and as kept, masks, the result.
+# Peak bytes per pixel of decoding, editing and encoding: planes as decoded and as kept, masks, the result.
 _BYTES_PER_PIXEL: Final = 16
 _MAX_ASPECT: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pictures:
-    """What a request shows.
+    """The decoded pictures of a request.
 
     Args:
         photo: The photo.
-        region: What may change.
-        reference: HWC uint8 RGB and HW uint8, whose object gives the identity.
+        region: The masks.
+        reference: HWC uint8 RGB and HW uint8 mask of the picture whose object gives the identity; None is the photo's own.
         mask_mode: Which of the mask's pixels meant "object": `alpha`, `white` or `black`.
-        mask_pixels: How many.
+        mask_pixels: Number of those pixels.
     """
 
     photo: Photo
@@ -39,11 +39,16 @@ class Pictures:
 
 
 def check_headers(files: Mapping[str, Source], max_megapixels: float, memory: Reservation) -> None:
-    """Look at sizes before any decoder sees a file, and take the memory that decoding them will need.
+    """Check the sizes of pictures by their headers, and reserve the memory that decoding them needs.
+
+    Args:
+        files: Pictures by field name.
+        max_megapixels: Limit for each picture.
+        memory: The request's reservation.
 
     Raises:
         ApiError: not a picture (415), or too large (413).
-        OverloadedError: the memory is taken by others.
+        OverloadedError: the memory budget is used up.
     """
     for name, data in files.items():
         if not isinstance(data, bytes):
@@ -61,13 +66,19 @@ def check_headers(files: Mapping[str, Source], max_megapixels: float, memory: Re
 
 
 def decode_pictures(files: Mapping[str, Source], *, polarity: Polarity, kind: MaskKind, dilate: int | None) -> Pictures:
-    """Decode and check all pictures of a request; takes time, so it belongs on a thread.
+    """Decode and check all pictures of a request; takes time, so it is run on a thread.
+
+    Args:
+        files: Pictures by field name.
+        polarity: Which of the masks' pixels mean "object".
+        kind: How the mask is used.
+        dilate: Side of the square by which the object grows, in window pixels, odd; None is the bundle's.
 
     Raises:
         InputError: see `alterbute.images`.
     """
     photo = load_photo(files["image"])
-    # An array is left as it is: one of 0 and 1 means something else than a picture of them.
+    # An array is not encoded as a picture: an array mask of 0 and 1 is valid, a picture of such values is nearly black.
     mask = decode_levels(files["mask"], "mask") if isinstance(files["mask"], bytes) else files["mask"]
     mode = polarity
     if polarity == "auto":
@@ -91,7 +102,7 @@ def decode_pictures(files: Mapping[str, Source], *, polarity: Polarity, kind: Ma
 
 
 def _check_size(name: str, width: int, height: int, max_megapixels: float) -> None:
-    # A size of 0 is a damaged header: the decoder's limits name it.
+    # A size of 0 is a damaged header, which the decoder reports.
     is_long = max(width, height) > _MAX_ASPECT * max(min(width, height), 1)
     if width * height <= max_megapixels * 1e6 and not is_long:
         return

@@ -1,4 +1,4 @@
-"""What is served, as OpenAI's clients ask for it, and the OpenAPI document."""
+"""`/v1/models` in OpenAI's form, and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 async def list_models(request: Request) -> Response:
-    """The one bundle that this server has."""
+    """List the bundle that this server has."""
     return JSONResponse({"object": "list", "data": [_describe(request.app.state.context)]})
 
 
 async def get_model(request: Request) -> Response:
-    """One bundle by name."""
+    """Describe the bundle, by its name."""
     context: Context = request.app.state.context
     check_model(request.path_params["model"], context.model)
     return JSONResponse(_describe(context))
 
 
 async def openapi(request: Request) -> Response:
-    """This API's description."""
+    """The OpenAPI document."""
     return JSONResponse(make_document(request.app.state.context.model))
 
 

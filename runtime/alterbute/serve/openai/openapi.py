@@ -1,4 +1,4 @@
-"""The OpenAPI document: written by hand where words matter, and from the field table where names do."""
+"""The OpenAPI document: descriptions written by hand, names and types from the table of fields."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ _ERRORS: Final = {
 
 
 def make_document(model: str) -> Schema:
-    """The document for a server of this bundle."""
+    """Make the OpenAPI document of a server with this bundle."""
     from importlib.metadata import version
 
     assert _FIELDS.keys() == FIELDS.keys()

@@ -1,4 +1,4 @@
-"""What every reply of an edit says, at once or as events, and waiting for the edit itself."""
+"""Waiting for an edit, and the parts that its response has in common with its events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from alterbute.serve.http.limits import Reservation
 from alterbute.serve.http.request_body import ClientGone
-from alterbute.serve.openai import encode_image as render
+from alterbute.serve.openai import encode_image
 from alterbute.serve.openai.fields import QUALITY_STEPS
 from alterbute.serve.openai.validate_request import CheckedRequest
 from alterbute.serve.scheduler.server_request import ServerRequest, ServerResult
@@ -23,7 +23,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AcceptedRequest:
-    """A checked request on its way, and the memory that it holds until its response is out."""
+    """A checked request, and the memory that it reserves until its response was sent."""
 
     context: Context
     checked: CheckedRequest
@@ -31,10 +31,10 @@ class AcceptedRequest:
 
 
 async def wait_for_result(request: Request, server_request: ServerRequest) -> ServerResult:
-    """A ticket's outcome; a client that leaves cancels it.
+    """Wait for the result of a request; cancel it when the client closes the connection.
 
     Raises:
-        ClientGone: it left.
+        ClientGone: the client closed the connection.
         AlterbuteError: the edit failed.
     """
     outcome = watch_outcome(server_request)
@@ -52,9 +52,9 @@ async def wait_for_result(request: Request, server_request: ServerRequest) -> Se
 
 
 def watch_outcome(server_request: ServerRequest) -> asyncio.Future[ServerResult]:
-    """A ticket's future for this loop. Never cancel it: that would end the ticket before its device has let go of it."""
+    """A request's future in this event loop. Do not cancel it: the request would end while its worker still uses it."""
     outcome = asyncio.wrap_future(server_request.future)
-    # Whoever stopped waiting does not ask any more, and asyncio would complain that nobody did.
+    # When a waiter has given up, the exception is read here: asyncio warns of exceptions that are never retrieved.
     outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
     return outcome
 
@@ -66,7 +66,7 @@ async def until_gone(request: Request) -> None:
 
 
 def make_timing_headers(result: ServerResult) -> dict[str, str]:
-    """Where the time went."""
+    """Headers with the milliseconds of waiting and of computing."""
     return {
         "x-alterbute-queue-ms": f"{result.queue_s * 1000:.1f}",
         "x-alterbute-compute-ms": f"{result.compute_s * 1000:.1f}",
@@ -74,7 +74,7 @@ def make_timing_headers(result: ServerResult) -> dict[str, str]:
 
 
 def describe_output(checked: CheckedRequest) -> Json:
-    """The keys that every reply and event has."""
+    """The keys that every response and event has."""
     photo, form = checked.pictures.photo, checked.form
     return {
         "background": "transparent" if photo.alpha is not None and form.background == "transparent" else "opaque",
@@ -85,7 +85,7 @@ def describe_output(checked: CheckedRequest) -> Json:
 
 
 def count_tokens_used(context: Context, checked: CheckedRequest) -> Json:
-    """Tokens as this runtime has them: the prompt's, and latent positions."""
+    """Token counts in OpenAI's form: the prompt's tokens, and latent positions for pictures."""
     manifest = context.service.editor.manifest
     positions = (checked.window_side // manifest.latent_factor) ** 2
     image_tokens = positions * (1 if checked.pictures.reference is None else 2)
@@ -100,7 +100,13 @@ def count_tokens_used(context: Context, checked: CheckedRequest) -> Json:
 
 
 def describe_edit(context: Context, checked: CheckedRequest, result: ServerResult | None) -> Json:
-    """What OpenAI's reply has no key for."""
+    """The key `alterbute` of a response: facts that OpenAI's form has no key for.
+
+    Args:
+        context: The server's parts.
+        checked: The checked request.
+        result: Its result; None for a dry run.
+    """
     form, pictures = checked.form, checked.pictures
     described: Json = {
         "seed": checked.requests[0].seed,
@@ -109,20 +115,21 @@ def describe_edit(context: Context, checked: CheckedRequest, result: ServerResul
         "bundle_id": context.model,
         "bundle_sha256": context.bundle_sha256,
         "precision": context.precision,
-        "background_exact": render.is_lossless(form.output_format, form.output_compression),
+        "background_exact": encode_image.is_lossless(form.output_format, form.output_compression),
         "mask_mode": pictures.mask_mode,
         "mask_pixels": pictures.mask_pixels,
     }
     if result is not None:
         described["timings_ms"] = [
-            {"picture_decode": round(checked.decode_s * 1000, 3), **render.timings_ms(edit)} for edit in result.edits
+            {"picture_decode": round(checked.decode_s * 1000, 3), **encode_image.timings_ms(edit)}
+            for edit in result.edits
         ]
         described["warnings"] = list(dict.fromkeys(line for edit in result.edits for line in edit.warnings))
     return described
 
 
 def _quality(checked: CheckedRequest) -> str:
-    """The preset that was asked for, or the one whose steps come nearest."""
+    """The quality preset of the request, or the one with the nearest number of steps."""
     if checked.form.quality != "auto" and QUALITY_STEPS[checked.form.quality] == checked.plan.steps:
         return checked.form.quality
     presets = {name: steps for name, steps in QUALITY_STEPS.items() if steps is not None}

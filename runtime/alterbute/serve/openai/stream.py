@@ -1,4 +1,4 @@
-"""A reply as server-sent events: previews on a photo whose background is in place, then the images themselves."""
+"""A response as server-sent events: previews pasted into the photo, then the images."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from starlette.responses import Response
 
 from alterbute.images import Photo
 from alterbute.serve.http.error_response import as_api_error
-from alterbute.serve.openai import encode_image as render
-from alterbute.serve.openai import response as reply
+from alterbute.serve.openai import encode_image, response
 from alterbute.serve.scheduler.server_request import ServerRequest
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ _Preview = tuple[int, int, Photo]
 
 
 class EditStream(Response):
-    """The stream of one accepted request; a client that leaves cancels it."""
+    """The stream of one accepted request; the request is cancelled when the client closes the connection."""
 
     media_type = "text/event-stream"
 
@@ -41,7 +40,7 @@ class EditStream(Response):
     ) -> None:
         self.status_code, self.background = 200, None
         self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no"})
-        # A stream has no length, and ends with its connection's chunk.
+        # A stream has no length; it ends with the last chunk.
         self.raw_headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
         self._request, self._accepted, self._server_request, self._previews = (
             request,
@@ -52,7 +51,7 @@ class EditStream(Response):
 
     @classmethod
     async def open(cls, request: Request, accepted: AcceptedRequest) -> EditStream:
-        """Submit the request: what can be refused is refused before the stream starts."""
+        """Submit the request, so that a refusal is an ordinary response, and make the stream."""
         loop = asyncio.get_running_loop()
         previews: asyncio.Queue[_Preview] = asyncio.Queue()
 
@@ -64,8 +63,8 @@ class EditStream(Response):
         return cls(request, accepted, context.service.submit(spec), previews)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As every ASGI response."""
-        gone = asyncio.ensure_future(reply.until_gone(self._request))
+        """Send the events (ASGI)."""
+        gone = asyncio.ensure_future(response.until_gone(self._request))
         events = asyncio.ensure_future(self._send_events(send))
         try:
             await asyncio.wait({gone, events}, return_when=asyncio.FIRST_COMPLETED)
@@ -74,7 +73,7 @@ class EditStream(Response):
         finally:
             for task in (gone, events):
                 task.cancel()
-            self._server_request.cancel()  # nothing, if it is over
+            self._server_request.cancel()  # no effect on a request that has ended
             self._accepted.memory.release()
 
     async def _send_events(self, send: Send) -> None:
@@ -83,7 +82,7 @@ class EditStream(Response):
         async def send_bytes(data: bytes) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
-        outcome = reply.watch_outcome(self._server_request)
+        outcome = response.watch_outcome(self._server_request)
         try:
             while not outcome.done():
                 preview = asyncio.ensure_future(self._previews.get())
@@ -94,7 +93,7 @@ class EditStream(Response):
                 else:
                     preview.cancel()
                     if not outcome.done():
-                        await send_bytes(b": still at it\n\n")
+                        await send_bytes(b": still running\n\n")
             result = outcome.result()
             for number in range(len(result.edits)):
                 await send_bytes(await self._completed_event(number))
@@ -105,14 +104,14 @@ class EditStream(Response):
     async def _preview_event(self, image: int, number: int, photo: Photo) -> bytes:
         checked = self._accepted.checked
         file, size = await self._accepted.context.on_pool(
-            lambda: render.render_preview(photo, checked.form.output_format)
+            lambda: encode_image.render_preview(photo, checked.form.output_format)
         )
         return _event(
             "image_edit.partial_image",
             {
-                "b64_json": render.as_text(file),
+                "b64_json": encode_image.encode_base64(file),
                 "created_at": int(time.time()),
-                **reply.describe_output(checked),
+                **response.describe_output(checked),
                 "size": size,
                 "partial_image_index": number,
                 "alterbute": {"image": image},
@@ -125,16 +124,18 @@ class EditStream(Response):
 
         def make() -> bytes:
             form = checked.form
-            file, seconds = render.timed(result.edits[number].photo, form.output_format, form.output_compression)
+            file, seconds = encode_image.encode_timed(
+                result.edits[number].photo, form.output_format, form.output_compression
+            )
             context.metrics.on_stage("encode_image", seconds)
             return _event(
                 "image_edit.completed",
                 {
-                    "b64_json": render.as_text(file),
+                    "b64_json": encode_image.encode_base64(file),
                     "created_at": int(time.time()),
-                    **reply.describe_output(checked),
-                    "usage": reply.count_tokens_used(context, checked),
-                    "alterbute": {**reply.describe_edit(context, checked, result), "image": number},
+                    **response.describe_output(checked),
+                    "usage": response.count_tokens_used(context, checked),
+                    "alterbute": {**response.describe_edit(context, checked, result), "image": number},
                 },
             )
 
@@ -142,12 +143,12 @@ class EditStream(Response):
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:
-    return f"event: {name}\ndata: ".encode() + render.as_json({"type": name, **data}) + b"\n\n"
+    return f"event: {name}\ndata: ".encode() + encode_image.dump_json({"type": name, **data}) + b"\n\n"
 
 
 def _error_event(fault: Exception) -> bytes:
-    """The headers are out: the error travels as an event, in the body that it would have had."""
+    """An error as an event, because headers were sent already; its data is the body of the error response."""
     error = as_api_error(fault)
     if error.status == 500:
         _logger.error("a stream failed", exc_info=fault)
-    return b"event: error\ndata: " + render.as_json({"type": "error", **error.body()}) + b"\n\n"
+    return b"event: error\ndata: " + encode_image.dump_json({"type": "error", **error.body()}) + b"\n\n"

@@ -1,4 +1,4 @@
-"""From a form to an ask: every part of a request checked against the bundle and the limits, cheapest first."""
+"""Validation of a request: its form is checked against the bundle and the limits, cheapest checks first."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CheckedRequest:
-    """A request that can be done.
+    """A request that this server can run.
 
     Args:
-        form: As it was sent.
-        pictures: Decoded.
-        requests: One per image, each with its seed.
-        plan: Of the first image; the others differ in their noise only.
-        text_tokens: Of the prompt.
-        deadline_s: In `time.monotonic` seconds.
-        decode_s: What decoding took.
+        form: Its fields.
+        pictures: Its decoded pictures.
+        requests: One request per image, each with its seed.
+        plan: Plan of the first image; the others differ in their noise only.
+        text_tokens: Tokens of the prompt.
+        deadline_s: Deadline in `time.monotonic` seconds.
+        decode_s: Seconds of decoding.
         window_side: Side of the window in which the model will see the object, in pixels: one of the bundle's resolutions.
     """
 
@@ -54,7 +54,7 @@ class CheckedRequest:
         return len(self.requests) * sum(len(rows) for rows in self.plan.rows)
 
     def spec(self, on_preview: Callable[[int, int, Photo], None] | None = None) -> RequestSpec:
-        """What the service is asked."""
+        """Make the specification that the service is given."""
         digest = hashlib.sha256(self.pictures.photo.pixels.data)
         digest.update(self.pictures.region.edit.data)
         digest.update(repr([replace(request, seed=None) for request in self.requests]).encode("utf-8", "replace"))
@@ -76,14 +76,14 @@ async def check(context: Context, form: EditForm, memory: Reservation, *, key: s
     """Check a form, and decode its pictures.
 
     Args:
-        context: The server's.
-        form: The request.
-        memory: Pays for its pictures.
-        key: Whose rate it counts against.
-        arrived_s: When it came.
+        context: The server's parts.
+        form: The request's fields and files.
+        memory: The request's reservation, which grows by its pictures.
+        key: Name of the API key whose rate it counts against.
+        arrived_s: Time of its arrival in `time.monotonic` seconds.
 
     Raises:
-        ApiError, InputError, OverloadedError: the reason why not.
+        ApiError, InputError, OverloadedError: the request cannot be run.
     """
     check_model(form.model, context.model)
     requests, plan, text_tokens = await context.on_pool(lambda: _make_requests(context, form))
@@ -124,7 +124,7 @@ def _make_requests(context: Context, form: EditForm) -> tuple[tuple[EditRequest,
         seed = int.from_bytes(os.urandom(8)) & MAX_SEED
     prompt = _with_attribute(form, editor.manifest.attributes)
     first = editor.check_request(EditRequest(prompt=prompt, seed=seed, **options), {})
-    # Image i has the bytes of a request of its own with seed + i.
+    # Image i has the bytes of a request for one image with seed + i.
     requests = tuple(replace(first, seed=(seed + image) % (MAX_SEED + 1)) for image in range(form.count))
     plan = editor.plans.make(first, seed=seed, image=0)
     if plan.steps > settings.max_steps:
@@ -145,7 +145,7 @@ def _check_counts(form: EditForm, settings: ServerSettings) -> None:
 
 
 def _with_attribute(form: EditForm, known: object) -> str:
-    """`attribute` names what the prompt gives the value of: color + red is "color: red"."""
+    """The prompt with its attribute in front: attribute `color` and prompt `red` give "color: red"."""
     if form.attribute is None:
         return form.prompt
     if isinstance(known, dict) and form.attribute not in known:
@@ -154,7 +154,7 @@ def _with_attribute(form: EditForm, known: object) -> str:
 
 
 def _check_photo(form: EditForm, photo: Photo) -> None:
-    """What can only be checked beside the photo's own size and transparency."""
+    """Check fields that depend on the photo's size and transparency."""
     own = f"{photo.width}x{photo.height}"
     if form.size not in ("auto", own):
         raise bad_request(

@@ -1,22 +1,28 @@
-"""What the service tells whoever measures it; the default listens to nothing."""
+"""Callbacks of the service for metrics; the default implementation ignores them."""
 
 from __future__ import annotations
 
 
 class Observer:
-    """Calls come from the service's threads, between launches: they must be short."""
+    """Called from the service's threads between launches, so calls must be short."""
 
     def on_launch(self, seconds: float, slots: int, rows: int) -> None:
-        """The step graph ran once."""
+        """Called after a launch of the step graph.
+
+        Args:
+            seconds: Duration of the launch.
+            slots: Images in the launch.
+            rows: UNet rows in the launch.
+        """
 
     def on_stage(self, stage: str, seconds: float) -> None:
-        """A stage of one request is done: window, encode, decode, paste..."""
+        """Called after a stage of a request (`window`, `encode`, `vae_decode`, `compose`), with its seconds."""
 
     def on_start(self, queue_s: float) -> None:
-        """A request's first image entered a lane after so long."""
+        """Called when a request's first image enters a lane, with the seconds that it waited."""
 
     def on_cancel(self, at: str) -> None:
-        """A request was given up: waiting, running, or by its deadline."""
+        """Called when a request is given up: `waiting`, `running`, or by its `deadline`."""
 
     def on_device_fault(self, is_fatal: bool) -> None:
-        """A launch failed."""
+        """Called after a launch that failed."""

@@ -1,6 +1,6 @@
-"""What an image will look like, told halfway: the clean estimate that the last launch was steered by.
+"""Previews: the clean latent that the UNet predicted in an image's last launch.
 
-The lane keeps no UNet output, but the solver's matrix gives it back: of S' = W @ [S ; y ; z] all but y is known.
+The lane keeps no UNet output, but it follows from the solver's matrix: of S' = W @ [S ; y ; z] all but y is known.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from alterbute.solver import NOISE, OUTPUT, STATE_ROWS
 
 
 def preview_steps(steps: int, wanted: int) -> tuple[int, ...]:
-    """After which steps to look, spread evenly; never after the last one, which gives the result itself."""
+    """The steps after which previews are made, spread evenly; never the last one, which gives the result."""
     return tuple(sorted({round(steps * (part + 1) / (wanted + 1)) for part in range(wanted)} & set(range(2, steps))))
 
 
@@ -21,15 +21,15 @@ def clean_estimate(plan: Plan, step: int, prediction: str, before: Array, after:
     """[C,h,w] f32, the clean latent that the UNet saw in a launch.
 
     Args:
-        plan: The image's.
-        step: Which launch it was, from 1: the first one starts from noise alone.
-        prediction: What the UNet's output means: `epsilon`, `v_prediction` or `sample`.
-        before: [K,C,h,w], state that it started from.
-        after: [K,C,h,w], state that it wrote.
-        noise: [C,h,w], the fresh noise that it took.
+        plan: The image's plan.
+        step: Index of the launch, from 1: the first launch starts from noise alone.
+        prediction: Type of the UNet's output: `epsilon`, `v_prediction` or `sample`.
+        before: [K,C,h,w] f32, state before the launch.
+        after: [K,C,h,w] f32, state after the launch.
+        noise: [C,h,w] f32, the fresh noise of the launch.
     """
     matrix = plan.matrix[step].astype(np.float64)
-    # Re-injection changes row 0 after the solver; a row of history, where there is one, is what the solver wrote.
+    # Re-injection changes row 0 after the solver, so a row of history, where there is one, is used instead.
     row = max(
         range(STATE_ROWS),
         key=lambda index: (abs(matrix[index, OUTPUT]) > 1e-6 and index > 0, abs(matrix[index, OUTPUT])),

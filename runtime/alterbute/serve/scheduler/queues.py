@@ -1,4 +1,4 @@
-"""Who is on a device, and where: waiting to be encoded, ready, in the lane, or denoised. Only its owner's thread looks."""
+"""The queues of a worker: requests to encode, images ready for the lane, in the lane, or denoised. Used by its thread only."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from alterbute.subject import JobInfo, PreparedPhoto, Subject
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class ScheduledRequest:
-    """A ticket on a device.
+    """A request on a worker.
 
     Args:
-        ticket: The ticket.
-        sight: Its photo, looked at.
-        order: Breaks ties: first come.
-        subject: Its photo, encoded.
-        frames: What its results tell beside their pictures.
-        images: Which image of the ticket a job is.
-        is_solo: A launch that it was part of failed: it goes on alone, so that it can break nobody else's.
+        request: The request.
+        prepared: Its photo with the window cut out.
+        order: Order of arrival; breaks ties of priority.
+        subject: Its encoded photo; None before it is encoded.
+        job_infos: Encoding time and warnings of each job.
+        images: Index of each job's image within the request.
+        is_solo: A launch that it was part of failed: it continues alone, so that it cannot fail the launch of another.
     """
 
     request: ServerRequest
@@ -37,7 +37,7 @@ class ScheduledRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Preview:
-    """A wanted look at a job that is still in the lane: `decode` gives its window."""
+    """A preview of a job that is still in the lane; `decode` returns its window, SS3 uint8."""
 
     scheduled: ScheduledRequest
     job: Job
@@ -47,16 +47,16 @@ class Preview:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Queues:
-    """The places of a device.
+    """The queues of a worker, in the order in which a request passes them.
 
     Args:
-        key: When a ticket should enter the lane, the smallest first: asked anew each time, as launches are measured.
-        encoding: Looked at, not encoded.
-        ready: Encoded, waiting for a slot.
-        running: In the lane.
-        held: Denoised, and kept until their batch ends; only request-level admission has such.
-        latents: Denoised, waiting to be decoded.
-        previews: Looks that were asked for.
+        key: Priority of a request, the smallest first; computed at each use, because it follows measured launch times.
+        encoding: Requests whose window is cut, waiting to be encoded.
+        ready: Encoded jobs, waiting for a slot.
+        running: Jobs in the lane.
+        held: Denoised images that wait for the end of their batch; only with request-level admission.
+        latents: Denoised images, waiting to be decoded.
+        previews: Previews, waiting to be decoded.
     """
 
     key: Callable[[ServerRequest], float]
@@ -68,19 +68,19 @@ class Queues:
     previews: deque[Preview] = field(default_factory=deque)
 
     def has_work(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether any queue holds work."""
         return bool(self.encoding or self.ready or self.running or self.held or self.latents or self.previews)
 
     def all_requests(self) -> list[ScheduledRequest]:
-        """Everybody, each once."""
+        """All requests of the worker, each once."""
         return list(dict.fromkeys(self._places()))
 
     def peek_ready(self) -> tuple[ScheduledRequest, Job]:
-        """Who should enter the lane next; `ready` is not empty."""
+        """The job that should enter the lane next; `ready` is not empty. It stays in the queue."""
         return min(self.ready, key=lambda entry: (*self._rank(entry[0]), entry[0].images[entry[1]]))
 
     def pop_encoding(self, ahead: int) -> ScheduledRequest | None:
-        """Who should be encoded next, taken out; None while `ahead` who go before them all are ready."""
+        """Take out the request that should be encoded next; None while `ahead` ready jobs go before it."""
         if not self.encoding:
             return None
         scheduled = min(self.encoding, key=self._rank)
@@ -91,7 +91,7 @@ class Queues:
         return scheduled
 
     def remove(self, scheduled: ScheduledRequest) -> list[Job]:
-        """Take somebody out of every place; the jobs that it had in the lane are returned."""
+        """Remove a request from all queues; returns its jobs that are in the lane."""
         jobs = [job for job, owner in self.running.items() if owner is scheduled]
         for job in jobs:
             del self.running[job]
@@ -103,7 +103,7 @@ class Queues:
         return jobs
 
     def release_held(self) -> None:
-        """A batch has ended: what it finished may be decoded."""
+        """Queue the held images of a batch that has ended for decoding."""
         self.latents.extend(self.held)
         self.held = []
 

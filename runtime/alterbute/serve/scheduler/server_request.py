@@ -1,4 +1,4 @@
-"""A request on its way through the server: what was asked, how far it is, and its one outcome."""
+"""A request in the server: its specification, its progress and its result."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RequestSpec:
-    """A checked request with decoded pictures.
+    """What a request asks for: checked values and decoded pictures.
 
     Args:
         photo: The photo.
-        region: Its masks.
+        region: The photo's masks.
         reference: HWC uint8 RGB and HW uint8, whose object gives the identity; None is the photo's own.
-        requests: One per image, each with its seed and count 1.
+        requests: One request per image, each with its seed and count 1.
         rows: UNet rows of all images over all steps: the request's work.
         steps: Launches that it takes at least.
-        deadline_s: When it is of no use any more, in `time.monotonic` seconds.
-        previews: How many partial images are wanted per image.
-        on_preview: Told (image, number, photo) of each, from any thread.
-        fingerprint: A hash of its content, for the list of requests that broke a launch.
+        deadline_s: Time after which the result is not needed, in `time.monotonic` seconds.
+        previews: Partial images per image.
+        on_preview: Called with (image, number, photo) for each partial image, from any thread.
+        fingerprint: Hash of its content, for the list of requests that failed a launch.
     """
 
     photo: Photo
@@ -48,7 +48,7 @@ class RequestSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ServerImage:
-    """One edited photo: the photo, HW uint8 alpha (0 = untouched), its seed, seconds by stage, and lines for the user."""
+    """One edited photo: the photo, HW uint8 alpha (0 = untouched), its seed, seconds by stage, and warnings for the user."""
 
     photo: Photo
     alpha: Bytes
@@ -59,7 +59,7 @@ class ServerImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ServerResult:
-    """A request's images in order, the seconds it waited for its first launch, and those from there to its end."""
+    """A request's images in order, seconds from arrival to the first launch, and seconds from there to the end."""
 
     edits: tuple[ServerImage, ...]
     queue_s: float
@@ -68,11 +68,13 @@ class ServerResult:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class ServerRequest:
-    """A request that was accepted. `future` gets `ServerResult` or an `AlterbuteError`, exactly once.
+    """An accepted request. `future` is set to a `ServerResult` or an `AlterbuteError`, exactly once.
+
+    It is waiting while `started_s` is None, running from the launch of its first image on, and over when `future` is done.
 
     Args:
-        ask: The request.
-        on_change: Called after `cancel`, so that whoever works on it looks.
+        spec: What it asks for.
+        on_change: Called after `cancel`, to wake the worker.
     """
 
     spec: RequestSpec
@@ -80,7 +82,7 @@ class ServerRequest:
     future: Future[ServerResult] = field(default_factory=Future)
     arrived_s: float = field(default_factory=lambda: time.monotonic())
     started_s: float | None = None
-    """When its first image entered a lane."""
+    """Time at which its first image entered a lane; None before."""
     rows_left: int = 0
     _edits: dict[int, ServerImage] = field(default_factory=dict)
     _cancel: Event = field(default_factory=Event)
@@ -90,22 +92,22 @@ class ServerRequest:
         self.rows_left = self.spec.rows
 
     def cancel(self) -> None:
-        """Nobody wants it any more; its slots are free before the next launch."""
+        """Cancel the request: its slots are free before the next launch."""
         self._cancel.set()
         self.on_change()
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether nobody wants it any more."""
+        """Whether it was cancelled."""
         return self._cancel.is_set()
 
     @property
     def is_over(self) -> bool:
-        """Whether it has its outcome."""
+        """Whether it has a result or an error."""
         return self.future.done()
 
     def failure_reason(self) -> AlterbuteError | None:
-        """Why no more work should be spent on it, if so."""
+        """The error with which it ends now because it was cancelled or is late; None otherwise."""
         if self._cancel.is_set():
             return Cancelled("the request was cancelled", "a client that waits", "ask for it again")
         if time.monotonic() > self.spec.deadline_s:
@@ -117,7 +119,7 @@ class ServerRequest:
         return None
 
     def add(self, image: int, edit: ServerImage) -> None:
-        """One image is done; with the last one the ticket is over."""
+        """Add a finished image; the last one sets the result."""
         with self._lock:
             self._edits[image] = edit
             is_whole = len(self._edits) == len(self.spec.requests)
@@ -131,14 +133,14 @@ class ServerRequest:
             )
 
     def fail(self, fault: AlterbuteError) -> None:
-        """It ends without a result, unless it is over already."""
+        """End it with an error, unless it is over already."""
         self._settle(lambda: self.future.set_exception(fault))
 
     def _settle(self, settle: Callable[[], None]) -> None:
         with self._lock:
             if self.future.done():
                 return
-        # Callbacks of the future run here, without the lock; two threads may race to this line, one of them loses.
+        # Callbacks of the future run here, without the lock. Of two threads that arrive here at once, the second one's call fails.
         try:
             settle()
         except Exception:

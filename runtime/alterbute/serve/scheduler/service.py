@@ -1,4 +1,4 @@
-"""Lanes as a service: requests come from any thread, wait in one bounded queue, and leave with their images."""
+"""The service: accepts requests from any thread, bounds how many wait, and assigns each to a worker."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _RETRY_S: Final = (1, 60)
 
 
 class Service:
-    """Devices behind one queue.
+    """Workers behind one bounded queue.
 
     Args:
-        editors: One per device; the service owns them from here on.
-        pool: Where work that needs no device is done.
-        slots: Images in a lane at most; the editors have at least as many.
-        max_queue: Images that may wait, beside those that the lanes hold.
+        editors: One editor per device; the service owns them from here on.
+        pool: Threads for work that needs no device.
+        slots: Images in a lane at most; the editors have at least as many slots.
+        max_queue: Images that may wait, in addition to those in the lanes.
         admission: See `Admission`.
         stretch: See `priority`.
-        observer: Who measures.
+        observer: Receives measurements.
     """
 
     def __init__(
@@ -73,12 +73,12 @@ class Service:
 
     @property
     def editor(self) -> Editor:
-        """For checking requests, which any editor of the bundle can do from any thread."""
+        """An editor of the bundle for checking requests, which is safe from any thread."""
         return self.workers[0].editor
 
     @property
     def num_waiting(self) -> int:
-        """Images of accepted requests of which none has entered a lane."""
+        """Images of the accepted requests that have not entered a lane."""
         with self._lock:
             return sum(len(request.spec.requests) for request in self._requests if request.started_s is None)
 
@@ -99,7 +99,7 @@ class Service:
         return self._num_images() >= self._room
 
     def failure_reason(self) -> str | None:
-        """Why the process should be started anew, if so: a device is broken, or stuck in one piece of work."""
+        """`device_fault` or `device_stuck` when the process should be restarted; None otherwise."""
         for worker in self.workers:
             if worker.fatal is not None:
                 return "device_fault"
@@ -108,7 +108,7 @@ class Service:
         return None
 
     def check_room(self, images: int = 1) -> None:
-        """Refuse at once what would be refused later; cheap, and asked before a body is read.
+        """Refuse a request for which there is no room; cheap, and called before its body is read.
 
         Raises:
             OverloadedError: the queue is full, or the server is about to stop.
@@ -118,7 +118,7 @@ class Service:
                 "the server is about to stop", "another server", "try again", retry_after_s=5, code="draining"
             )
         taken = self._num_images()
-        # A request that is larger than the whole server may still have it to itself.
+        # A request that is larger than the whole queue is accepted when the server is empty.
         if taken > 0 and taken + images > self._room:
             raise OverloadedError(
                 f"{taken} images are waiting or running",
@@ -129,7 +129,7 @@ class Service:
             )
 
     def retry_after_s(self) -> int:
-        """When the queue should have moved on: the work that waits, at the measured speed, shared by the devices."""
+        """Seconds until the queue has room: the waiting work at the measured speed, divided by the workers."""
         with self._lock:
             seconds = sum(
                 request.rows_left * worker.cost.seconds_per_row() for request, worker in self._requests.items()
@@ -137,15 +137,15 @@ class Service:
         return min(max(math.ceil(seconds / len(self.workers)), _RETRY_S[0]), _RETRY_S[1])
 
     def estimate_s(self, spec: RequestSpec) -> float:
-        """Seconds until a request would be done if it came now: what goes before it, and itself."""
+        """Predicted seconds until a request would be done if it came now: work before it, and its own."""
         return self._estimate_s(spec, self._pick_worker())
 
     def submit(self, spec: RequestSpec) -> ServerRequest:
         """Accept a request.
 
         Raises:
-            OverloadedError: no room, or its deadline cannot be met.
-            InputError: it broke a launch before.
+            OverloadedError: there is no room, or its deadline cannot be met.
+            InputError: the same content failed a launch before.
         """
         self.check_room(len(spec.requests))
         self._check_quarantine(spec.fingerprint)
@@ -155,7 +155,7 @@ class Service:
         return self.submit_to(worker, spec)
 
     def submit_to(self, worker: Worker, spec: RequestSpec) -> ServerRequest:
-        """Accept a request for one device without asking whether there is room: for warming up."""
+        """Accept a request for one worker without checking for room; used for warming up."""
         request = ServerRequest(spec=spec, on_change=worker.wake)
         with self._lock:
             self._requests[request] = worker
@@ -164,11 +164,11 @@ class Service:
         return request
 
     def drain(self) -> None:
-        """Accept nothing more; what was accepted goes on."""
+        """Accept no more requests; accepted ones continue."""
         self.is_draining = True
 
     def cancel_all(self) -> None:
-        """Give up what is left: it may be asked for again, elsewhere."""
+        """Cancel all accepted requests."""
         with self._lock:
             requests = list(self._requests)
         for request in requests:
@@ -177,7 +177,7 @@ class Service:
             worker.wake()
 
     def close(self) -> None:
-        """Stop the devices and free their engines."""
+        """Stop the workers and free their engines."""
         self.drain()
         for worker in self.workers:
             worker.close()
@@ -202,7 +202,7 @@ class Service:
         worker.offer(request, prepared)
 
     def _pick_worker(self) -> Worker:
-        """The one with the least work before it."""
+        """The worker with the least work left."""
         with self._lock:
             work = dict.fromkeys(self.workers, 0.0)
             for request, worker in self._requests.items():
@@ -233,7 +233,7 @@ class Service:
             self._requests.pop(request, None)
 
     def _put_in_quarantine(self, request: ServerRequest) -> None:
-        """It broke a launch of its own, alone: the same content is refused for a while."""
+        """Refuse the content of a request that failed a launch alone for some time."""
         with self._lock:
             self._quarantine[request.spec.fingerprint] = time.monotonic()
             while len(self._quarantine) > _MAX_QUARANTINED:

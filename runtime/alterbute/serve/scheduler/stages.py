@@ -1,4 +1,4 @@
-"""The work before and after the lane: encode, decode, previews on the device, and paste beside it."""
+"""The stages before and after the lane: encode, decode and previews on the device, paste on another thread."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _logger = logging.getLogger(__name__)
 
 
 class Stages:
-    """Pieces of work that a device's owner does between two launches.
+    """The work that a worker does between two launches.
 
     Args:
-        editor: The device's.
-        roster: The device's.
-        pool: Where work that needs no device is done.
-        slots: Images in the lane at most: as many are encoded ahead.
-        observer: Who measures.
+        editor: The worker's editor.
+        queues: The worker's queues.
+        pool: Threads for work that needs no device.
+        slots: Images in the lane at most; as many are encoded ahead.
+        observer: Receives measurements.
     """
 
     def __init__(self, editor: Editor, queues: Queues, pool: Executor, *, slots: int, observer: Observer) -> None:
@@ -36,7 +36,7 @@ class Stages:
         self._prediction = str(editor.manifest.scheduler.get("prediction_type", "epsilon"))
 
     def next_work(self) -> Callable[[], None] | None:
-        """Decode first: somebody waits for nothing else. Encode as the lane will need it. Previews when there is time."""
+        """The next piece of work: decode first, because a client waits for it; then encode for the lane; then previews."""
         queues = self._queues
         if queues.latents:
             denoised, finished = queues.latents.popleft()
@@ -50,7 +50,13 @@ class Stages:
         return None
 
     def queue_preview(self, scheduled: ScheduledRequest, job: Job, step: int) -> None:
-        """Keep what a wanted preview needs, right after a job's launch number `step` (from 0)."""
+        """Queue a preview of a job if its request wants one at this step; called right after the launch.
+
+        Args:
+            scheduled: The job's request.
+            job: The job.
+            step: Index of its launch, from 0.
+        """
         spec = scheduled.request.spec
         if spec.on_preview is None or spec.previews == 0:
             return
@@ -114,7 +120,7 @@ class Stages:
     def _decode_preview(self, preview: Preview) -> None:
         try:
             edited = preview.decode()
-        except Exception:  # a preview is a courtesy: its edit goes on
+        except Exception:  # the edit continues without this preview
             _logger.warning("a preview could not be decoded", exc_info=True)
             return
         self._pool.submit(self._send, preview, edited)
@@ -130,7 +136,7 @@ class Stages:
 
 
 def to_project_error(fault: Exception) -> AlterbuteError:
-    """Whatever a piece of work raised, as an error of this package; an unknown one is logged with its trace."""
+    """An exception as an error of this package; one of another kind is logged with its traceback."""
     if isinstance(fault, AlterbuteError):
         return fault
     _logger.error("a piece of work failed", exc_info=fault)

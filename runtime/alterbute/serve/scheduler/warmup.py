@@ -1,4 +1,4 @@
-"""The first edit, before anybody waits for one: engines load, kernels settle, and launches are measured."""
+"""Warm-up: first edits that load engines, initialise kernels and measure launches before the server is ready."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TIMEOUT_S: Final = 600.0
 
 
 def warm_up(context: Context) -> None:
-    """Run an edit of one image on every device, and one with every slot taken; it is denoised noise, seen by nobody.
+    """Run an edit of one image on every worker, and one with every slot in use; the pictures are noise and are discarded.
 
     Raises:
         AlterbuteError: the bundle cannot be run on this machine.

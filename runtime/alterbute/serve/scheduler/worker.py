@@ -1,7 +1,7 @@
-"""One device's owner: the thread that does everything the device does, one step after another.
+"""The worker: the thread that owns one device and runs everything on it.
 
-Between two launches of the step graph it looks who left, admits who is next, and does a bounded share of the work
-before and after the lane (encode, decode), so that neither the images in the lane nor those around it starve.
+Between two launches of the step graph it drops requests that have ended, admits the next ones, and does a bounded share of
+encoding and decoding, so that neither the images in the lane nor those before and after it starve.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from alterbute.subject import PreparedPhoto
 
 _logger = logging.getLogger(__name__)
 
-# Between two launches, work around the lane takes this share of a launch's time, and at least one piece of work.
+# Share of a launch's time that stages before and after the lane may take between two launches; at least one piece of work.
 _STAGES_SHARE: Final = 0.5
 
 
 class Worker:
-    """Owns an editor's engines and lane.
+    """The thread that owns an editor's engines and lane.
 
     Args:
-        editor: Nobody else may use it.
-        pool: Where work that needs no device is done.
+        editor: The editor, for this worker's use alone.
+        pool: Threads for work that needs no device.
         slots: Images in the lane at most.
         admission: See `Admission`.
         stretch: See `priority`.
-        observer: Who measures.
-        on_broken: Told the ticket whose own launch failed.
+        observer: Receives measurements.
+        on_broken: Called with a request whose launch failed while it was alone in it.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Worker:
     ) -> None:
         self.editor, self.cost = editor, LaunchCost()
         self.fatal: AlterbuteError | None = None
-        """Why this device will never do anything again, if so."""
+        """The error that broke the device for good; None while it works."""
         self._observer, self._on_broken = observer, on_broken
         self._slots, self._admission, self._stretch = slots, admission, stretch
         self._queues = Queues(key=self._priority)
@@ -70,18 +70,18 @@ class Worker:
         self._thread.start()
 
     def offer(self, request: ServerRequest, prepared: PreparedPhoto) -> None:
-        """A request whose window is cut; from any thread."""
+        """Give the worker a request whose window is cut; from any thread."""
         with self._changed:
             self._inbox.append((request, prepared))
             self._changed.notify()
 
     def wake(self) -> None:
-        """Something changed about a ticket; from any thread."""
+        """Wake the worker after a change of a request; from any thread."""
         with self._changed:
             self._changed.notify()
 
     def close(self) -> None:
-        """Let the thread end after what it is doing, and whoever is left fail; from any other thread."""
+        """Stop the thread after its current work; requests that are left fail. From any other thread."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
@@ -89,7 +89,7 @@ class Worker:
 
     @property
     def stuck_s(self) -> float:
-        """How long the thread has been at one piece of work; 0 while it has nothing to do."""
+        """Seconds since the thread began its current piece of work; 0 while it is idle."""
         return time.monotonic() - self._progress_s if self._is_busy else 0.0
 
     @property
@@ -105,7 +105,7 @@ class Worker:
                 if self._queues.running:
                     self._launch()
                 self._run_stages()
-            except Exception as fault:  # a bug here must not leave clients waiting
+            except Exception as fault:  # a bug in the loop must not leave clients waiting
                 _logger.exception("the device's loop failed")
                 self._fail_all(to_project_error(fault))
         self._fail_all(EngineError("the server has stopped", "a running server", "ask again"))
@@ -124,7 +124,7 @@ class Worker:
         return not self._is_closed
 
     def _priority(self, request: ServerRequest) -> float:
-        if self._admission != "step":  # the other two are what they are measured as: first come, first served
+        if self._admission != "step":  # the other two are first come, first served
             return request.arrived_s
         work_s = request.spec.rows * self.cost.seconds_per_row()
         return priority(
@@ -134,7 +134,7 @@ class Worker:
     # Leaving
 
     def _drop_dead(self) -> None:
-        """Whoever was cancelled, is late, or can no longer be in time leaves now, between two launches."""
+        """Remove requests that were cancelled, are late, or can no longer meet their deadline."""
         for scheduled in self._queues.all_requests():
             request = scheduled.request
             if request.is_over:
@@ -147,7 +147,7 @@ class Worker:
                 self._fail(scheduled, deadline_error())
 
     def _misses_deadline(self, request: ServerRequest) -> bool:
-        """Whether even an empty lane would not finish it in time."""
+        """Whether even an empty lane would not finish the request in time."""
         spec = request.spec
         return time.monotonic() + spec.steps * self.cost.seconds(spec.rows / spec.steps) > spec.deadline_s
 
@@ -170,7 +170,7 @@ class Worker:
     # Joining
 
     def _admit(self) -> None:
-        """Fill free slots with who is next; a solo image has the lane to itself."""
+        """Fill free slots with the next images; a solo image has the lane to itself."""
         queues = self._queues
         self._is_batch_closed = bool(queues.running)
         while queues.ready and self._may_admit():
@@ -217,13 +217,13 @@ class Worker:
             scheduled = queues.running.pop(one.job)
             if one.fault is None:
                 queues.held.append((scheduled, one))
-            else:  # its numbers broke, and only its own
+            else:  # only this image failed
                 self._fail(scheduled, one.fault)
         if self._admission != "request" or not queues.running:
             queues.release_held()
 
     def _break_launch(self, fault: AlterbuteError) -> None:
-        """A launch failed. One image alone in it is at fault; of several each starts again alone, with the same noise."""
+        """Handle a failed launch: a single image in it fails; of several, each starts again alone, with the same noise."""
         is_fatal = isinstance(fault, DeviceError) and fault.is_fatal
         self._observer.on_device_fault(is_fatal)
         done, members = self.editor.lane.steps_done, list(self._queues.running.items())
@@ -256,7 +256,7 @@ class Worker:
 
 
 def deadline_error() -> OverloadedError:
-    """What a request hears that cannot be done in its time any more."""
+    """The error of a request that cannot meet its deadline."""
     return OverloadedError(
         "the request cannot be done before its deadline",
         "a longer timeout_s, or fewer steps",
