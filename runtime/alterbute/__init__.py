@@ -1,6 +1,6 @@
-"""Alterbute's lean runtime: change what an object is made of, and nothing around it.
+"""Alterbute's runtime without torch: change an object's colour, material or texture, and nothing around it.
 
-Names are imported when they are first used, so that `import alterbute` costs almost nothing.
+Public names are imported on first use, so that `import alterbute` loads almost nothing.
 """
 
 from __future__ import annotations

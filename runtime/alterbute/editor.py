@@ -1,11 +1,10 @@
-"""The public face: open a bundle, prepare a subject once, edit it many times.
+"""The public API: open a bundle, prepare a subject once, edit it many times.
 
 Data walks one way: photo -> window -> encodings -> plan -> lane -> decode -> paste.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,20 +16,21 @@ from typing import TYPE_CHECKING, Final, Unpack
 
 from alterbute.backends import Array, Backend, BackendChoice, choose_backend
 from alterbute.bundle import Bundle, Manifest, VariantPrecision, default_bundle_path, open_bundle, read_trust_keys
-from alterbute.denoise.lane import Conditioning, Job, JobResult, Lane
+from alterbute.denoise.lane import Job, JobResult, Lane
 from alterbute.denoise.plan import PlanCache
 from alterbute.encode.encoder import Encoder, check_finite
 from alterbute.encode.prompt import check_attributes, check_text, vocabulary_warning
 from alterbute.errors import EngineError, InputError, PartialEditError
 from alterbute.images import Patch, Photo, Region, load_photo, load_reference, load_region, make_patch
 from alterbute.request import (
-    MAX_SEED,
     CancelCheck,
     EditOptions,
     EditRequest,
-    Progress,
     ProgressCallback,
+    check_positive,
     check_resolution,
+    draw_seed,
+    report_step,
 )
 from alterbute.result import EditResult
 from alterbute.subject import JobInfo, PreparedPhoto, Subject
@@ -48,15 +48,15 @@ DEFAULT_SLOTS: Final = 4
 
 
 class Editor:
-    """A bundle, ready to edit photos. `Editor.open` makes one; calls from several threads take turns.
+    """A bundle that is open for editing; `Editor.open` makes one. Calls from several threads take turns.
 
     Args:
         bundle: An opened bundle.
-        backend: A name of `alterbute.backends.BACKENDS`, or one that is open; the editor closes it. "auto" takes the fastest
-            that can run this bundle here; `choice` tells which, and why not the others.
-        slots: Images that are denoised together at most; it changes speed and memory, never a result.
-        threads: CPU threads; None takes as many as keep a result's bits free of who shares its launch.
-        allow_unsigned: Load prebuilt engines though no trusted key signed the bundle. A plan is executable code.
+        backend: A name of `alterbute.backends.BACKENDS`, or an open backend, which the editor closes. "auto" takes the fastest
+            that can run this bundle here; `choice` has its name and the reasons against the others.
+        slots: Images that are denoised together at most; changes speed and memory, never a result.
+        threads: CPU threads; None takes as many as leave a result's bytes independent of the other images of a launch.
+        allow_unsigned: Load prebuilt engines, which are executable code, though no trusted key signed the bundle.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class Editor:
         threads: int | None = None,
         allow_unsigned: bool = False,
     ) -> None:
-        _check_positive("slots", slots)
-        _check_positive("threads", threads)
+        check_positive("slots", slots)
+        check_positive("threads", threads)
         self.bundle = bundle
         self.choice: BackendChoice | None = None
         if isinstance(backend, str):
@@ -95,17 +95,14 @@ class Editor:
         """Open a bundle; None is the demo bundle. Engines load in the background, from verified bytes.
 
         Args:
-            bundle: A bundle folder, or one that is open.
-            backend: As of the class, like the rest.
-            slots: As of the class.
-            threads: As of the class.
-            trust_keys: Ed25519 public keys (files, or 32 bytes): one of them must have signed the bundle. A bundle that is
-                open was judged when it was opened.
-            allow_unsigned: As of the class.
+            bundle: A bundle folder, or an open bundle.
+            backend, slots, threads, allow_unsigned: See the class.
+            trust_keys: Ed25519 public keys (files, or 32 bytes each), one of which must have signed the bundle; not used for
+                an open bundle, which was checked when it was opened.
 
         Raises:
             BundleError: the bundle is missing, damaged, of a newer schema, or not signed by a trusted key.
-            InputError: an unknown backend, a bad number, or a key that is none.
+            InputError: an unknown backend, a number out of range, or an invalid key.
             EngineError: the backend's library is not installed, or no engine of the bundle fits this machine.
         """
         if not isinstance(bundle, Bundle):
@@ -114,7 +111,7 @@ class Editor:
 
     @property
     def manifest(self) -> Manifest:
-        """What the bundle says of itself."""
+        """The bundle's manifest."""
         return self.bundle.manifest
 
     @property
@@ -135,19 +132,20 @@ class Editor:
         dilate: int | None = None,
         resolution: int | None = None,
     ) -> Subject:
-        """Look at a photo and encode it, once for all its edits.
+        """Cut the window out of a photo and encode it, once for all its edits.
 
         Args:
             photo: Path, bytes, Pillow image or HWC uint8 array.
-            mask: The object, white or transparent, of the photo's size; or a region that is read already.
+            mask: The object, white or transparent, of the photo's size; or a region that was loaded before.
             reference: A picture whose object gives the identity; None takes the photo's own object.
             reference_mask: The reference's object; None takes its opaque part, or all of it.
             mask_polarity: Which of the masks' pixels mean "object".
             mask_kind: `precise`, `box` (the box around the object may change: for edits of shape) or `soft` (grey levels
                 are blend weights).
-            protect: What stands in front of the object: never painted, and cut out of the object.
+            protect: Mask of what stands in front of the object: never changed, and cut out of the object.
             dilate: Side of the square by which the object grows, in window pixels, odd; None is the bundle's.
-            resolution: Side of the window that the model sees, one of the bundle's; None takes the smallest that keeps the object's detail.
+            resolution: Side of the model's window in pixels, one of the bundle's; None takes the smallest that keeps the object's
+                detail.
 
         Raises:
             InputError: a picture cannot be used (see `alterbute.images`), or the bundle has no such resolution.
@@ -175,7 +173,14 @@ class Editor:
     def prepare_window(
         self, photo: Photo, region: Region, reference: tuple[Bytes, Bytes] | None = None, resolution: int | None = None
     ) -> PreparedPhoto:
-        """Cut the window that the model sees; needs no device, so it may run beside everything else."""
+        """Cut the window out of a photo; needs no device, so it may run beside other work.
+
+        Args:
+            photo: The photo.
+            region: Its masks.
+            reference: Another picture (HWC uint8) and its object (HW uint8) that give the identity; None is the photo's own.
+            resolution: Side of the model's window; None chooses by the object's size.
+        """
         start = time.perf_counter()
         box, window, pixels = self._encoder.crop_photo(photo, region, resolution)
         seconds = time.perf_counter() - start
@@ -184,7 +189,7 @@ class Editor:
         )
 
     def encode(self, prepared: PreparedPhoto) -> Subject:
-        """What `prepare` does after `look`; its caller sees to it that the device does nothing else."""
+        """Encode a prepared photo; the caller makes sure that the device does nothing else meanwhile."""
         start = time.perf_counter()
         scene = self._encoder.encode_subject(
             prepared.photo, prepared.region, prepared.box, prepared.window, prepared.reference
@@ -217,11 +222,17 @@ class Editor:
         cancel: CancelCheck | None = None,
         **options: Unpack[EditOptions],
     ) -> EditResult:
-        """Prepare a subject and edit it once; arguments as of `prepare` and `Subject.edit`.
+        """Prepare a subject and edit it once.
 
-        A photo that is an array is read where it is: leave it as it is until this returns.
+        Args:
+            photo: See `prepare`. An array is read in place: do not change it until this returns.
+            mask, reference, reference_mask, mask_polarity, mask_kind, protect, dilate, resolution: See `prepare`.
+            prompt: What to change, such as `color: red`; or a whole request, whose fields `options` override.
+            progress: Called after every step.
+            cancel: Called before every step; True ends the call with `Cancelled`.
+            **options: Fields of `EditRequest`.
         """
-        # A bad request is found before a picture is encoded for it.
+        # An invalid request is refused before a picture is encoded for it.
         request = self.check_request(prompt, options)
         subject = self.prepare(
             load_photo(photo, is_borrowed=True),
@@ -250,7 +261,7 @@ class Editor:
         self.close()
 
     def check_request(self, prompt: str | EditRequest, options: EditOptions) -> EditRequest:
-        """A request whose every part this bundle can do."""
+        """Make a request and check that this bundle can run every part of it."""
         request = (
             replace(prompt, **options) if isinstance(prompt, EditRequest) else EditRequest(prompt=prompt, **options)
         )
@@ -262,7 +273,7 @@ class Editor:
         return request
 
     def count_tokens(self, prompt: str) -> int:
-        """How many tokens of the prompt's window a prompt takes, start and end aside."""
+        """Tokens of a prompt, without start and end tokens."""
         text = self.manifest.text
         ids = self._encoder.tokenize(prompt)[0, 1:]
         return int((ids == text.end_id).argmax()) if text.end_id in ids else len(ids)
@@ -316,37 +327,35 @@ class Editor:
     def make_jobs(
         self, subject: Subject, requests: Sequence[EditRequest], progress: ProgressCallback | None
     ) -> tuple[list[Job], dict[Job, JobInfo]]:
+        """Encode the prompts of requests and compile their plans.
+
+        Args:
+            subject: The encoded photo.
+            requests: Requests that `check_request` returned.
+            progress: Called after every step of every image.
+
+        Returns:
+            One job per image, and the encoding time and warnings of each.
+        """
         images = sum(request.count for request in requests)
         jobs: list[Job] = []
         job_infos: dict[Job, JobInfo] = {}
         for request in requests:
             start = time.perf_counter()
-            prompts = {
-                "prompt": self._encoder.encode_prompt(request.prompt),
-                "negative": self._encoder.encode_prompt(request.negative_prompt),
-            }
+            conditioning = self._encoder.make_conditioning(subject.scene, request.prompt, request.negative_prompt)
             seconds = time.perf_counter() - start
-            scene = subject.scene
-            seen = Conditioning(
-                scene=scene.scene,
-                background=scene.background,
-                keep=scene.keep,
-                text={name: found["text"] for name, found in prompts.items()},
-                pooled={name: found["pooled"] for name, found in prompts.items() if "pooled" in found},
-                identity=scene.identity,
-            )
-            seed = int.from_bytes(os.urandom(8)) & MAX_SEED if request.seed is None else int(request.seed)
+            seed = draw_seed() if request.seed is None else int(request.seed)
             warning = vocabulary_warning(request.prompt, self.manifest.attributes)
             first = self.plans.make(request, seed=seed, image=0)
             for image in range(request.count):
                 plan = replace(first, image=image)
-                report = partial(_report, progress, len(jobs), images, plan.steps) if progress else None
-                jobs.append(Job(plan=plan, conditioning=seen, on_step=report))
+                report = partial(report_step, progress, len(jobs), images, plan.steps) if progress else None
+                jobs.append(Job(plan=plan, conditioning=conditioning, on_step=report))
                 job_infos[jobs[-1]] = JobInfo(encode_s=seconds, warnings=(warning,) if warning else ())
         return jobs, job_infos
 
     def _finish(self, subject: Subject, finished: JobResult, info: JobInfo, canvas: Future[Image]) -> EditResult:
-        """Latent to photo: decode the window, and paste it where alpha allows.
+        """Decode an image's latent to the window, and paste the window into the photo.
 
         Raises:
             EngineError: the image's numbers stopped being finite in the lane or in the decoder, or a graph failed.
@@ -371,29 +380,20 @@ class Editor:
         )
 
     def decode(self, latent: Array) -> Bytes:
-        """SS3 uint8, the edited window of a clean latent [C,h,w]; its caller sees to it that the device does nothing else."""
+        """Decode a clean latent [C,h,w] to the window, SS3 uint8; the caller makes sure that the device does nothing else."""
         out = self._backend.run("decode", {"latent": latent[None]})
         check_finite("decode", "mean", out["mean"])
         edited: Bytes = out["image"][0]
         return edited
 
     def make_patch(self, subject: Subject, edited: Bytes) -> Patch:
-        """What an edited window changes in its photo; needs no device, as `look`."""
+        """The part of the photo that an edited window changes; needs no device."""
         alpha = subject.window.alpha
         with self._paste_lock:
             pasted = self._backend.run("paste", {"edited": edited, "photo": subject.pixels, "alpha": alpha})["image"]
         return make_patch(subject.photo, subject.box, pasted, alpha)
 
     def paste(self, subject: Subject, edited: Bytes) -> tuple[Photo, Bytes]:
-        """The photo with an edited window in it, and HW uint8 alpha, read-only; needs no device, as `look`."""
+        """The photo with an edited window in it, and HW uint8 alpha, read-only; needs no device."""
         patch = self.make_patch(subject, edited)
         return patch.put_into(subject.photo), patch.spread_alpha(subject.photo)
-
-
-def _report(progress: ProgressCallback, image: int, images: int, steps: int, step: int) -> None:
-    progress(Progress(image=image, images=images, step=step, steps=steps))
-
-
-def _check_positive(param: str, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise InputError(f"{param} is {value}", "1 or more", f"choose another {param}", param, f"{param}_out_of_range")

@@ -1,4 +1,4 @@
-"""The errors a user can meet. Every one says what was seen, what was expected, and what to do."""
+"""The errors of this package. Each message states what was seen, what was expected, and what to do."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 class AlterbuteError(Exception):
-    """Base of everything this package raises on purpose.
+    """Base class of the errors that this package raises.
 
     Args:
-        seen: What was found, with the figures (`the mask is 64x32, the photo 64x64`).
-        expected: What would have been right (`a mask of the photo's size`).
-        fix: What the user can do now (`resize the mask, or draw it on this photo`).
+        seen: What was seen, with figures (`the mask is 64x32, the photo 64x64`).
+        expected: What was expected (`a mask of the photo's size`).
+        fix: What the user can do (`resize the mask, or draw it on this photo`).
     """
 
     def __init__(self, seen: str, expected: str, fix: str) -> None:
@@ -29,11 +29,11 @@ class AlterbuteError(Exception):
 
 
 class InputError(AlterbuteError):
-    """The request cannot be done as asked: photo, mask, prompt, steps, seed, output path...
+    """The input is wrong: photo, mask, prompt, steps, seed, output path...
 
     Args:
         param: The argument at fault, as the public API names it (`mask`, `steps`, `output`).
-        code: A stable word for machines (`mask_empty`, `steps_out_of_range`).
+        code: A stable word for programs (`mask_empty`, `steps_out_of_range`).
     """
 
     def __init__(self, seen: str, expected: str, fix: str, param: str = "", code: str = "") -> None:
@@ -68,14 +68,14 @@ class PartialEditError(EngineError):
 
 
 class EngineMismatchError(EngineError):
-    """A prebuilt engine is for another machine, library version or graph; both sides are named, and how to rebuild."""
+    """A prebuilt engine is for another machine, library version or graph; the message names both sides and the rebuild command."""
 
 
 class DeviceError(EngineError):
-    """A device failed while it worked.
+    """A device failed during an edit.
 
     Args:
-        is_fatal: Whether the device's context is lost: no later call in this process can succeed, so it must be restarted.
+        is_fatal: Whether the device's context is lost: no later call in this process can succeed, so the process must be restarted.
     """
 
     def __init__(self, seen: str, expected: str, fix: str, *, is_fatal: bool = False) -> None:
@@ -84,15 +84,15 @@ class DeviceError(EngineError):
 
 
 class Cancelled(AlterbuteError):
-    """The caller's `cancel` said stop; nothing was written."""
+    """The caller's `cancel` returned True; nothing was written."""
 
 
 class OverloadedError(AlterbuteError):
-    """There is no room for the request now.
+    """The server has no room for the request now.
 
     Args:
-        retry_after_s: When there may be.
-        code: A stable word for machines (`queue_full`, `draining`, `deadline_unreachable`...).
+        retry_after_s: Seconds after which to try again.
+        code: A stable word for programs (`queue_full`, `draining`, `deadline_unreachable`...).
     """
 
     def __init__(self, seen: str, expected: str, fix: str, *, retry_after_s: float, code: str) -> None:
@@ -101,4 +101,4 @@ class OverloadedError(AlterbuteError):
 
 
 class DeadlineExceeded(AlterbuteError):
-    """The request's own time ran out; nothing was returned."""
+    """The request's deadline has passed; nothing was returned."""

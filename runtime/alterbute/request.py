@@ -1,8 +1,9 @@
-"""What a user asks of one edit, checked as it is made."""
+"""The request of one edit; its values are checked when it is made."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -18,7 +19,7 @@ MAX_IDENTITY_SCALE: Final = 10.0
 
 
 class EditOptions(TypedDict, total=False):
-    """The keywords of an edit beside its prompt; `EditRequest` says what each one means."""
+    """The keyword options of an edit besides its prompt; see `EditRequest` for their meaning."""
 
     negative_prompt: str
     seed: int | None
@@ -50,17 +51,17 @@ class EditRequest:
             under that share of the noise and runs that share of the steps (SDEdit, arXiv 2108.01073).
         eta: With `ddim`: how much of the noise is drawn afresh at each step, 0..1.
         sigmas: How noise levels are spread: `normal` leaves them to the bundle's spacing, `karras` and `exponential` follow a
-            rule; None is what the checkpoint's scheduler says.
+            rule; None takes the rule of the checkpoint's scheduler config.
         guidance: Scale of text guidance; 1 turns it off and saves a UNet row.
         identity_guidance: Scale of identity guidance, for bundles that were trained for it; 1 turns it off.
-        guidance_rescale: How far guidance is pulled back to the contrast of the prompt alone, 0..1 (arXiv 2305.08891).
-        guidance_interval: Shares of the steps between which guidance is on, such as (0.0, 0.8); outside it is not paid.
-        identity_scale: How strongly the reference speaks, 0..10.
+        guidance_rescale: How far the contrast of the guided output is rescaled to that of the prompt's row, 0..1 (arXiv 2305.08891).
+        guidance_interval: Shares of the steps between which guidance is on, such as (0.0, 0.8); steps outside cost one row.
+        identity_scale: Weight of the reference's identity, 0..10.
         reinject: Whether the photo's latent is put back outside the mask after every step.
         count: Images to make of this request; they differ in their noise only.
 
     Raises:
-        InputError: a value is out of its range or of another type.
+        InputError: a value is out of range or of another type.
     """
 
     prompt: str
@@ -80,7 +81,7 @@ class EditRequest:
     count: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse here what would otherwise fail, or mislead, deep inside an edit."""
+        """Check types and ranges."""
         _check_integer("seed", self.seed, 0, MAX_SEED)
         _check_integer("steps", self.steps, 1, MAX_STEPS)
         _check_integer("count", self.count, 1, MAX_COUNT)
@@ -100,7 +101,7 @@ class Progress:
     """One UNet step of one image is done.
 
     Args:
-        image: Which image of the call, 0-based, in the order of its results.
+        image: Index of the image within the call, 0-based, in the order of the results.
         images: Images in the call.
         step: Steps of this image that are done, 1..steps.
         steps: Steps of this image.
@@ -114,18 +115,46 @@ class Progress:
 
 ProgressCallback: TypeAlias = Callable[[Progress], None]
 CancelCheck: TypeAlias = Callable[[], bool]
-"""Asked before every launch; True ends the call with `Cancelled`. `threading.Event().is_set` is one."""
+"""Called before every launch; True ends the call with `Cancelled`. `threading.Event().is_set` can be used."""
+
+
+def report_step(progress: ProgressCallback, image: int, images: int, steps: int, step: int) -> None:
+    """Call a progress callback after a step.
+
+    Args:
+        progress: The callback.
+        image: Index of the image within the call.
+        images: Images in the call.
+        steps: Steps of this image.
+        step: Steps of this image that are done.
+    """
+    progress(Progress(image=image, images=images, step=step, steps=steps))
+
+
+def draw_seed() -> int:
+    """A random seed, 0..2^63-1, from the operating system."""
+    return int.from_bytes(os.urandom(8)) & MAX_SEED
+
+
+def check_positive(param: str, value: int | None) -> None:
+    """Refuse a number below 1; None is accepted.
+
+    Raises:
+        InputError: the number is below 1.
+    """
+    if value is not None and value < 1:
+        raise InputError(f"{param} is {value}", "1 or more", f"choose another {param}", param, f"{param}_out_of_range")
 
 
 def check_resolution(side: int | None, known: tuple[int, ...]) -> None:
-    """Refuse a window that the bundle's graphs are not for.
+    """Refuse a window side that the bundle does not have.
 
     Args:
-        side: What is asked; None leaves the choice to the object's size.
-        known: What the bundle has.
+        side: The requested side in pixels; None leaves the choice to the object's size.
+        known: The bundle's window sides.
 
     Raises:
-        InputError: it is none of them.
+        InputError: the bundle does not have it.
     """
     if side is not None and side not in known:
         sides = ", ".join(map(str, known))

@@ -1,4 +1,4 @@
-"""What an edit gives back."""
+"""The result of an edit."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class EditResult:
         image: The photo at its own size, RGB or RGBA; every pixel where `alpha` is 0 is the photo's, bit for bit.
         alpha: HW uint8, how much of the edit each pixel got; 0 = untouched, read-only.
         seed: The seed that was used; with `index` it makes the same bytes again.
-        index: Which image of its request this is, 0-based.
-        timings: Seconds by stage: `window`, `encode`, `steps`, `decode`, `paste`. What was cached costs nothing
-            here, and images that shared launches each count the whole time that they were in the lane.
-        warnings: Lines for the user, such as words that the bundle does not know.
+        index: Index of the image within its request, 0-based.
+        timings: Seconds by stage: `window`, `encode`, `steps`, `decode`, `paste`. Stages that
+            were cached count 0; images that shared launches each count the whole time that they were in the lane.
+        warnings: Messages for the user, such as words outside the bundle's vocabulary.
     """
 
     image: Image

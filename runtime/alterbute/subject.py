@@ -1,4 +1,4 @@
-"""What a photo becomes before its edits: looked at, then encoded; and what an image carries beside its latent."""
+"""A photo before its edits: with its window cut out, then encoded; and the facts that accompany a job."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alterbute.result import EditResult
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PreparedPhoto:
-    """A photo that was looked at and is not encoded yet.
+    """A photo with its window cut out, not encoded yet.
 
     Args:
         photo: The photo.
@@ -25,7 +25,7 @@ class PreparedPhoto:
         box: The part of the photo that the model sees.
         pixels: hw3 uint8, the photo's own pixels in the box.
         window: The same at the model's resolution, with masks and alpha.
-        seconds: What looking took.
+        seconds: Seconds of cutting the window.
     """
 
     photo: Photo
@@ -38,7 +38,7 @@ class PreparedPhoto:
 
 
 class EditRunner(Protocol):
-    """What a subject needs of its editor; a protocol, so that this module does not import the editor that makes subjects."""
+    """The methods of an editor that a subject calls; a protocol, because the editor imports this module."""
 
     def check_request(self, prompt: str | EditRequest, options: EditOptions) -> EditRequest:
         """Check a prompt with its options against the bundle."""
@@ -64,7 +64,7 @@ class EditRunner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Subject:
-    """A photo and its object, encoded: `Editor.prepare` makes one. Its edits run only steps, decode and paste.
+    """An encoded photo and its object; `Editor.prepare` makes one. Its edits run only steps, decode and paste.
 
     Args:
         editor: The editor that runs the edits.
@@ -72,7 +72,7 @@ class Subject:
         box: The part of it that the model sees.
         pixels: hw3 uint8, the photo's own pixels in the box.
         window: The same at the model's resolution, with masks and alpha.
-        scene: What the UNet sees.
+        scene: The encodings that the UNet reads.
         timings: Seconds of `window` and `encode`.
     """
 
@@ -92,17 +92,17 @@ class Subject:
         cancel: CancelCheck | None = None,
         **options: Unpack[EditOptions],
     ) -> EditResult:
-        """One edit.
+        """Edit the photo once.
 
         Args:
-            prompt: What to change, such as `color: red`; or a whole request, which `options` overrule.
+            prompt: What to change, such as `color: red`; or a whole request, whose fields `options` override.
             progress: Called after every step.
-            cancel: Asked before every step.
+            cancel: Called before every step; True ends the call.
             **options: Fields of `EditRequest`.
 
         Raises:
             InputError: the request cannot be done with this bundle.
-            Cancelled: `cancel` said so.
+            Cancelled: `cancel` returned True.
         """
         results = self.edit_many([prompt], progress=progress, cancel=cancel, **options)
         if len(results) > 1:
@@ -146,7 +146,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobInfo:
-    """What a result tells beside its picture."""
+    """Seconds of encoding the prompts of a job's request, and warnings for the user."""
 
     encode_s: float
     warnings: tuple[str, ...]

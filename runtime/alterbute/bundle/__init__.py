@@ -1,7 +1,7 @@
 """The bundle: a folder with graphs, weights, tokenizer and `manifest.json`; all that a server needs.
 
 The exporter fills the dataclasses and calls `write_manifest`; the runtime calls `open_bundle` and then
-`Bundle.read`, which never returns a byte that does not have the manifest's SHA-256.
+`Bundle.read`, which returns only bytes with the SHA-256 of the manifest.
 """
 
 from __future__ import annotations

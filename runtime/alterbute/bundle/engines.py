@@ -1,7 +1,7 @@
-"""What a manifest says of a prebuilt engine: what it was built from, for which machine, and how.
+"""The manifest's entries of prebuilt engines: built from which graph, for which machine, and how.
 
-A plan is executable code that only fits what it was built for. All of it is checked here, before an engine library
-sees a byte.
+An engine is executable code that fits only the machine and graph that it was built for. Entries are checked before an engine
+library reads a byte of the engine.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from alterbute.bundle.typed_json import Json
 
 Product: TypeAlias = Literal["tensorrt", "tensorrt_rtx"]
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16"]
-"""Of engines, and of graphs that engines are built from."""
+"""Precision of engines, and of graphs that engines are built from."""
 VariantPrecision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
-"""Of graphs; int8 ones are made for ONNX Runtime's CPU."""
+"""Precision of a graph's variant; `int8` is for ONNX Runtime's CPU provider only."""
 Fit: TypeAlias = Literal["same_gpu", "same_compute_capability", "ampere_plus", "portable"]
-"""On which GPUs a plan runs, narrowest first; `portable` is TensorRT-RTX's, for the capabilities that it lists."""
+"""On which GPUs an engine runs, narrowest first; `portable` engines of TensorRT-RTX run on the capabilities that they list."""
 
 _CAPABILITY: Final = re.compile(r"\d{1,2}\.\d")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShapeRange:
-    """The smallest, the best and the largest shape of one input."""
+    """Smallest, optimal and largest shape of one input."""
 
     min: tuple[int, ...]
     opt: tuple[int, ...]
@@ -36,13 +36,13 @@ class ShapeRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """One plan file.
+    """A prebuilt engine file.
 
-    `version` is the builder's, `capabilities` the GPUs' that it was built for (`9.0`), `gpu` the name of the GPU that it was
-    timed on and empty where none was needed, `cuda` the CUDA release the builder was made with, `driver` the lowest driver
-    that can run it. `profiles` holds one record per bucket: input name to shapes. `builder` are the settings, `onnx` is the
-    SHA-256 of the graph file and `weights` that of each external data file, by name. `refit` "identical" means that the plan
-    has no weights and takes those of `onnx` when it is loaded.
+    `version` is the builder's version, `capabilities` the compute capabilities that it was built for (`9.0`), `gpu` the name of
+    the GPU on which it was timed (empty where none was needed), `cuda` the CUDA release of the builder, `driver` the lowest
+    driver that can run it. `profiles` has one record per bucket, from input name to shapes. `builder` holds the builder's
+    settings, `onnx` the SHA-256 of the graph file and `weights` that of each external data file, by name. `refit` "identical"
+    means that the engine has no weights and takes those of `onnx` when it is loaded.
     """
 
     graph: str
@@ -67,10 +67,15 @@ class Engine:
 
 
 def check_engines(engines: tuple[Engine, ...], files: Collection[str], graphs: Collection[str]) -> None:
-    """What types alone cannot say of the manifest's `engines`.
+    """Check the manifest's `engines` beyond their types.
+
+    Args:
+        engines: The entries.
+        files: Names of the files that the manifest lists.
+        graphs: Names of the manifest's graphs.
 
     Raises:
-        KeyFault: an entry names a graph or file that the manifest lacks, or holds a malformed number; its key is named.
+        KeyFault: an entry names a graph or file that the manifest does not list, or holds a malformed number.
     """
     taken: set[tuple[str, str]] = set()
     for index, engine in enumerate(engines):

@@ -1,4 +1,4 @@
-"""The files of a bundle: opened without following links, hashed as they are read, never trusted twice."""
+"""The files of a bundle: opened without following links, and hashed each time they are read."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from alterbute.errors import BundleError
 
 _MANIFEST_LIMIT_BYTES: Final = 4 << 20
 _CHUNK_BYTES: Final = 1 << 20
-# What a bundle holds beside the files that its manifest lists.
+# Files of a bundle that its manifest does not list.
 _UNLISTED: Final = frozenset({MANIFEST_FILE, SIGNATURE_FILE})
-# O_NONBLOCK: opening a FIFO must not hang. Systems without a flag get 0, and `_open` still checks the file.
+# O_NONBLOCK: opening a FIFO must not block. A system without one of the flags uses 0, and `_open` still checks the file.
 _OPEN_FLAGS: Final = (
     os.O_RDONLY
     | getattr(os, "O_NOFOLLOW", 0)
@@ -30,9 +30,9 @@ _OPEN_FLAGS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A bundle folder whose manifest is checked; its bytes are checked each time they are read.
+    """A bundle folder with a checked manifest; files are verified each time they are read.
 
-    `signed_by` is the name of the trusted key that signed the manifest, or None where no key was asked for.
+    `signed_by` is the name of the trusted key that signed the manifest, or None where no keys were given.
     """
 
     path: Path
@@ -40,12 +40,12 @@ class Bundle:
     signed_by: str | None = None
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file, hashed after they were read: what is returned is what was verified.
+        """Read one file, and hash the bytes that were read: what is returned is what was verified.
 
-        The bytes are held once, by the caller; drop them when the engine has taken its copy.
+        The caller holds the only copy; release it when the engine has made its own.
 
         Raises:
-            BundleError: the file is gone, is a link, or has another size or SHA-256 than the manifest says.
+            BundleError: the file is missing, is a link, or differs from the size or SHA-256 in the manifest.
         """
         entry = self.manifest.files.get(name)
         if entry is None:
@@ -59,10 +59,10 @@ class Bundle:
         return data
 
     def copy(self, name: str, target: BinaryIO) -> None:
-        """Write the bytes of one file to `target` in constant memory, hashed as they pass; a wrong file raises at its end.
+        """Copy one file to `target` in constant memory, hashing it on the way; a wrong file raises at its end.
 
         Raises:
-            BundleError: as `read`; what was written until then is worth nothing.
+            BundleError: see `read`; what was written until then must be discarded.
         """
         entry = self.manifest.files[name]
         with _open(self.path, name) as file:
@@ -75,19 +75,19 @@ class Bundle:
 
 
 def open_bundle(path: str | Path, *, trust_keys: tuple[TrustKey, ...] = ()) -> Bundle:
-    """Check a bundle's manifest and file list, without hashing: `Bundle.read` hashes what is then used.
+    """Open a bundle: check its manifest and file list. Files are not hashed now but when `Bundle.read` reads them.
 
     Args:
         path: The bundle's folder.
-        trust_keys: When there are any, one of them must have signed the manifest.
+        trust_keys: If any are given, one of them must have signed the manifest.
 
     Raises:
-        BundleError: no such folder, a bad manifest, a signature that is missing or wrong though keys were given, or a file
-            that is missing, unknown, a link or missized.
+        BundleError: there is no such folder, the manifest is invalid, keys were given and the signature is missing or wrong, or
+            a file is missing, unlisted, a link or of another size.
     """
     folder = Path(path)
     text = _read_manifest_text(folder)
-    # Before anything is parsed: who is not trusted gets no say.
+    # Before anything is parsed.
     signed_by = check_signature(text, _read_signature(folder), trust_keys) if trust_keys else None
     manifest = parse_manifest(text)
     found = dict(_walk(folder))
@@ -107,10 +107,10 @@ def open_bundle(path: str | Path, *, trust_keys: tuple[TrustKey, ...] = ()) -> B
 
 
 def verify_bundle(path: str | Path, *, trust_keys: tuple[TrustKey, ...] = ()) -> Bundle:
-    """`open_bundle`, and then stream every file through SHA-256 in constant memory.
+    """Open a bundle and hash every file, in constant memory.
 
     Raises:
-        BundleError: as `open_bundle`, or a file has another SHA-256 than the manifest says.
+        BundleError: see `open_bundle`; or a file differs from the SHA-256 in the manifest.
     """
     bundle = open_bundle(path, trust_keys=trust_keys)
     for name, entry in bundle.manifest.files.items():
@@ -120,7 +120,7 @@ def verify_bundle(path: str | Path, *, trust_keys: tuple[TrustKey, ...] = ()) ->
 
 
 def describe_files(folder: str | Path) -> dict[str, FileEntry]:
-    """SHA-256 and size of every file but the manifest and its signature, sorted by name: the exporter's `Manifest.files`."""
+    """SHA-256 and size of every file except the manifest and its signature, sorted by name; the exporter's `Manifest.files`."""
     root = Path(folder)
     entries = {}
     for name, size in sorted(_walk(root)):
@@ -131,7 +131,7 @@ def describe_files(folder: str | Path) -> dict[str, FileEntry]:
 
 
 def default_bundle_path() -> Path:
-    """The demo bundle: inside an installed wheel, or `engines/demo` of an editable checkout."""
+    """Path of the demo bundle: in an installed wheel, or `engines/demo` of a checkout."""
     package = Path(__file__).resolve().parents[1]
     candidates = (package / "demo_bundle", package.parents[1] / "engines" / "demo")
     for candidate in candidates:
@@ -145,10 +145,10 @@ def default_bundle_path() -> Path:
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """The checked manifest of a bundle folder: at most 4 MiB, never through a link.
+    """Read and check the manifest of a bundle folder: at most 4 MiB, not through a link.
 
     Raises:
-        BundleError: no such folder or manifest, or one that `parse_manifest` refuses.
+        BundleError: there is no such folder or manifest, or `parse_manifest` refuses it.
     """
     return parse_manifest(_read_manifest_text(Path(path)))
 
@@ -167,7 +167,7 @@ def _read_manifest_text(folder: Path) -> bytes:
 
 
 def _read_signature(folder: Path) -> bytes | None:
-    """The signature file, at most 4 KiB of it and never through a link; None where there is none."""
+    """The signature file, at most 4 KiB and not through a link; None where there is none."""
     if not os.path.lexists(folder / SIGNATURE_FILE):
         return None
     with _open(folder, SIGNATURE_FILE) as file:
@@ -175,7 +175,7 @@ def _read_signature(folder: Path) -> bytes | None:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, int]]:
-    """Name and size of every file, one folder deep as the manifest allows; links and devices are refused."""
+    """Name and size of every file, at most one folder deep; links and devices are refused."""
     for prefix, parent in [("", folder), *((f"{d.name}/", d) for d in sorted(folder.iterdir()) if _is_folder(d))]:
         for path in sorted(parent.iterdir()):
             if not prefix and _is_folder(path):

@@ -1,6 +1,6 @@
-"""What `manifest.json` says: the contract between the exporter, which fills it, and every runtime.
+"""The content of `manifest.json`: the contract between the exporter, which writes it, and every runtime.
 
-Field names are the JSON's keys. A key's meaning may not change without raising `SCHEMA_VERSION`.
+Field names are the keys of the JSON. The meaning of a key does not change without a new `SCHEMA_VERSION`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from alterbute.errors import BundleError
 SCHEMA_VERSION: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
 WEIGHTS_FILE: Final = "weights.bin"
-"""The one external data file that all graphs share. Hand it to every ONNX Runtime session as bytes in memory:
-a session that was given any such table reads nothing else from disk, so a graph cannot point outside the bundle."""
+"""The external data file that all graphs share. It is passed to every ONNX Runtime session as bytes in memory: a session with
+such a table reads nothing else from disk, so that a graph cannot refer to files outside the bundle."""
 GRAPHS: Final = ("prompt", "identity", "scene", "step", "decode", "window", "paste")
 
 _EXPORT_AGAIN: Final = "export the bundle again with `alterbute-export bundle`"
@@ -29,7 +29,7 @@ _EXPORT_AGAIN: Final = "export the bundle again with `alterbute-export bundle`"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
-    """One input or output of a graph; a dimension is a size or the name of a free one (`"B"`)."""
+    """One input or output of a graph; a dimension is a size, or the name of a free dimension (`"B"`)."""
 
     name: str
     dtype: str
@@ -38,11 +38,11 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeAudit:
-    """Which types the convolutions, products and attention of a graph file have, by multiply-adds.
+    """The types of a graph file's convolutions, matrix products and attention, weighted by multiply-adds.
 
-    `multiply_adds` is what one run at the bundle's resolution costs, with one image and two rows; `shares` sum to 1. `islands`
-    counts operators inside that were kept fp32, by reason; `overflow` names the values that fp16 could not hold on a
-    real edit, with the magnitude that was measured.
+    `multiply_adds` is the cost of one run at the bundle's resolution with one image and two rows; `shares` by type sum to 1.
+    `islands` counts inner operators that were kept fp32, by reason; `overflow` lists the values that exceed fp16 on a
+    real edit, with the measured magnitude.
     """
 
     multiply_adds: int
@@ -53,9 +53,9 @@ class TypeAudit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """A file that holds the graph for one backend, and the type that its heavy arithmetic has there.
+    """A file of a graph for one backend, with the type of its heavy arithmetic.
 
-    `relative_error` is how far its outputs are from the fp32 graph's on a real edit, where that was measured.
+    `relative_error` is the error of its outputs relative to the fp32 graph's on a real edit, where it was measured.
     """
 
     backend: str
@@ -67,7 +67,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
-    """How far the exported graph is from the model it came from, measured when it was written."""
+    """Error of an exported graph relative to the torch model, measured at export."""
 
     relative_error: float
     against: str
@@ -75,7 +75,7 @@ class Parity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """One exported graph: its files by backend, its edges, and its measured parity."""
+    """An exported graph: its files by backend, its inputs and outputs, and its measured parity."""
 
     variants: tuple[Variant, ...]
     inputs: tuple[TensorSpec, ...]
@@ -85,7 +85,7 @@ class Graph:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileEntry:
-    """What a file of the bundle must be."""
+    """SHA-256 and size in bytes of a file."""
 
     sha256: str
     size: int
@@ -93,7 +93,7 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskRules:
-    """How a mask is widened: odd kernel sizes in window pixels, and window side / object side."""
+    """How a mask is widened: odd kernel sizes in window pixels, and the ratio of window side to object side."""
 
     dilate: int
     feather: int
@@ -102,10 +102,10 @@ class MaskRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guidance:
-    """The forms of guidance the checkpoint was trained for, and what an edit uses when the request does not say.
+    """The forms of guidance that the checkpoint was trained for, and the defaults of an edit.
 
     `scale` is text guidance and `identity` identity guidance (1 turns either off), `rescale` how far the guided output is
-    pulled back to the prompt row's spread, `interval` the shares of the steps between which guidance is on.
+    rescaled to the prompt row's standard deviation, `interval` the shares of the steps between which guidance is on.
     """
 
     forms: tuple[Literal["none", "text", "identity"], ...]
@@ -117,7 +117,7 @@ class Guidance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """What an edit uses when the request does not say. `strength` 1 starts from noise, less from the photo (SDEdit)."""
+    """Defaults of an edit. `strength` 1 starts from noise, less from the photo (SDEdit)."""
 
     steps: int
     solver: str
@@ -127,9 +127,9 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """The prompt encoder's window: `tokens` ids per prompt, start and end ids among them.
+    """The prompt encoder's window: `tokens` ids per prompt, including start and end ids.
 
-    `pooled` is the width of the pooled text that the UNet takes beside the states (SDXL), 0 where there is none.
+    `pooled` is the width of the pooled text that the UNet reads besides the states (SDXL), 0 where there is none.
     """
 
     tokens: int
@@ -162,11 +162,11 @@ class SolverTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridRules:
-    """What family `grid` had to decide where its paper (arXiv 2601.10714, section 3.4) is silent; all of it is in the graphs.
+    """Choices of family `grid` that its paper (arXiv 2601.10714, section 3.4) leaves open; all are built into the graphs.
 
     `blank` is the reference's half of mask and masked photo, `null_identity` the latent of a dropped reference: zeros, or
-    the encoded empty canvas. `photo_fill` and `reference_fill` are the grey of hole and canvas in [-1,1], `mask` says which
-    cells of the mask hold 1.
+    the encoded empty canvas. `photo_fill` and `reference_fill` are the grey of hole and canvas in [-1,1], `mask` selects
+    the cells of the mask that are 1.
     """
 
     blank: Literal["zeros"]
@@ -178,7 +178,7 @@ class GridRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """A file that was merged into the weights at export. `token` is the word that an embedding taught the tokenizer."""
+    """A file that was merged into the weights at export. `token` is the word that an embedding added to the tokenizer."""
 
     kind: Literal["lora", "embedding"]
     file: str
@@ -189,16 +189,15 @@ class Merged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """Everything a runtime knows of a bundle before it opens a graph.
+    """The manifest: everything that a runtime reads of a bundle before it opens a graph.
 
-    `resolution` is the side of the window that the model sees, and `resolutions` all sides that it may see, rising, where there are
-    several: an edit takes the smallest that its object does not outgrow (`alterbute.images.choose_resolution`).
-    `scheduler` is diffusers' scheduler config, verbatim. `scene` lists what the UNet sees beside the latent, in channel
-    order, and may be empty. `reinject` says whether the photo's latent is put back outside the mask after every step when
-    the request does not say. `time_ids` are SDXL's size and crop numbers, the same for every row. `attributes` lists the
-    words the checkpoint knows, or is None when its vocabulary is open. `grid` is there for family `grid` alone. `files` holds
-    every file but the manifest itself and its signature. `engines` are plans built from the graphs, for the machines that
-    each names. `solver_table` is for programs without solver code.
+    `resolution` is the side of the model's window, and `resolutions` all sides, rising, where there are several: an edit takes
+    the smallest that keeps its object's detail (`alterbute.images.choose_resolution`). `scheduler` is diffusers' scheduler
+    config, verbatim. `scene` lists the pictures that the UNet reads besides the latent, in channel order, and may be empty.
+    `reinject` is the default of re-injection. `time_ids` are SDXL's size and crop numbers, the same for every row. `attributes`
+    is the vocabulary by attribute, or None when it is open. `grid` is set for family `grid` only. `files` lists every file
+    except the manifest and its signature. `engines` are prebuilt engines, each for the machines that it names. `solver_table`
+    is for programs without solver code.
     """
 
     schema_version: int
@@ -233,22 +232,22 @@ class Manifest:
 
     @property
     def window_sides(self) -> tuple[int, ...]:
-        """All sides of the window that the model may see, rising."""
+        """All sides of the model's window, rising."""
         return self.resolutions or (self.resolution,)
 
 
 def parse_manifest(text: bytes) -> Manifest:
-    """JSON text to a checked Manifest.
+    """Parse and check a manifest.
 
     Raises:
-        BundleError: not JSON, a newer schema, or a key that is missing, unknown or wrong; the key is named.
+        BundleError: it is not JSON, has a newer schema, or a key is missing, unknown or wrong.
     """
     try:
         document = typed_json.parse(text)
     except ValueError as fault:
         raise BundleError(f"{MANIFEST_FILE} is not JSON ({fault})", "a JSON object", _EXPORT_AGAIN) from None
     version = document.get("schema_version") if isinstance(document, dict) else None
-    # The version goes first: a newer manifest has keys of which nothing can be said.
+    # The version is checked first, because a newer manifest may have unknown keys.
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise BundleError(
             f"the bundle has manifest schema {version}",
@@ -266,19 +265,19 @@ def parse_manifest(text: bytes) -> Manifest:
 
 
 def are_window_sides(sides: tuple[int, ...], resolution: int) -> bool:
-    """Whether these can be a model's `resolutions`: positive, rising, the usual one among them."""
+    """Whether these sides can be `resolutions`: positive, rising, and including `resolution`."""
     return resolution in sides and sides[0] > 0 and list(sides) == sorted(set(sides))
 
 
 def write_manifest(folder: str | Path, manifest: Manifest) -> None:
-    """Write `manifest.json`, refusing a manifest that the reader would refuse."""
+    """Write `manifest.json`; a manifest that the reader would refuse is refused."""
     text = typed_json.dump(manifest)
     parse_manifest(text.encode())
     (Path(folder) / MANIFEST_FILE).write_text(text, encoding="utf-8", newline="\n")
 
 
 def _check(manifest: Manifest) -> None:
-    """What types alone cannot say."""
+    """Check values beyond their types."""
     for key, value in _positive_numbers(manifest).items():
         if value <= 0:
             raise typed_json.KeyFault(key, str(value), "a number above 0")
@@ -328,7 +327,7 @@ def _check_resolutions(manifest: Manifest) -> None:
 
 
 def _check_conditions(manifest: Manifest) -> None:
-    """What the UNet is told: scene, identity, guidance and strength."""
+    """Check the UNet's conditions: scene, identity, guidance and strength."""
     if manifest.scene_channels < 0 or bool(manifest.scene_channels) != bool(manifest.scene):
         raise typed_json.KeyFault("scene_channels", str(manifest.scene_channels), "0 exactly when `scene` is empty")
     if manifest.text.pooled < 0:

@@ -1,4 +1,4 @@
-"""Ed25519 over the manifest's bytes: who made this bundle, said before anything of it is believed.
+"""Ed25519 signatures over the manifest's bytes, checked before the manifest is parsed.
 
 The manifest holds the SHA-256 of every other file, so one signature covers the bundle. `manifest.sig` is JSON with the
 raw signature and the short name of its key, in base64 and hexadecimal.
@@ -25,7 +25,7 @@ SIGNATURE_FILE: Final = "manifest.sig"
 SIGNATURE_LIMIT_BYTES: Final = 4096
 KEY_BYTES: Final = 32
 _DOMAIN: Final = b"alterbute bundle manifest 1\n"
-"""Signed before the manifest's bytes, so that a signature made for anything else is never one of a bundle."""
+"""Prefix of the signed bytes, so that a signature of something else is never valid for a bundle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +39,14 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class TrustKey:
-    """A public key, 32 bytes, and where it came from for messages."""
+    """A public key of 32 bytes, and its origin for messages."""
 
     data: bytes
     origin: str
 
     @property
     def name(self) -> str:
-        """Sixteen hexadecimal digits that tell keys apart."""
+        """Short name of the key: sixteen hexadecimal digits."""
         return key_name(self.data)
 
 
@@ -56,29 +56,29 @@ def key_name(public: bytes) -> str:
 
 
 def signed_text(manifest: bytes) -> bytes:
-    """What is signed, given the manifest's bytes."""
+    """The bytes that are signed for a manifest."""
     return _DOMAIN + manifest
 
 
 def read_trust_keys(keys: Iterable[str | Path | bytes]) -> tuple[TrustKey, ...]:
-    """Public keys from 32 raw bytes each, or from files that hold one in base64, as `alterbute-export sign` writes them.
+    """Read public keys: 32 raw bytes each, or files that hold one in base64, as `alterbute-export sign` writes them.
 
     Raises:
-        InputError: a key is not readable, or is no Ed25519 public key.
+        InputError: a key is not readable, or is not an Ed25519 public key.
     """
     return tuple(_read_key(key) for key in keys)
 
 
 def check_signature(manifest: bytes, text: bytes | None, keys: tuple[TrustKey, ...]) -> str:
-    """The name of the trusted key that signed these manifest bytes.
+    """Check a signature; returns the name of the trusted key that made it.
 
     Args:
-        manifest: `manifest.json`, before it is parsed.
-        text: `manifest.sig`, or None where there is none.
-        keys: Whom to trust.
+        manifest: Bytes of `manifest.json`.
+        text: Content of `manifest.sig`, or None where there is none.
+        keys: The trusted keys.
 
     Raises:
-        BundleError: there is no signature, or it is not one of a trusted key over these bytes.
+        BundleError: there is no signature, or it is not a trusted key's over these bytes.
         EngineError: the package that checks signatures is not installed.
     """
     trusted = ", ".join(key.name for key in keys)

@@ -1,4 +1,4 @@
-"""JSON to frozen dataclasses and back, strictly: a wrong, missing or unknown key is named in the error."""
+"""Strict conversion between JSON and frozen dataclasses: a wrong, missing or unknown key is an error that names it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Json: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
 
 
 class KeyFault(ValueError):
-    """One key of a document is wrong: `key` is its dotted path, `seen` and `expected` say how."""
+    """A key of a document is wrong: `key` is its dotted path, `seen` its value, `expected` what would be right."""
 
     def __init__(self, key: str, seen: str, expected: str) -> None:
         super().__init__(key, seen, expected)
@@ -22,7 +22,7 @@ class KeyFault(ValueError):
 
 
 def parse(text: bytes) -> Json:
-    """JSON text to plain values; duplicate keys, NaN and runaway nesting raise ValueError."""
+    """Parse JSON to plain values; duplicate keys, NaN and very deep nesting raise ValueError."""
 
     def pairs(items: list[tuple[str, Json]]) -> dict[str, Json]:
         record = dict(items)
@@ -41,16 +41,21 @@ def parse(text: bytes) -> Json:
 
 
 def build(kind: type[Record], value: Json, key: str = "") -> Record:
-    """Fill dataclass `kind` from a JSON object, checking every field by its type hint; one with a default may be missing.
+    """Make a dataclass from a JSON object, checking every field by its type hint; a field with a default may be missing.
+
+    Args:
+        kind: The dataclass.
+        value: The parsed JSON value.
+        key: Dotted path of the value in its document, for messages.
 
     Raises:
-        KeyFault: a key is missing, unknown, or holds another type than its hint.
+        KeyFault: a key is missing, unknown, or of another type than its hint.
     """
     return cast(Record, _convert(kind, value, key))
 
 
 def dump(record: object) -> str:
-    """A dataclass as indented JSON text, fields in their declared order."""
+    """Format a dataclass as indented JSON, fields in declared order."""
     return json.dumps(dataclasses.asdict(record), indent=1, allow_nan=False) + "\n"  # type: ignore[call-overload]
 
 
@@ -100,7 +105,7 @@ def _convert_union(hints: tuple[Any, ...], value: Any, key: str) -> Any:
             return _convert(hint, value, key)
         except KeyFault as fault:
             faults.append(fault)
-    # The branch that got deepest names the real culprit: `attributes.color[2]` rather than `attributes`.
+    # The alternative that failed deepest names the wrong key most precisely: `attributes.color[2]` rather than `attributes`.
     raise max(faults, key=lambda fault: len(fault.key))
 
 

@@ -1,1 +1,1 @@
-"""Denoising: a request compiled to data (plan), and the lane of slots that runs it, one launch of the step graph per step."""
+"""Denoising: a request compiled to data (the plan), and the lane of slots that runs it with one launch of the step graph a step."""

@@ -1,4 +1,4 @@
-"""The step graph's inputs, allocated once: one place per slot and per row, written in place."""
+"""Buffers of the step graph's inputs, allocated once: one entry per slot and per row, written in place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_ROWS_PER_SLOT: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PlacedRow:
-    """A guidance row with what it sees: text [T,D], pooled text [P], and identity [Ti,D] or [C,h,w], f32."""
+    """A guidance row of a slot with its inputs: text [T,D], pooled text [P], and identity [Ti,D] or [C,h,w], f32."""
 
     slot: int
     row: Row
@@ -29,18 +29,18 @@ class PlacedRow:
 
 
 class StepBuffers:
-    """Inputs of the step graph for up to `slots` slots; addresses never change, so a graph of launches can be kept.
+    """Inputs of the step graph for up to `slots` slots; addresses never change, so that captured launches stay valid.
 
     Args:
-        manifest: The bundle's; an input that its step graph does not have is not kept.
-        slots: Places for images.
-        rows: Places for UNet rows.
-        cells: Side of the latents.
+        manifest: The bundle's manifest; only inputs of its step graph are allocated.
+        slots: Number of slots.
+        rows: Number of UNet rows.
+        cells: Side of the latents in cells.
     """
 
     def __init__(self, manifest: Manifest, *, slots: int, rows: int, cells: int) -> None:
         latent = (manifest.latent_channels, cells, cells)
-        # SDXL is told the picture's size: that of another resolution is as many times larger or smaller.
+        # SDXL's time ids hold the picture's size, which scales with the resolution.
         time_ids = np.array(manifest.time_ids or (), np.float32) * np.float32(
             cells * manifest.latent_factor / manifest.resolution
         )
@@ -74,22 +74,22 @@ class StepBuffers:
         self._changed: set[str] = set()
 
     def write_slot(self, slot: int, **values: Array | float) -> None:
-        """Write inputs of one slot."""
+        """Write the inputs of one slot, by name; inputs that the graph does not have are ignored."""
         for name in values.keys() & self._per_slot.keys():
             self._per_slot[name][slot] = values[name]
             self._changed.add(name)
 
     def clear(self, slot: int) -> None:
-        """Make a slot idle: it owns no row and its solver is 0, so what is left in it stays finite and unseen."""
+        """Make a slot idle: it owns no row and its solver matrix is 0, so its state stays finite and is not read."""
         self.write_slot(slot, noise=0, solver=0, reinject=0, keep=0, guidance_rescale=0, rescale_row=0)
 
     def pack_rows(self, rows: list[PlacedRow], *, min_slots: int, min_rows: int) -> None:
-        """Lay out the rows of the next launches: at least so many slots and rows.
+        """Lay out the rows of the next launches.
 
         Args:
-            rows: In the order of their slots.
-            min_slots: The backend's.
-            min_rows: The backend's; places to spare repeat the first row at weight 0.
+            rows: The rows, in the order of their slots.
+            min_slots: Fewest slots of a launch.
+            min_rows: Fewest rows of a launch; spare rows repeat the first row at weight 0.
         """
         self._guidance = _zeros(max(rows[-1].slot + 1, min_slots), max(len(rows), min_rows))
         # A launch may hold fewer rows than the last one, and a device may pad it to more: an index that an earlier launch
@@ -118,7 +118,7 @@ class StepBuffers:
                 self.write_slot(placed.slot, rescale_row=n)
 
     def inputs(self) -> dict[str, Array]:
-        """Every input of the next launch but its state: views of the slots and rows that were packed."""
+        """Every input of the next launch except `state`: views of the slots and rows that were packed."""
         slots, rows = self._guidance.shape
         return {
             "guidance": self._guidance,
@@ -127,19 +127,19 @@ class StepBuffers:
         }
 
     def pop_changed(self) -> frozenset[str]:
-        """The inputs that were written since this was last asked."""
+        """Names of the inputs that were written since the last call."""
         changed = frozenset(self._changed)
         self._changed.clear()
         return changed
 
     def noise(self, slot: int) -> Array | None:
-        """The fresh noise [C,h,w] that a slot's last launch took; None where the graph takes none."""
+        """Copy the fresh noise [C,h,w] f32 of a slot's last launch; None where the graph has no such input."""
         noise = self._per_slot.get("noise")
         return None if noise is None else noise[slot].copy()
 
 
 def _missing_input(name: str) -> BundleError:
-    """numpy would write None into a float array as NaN."""
+    """The error of a row without one of the graph's inputs; numpy would write None into a float array as NaN."""
     return BundleError(
         f"the step graph has the input `{name}`, and no graph of the bundle makes it",
         f"`{name}` among the outputs of the prompt or identity graph",

@@ -1,4 +1,4 @@
-"""Guidance as data: which UNet rows an image owns at each step, what each row sees, and its weight in the guided output."""
+"""Guidance as data: the UNet rows that an image owns at each step, their conditions and their weights in the guided output."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Row:
     """One UNet evaluation.
 
     Args:
-        weight: Its share of the guided output; the weights of an image sum to 1.
-        text: The prompt it sees: the request's, or the negative one.
-        identity: The identity it sees: the reference's, or what stands for none.
+        weight: Weight in the guided output; the weights of an image sum to 1.
+        text: Which prompt the row reads: the request's, or the negative prompt.
+        identity: Which identity the row reads: the reference's, or the null identity.
         source_on: 1, or 0 to drop the scene's reference or source channels.
     """
 
@@ -27,19 +27,19 @@ class Row:
 
 
 def make_guidance_rows(text: float, identity: float, forms: Sequence[str]) -> tuple[Row, ...]:
-    """The rows of one guided step: one without guidance, two with text guidance, three with identity guidance, too.
+    """Make the rows of a guided step: one without guidance, two with text guidance, three with identity guidance.
 
-    `u + s_T (full - img) + s_I (img - u)`: InstructPix2Pix (arXiv 2211.09800, eq. 3), which the paper follows with
-    s_T = 7.5 and s_I = 2. `full` sees prompt and identity, `img` the negative prompt, `u` no identity either. A row
+    `u + s_T (full - img) + s_I (img - u)`: InstructPix2Pix (arXiv 2211.09800, eq. 3), which the paper uses with
+    s_T = 7.5 and s_I = 2. `full` reads prompt and identity, `img` the negative prompt and the identity, `u` neither. A row
     of weight 0 is not run.
 
     Args:
-        text: s_T; 1 leaves the text unguided.
-        identity: s_I; 1 leaves the identity unguided.
-        forms: The forms that the bundle was trained for.
+        text: s_T; 1 turns text guidance off.
+        identity: s_I; 1 turns identity guidance off.
+        forms: The forms of guidance that the bundle was trained for.
 
     Raises:
-        InputError: a form is asked of a bundle that was trained without it.
+        InputError: the bundle was trained without a form that is used.
     """
     for name, param, scale in (("text", "guidance", text), ("identity", "identity_guidance", identity)):
         if scale != 1 and name not in forms:
@@ -59,11 +59,11 @@ def make_guidance_rows(text: float, identity: float, forms: Sequence[str]) -> tu
 
 
 def list_step_rows(rows: tuple[Row, ...], steps: int, interval: tuple[float, float]) -> tuple[tuple[Row, ...], ...]:
-    """The rows of every step: outside the interval one row alone, which costs a half or a third (arXiv 2404.07724).
+    """List the rows of every step: outside the interval a single row, at a half or third of the cost (arXiv 2404.07724).
 
     Args:
-        rows: Those of a guided step.
-        steps: n.
+        rows: The rows of a guided step.
+        steps: Number of steps n.
         interval: Shares of the steps: step k is guided if `start <= k / n < stop`.
     """
     alone = (Row(weight=1.0),)

@@ -1,4 +1,4 @@
-"""What the lane takes and what it gives back."""
+"""Input and output of the lane: a job per image, and its result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alterbute.errors import EngineError
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Conditioning:
-    """What the UNet of one image sees beside its latent, all f32.
+    """The inputs of one image's UNet rows besides the latent, all f32.
 
     Args:
         scene: [Cs,h,w].
@@ -38,19 +38,19 @@ class Job:
     plan: Plan
     conditioning: Conditioning
     on_step: Callable[[int], None] | None = None
-    """Told how many steps are done."""
+    """Called with the number of steps that are done."""
 
     @property
     def cells(self) -> int:
-        """Side of its latent: only images of one size can share a launch."""
+        """Side of its latent in cells; only images of one size share a launch."""
         return int(self.conditioning.background.shape[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class JobResult:
-    """One image that left the lane: its job, its clean latent [C,h,w] f32, and the seconds that it was in the lane.
+    """An image that left the lane: its job, its clean latent [C,h,w] f32, and the seconds that it was in the lane.
 
-    `fault` is set when its numbers stopped being finite: then the latent is worth nothing.
+    `fault` is set when its numbers stopped being finite; the latent is then not usable.
     """
 
     job: Job

@@ -1,8 +1,8 @@
-"""The lane: one device's slots and the loop over them - admit, step, retire.
+"""The lane: the slots of one device and the loop over them (admit, launch, retire); elsewhere called continuous batching.
 
 A slot holds one image. Every input of the step graph is per slot or per row, so images at different steps, with
-different solvers and guidance, share a launch; an image that joins or leaves changes nothing for the others. Images of
-different resolutions share the lane and never a launch.
+different solvers and guidance, share a launch, and an image that joins or leaves does not change the others. Images of
+different resolutions share the lane, but not a launch.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class Lane:
     """Slots on one backend; used by one thread at a time.
 
     Args:
-        backend: Where the step graph runs.
-        manifest: The bundle's.
-        slots: Images that may be denoised together, of all resolutions.
+        backend: The backend that runs the step graph.
+        manifest: The bundle's manifest.
+        slots: Images in the lane at most, of all resolutions together.
     """
 
     def __init__(self, backend: Backend, manifest: Manifest, *, slots: int) -> None:
         self._capacity = slots
-        # All of them now: an engine that was not built for one of the bundle's resolutions fails here, not under a request.
+        # For all resolutions at once: an engine that was not built for one of them fails here, not during a request.
         self._sizes = {
             cells: Slots(backend, manifest, capacity=slots, cells=cells)
             for cells in (side // manifest.latent_factor for side in manifest.window_sides)
@@ -41,7 +41,7 @@ class Lane:
         """Denoise jobs, yielding each as it finishes; more jobs than slots wait for a free one.
 
         Raises:
-            Cancelled: `cancel` said so; jobs that are not finished are dropped.
+            Cancelled: `cancel` returned True; jobs that are not finished are dropped.
             EngineError: the step graph failed.
         """
         waiting = deque(jobs)
@@ -62,11 +62,11 @@ class Lane:
         return {job: step for size in self._sizes.values() for job, step in size.steps_done.items()}
 
     def evict(self, job: Job) -> None:
-        """Take a job out between two launches; what it has so far is lost, and the others do not notice."""
+        """Remove a job between two launches; its state is lost, and the other jobs are not affected."""
         self._sizes[job.cells].evict(job)
 
     def last_states(self, job: Job) -> tuple[Array, Array, Array | None]:
-        """The last launch as a job of the lane saw it: state before and after [K,C,h,w], and its noise [C,h,w] if it has any."""
+        """A job's state [K,C,h,w] before and after the last launch, and the fresh noise [C,h,w] of that launch if there was any."""
         return self._sizes[job.cells].last_states(job)
 
     def admit(self, job: Job) -> None:

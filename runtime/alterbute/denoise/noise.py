@@ -1,6 +1,6 @@
-"""Gaussian noise that any language can draw again: Philox4x32-10, then Box-Muller.
+"""Gaussian noise that any language can reproduce: Philox4x32-10, then Box-Muller.
 
-The layout, which a port must keep:
+The layout, which an implementation in another language must follow:
 
 - key: the seed's low 32 bits, then its high 32 bits.
 - counter: (block, step, image, 0). Step 0 is the first latent, step k + 1 the fresh noise of the solver's step k;
@@ -11,7 +11,7 @@ The layout, which a port must keep:
 
 Bits: the integers and u are exact everywhere. numpy's vectorised log, sin and cos may differ from libm's by one
 unit in float64's last place; rounding to float32 hides that unless the value lies that close to the middle of two
-float32 neighbours, about one element in 10^8. So a port agrees to the bit but for such an element.
+float32 neighbours, about one element in 10^8. So another implementation agrees to the bit except for such an element.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def philox4x32(counter: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.
 
 
 def draw_noise(seed: int, image: int, step: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Standard normal noise.
+    """Draw standard normal noise.
 
     Args:
         seed: 0..2^64-1.

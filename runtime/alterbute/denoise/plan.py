@@ -1,4 +1,4 @@
-"""An edit compiled to data before it starts: what the lane does at each step, with nothing left to decide."""
+"""The plan: an edit compiled to data before it starts, with everything that the lane needs at each step."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _KEPT_PLANS: Final = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Plan:
-    """One image of a request, for n steps: as many as the solver calls the UNet.
+    """The plan of one image, for n steps: one per UNet call of the solver.
 
     Args:
-        timestep: [n] f32, what the UNet is told.
+        timestep: [n] f32, the UNet's timestep.
         matrix: [n,K,K+2] f32, the solver's matrices.
-        level: [n,2] f32, signal and noise scale that each step reaches.
+        level: [n,2] f32, signal and noise scale of the level that each step reaches.
         start: Signal and noise scale of the first latent.
         rows: The UNet rows of each step.
         is_noisy: [n] bool, the steps that take fresh noise.
-        identity_scale: How strongly the identity speaks.
-        guidance_rescale: How far guidance is pulled back to the prompt row's spread; 0 is off.
+        identity_scale: Weight of the identity.
+        guidance_rescale: How far the guided output is rescaled to the prompt row's standard deviation; 0 is off.
         reinject: Whether the photo's latent is put back outside the mask after every step.
         seed: Key of the noise.
         image: Index of the image within its request, part of the noise's counter.
@@ -50,7 +50,7 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """How many launches this image takes part in."""
+        """Number of launches that this image takes part in."""
         return len(self.timestep)
 
 
@@ -58,10 +58,10 @@ def make_plan(request: EditRequest, manifest: Manifest, *, seed: int, image: int
     """Compile one image of a request.
 
     Args:
-        request: What is asked; None fields take the bundle's defaults.
-        manifest: The bundle's.
+        request: The request; fields that are None take the bundle's defaults.
+        manifest: The bundle's manifest.
         seed: The request's seed, or the one drawn for it.
-        image: 0..count-1.
+        image: Index of the image, 0..count-1.
 
     Raises:
         InputError: an unknown solver, or steps or guidance that this bundle cannot do.
@@ -103,10 +103,10 @@ def make_plan(request: EditRequest, manifest: Manifest, *, seed: int, image: int
 
 
 class PlanCache:
-    """One bundle's plans, each compiled once: most requests differ in their words and noise alone.
+    """A bundle's plans, each compiled once: most requests differ in prompt and seed only.
 
     Args:
-        manifest: The bundle's.
+        manifest: The bundle's manifest.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -114,7 +114,16 @@ class PlanCache:
         self._compile = lru_cache(_KEPT_PLANS)(self._make)
 
     def make(self, request: EditRequest, *, seed: int, image: int) -> Plan:
-        """As `make_plan`; plans share their arrays, which are read-only."""
+        """Return the plan of one image of a request; plans share their arrays, which are read-only.
+
+        Args:
+            request: The request.
+            seed: The request's seed, or the one drawn for it.
+            image: Index of the image, 0..count-1.
+
+        Raises:
+            InputError, BundleError: see `make_plan`.
+        """
         interval = request.guidance_interval and (request.guidance_interval[0], request.guidance_interval[1])
         key = replace(request, prompt="", negative_prompt="", seed=None, count=1, guidance_interval=interval)
         return replace(self._compile(key), seed=seed, image=image)

@@ -1,4 +1,4 @@
-"""The slots of one resolution: their buffers, and the launches that they share."""
+"""The slots of one resolution: their buffers and their launches."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Slots:
     """Buffers for images of one size on one backend; used by one thread at a time.
 
     Args:
-        backend: Where the step graph runs.
-        manifest: The bundle's.
+        backend: The backend that runs the step graph.
+        manifest: The bundle's manifest.
         capacity: Images that may be denoised together.
-        cells: Side of their latents.
+        cells: Side of their latents in cells.
     """
 
     def __init__(self, backend: Backend, manifest: Manifest, *, capacity: int, cells: int) -> None:
@@ -51,22 +51,22 @@ class Slots:
 
     @property
     def steps_done(self) -> dict[Job, int]:
-        """The jobs that are here, and how many steps of each are done."""
+        """The jobs in these slots, and how many steps of each are done."""
         return {slot.job: slot.step for slot in self._slots.values()}
 
     def evict(self, job: Job) -> None:
-        """As `Lane.evict`."""
+        """Remove a job between two launches; its state is lost."""
         for slot in [slot for slot in self._slots.values() if slot.job is job]:
             self._clear(slot.index)
 
     def last_states(self, job: Job) -> tuple[Array, Array, Array | None]:
-        """As `Lane.last_states`."""
+        """A job's state [K,C,h,w] before and after the last launch, and the fresh noise [C,h,w] of that launch if there was any."""
         index = next(slot.index for slot in self._slots.values() if slot.job is job)
         before, after = self._state.last_states(index)
         return before, after, self._buffers.noise(index)
 
     def admit(self, job: Job) -> None:
-        """As `Lane.admit`; there is a free slot."""
+        """Put a job into the first free slot; there must be one."""
         index = next(index for index in range(self._capacity) if index not in self._slots)
         self._slots[index] = _Slot(index=index, job=job, admitted_s=time.perf_counter())
         plan, seen = job.plan, job.conditioning
@@ -106,13 +106,13 @@ class Slots:
         return finished + [self._retire(slot) for slot in slots if slot.step == slot.job.plan.steps]
 
     def _launch(self, slots: list[_Slot]) -> bool:
-        """Run the step graph on the rows of these slots; whether every latent that it wrote for them is finite."""
+        """Run the step graph on the rows of these slots; returns whether all that it wrote for them is finite."""
         self._pack(slots)
         self._state.launch(self._buffers.inputs(), self._buffers.pop_changed())
         return all(self._state.is_finite(slot.index) for slot in slots)
 
     def _load(self, slot: _Slot) -> None:
-        """This step's numbers of one slot."""
+        """Write a slot's inputs of this step."""
         plan, k = slot.job.plan, slot.step
         self._buffers.write_slot(slot.index, timestep=plan.timestep[k], solver=plan.matrix[k], reinject=plan.level[k])
         if plan.is_noisy[k]:
@@ -120,7 +120,7 @@ class Slots:
             self._buffers.write_slot(slot.index, noise=draw_noise(plan.seed, plan.image, k + 1, shape))
 
     def _pack(self, slots: list[_Slot]) -> None:
-        """Lay out this launch's rows, unless they are those of the last one: most steps change none."""
+        """Lay out the rows of this launch, unless they are those of the last one: most steps change none."""
         layout = tuple((slot.index, slot.job.plan.rows[slot.step]) for slot in slots)
         if layout == self._layout:
             return
@@ -147,7 +147,7 @@ class Slots:
     def _retire(self, slot: _Slot, fault: EngineError | None = None) -> JobResult:
         latent = self._state.latent(slot.index)
         if fault is None and not np.isfinite(latent).all():
-            # A device is not waited for between steps: it shows here.
+            # A device is not waited for between steps, so its numbers are checked here.
             fault = _not_finite(slot)
         self._clear(slot.index)
         return JobResult(job=slot.job, latent=latent, seconds=time.perf_counter() - slot.admitted_s, fault=fault)
@@ -155,7 +155,7 @@ class Slots:
     def _clear(self, index: int) -> None:
         del self._slots[index]
         self._buffers.clear(index)
-        # The next image in this slot may have rows that look the same and see something else.
+        # The next image in this slot may have equal rows with other conditioning.
         self._layout = ()
 
 

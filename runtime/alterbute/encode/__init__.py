@@ -1,1 +1,1 @@
-"""Encoding: prompt, identity and scene become the arrays that the step graph reads; kept in a cache by content."""
+"""Encoding of prompt, identity and scene to the arrays that the step graph reads, cached by content."""

@@ -1,4 +1,4 @@
-"""Graph outputs by the content of their inputs: what was encoded once is not encoded again."""
+"""A cache of graph outputs by the content of the inputs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from alterbute.backends import Array, Arrays
 
 
 class EncodingCache:
-    """Outputs up to a number of bytes; those that were asked for longest ago go first. For any threads.
+    """A least-recently-used cache of graph outputs with a limit in bytes; safe for several threads.
 
     Args:
-        size_bytes: What it holds at most; outputs that are larger than that are not kept.
+        size_bytes: Limit; outputs that are larger than this are not kept.
     """
 
     def __init__(self, size_bytes: int) -> None:
@@ -25,11 +25,11 @@ class EncodingCache:
 
     @property
     def used_bytes(self) -> int:
-        """What it holds now."""
+        """Bytes of the outputs that are held now."""
         return self._used_bytes
 
     def find(self, key: bytes) -> dict[str, Array] | None:
-        """The outputs of an earlier run, read-only; None if there was none, or it is forgotten."""
+        """The outputs of an earlier run, read-only; None if they are not in the cache."""
         with self._lock:
             if key not in self._kept:
                 return None
@@ -37,7 +37,7 @@ class EncodingCache:
             return self._kept[key]
 
     def keep(self, key: bytes, outputs: dict[str, Array]) -> None:
-        """Remember outputs, which nobody may write to afterwards."""
+        """Add outputs; their arrays become read-only."""
         for array in outputs.values():
             array.setflags(write=False)
         size = _count_bytes(outputs)
@@ -50,16 +50,16 @@ class EncodingCache:
                 self._used_bytes -= _count_bytes(self._kept.popitem(last=False)[1])
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all outputs."""
         with self._lock:
             self._kept.clear()
             self._used_bytes = 0
 
 
 def content_key(graph: str, inputs: Arrays) -> bytes:
-    """What a graph is run on, to the last byte. SHA-256, which processors have an instruction for.
+    """A SHA-256 over the graph's name and the bytes of all inputs.
 
-    An array that is given under several names, as a mask that is both object and region, is read once.
+    An array that is passed under several names, such as a mask that is both object and region, is hashed once.
     """
     digests: dict[int, bytes] = {}
     key = hashlib.sha256(graph.encode())

@@ -1,4 +1,4 @@
-"""Pictures and prompts to what the UNet sees, each encoded once: results are cached by their inputs' content."""
+"""Encoding of pictures and prompts to the UNet's inputs; results are cached by content."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from alterbute.backends import Array, Arrays, Backend
 from alterbute.bundle import Bundle
+from alterbute.denoise.job import Conditioning
 from alterbute.encode.cache import EncodingCache, content_key
 from alterbute.encode.prompt import PromptTokenizer
 from alterbute.errors import EngineError
@@ -33,12 +34,12 @@ _KEPT_PROMPTS: Final = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WindowImages:
-    """The part of a picture that the model sees, at a resolution of the model's.
+    """The window: the part of a picture that the model sees, at the model's resolution, with its masks.
 
     Args:
         pixels: SS3 uint8 RGB in [0,255].
         object_mask: SS uint8, 255 = object.
-        edit_mask: SS uint8, 255 = what is painted anew: object and dilated rim, or the box, or blend weights.
+        edit_mask: SS uint8, 255 = generated anew (object and dilated rim, or the box), or blend weights.
         alpha: hw uint8 at the picture's resolution, how much of the edit each pixel of the box gets.
     """
 
@@ -53,7 +54,7 @@ class Scene:
     """An encoded subject, all f32.
 
     Args:
-        scene: [Cs,h,w], what the UNet sees beside the latent.
+        scene: [Cs,h,w], channels that the UNet reads besides the latent.
         background: [C,h,w], clean latent of the photo's window.
         keep: [1,h,w], 1 = background.
         identity: [Ti,D] or [C,h,w] by name, `given` and `null`; empty for a bundle without identity.
@@ -66,7 +67,7 @@ class Scene:
 
 
 class Encoder:
-    """The graphs before the lane: window, scene, identity and prompt.
+    """Runs the graphs before the lane: window, scene, identity and prompt.
 
     Every picture and prompt is encoded alone, never in a batch, so that its bits depend on nothing else.
     """
@@ -79,9 +80,16 @@ class Encoder:
         self._view_lock = Lock()
 
     def view(self, pixels: Bytes, region: Region, box: Box, size: int) -> WindowImages:
-        """The window of a picture, HWC uint8, and its masks, resized to `size` x `size`."""
+        """Cut the window out of a picture, and resize it and its masks.
+
+        Args:
+            pixels: HWC uint8 RGB in [0,255].
+            region: The picture's masks.
+            box: The part of the picture; may reach beyond it.
+            size: Side of the window in pixels.
+        """
         dilate = self._manifest.mask.dilate if region.dilate is None else region.dilate
-        # The box's part alone, so that looking at it, and knowing it again, costs no more in a larger picture.
+        # Only the box's part is passed on, so that neither the graph nor the cache key costs more for a larger picture.
         near = box.inside(*pixels.shape[:2])
         part = np.s_[near.top : near.bottom, near.left : near.right]
         pictures = {"image": pixels, "mask": region.object, "region": region.edit, "protect": region.protect}
@@ -99,7 +107,16 @@ class Encoder:
         )
 
     def crop_photo(self, photo: Photo, region: Region, side: int | None) -> tuple[Box, WindowImages, Bytes]:
-        """Where the model looks, what it sees there in `side` x `side` pixels, and the box's own pixels (hw3 uint8)."""
+        """Choose the window of a photo and cut it out.
+
+        Args:
+            photo: The photo.
+            region: Its masks.
+            side: Side of the window in pixels, one of the bundle's; None chooses by the object's size.
+
+        Returns:
+            The box in the photo, the window at the model's resolution, and the box's own pixels (hw3 uint8).
+        """
         box = photo_box(region.edit, self._manifest.mask.margin)
         side = side or choose_resolution(box, self._manifest.window_sides)
         return box, self.view(photo.pixels, region, box, side), cut(photo.pixels, box)
@@ -107,13 +124,13 @@ class Encoder:
     def encode_subject(
         self, photo: Photo, region: Region, box: Box, window: WindowImages, reference: tuple[Bytes, Bytes] | None
     ) -> Scene:
-        """Encode a photo's window with the object that gives the identity.
+        """Encode a photo's window, and the object that gives the identity.
 
         Args:
             photo: The photo.
             region: Its masks.
             box: The photo's window.
-            window: What the model sees there.
+            window: The window at the model's resolution.
             reference: Another picture (HWC uint8) and its object (HW uint8); None takes the photo's own object.
         """
         manifest = self._manifest
@@ -138,8 +155,29 @@ class Encoder:
         scene = out["scene"][0] if "scene" in out else nothing
         return Scene(scene=scene, background=out["background"][0], keep=out["keep"][0], identity=identity)
 
+    def make_conditioning(self, scene: Scene, prompt: str, negative_prompt: str) -> Conditioning:
+        """Encode the prompts of a request, and join them with an encoded subject.
+
+        Args:
+            scene: The encoded subject.
+            prompt: The request's prompt.
+            negative_prompt: Its negative prompt.
+
+        Raises:
+            InputError: a prompt is longer than the window.
+        """
+        prompts = {"prompt": self.encode_prompt(prompt), "negative": self.encode_prompt(negative_prompt)}
+        return Conditioning(
+            scene=scene.scene,
+            background=scene.background,
+            keep=scene.keep,
+            text={name: encoded["text"] for name, encoded in prompts.items()},
+            pooled={name: encoded["pooled"] for name, encoded in prompts.items() if "pooled" in encoded},
+            identity=scene.identity,
+        )
+
     def encode_prompt(self, prompt: str) -> dict[str, Array]:
-        """`text` [T,D] f32 of one prompt, and `pooled` [P] where the bundle has it.
+        """Encode one prompt to `text` [T,D] f32, and `pooled` [P] f32 where the bundle has it.
 
         Raises:
             InputError: the prompt is longer than the window.
@@ -148,7 +186,7 @@ class Encoder:
         return {name: array[0] for name, array in out.items()}
 
     def tokenize(self, prompt: str) -> Array:
-        """[1,T] int64, read-only; the tokenizer is opened on first use."""
+        """Token ids [1,T] int64 of a prompt, read-only; the tokenizer is opened on first use."""
         return self._known_ids(prompt)
 
     def _make_ids(self, prompt: str) -> Array:
@@ -166,7 +204,7 @@ class Encoder:
         return ids
 
     def _encode(self, graph: str, inputs: Arrays) -> dict[str, Array]:
-        """Run a graph, or take its outputs from an earlier run on the same bytes."""
+        """Run a graph, or return the cached outputs of a run on the same bytes."""
         key = content_key(graph, inputs)
         known = self.cache.find(key)
         if known is not None:
@@ -181,8 +219,13 @@ class Encoder:
 def check_finite(graph: str, name: str, array: Array) -> None:
     """Refuse an output that holds NaN or infinity.
 
+    Args:
+        graph: Name of the graph, for the message.
+        name: Name of the output, for the message.
+        array: The output, of any dtype.
+
     Raises:
-        EngineError: it does; the graph is named.
+        EngineError: a number is not finite.
     """
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise EngineError(

@@ -1,4 +1,4 @@
-"""Prompts: CLIP's byte-pair ids in a fixed window, and the words that a bundle knows."""
+"""Prompts: CLIP's byte-pair token ids in a fixed window, and the bundle's vocabulary."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 MAX_PROMPT_BYTES: Final = 4096
-"""Far over any window; it bounds the tokenizer's work on a hostile prompt."""
+"""Far more than any window holds; bounds the tokenizer's work on a hostile prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PromptTokenizer:
-    """Prompts to ids; a prompt is never shortened to fit."""
+    """Converts prompts to token ids; a prompt is never truncated."""
 
     tokenizer: Tokenizer
     tokens: int
@@ -43,7 +43,7 @@ class PromptTokenizer:
             pad_id: Id that fills the rest of the window.
 
         Raises:
-            BundleError: the bytes are no tokenizer.
+            BundleError: the bytes are not a tokenizer.
         """
         from tokenizers import Tokenizer
 
@@ -55,7 +55,7 @@ class PromptTokenizer:
                 "a tokenizer.json of the tokenizers library",
                 "export the bundle again with `alterbute-export bundle`",
             ) from None
-        # The window is ours to fill, and `<|endoftext|>` typed by a user is text, not the end of it.
+        # Padding and special ids are added here; `<|endoftext|>` typed by a user is ordinary text.
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True
@@ -68,7 +68,7 @@ class PromptTokenizer:
             [N,T] int64: start id, the prompt, end id, pad ids.
 
         Raises:
-            InputError: a prompt is not text, or longer than the window; both counts are told.
+            InputError: a prompt is not text, or has more tokens than the window; the message has both counts.
         """
         ids = np.full((len(prompts), self.tokens), self.pad_id, np.int64)
         for row, prompt in zip(ids, prompts, strict=True):
@@ -87,7 +87,7 @@ class PromptTokenizer:
 
 
 def check_text(prompt: str) -> None:
-    """Refuse what is not text, or is so long that tokenizing it would be an attack.
+    """Refuse a prompt that is not text, or far too long.
 
     Raises:
         InputError: not a string, not encodable as UTF-8, or over `MAX_PROMPT_BYTES`.
@@ -119,12 +119,12 @@ def parse_attributes(prompt: str) -> tuple[tuple[str, str], ...]:
 
 
 def first_prompt(attributes: Mapping[str, Sequence[str]] | None) -> str | None:
-    """The first edit that a bundle says it knows; None where its vocabulary is open."""
+    """The prompt of the first value in the bundle's vocabulary; None where the vocabulary is open."""
     return next(iter(first_prompts(attributes)), None)
 
 
 def first_prompts(attributes: Mapping[str, Sequence[str]] | None) -> tuple[str, ...]:
-    """Every value of the first attribute that a bundle says it knows, as edits; none where its vocabulary is open."""
+    """One prompt per value of the first attribute in the bundle's vocabulary; none where the vocabulary is open."""
     name, values = next(((name, values) for name, values in (attributes or {}).items() if values), ("", ()))
     return tuple(f"{name}: {value}" for value in values)
 
@@ -133,8 +133,8 @@ def unknown_words(prompt: str, attributes: Mapping[str, Sequence[str]] | None) -
     """The prompt's attribute names and values that a bundle was not trained on, in the prompt's order.
 
     Args:
-        prompt: What the user asked for; `name: value` parts between `;`.
-        attributes: The manifest's vocabulary; None means an open one, in which every word is known.
+        prompt: The prompt; `name: value` parts separated by `;`.
+        attributes: The manifest's vocabulary; None is an open vocabulary, which has every word.
     """
     if attributes is None:
         return ()
@@ -151,10 +151,10 @@ def unknown_words(prompt: str, attributes: Mapping[str, Sequence[str]] | None) -
 
 
 def check_attributes(prompt: str, attributes: Mapping[str, Sequence[str]] | None) -> None:
-    """Refuse a prompt that names an attribute which the bundle cannot change at all.
+    """Refuse a prompt that names an attribute which the bundle cannot change.
 
     Raises:
-        InputError: `name: value` with a name that the manifest does not list; it says what the bundle knows.
+        InputError: `name: value` with a name that the manifest does not list; the message lists the vocabulary.
     """
     named = [name for name, _ in parse_attributes(prompt) if name]
     foreign = [name for name in named if attributes is not None and name not in attributes]
@@ -169,7 +169,7 @@ def check_attributes(prompt: str, attributes: Mapping[str, Sequence[str]] | None
 
 
 def vocabulary_warning(prompt: str, attributes: Mapping[str, Sequence[str]] | None) -> str | None:
-    """One line that names the words a bundle does not know and those it does; None when all are known."""
+    """A warning that names the prompt's words outside the vocabulary, and the vocabulary; None when there are none."""
     unknown = unknown_words(prompt, attributes)
     if not unknown or attributes is None:
         return None

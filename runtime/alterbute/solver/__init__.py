@@ -1,7 +1,7 @@
 """Solvers as data: a scheduler config, a solver's name and a number of steps become a list of small matrices.
 
-The numbers reproduce diffusers' schedulers (tests hold every trajectory to 1e-5) and no solver code runs while
-an image is denoised, in any language.
+The numbers reproduce diffusers' schedulers (tests compare every trajectory, limit 1e-5), and no solver code runs while an
+image is denoised, in any language.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""DPM-Solver++ as a multistep method (arXiv:2211.01095): the slope of the clean estimates of the last steps."""
+"""DPM-Solver++ as a multistep method (arXiv:2211.01095): extrapolates the clean estimates of the last steps."""
 
 from __future__ import annotations
 
@@ -16,15 +16,32 @@ _FEW_STEPS = 15
 
 
 def dpmpp_2m(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta: float) -> Floats:
-    """DPM-Solver++ 2M (eta 0) and its SDE form (eta 1); row 1 keeps the last clean estimate.
+    """DPM-Solver++ 2M (eta 0) and its SDE form (eta 1); state row 1 keeps the last clean estimate.
 
-    Arguments and result as `first_order`.
+    Args:
+        levels: The noise levels of all n steps.
+        scheduler: The checkpoint's scheduler config.
+        first: Index of the trajectory's first step, 0..n-1.
+        eta: Share of the removed noise that is drawn afresh, 0..1 (0 or 1).
+
+    Returns:
+        [n - first, K, K+2] f64, one matrix W per UNet call.
     """
     return _multistep(levels, scheduler, first, eta, 2)
 
 
 def dpmpp_3m(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta: float) -> Floats:
-    """DPM-Solver++ 3M; rows 1 and 2 keep the last two clean estimates. Arguments and result as `first_order`."""
+    """DPM-Solver++ 3M; state rows 1 and 2 keep the last two clean estimates.
+
+    Args:
+        levels: The noise levels of all n steps.
+        scheduler: The checkpoint's scheduler config.
+        first: Index of the trajectory's first step, 0..n-1.
+        eta: Share of the removed noise that is drawn afresh, 0..1 (0).
+
+    Returns:
+        [n - first, K, K+2] f64, one matrix W per UNet call.
+    """
     return _multistep(levels, scheduler, first, eta, 3)
 
 
@@ -45,7 +62,7 @@ def _multistep(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta:
 
 
 def _planned_order(k: int, count: int, scheduler: SchedulerConfig) -> int:
-    """First order onto no noise, and lower orders at the end where few steps make higher ones unstable."""
+    """Order of step k by the config: first order to a level without noise, lower orders at the end of few steps."""
     lowers = scheduler.lower_order_final and count < _FEW_STEPS
     if k == count - 1 and (scheduler.final_sigmas_type == "zero" or scheduler.euler_at_final or lowers):
         return 1
@@ -58,8 +75,8 @@ def _correction(
     """[K+2] row that a higher order adds to a first-order step.
 
     Args:
-        gaps: In log SNR, up to that of this step, h.
-        clean: Row of this step's clean estimate.
+        gaps: Differences in log SNR, up to that of this step, h.
+        clean: [K+2] row of this step's clean estimate.
         signal: a' of the level that the step reaches.
         order: 2 or 3.
     """

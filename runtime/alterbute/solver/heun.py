@@ -11,15 +11,23 @@ from alterbute.solver.scheduler_config import SchedulerConfig
 
 
 def heun_calls(first: int, count: int) -> list[int]:
-    """The step whose level each UNet call sees: a step's Euler try, then its correction at the level it reached."""
+    """Index of the step whose level each UNet call gets: a step's Euler prediction, then its correction at the level reached."""
     return [first, *(k for k in range(first + 1, count) for _ in range(2))]
 
 
 def heun(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta: float) -> Floats:
-    """One matrix per call; row 1 keeps u, the corrected latent without the second call's part.
+    """Heun's method; state row 1 keeps u, the corrected latent without the second call's part.
 
     Written for X = x/a: a step of dt in sigma with derivatives D at both ends is X + dt (D + D')/2.
-    Arguments as `first_order`; [2 (n - first) - 1, K, K+2] f64.
+
+    Args:
+        levels: The noise levels of all n steps.
+        scheduler: The checkpoint's scheduler config.
+        first: Index of the trajectory's first step, 0..n-1.
+        eta: Share of the removed noise that is drawn afresh, 0..1 (0).
+
+    Returns:
+        [2 (n - first) - 1, K, K+2] f64, one matrix W per UNet call.
     """
     count, prediction = len(levels.timestep), scheduler.prediction_type
     sigma = levels.here[:, 1] / levels.here[:, 0]

@@ -1,4 +1,4 @@
-"""Latent consistency sampling (arXiv:2310.04378): jump to the clean latent, put fresh noise on it, again."""
+"""Latent consistency sampling (arXiv:2310.04378): predict the clean latent and add fresh noise, at each step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ _SIGMA_DATA = 0.5
 
 
 def lcm(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta: float) -> Floats:
-    """x' = a' (c_out clean + c_skip x) + s' z; the last step ends on the clean latent. Arguments as `first_order`."""
+    """x' = a' (c_out clean + c_skip x) + s' z; the last step gives the clean latent.
+
+    Args:
+        levels: The noise levels of all n steps.
+        scheduler: The checkpoint's scheduler config.
+        first: Index of the trajectory's first step, 0..n-1.
+        eta: Share of the removed noise that is drawn afresh, 0..1 (not used).
+
+    Returns:
+        [n - first, K, K+2] f64, one matrix W per UNet call.
+    """
     matrices = []
     for k in range(first, len(levels.timestep)):
         time = scheduler.timestep_scaling * float(levels.timestep[k])

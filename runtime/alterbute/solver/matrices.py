@@ -1,7 +1,7 @@
 """Solvers as matrices: one UNet call is `S' = W @ [S ; y ; z]`, in unit-variance space.
 
-Rows of S are the latent x and what a solver remembers; y is the guided UNet output and z fresh noise. Everything
-that makes solvers differ (prediction type, order, warm-up, last step, added noise) is in the numbers of W.
+Rows of S are the latent x and the solver's history; y is the guided UNet output and z fresh noise. Everything in which
+solvers differ (prediction type, order, warm-up, last step, added noise) is in the numbers of W.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from alterbute.solver.noise_schedule import Floats
 from alterbute.solver.scheduler_config import PredictionType, SchedulerConfig
 
 STATE_ROWS: Final = 4
-"""K: enough for every solver; PLMS needs all of them."""
+"""K, the number of state rows: enough for every solver; PLMS needs all of them."""
 OUTPUT: Final = STATE_ROWS
 """Column of the UNet output y."""
 NOISE: Final = STATE_ROWS + 1
@@ -25,13 +25,13 @@ _EQUAL: Final = 1e-9
 
 
 def first_order(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta: float) -> Floats:
-    """DDIM, Euler (eta 0) and Euler ancestral (eta 1): they differ in their grids only.
+    """DDIM, Euler (eta 0) and Euler ancestral (eta 1), which differ only in their grids.
 
     Args:
-        schedule: The levels of all n steps.
-        scheduler: The checkpoint's config.
-        first: The step that the trajectory starts with.
-        eta: How much of the removed noise is drawn afresh, 0..1.
+        levels: The noise levels of all n steps.
+        scheduler: The checkpoint's scheduler config.
+        first: Index of the trajectory's first step, 0..n-1.
+        eta: Share of the removed noise that is drawn afresh, 0..1.
 
     Returns:
         [n - first, K, K+2] f64.
@@ -41,7 +41,17 @@ def first_order(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta
 
 
 def first_order_step(levels: NoiseLevels, k: int, prediction: PredictionType, eta: float) -> Floats:
-    """[K,K+2]: x' = r x + (a' - r a) clean + w z; the other rows forget."""
+    """Matrix of a first-order step: x' = r x + (a' - r a) clean + w z; the other state rows become 0.
+
+    Args:
+        levels: The noise levels of all steps.
+        k: Index of the step.
+        prediction: Type of the UNet's output.
+        eta: Share of the removed noise that is drawn afresh, 0..1.
+
+    Returns:
+        [K,K+2] f64.
+    """
     matrix = np.zeros((STATE_ROWS, STATE_ROWS + 2))
     matrix[0], matrix[0, NOISE] = step_between(levels.here[k], levels.there[k], prediction, eta)
     return matrix
@@ -56,14 +66,15 @@ def step_between(
     latent: Floats | None = None,
     output: Floats | None = None,
 ) -> tuple[Floats, float]:
-    """[K+2] row of the latent that a first-order step between two levels gives, without its noise, and w.
+    """Row [K+2] f64 of the latent after a first-order step between two levels, without its noise; and the noise's weight w.
 
     Args:
-        here: (a, s) of the latent.
-        there: (a', s') that is reached.
-        eta: As for `first_order`.
+        here: (a, s), the level of the latent.
+        there: (a', s'), the level that is reached.
+        prediction: Type of the UNet's output.
+        eta: Share of the removed noise that is drawn afresh, 0..1.
         latent: [K+2] row of the latent; None is state row 0.
-        output: [K+2] row of the UNet output; None is this call's.
+        output: [K+2] row of the UNet output; None is the output of this call.
     """
     (signal, noise), (next_signal, next_noise) = here, there
     ratio = (next_noise * signal) / (next_signal * noise)
@@ -76,7 +87,14 @@ def step_between(
 def clean_estimate(
     level: Floats, prediction: PredictionType, *, latent: Floats | None = None, output: Floats | None = None
 ) -> Floats:
-    """[K+2] row of the clean latent that a UNet output at this level means; arguments as for `step_between`."""
+    """Row [K+2] f64 of the clean latent that a UNet output predicts at a level.
+
+    Args:
+        level: (a, s), the level of the latent.
+        prediction: Type of the UNet's output.
+        latent: [K+2] row of the latent; None is state row 0.
+        output: [K+2] row of the UNet output; None is the output of this call.
+    """
     signal, noise = level
     seen = unit(0) if latent is None else latent
     said = unit(OUTPUT) if output is None else output
@@ -89,27 +107,33 @@ def clean_estimate(
 
 
 def unit(column: int) -> Floats:
-    """[K+2] row that takes one state row, the output or the noise as it is."""
+    """Unit row [K+2] f64, which selects one state row, the output or the noise."""
     row = np.zeros(STATE_ROWS + 2)
     row[column] = 1
     return row
 
 
 def log_snr_gaps(levels: NoiseLevels) -> Floats:
-    """[n] f64, how far each step goes in log(a/s); infinite where no noise is left, 0 between equal levels."""
+    """[n] f64, length of each step in log(a/s); infinite where no noise is left, 0 between equal levels."""
     points = np.append(levels.here, levels.there[-1:], axis=0)
     with np.errstate(divide="ignore"):
         gaps: Floats = np.diff(np.log(points[:, 0]) - np.log(points[:, 1]))
-    # Sigmas that are spread onto the final one may miss it by a last bit.
+    # Sigmas that are spread up to the final one may differ from it in the last bit.
     gaps[np.abs(gaps) < _EQUAL] = 0
     return gaps
 
 
 def usable_order(gaps: Floats, k: int, first: int, wanted: int) -> int:
-    """The order that the past of step k allows.
+    """The highest order for which step k has enough history.
 
-    A gap of 0 is a timestep that was rounded onto its neighbour, and one of infinity ends without noise: there is
-    nothing to extrapolate over.
+    A gap of 0 is a timestep that was rounded to its neighbour, and an infinite gap ends without noise: neither can be
+    extrapolated over.
+
+    Args:
+        gaps: [n] f64, from `log_snr_gaps`.
+        k: Index of the step.
+        first: Index of the trajectory's first step.
+        wanted: The solver's order.
     """
     if not 0 < gaps[k] < math.inf:
         return 1

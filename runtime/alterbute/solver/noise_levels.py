@@ -1,6 +1,6 @@
-"""Which noise levels a solver visits: one function per grid, as diffusers lays them.
+"""The noise levels that a solver visits, by diffusers' rules: one function per grid.
 
-A level is `(a, s)`: how much signal and how much noise of unit variance a latent holds, a^2 + s^2 = 1.
+A level is `(a, s)`: the scales of signal and of unit-variance noise in a latent, a^2 + s^2 = 1.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from alterbute.solver.scheduler_config import SIGMAS, SPACINGS, Grid, SchedulerC
 from alterbute.solver.sigmas import look_up_timesteps, round_timesteps, spread_sigmas, trained_sigmas
 
 _LEADING: Final[tuple[Grid, ...]] = ("ddim", "plms")
-"""Their spacing when neither config nor caller says one; linspace for the others."""
+"""Grids whose default spacing is "leading"; it is "linspace" for the others."""
 _FRACTIONAL: Final[tuple[Grid, ...]] = ("euler", "euler_a", "heun")
-"""Timesteps may lie between two training timesteps, and the first latent is scaled by its sigma."""
+"""Grids whose timesteps may lie between two training timesteps, and whose first latent is scaled by its sigma."""
 _SPREAD: Final[tuple[Grid, ...]] = ("euler", "heun", "dpm", "unipc")
-"""Sigmas may be spread by a rule of their own."""
+"""Grids whose sigmas may be spread by a rule (karras, exponential)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,10 +29,10 @@ class NoiseLevels:
     """The levels of n steps.
 
     Args:
-        timestep: [n] f32, what the UNet is told; may be fractional.
+        timestep: [n] f32, the UNet's timestep; may be fractional.
         here: [n,2] f64, the level that each step starts from.
         there: [n,2] f64, the level that each step reaches.
-        start_noise: Scale of the noise that the first latent is made of, 1 but on Euler's and Heun's grid.
+        start_noise: Scale of the first latent's noise: 1, except on Euler's and Heun's grids.
     """
 
     timestep: NDArray[np.float32]
@@ -44,9 +44,12 @@ class NoiseLevels:
 def make_noise_levels(
     scheduler: SchedulerConfig, grid: Grid, steps: int, spacing: str | None, sigmas: str | None
 ) -> NoiseLevels:
-    """The levels of `steps` steps on a grid.
+    """Compute the noise levels of a number of steps on a grid.
 
     Args:
+        scheduler: The checkpoint's scheduler config.
+        grid: The solver's grid.
+        steps: Number of steps n, 1..T.
         spacing: One of SPACINGS; None takes the config's, or the default of the grid's diffusers class.
         sigmas: One of SIGMAS; None takes the config's where the grid can, or "normal".
 
@@ -83,10 +86,10 @@ def make_noise_levels(
 
 
 def _timesteps(scheduler: SchedulerConfig, grid: Grid, steps: int, spacing: str) -> Floats:
-    """[n] f64, falling. The DPM grids leave out the last of n + 1 points, which the final level stands for."""
+    """[n] f64, falling. The DPM grids omit the last of n + 1 points, whose place the final level takes."""
     total, points = scheduler.train_steps, steps + (grid in ("dpm", "unipc"))
     if spacing == "trailing":
-        # The last point of this arange may be a rounding error above 0, hence the cut.
+        # A rounding error may add a last point just above 0, hence the slice.
         return _rounded(np.arange(total, 0, -total / steps)[:steps]) - 1
     if spacing == "leading":
         return np.arange(points, dtype=np.float64)[::-1][:steps] * (total // points) + scheduler.steps_offset
@@ -96,13 +99,13 @@ def _timesteps(scheduler: SchedulerConfig, grid: Grid, steps: int, spacing: str)
 
 
 def _rounded(points: Floats) -> Floats:
-    """Half to even, as diffusers rounds."""
+    """Round half to even, as diffusers does."""
     whole: Floats = np.round(points)
     return whole
 
 
 def _whole_timesteps(scheduler: SchedulerConfig, timestep: Floats, *, is_final_clean: bool) -> NoiseLevels:
-    """A step reaches `t - T // n`, whatever the next step starts from: the two differ unless n divides T."""
+    """Each step reaches timestep `t - T // n`, even where the next step starts from another one (if n does not divide T)."""
     powers = scheduler.alphas_cumprod
     is_clean = is_final_clean if scheduler.set_alpha_to_one is None else scheduler.set_alpha_to_one
     index = timestep.astype(np.int64)
@@ -114,7 +117,7 @@ def _whole_timesteps(scheduler: SchedulerConfig, timestep: Floats, *, is_final_c
 
 
 def _distilled(scheduler: SchedulerConfig, steps: int) -> NoiseLevels:
-    """LCM: of the timesteps that it was distilled on, `steps` evenly chosen ones (the spacing does not matter)."""
+    """LCM's grid: evenly chosen timesteps of those that the checkpoint was distilled on; the spacing is not used."""
     original = scheduler.original_steps
     if steps > original:
         raise _steps_error(steps, f"1 to {original}, the steps that the checkpoint was distilled from")
@@ -126,7 +129,7 @@ def _distilled(scheduler: SchedulerConfig, steps: int) -> NoiseLevels:
 
 
 def _spread(scheduler: SchedulerConfig, grid: Grid, kind: str, steps: int) -> NoiseLevels:
-    """Sigmas between the ends of training, whatever the spacing; timesteps are whole."""
+    """Sigmas spread between the extremes of training, without regard to the spacing; timesteps are whole."""
     trained = trained_sigmas(scheduler)
     sigma = spread_sigmas(kind, *_ends(scheduler, float(trained[-1]), float(trained[0])), steps)
     timestep = round_timesteps(look_up_timesteps(sigma, trained), kind, grid, is_cosine=scheduler.is_cosine)
@@ -153,7 +156,7 @@ def _ends(scheduler: SchedulerConfig, sigma_max: float, sigma_min: float) -> tup
 
 
 def _sigma_levels(timestep: Floats, sigma: Floats, last: float) -> NoiseLevels:
-    """Each step reaches the level that the next one starts from; the last step reaches sigma `last`."""
+    """Levels in which each step reaches the level of the next one, and the last step reaches sigma `last`."""
     ends = np.append(sigma, last)
     levels = np.stack([np.ones_like(ends), ends], axis=1) / np.hypot(1, ends)[:, None]
     return NoiseLevels(timestep=timestep.astype(np.float32), here=levels[:-1], there=levels[1:], start_noise=1.0)

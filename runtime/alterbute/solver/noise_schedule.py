@@ -1,4 +1,4 @@
-"""A checkpoint's noise schedule with the very float32 numbers that torch computes, so that small sigmas agree."""
+"""A checkpoint's noise schedule with the same float32 numbers that torch computes, so that small sigmas agree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Floats: TypeAlias = NDArray[np.float64]
 
 
 def accumulate_signal(betas: NDArray[np.float32], *, to_zero_snr: bool) -> Floats:
-    """[T] f64, signal power left at each training timestep, holding float32 values."""
+    """Cumulative signal power [T] f64 at each training timestep, with float32 values."""
     alphas = np.float32(1) - betas
     if to_zero_snr:
         alphas = _without_terminal_signal(alphas)
@@ -23,12 +23,18 @@ def accumulate_signal(betas: NDArray[np.float32], *, to_zero_snr: bool) -> Float
 
 
 def given_betas(betas: Sequence[float]) -> NDArray[np.float32]:
-    """`trained_betas` of a config."""
+    """The `trained_betas` of a config as [T] f32."""
     return np.array(betas, np.float32)
 
 
 def linear_betas(start: float, end: float, count: int) -> NDArray[np.float32]:
-    """`beta_schedule` "linear": `torch.linspace` in float32, to the bit, from both ends with one rounding."""
+    """`beta_schedule` "linear": equals `torch.linspace` in float32 to the bit, computed from both ends with one rounding.
+
+    Args:
+        start: First beta.
+        end: Last beta.
+        count: Number of betas T.
+    """
     low, high = np.float32(start), np.float32(end)
     step = float(np.float32((high - low) / np.float32(count - 1)))
     index = np.arange(count)
@@ -37,7 +43,13 @@ def linear_betas(start: float, end: float, count: int) -> NDArray[np.float32]:
 
 
 def scaled_linear_betas(start: float, end: float, count: int) -> NDArray[np.float32]:
-    """`beta_schedule` "scaled_linear", that of Stable Diffusion."""
+    """`beta_schedule` "scaled_linear", the schedule of Stable Diffusion: linear in the square root of beta.
+
+    Args:
+        start: First beta.
+        end: Last beta.
+        count: Number of betas T.
+    """
     betas: NDArray[np.float32] = linear_betas(start**0.5, end**0.5, count) ** 2
     return betas
 
@@ -54,5 +66,5 @@ def _without_terminal_signal(alphas: NDArray[np.float32]) -> NDArray[np.float32]
     first, last = roots[0], roots[-1]
     bars = ((roots - last) * (first / (first - last))) ** 2
     ratios: NDArray[np.float32] = np.concatenate([bars[:1], bars[1:] / bars[:-1]])
-    # diffusers stores betas, 1 - alpha, and takes them back: two roundings that must be repeated.
+    # diffusers stores betas = 1 - alpha and computes alpha from them again: two roundings that are repeated here.
     return np.float32(1) - (np.float32(1) - ratios)

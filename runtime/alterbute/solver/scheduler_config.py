@@ -1,8 +1,8 @@
-"""A diffusers scheduler config, read without dropping a key unread.
+"""Reading of a diffusers scheduler config; every key is either used or refused.
 
-A config may be of any scheduler class while the user picks any solver. Keys travel as in diffusers' `from_config`:
-one that says how to sample (`solver_order`, `use_karras_sigmas`, ...) speaks to those solvers alone whose diffusers
-class has it, and is no fault beside another solver; one that says what the checkpoint was trained for always counts.
+A config may be of any scheduler class while the user chooses any solver. Keys are handled as in diffusers' `from_config`: a
+key about sampling (`solver_order`, `use_karras_sigmas`, ...) affects the solvers whose diffusers class has it and is ignored
+for the others; a key about training always counts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from alterbute.solver.noise_schedule import (
 
 PredictionType: TypeAlias = Literal["epsilon", "v_prediction", "sample"]
 Grid: TypeAlias = Literal["ddim", "plms", "lcm", "euler", "euler_a", "heun", "dpm", "unipc"]
-"""One for each diffusers class that a solver's levels are laid as by; some hold several solvers."""
+"""A grid per diffusers class whose rule for noise levels is followed; some are used by several solvers."""
 
 PREDICTION_TYPES: Final = ("epsilon", "v_prediction", "sample")
 SPACINGS: Final = ("leading", "linspace", "trailing")
@@ -42,7 +42,7 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "prediction_type": PREDICTION_TYPES,
     "timestep_spacing": SPACINGS,
     "final_sigmas_type": ("zero", "sigma_min"),
-    # DPM-Solver++ reads midpoint and heun, UniPC bh1 and bh2; either takes its default for a name of the others.
+    # DPM-Solver++ accepts midpoint and heun, UniPC bh1 and bh2; each uses its default for a name of the other.
     "solver_type": ("midpoint", "heun", "bh1", "bh2", "logrho"),
 }
 _SWITCHES: Final = (
@@ -53,7 +53,7 @@ _NUMBERS: Final = ("beta_start", "beta_end", "timestep_scaling")
 _WHOLE_NUMBERS: Final = ("num_train_timesteps", "steps_offset", "solver_order", "original_inference_steps")
 _SIZES: Final = ("sigma_min", "sigma_max")
 _LISTS: Final = ("trained_betas", "disable_corrector")
-# Keys that change the arithmetic: only the value that changes nothing is supported.
+# Keys that change the arithmetic in an unsupported way: only the neutral value is accepted.
 _NEUTRAL: Final[dict[str, tuple[object, ...]]] = {
     "clip_sample": (False, None),
     "thresholding": (False, None),
@@ -65,20 +65,20 @@ _NEUTRAL: Final[dict[str, tuple[object, ...]]] = {
     "lambda_min_clipped": (-math.inf, None),
     "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
 }
-# The same, for the solvers on some grids only.
+# The same, for solvers on some grids only.
 _NEUTRAL_ON: Final[dict[str, tuple[tuple[Grid, ...], tuple[object, ...]]]] = {
     "use_beta_sigmas": (("euler", "heun", "dpm", "unipc"), (False, None)),
     "use_lu_lambdas": (("dpm",), (False, None)),
     "predict_x0": (("unipc",), (True,)),
     "solver_p": (("unipc",), (None,)),
 }
-# Keys that a solver's name decides, or that only speak beside a key of `_NEUTRAL`.
+# Keys that the solver's name decides, or that only have an effect beside a key of `_NEUTRAL`.
 _INERT: Final = (
     *("_class_name", "_diffusers_version", "_use_default_values", "algorithm_type", "clip_sample_range"),
     *("dynamic_thresholding_ratio", "flow_shift", "noise_sampler_seed", "sample_max_value", "skip_prk_steps"),
     "time_shift_type",
 )
-# Noise schedules of a config that leaves them out: these classes have defaults of their own.
+# Default noise schedules of classes that differ from the general default.
 _NOISE_DEFAULTS: Final[dict[str, tuple[float, float, str]]] = {
     "LCMScheduler": (0.00085, 0.012, "scaled_linear"),
     "HeunDiscreteScheduler": (0.00085, 0.012, "linear"),
@@ -87,15 +87,15 @@ _NOISE_DEFAULTS: Final[dict[str, tuple[float, float, str]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SchedulerConfig:
-    """What a solver needs of a scheduler config. A field that may be None has a default that depends on the solver.
+    """The values of a scheduler config that a solver needs. A field that is None has a default that depends on the solver.
 
     Args:
         alphas_cumprod: [T] f64, signal power of each training timestep, with the float32 values of diffusers.
         is_cosine: The betas are "squaredcos_cap_v2".
         is_zero_snr: The last timestep holds no signal at all (`rescale_betas_zero_snr`).
-        sigmas: One of SIGMAS, for the solvers that can spread sigmas.
-        sigma_min: Least sigma that is spread; None takes the grid's.
-        sigma_max: Greatest sigma that is spread; None takes the grid's.
+        sigmas: One of SIGMAS, for solvers that can spread sigmas.
+        sigma_min: Smallest sigma of the spread; None takes the grid's.
+        sigma_max: Largest sigma of the spread; None takes the grid's.
         original_steps: Steps that an LCM checkpoint was distilled from.
         timestep_scaling: LCM's boundary scaling.
         solver_order: UniPC's order, 1..3.
@@ -123,23 +123,23 @@ class SchedulerConfig:
 
     @property
     def train_steps(self) -> int:
-        """T, the timesteps that the checkpoint was trained on."""
+        """T, the number of timesteps that the checkpoint was trained on."""
         return len(self.alphas_cumprod)
 
 
 def parse_scheduler_config(config: Mapping[str, object], grid: Grid | None = None) -> SchedulerConfig:
-    """A diffusers scheduler's own dictionary as a Scheduler; a missing key has its diffusers default.
+    """Parse a diffusers scheduler's config; a missing key has its diffusers default.
 
-    `clip_sample` alone is taken as off when it is missing: latents are not bounded to [-1, 1].
+    The exception is `clip_sample`, which is off when it is missing: latents are not bounded to [-1, 1].
 
     Args:
-        config: Of any scheduler class.
-        grid: Of the solver that will use it; None leaves out what speaks to some solvers only.
+        config: The config of any scheduler class.
+        grid: The grid of the solver that will use it; None skips keys that affect some solvers only.
 
     Raises:
         BundleError: an unknown key, or a value that is not supported; both are named.
     """
-    # diffusers lists here what was a default of the config's own class: another class has its own.
+    # diffusers lists here the keys that had the class's default value; another class has other defaults.
     defaulted = config.get("_use_default_values") or ()
     if not isinstance(defaulted, list | tuple):
         raise config_error("_use_default_values", defaulted, "a list of keys")
@@ -226,7 +226,7 @@ def _sigmas(config: Mapping[str, object]) -> str:
 
 
 def _signal(config: Mapping[str, object], is_zero_snr: bool) -> Floats:
-    """[T] f64, falling signal power; what float32 cannot tell apart is refused, as sigmas are taken between the values."""
+    """Signal power [T] f64, falling. Values that are equal in float32 are refused, because sigmas are interpolated between them."""
     signal = accumulate_signal(_betas(config), to_zero_snr=is_zero_snr)
     if signal[0] == 1 or (signal[-1] == 0 and not is_zero_snr) or not np.all(np.diff(signal) < 0):
         keys = "beta_schedule, num_train_timesteps, beta_start, beta_end, trained_betas"
@@ -263,7 +263,13 @@ def _number(config: Mapping[str, object], key: str, default: float) -> float:
 
 
 def config_error(key: str, value: object, expected: str) -> BundleError:
-    """What to raise about a key of the scheduler config."""
+    """The error of an unsupported key of the scheduler config.
+
+    Args:
+        key: The key.
+        value: Its value.
+        expected: The values that are supported.
+    """
     return BundleError(
         f"the scheduler config has {key} = {value!r}",
         expected,

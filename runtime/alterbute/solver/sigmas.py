@@ -1,6 +1,6 @@
-"""Sigmas that are spread by a rule of their own instead of following the timesteps, as diffusers spreads them.
+"""Sigmas that are spread by a rule instead of following the timesteps, by diffusers' rules.
 
-sigma = s/a is a level's noise relative to its signal. The timestep that the UNet is told is then looked up by sigma.
+sigma = s/a is a level's noise relative to its signal. The UNet's timestep is then looked up by sigma.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from alterbute.solver.noise_schedule import Floats
 from alterbute.solver.scheduler_config import Grid, SchedulerConfig
 
 _RHO = 7.0
-# diffusers keeps a trace of signal at a timestep without signal, so that sigma stays finite.
+# diffusers keeps a little signal at a timestep without signal, so that sigma stays finite.
 _ALMOST_NO_SIGNAL = np.float32(2.0**-24)
 
 
 def trained_sigmas(scheduler: SchedulerConfig) -> NDArray[np.float32]:
-    """[T] f32, rising: the sigma of each training timestep, in float32 as diffusers holds it."""
+    """The sigma of each training timestep, [T] f32, rising, with diffusers' float32 values."""
     powers = scheduler.alphas_cumprod.astype(np.float32)
     if scheduler.is_zero_snr:
         powers[-1] = _ALMOST_NO_SIGNAL
@@ -28,7 +28,14 @@ def trained_sigmas(scheduler: SchedulerConfig) -> NDArray[np.float32]:
 
 
 def spread_sigmas(kind: str, sigma_max: float, sigma_min: float, steps: int) -> Floats:
-    """[n] f64, falling: "karras" (arXiv:2206.00364, equation 5, rho 7) or "exponential", even in log sigma."""
+    """Spread sigmas between two extremes; returns [n] f64, falling.
+
+    Args:
+        kind: "karras" (arXiv:2206.00364, equation 5, rho 7) or "exponential" (even in log sigma).
+        sigma_max: Largest sigma.
+        sigma_min: Smallest sigma.
+        steps: Number of sigmas n.
+    """
     if kind == "karras":
         top, bottom = sigma_max ** (1 / _RHO), sigma_min ** (1 / _RHO)
         karras: Floats = (top + np.linspace(0, 1, steps) * (bottom - top)) ** _RHO
@@ -37,8 +44,8 @@ def spread_sigmas(kind: str, sigma_max: float, sigma_min: float, steps: int) -> 
 
 
 def look_up_timesteps(sigma: Floats, trained: NDArray[np.float32]) -> Floats:
-    """[n] f64, the fractional training timesteps with these sigmas, linear in log sigma."""
-    # float32 where diffusers has float32: a timestep that is rounded next may hang on the last bit.
+    """The fractional training timesteps with these sigmas, [n] f64, linear in log sigma."""
+    # float32 where diffusers has float32: the rounding of a timestep may depend on the last bit.
     log_trained, log_sigma = np.log(trained), np.log(np.maximum(sigma, 1e-10))
     low = np.clip(np.searchsorted(log_trained, log_sigma, side="right") - 1, 0, len(trained) - 2)
     below, above = log_trained[low], log_trained[low + 1]
@@ -48,7 +55,14 @@ def look_up_timesteps(sigma: Floats, trained: NDArray[np.float32]) -> Floats:
 
 
 def round_timesteps(timestep: Floats, kind: str, grid: Grid, *, is_cosine: bool) -> Floats:
-    """What each diffusers class tells the UNet: fractions, or whole timesteps rounded or cut."""
+    """The UNet's timesteps by the rule of a diffusers class: fractional, rounded, or truncated.
+
+    Args:
+        timestep: [n] f64, fractional timesteps.
+        kind: One of SIGMAS.
+        grid: The solver's grid, which stands for a diffusers class.
+        is_cosine: Whether the betas are "squaredcos_cap_v2".
+    """
     if grid not in ("dpm", "unipc"):
         return timestep
     is_rounded = kind == "karras" and (grid == "unipc" or not is_cosine)

@@ -3,7 +3,7 @@
 The file is in the safetensors format: the size of a JSON header as 8 little-endian bytes, the header, the tensors.
 Per solver NAME it holds, for the step counts 1..50 one after another,
 
-    NAME.timestep  [T]      f32   what the UNet is told at each call
+    NAME.timestep  [T]      f32   the UNet's timestep at each call
     NAME.matrix    [T,k,k+2] f32  W; k is the solver's own number of state rows, a reader pads it to K
     NAME.level     [T,2]    f32   signal and noise scale that each call reaches
     NAME.start     [50,2]   f32   signal and noise scale of the first latent
@@ -33,13 +33,13 @@ _DTYPES: Final[dict[str, np.dtype[Any]]] = {"F32": np.dtype("<f4"), "I64": np.dt
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Table:
-    """A table that was read and checked.
+    """A solver table that was read and checked.
 
     Args:
-        spacing: The spacing that it was made for.
-        max_steps: Step counts 1..max_steps are in it.
-        solvers: Their names.
-        tensors: `NAME.PART` to the array as the file holds it.
+        spacing: The timestep spacing that it was made for.
+        max_steps: The table holds step counts 1..max_steps.
+        solvers: Names of its solvers.
+        tensors: Arrays of the file by `NAME.PART`.
     """
 
     spacing: str
@@ -48,7 +48,7 @@ class Table:
     tensors: Mapping[str, NDArray[Any]]
 
     def compile_trajectory(self, solver: str, steps: int) -> Trajectory:
-        """What `alterbute.solver.compile_trajectory` returns, rounded to f32.
+        """Look up a trajectory: that of `alterbute.solver.compile_trajectory`, rounded to f32.
 
         Raises:
             InputError: a solver or a number of steps that is not in the table.
@@ -68,10 +68,10 @@ class Table:
 
 
 def read_table(data: bytes) -> Table:
-    """Check the bytes of a `solvers.safetensors` and give its tensors, as views of them.
+    """Read and check a `solvers.safetensors`; its tensors are views of the bytes.
 
     Raises:
-        BundleError: not such a file, or one whose numbers do not fit together; what is wrong is named.
+        BundleError: it is not such a file, or its numbers do not fit together.
     """
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > len(data) - 8:
@@ -95,7 +95,7 @@ def read_table(data: bytes) -> Table:
 
 
 def _tensor(name: str, entry: object, body: memoryview, begin: int) -> tuple[NDArray[Any], int]:
-    """One tensor, which has to start where the last one ended, and its end."""
+    """Read one tensor, which has to start where the last one ended; returns it and its end."""
     fields = entry if isinstance(entry, dict) else {}
     dtype, shape, span = _DTYPES.get(str(fields.get("dtype"))), fields.get("shape"), fields.get("data_offsets")
     if fields.keys() != {"dtype", "shape", "data_offsets"} or dtype is None or not isinstance(shape, list):
@@ -138,7 +138,7 @@ def _check_solver(table: Table, solver: str) -> None:
 
 
 def _pad(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[n,k,k+2] to [n,K,K+2]: state rows that the solver does not use stay 0."""
+    """Pad matrices [n,k,k+2] to [n,K,K+2]; rows and columns of unused state rows are 0."""
     calls, rows = matrix.shape[:2]
     padded = np.zeros((calls, STATE_ROWS, STATE_ROWS + 2))
     padded[:, :rows, :rows] = matrix[:, :, :rows]

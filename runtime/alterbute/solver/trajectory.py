@@ -27,7 +27,7 @@ def _one_call_per_step(first: int, count: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Solver:
-    """Grid and matrices of a solver. `eta` None means that the caller may choose it; `calls` places its UNet calls."""
+    """Grid and matrices of a solver. `eta` None means that the caller may choose it; `calls` lists the steps of its UNet calls."""
 
     grid: Grid
     matrices: Callable[[NoiseLevels, SchedulerConfig, int, float], Floats]
@@ -51,12 +51,12 @@ SOLVERS: Final[Mapping[str, _Solver]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trajectory:
-    """A whole trajectory of n UNet calls.
+    """A whole trajectory: n UNet calls.
 
     n is the number of steps with most solvers; `heun` takes 2 * steps - 1 calls and `plms` steps + 1 (1 for 1 step).
 
     Args:
-        timestep: [n] f32, what the UNet is told at each call.
+        timestep: [n] f32, the UNet's timestep at each call.
         matrix: [n,K,K+2] f64, W of each call; columns are the K state rows, the UNet output, fresh noise.
         level: [n,2] f64, signal and noise scale (a', s') of the level that each call reaches; (1, 0) at the last.
         start: [2] f64, signal and noise scale of the first latent: `start[0] * photo + start[1] * noise`.
@@ -69,7 +69,7 @@ class Trajectory:
 
     @property
     def is_noisy(self) -> NDArray[np.bool_]:
-        """[n] bool, the calls that draw fresh noise."""
+        """The calls that draw fresh noise, [n] bool."""
         noisy: NDArray[np.bool_] = np.any(self.matrix[:, :, NOISE] != 0, axis=1)
         return noisy
 
@@ -87,16 +87,16 @@ def compile_trajectory(
     """Compile a solver into data.
 
     The order and form of `unipc` (`solver_order`, `solver_type`), the second-order form of the `dpmpp` solvers, the final
-    sigma and LCM's distillation steps are the config's; keys that do not speak to the solver are left alone.
+    sigma and LCM's distillation steps are taken from the config; keys that do not affect the solver are ignored.
 
     Args:
-        scheduler_config: A diffusers scheduler's own dictionary, of any class.
+        scheduler_config: A diffusers scheduler's config, of any class.
         solver: One of SOLVERS.
         steps: Steps from pure noise, 1..T; a `strength` below 1 runs the last of them only. `heun` calls the UNet twice
             per step but once in the last, `plms` once more than there are steps.
         strength: SDEdit: 1 starts from noise, less starts from the photo under that share of the steps' noise.
         eta: For `ddim`: 0 is deterministic, 1 draws as much fresh noise as DDPM.
-        spacing: One of SPACINGS; None takes the config's. `lcm` has timesteps of its own.
+        spacing: One of SPACINGS; None takes the config's. Not used by `lcm`.
         sigmas: One of SIGMAS, for `euler`, `heun`, `unipc` and the `dpmpp` solvers: "karras" and "exponential" spread the
             noise levels by a rule, "normal" leaves them to the spacing. None takes the config's.
 

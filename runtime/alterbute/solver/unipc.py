@@ -1,4 +1,4 @@
-"""UniPC (arXiv:2302.04867): a multistep predictor whose every latent is corrected when the next output is known."""
+"""UniPC (arXiv:2302.04867): a multistep predictor; each latent is corrected when the next UNet output is known."""
 
 from __future__ import annotations
 
@@ -16,10 +16,18 @@ _CORRECTED = 1
 
 
 def unipc(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta: float) -> Floats:
-    """UniPC of order 1, 2 or 3, predicting the clean latent; row 1 keeps u, the rows below clean estimates.
+    """UniPC of order 1, 2 or 3 in clean-latent form; state row 1 keeps u, the rows below clean estimates.
 
-    The corrected latent of step k is c = u + g * (clean estimate of step k); g is the last step's `_gain`.
-    Arguments and result as `first_order`.
+    The corrected latent of step k is c = u + g * (clean estimate of step k), with the g of the step before.
+
+    Args:
+        levels: The noise levels of all n steps.
+        scheduler: The checkpoint's scheduler config.
+        first: Index of the trajectory's first step, 0..n-1.
+        eta: Share of the removed noise that is drawn afresh, 0..1 (0).
+
+    Returns:
+        [n - first, K, K+2] f64, one matrix W per UNet call.
     """
     count, gaps, order = len(levels.timestep), log_snr_gaps(levels), scheduler.solver_order
     matrices, gain = [], 0.0
@@ -43,7 +51,7 @@ def unipc(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta: floa
 def _step(
     levels: NoiseLevels, k: int, gaps: Floats, latent: Floats, clean: Floats, order: int, *, is_bh1: bool
 ) -> tuple[Floats, Floats, float]:
-    """Rows of the predicted latent and of u, and g."""
+    """Rows [K+2] of the predicted latent and of u, and the number g."""
     gap = float(gaps[k])
     (_, noise), (next_signal, next_noise) = levels.here[k], levels.there[k]
     if gap == 0:
@@ -51,7 +59,7 @@ def _step(
     if gap == math.inf:
         return next_signal * clean, np.zeros(STATE_ROWS + 2), 0.0
     base = (next_noise / noise) * latent - next_signal * math.expm1(-gap) * clean
-    # Gaps back to the clean estimates that are remembered, in units of this one.
+    # Gaps back to the stored clean estimates, in units of this step's gap.
     ratios = np.array([-gaps[k - i : k].sum() / gap for i in range(1, order)])
     slopes = [(unit(1 + i) - clean) / ratio for i, ratio in enumerate(ratios, start=1)]
     weight = -gap if is_bh1 else math.expm1(-gap)
@@ -66,7 +74,7 @@ def _step(
 
 
 def _conditions(gap: float, weight: float, ratios: Floats) -> tuple[Floats, Floats]:
-    """R [p,p] and b [p] of the order conditions (equation 11): R rho = b, with B(h) = `weight`."""
+    """Matrix R [p,p] and vector b [p] of the order conditions R rho = b (equation 11), with B(h) = `weight`."""
     order = len(ratios)
     moments = ratios[None, :] ** np.arange(order)[:, None]
     phi, factorial, targets = math.expm1(-gap) / -gap - 1, 1, []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from alterbute.denoise.plan import Plan
 from alterbute.images import Photo, choose_resolution, photo_box
-from alterbute.request import MAX_SEED, EditRequest
+from alterbute.request import MAX_SEED, EditRequest, draw_seed
 from alterbute.serve.http.error_response import ApiError, bad_request
 from alterbute.serve.openai.fields import EditForm, check_model
 from alterbute.serve.openai.images import Pictures, check_headers, decode_pictures
@@ -121,7 +120,7 @@ def _make_requests(context: Context, form: EditForm) -> tuple[tuple[EditRequest,
     options = dict(form.options)
     seed = options.pop("seed", None)
     if seed is None:
-        seed = int.from_bytes(os.urandom(8)) & MAX_SEED
+        seed = draw_seed()
     prompt = _with_attribute(form, editor.manifest.attributes)
     first = editor.check_request(EditRequest(prompt=prompt, seed=seed, **options), {})
     # Image i has the bytes of a request for one image with seed + i.
