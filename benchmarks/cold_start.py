@@ -32,7 +32,13 @@ def inside(code: str, runs: int) -> list[float]:
 
 
 def whole_edit(runs: int, steps: int | None = None, bundle: Path | None = None) -> list[float]:
-    """Wall seconds of `alterbute edit` as a process: interpreter, import, sessions, edit, PNG and before/after sheet."""
+    """Wall seconds of `alterbute edit` as a process: interpreter, import, sessions, edit, PNG and before/after sheet.
+
+    Args:
+        runs: Number of processes that are counted.
+        steps: Denoising steps; None takes the bundle's default.
+        bundle: The bundle's folder. None is the demo bundle.
+    """
     seconds = []
     command = [sys.executable, "-m", "alterbute.cli", "edit", "--seed", "1", "--quiet"]
     command += ["--steps", str(steps)] if steps else []

@@ -22,7 +22,13 @@ from demo.quality import Bytes, measure
 
 
 def round_trip(editor: Editor, photo: Bytes, mask: Bytes) -> Bytes:
-    """The truth through the bundle's own autoencoder and paste: the ceiling of every edit."""
+    """The truth sent through the bundle's autoencoder and paste, which is the ceiling of every edit; HWC uint8.
+
+    Args:
+        editor: The editor of the bundle.
+        photo: HWC uint8, the exact rendering of the edit.
+        mask: HW uint8, 255 = object.
+    """
     subject = editor.prepare(photo, mask)
     backend = editor._backend
     decoded = backend.run("decode", {"latent": subject.scene.background[None]})["image"][0]
@@ -45,10 +51,10 @@ def measure_bundle(
     Args:
         folder: The bundle.
         scenes: New identities; each is edited in six ways.
-        steps: As of `EditRequest`, like `guidance` and `solver`; None is the bundle's default.
-        guidance: See `steps`.
-        solver: See `steps`.
-        sheet: Where a contact sheet goes.
+        steps: Denoising steps; None takes the bundle's default.
+        guidance: Scale of text guidance; None takes the bundle's default.
+        solver: Name of the solver; None takes the bundle's default.
+        sheet: Path of a contact sheet; None writes none.
     """
     bundle = open_bundle(folder)
     # What the bundle does not offer is measured, too: the figures decide what it may offer.

@@ -28,7 +28,14 @@ Edits = list[tuple[Array, Array, Array]]
 
 
 def edit_all(bundle: Bundle, edits: int, steps: int | None, threads: int | None) -> Edits:
-    """Latent [C,h,w], picture HWC uint8 and alpha HW uint8 of each edit."""
+    """Make the same edits with a bundle: latent [C,h,w], picture HWC uint8 and alpha HW uint8 of each.
+
+    Args:
+        bundle: The bundle.
+        edits: Number of edits.
+        steps: Denoising steps; None takes the bundle's default.
+        threads: CPU threads; None takes the backend's default.
+    """
     editor, watch, _ = open_timed(bundle, threads=threads)
     photo, mask, prompt = sample(bundle)
     prompts = first_prompts(bundle.manifest.attributes) or (prompt,)
@@ -70,7 +77,13 @@ def compare(found: Edits, wanted: Edits) -> dict[str, Any]:
 
 
 def quality(folder: Path, scenes: int, steps: int | None) -> dict[str, float]:
-    """The demo's quality measure, in per cent by row."""
+    """The demo's quality measure, in per cent by row.
+
+    Args:
+        folder: The bundle's folder.
+        scenes: New identities; each is edited in six ways.
+        steps: Denoising steps; None takes the bundle's default.
+    """
     from benchmarks.demo_quality import measure_bundle
 
     rows: dict[str, dict[str, float]] = measure_bundle(folder, scenes=scenes, steps=steps)["percent"]

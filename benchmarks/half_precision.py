@@ -37,7 +37,14 @@ LIMIT = 2e-3
 def round_graphs(
     bundle: Bundle, precision: Precision, graphs: list[str], calls: dict[str, list[GraphCall]]
 ) -> dict[str, bytes]:
-    """The bundle's graphs as they compute when they are typed, by name; islands are found as the exporter finds them."""
+    """The bundle's graphs in half precision, computed as fp32 graphs with rounding, by name; fp32 operators are chosen as the exporter does.
+
+    Args:
+        bundle: An fp32 bundle.
+        precision: `fp16` or `bf16`.
+        graphs: Names of the graphs that are rounded.
+        calls: Recorded calls of a real edit, to find values that overflow.
+    """
     rounded = {}
     for name in graphs:
         path = bundle.path / f"{name}.onnx"
@@ -55,7 +62,14 @@ def last_latent(calls: dict[str, list[GraphCall]]) -> Any:
 
 
 def compare(bundle: Bundle, rounded: dict[str, bytes], steps: int, seeds: int) -> dict[str, Any]:
-    """Errors of every seed: the largest and the mean square one, as shares of the fp32 latent's."""
+    """Largest and root mean square error of every seed, as shares of the fp32 latent's.
+
+    Args:
+        bundle: The fp32 bundle.
+        rounded: Rounded graphs by name.
+        steps: Denoising steps.
+        seeds: Number of seeds.
+    """
     largest, mean, nans = [], [], 0
     for seed in range(seeds):
         wanted = last_latent(record_edit(bundle, steps=steps, seed=seed)).astype(np.float64)

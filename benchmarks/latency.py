@@ -22,7 +22,15 @@ from benchmarks.common.timing import Stopwatch, forget_encodings, open_timed, sa
 
 
 def measure(folder: Path, *, steps: int | None, runs: int, warm_up: int, threads: int | None) -> dict[str, Any]:
-    """Times of one bundle's graphs, steps and edits."""
+    """Measure the times of one bundle's graphs, steps and edits.
+
+    Args:
+        folder: The bundle's folder.
+        steps: Denoising steps; None takes the bundle's default.
+        runs: Edits that are counted.
+        warm_up: Edits before them.
+        threads: CPU threads; None takes the backend's default.
+    """
     bundle = open_bundle(folder)
     editor, watch, open_s = open_timed(bundle, threads=threads)
     photo, mask, prompt = sample(bundle)

@@ -44,7 +44,14 @@ def forget_peak() -> bool:
 
 
 def run_case(case: str, folder: Path, steps: int | None, threads: int | None) -> dict[str, float]:
-    """What a fresh process does; its peaks in MB."""
+    """Run one case in this process, which must be fresh; returns its peaks in MB.
+
+    Args:
+        case: `libraries`, `step` or `edit`.
+        folder: The bundle's folder.
+        steps: Denoising steps; None takes the bundle's default.
+        threads: CPU threads; None takes the backend's default.
+    """
     import numpy as np
     from alterbute.backends.onnxruntime import OnnxRuntimeBackend
     from alterbute.bundle import open_bundle
@@ -77,7 +84,14 @@ def run_case(case: str, folder: Path, steps: int | None, threads: int | None) ->
 
 
 def measure(folder: Path, steps: int | None, threads: int | None, cases: tuple[str, ...]) -> dict[str, Any]:
-    """All cases, one fresh process after another."""
+    """Run all cases, each in a fresh process.
+
+    Args:
+        folder: The bundle's folder.
+        steps: Denoising steps; None takes the bundle's default.
+        threads: CPU threads; None takes the backend's default.
+        cases: Names of the cases.
+    """
     found = {}
     for case in cases:
         command = [sys.executable, "-m", "benchmarks.memory", "--case", case, "--bundle", str(folder.resolve())]

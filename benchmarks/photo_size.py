@@ -58,7 +58,15 @@ def draw_cases() -> dict[str, PhotoCase]:
 def time_edit(
     editor: Editor, scene: PhotoCase, prompt: str, steps: int | None, *, is_first: bool
 ) -> tuple[float, dict[str, float]]:
-    """Seconds of one edit from arrays to a picture, and those of its stages."""
+    """Seconds of one edit from arrays to a picture, and of its stages.
+
+    Args:
+        editor: The editor.
+        scene: Photo and mask.
+        prompt: The prompt.
+        steps: Denoising steps; None takes the bundle's default.
+        is_first: Clear the cache of encodings before.
+    """
     if is_first:
         forget_encodings(editor)
     start = time.perf_counter()
@@ -95,7 +103,16 @@ def time_files(scene: PhotoCase) -> dict[str, float]:
 def measure(
     folder: Path, *, steps: int | None, rounds: int, warm_up: int, threads: int | None, cases: str
 ) -> dict[str, Any]:
-    """Ratios to the base, and where the time goes."""
+    """Measure the cost of edits in photos of several sizes, relative to the base.
+
+    Args:
+        folder: The bundle's folder.
+        steps: Denoising steps; None takes the bundle's default.
+        rounds: Edits of each case, alternating.
+        warm_up: Rounds before them.
+        threads: CPU threads; None takes the backend's default.
+        cases: Names of cases, separated by commas; empty for all.
+    """
     bundle = open_bundle(folder)
     editor, _, _ = open_timed(bundle, threads=threads)
     prompt = sample(bundle)[2]

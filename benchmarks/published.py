@@ -42,7 +42,15 @@ def run_child(command: list[str]) -> tuple[float, int]:
 
 
 def measure(kind: str, precision: Precision, work: Path, *, keep: bool, measures: bool) -> dict[str, Any]:
-    """Make the checkpoint if it is not there, export it, and read what was written."""
+    """Make a checkpoint if it is not there, export it, and read what was written.
+
+    Args:
+        kind: Kind of the checkpoint.
+        precision: Precision of the export.
+        work: Folder for checkpoint and bundle.
+        keep: Keep the bundle afterwards.
+        measures: Whether errors are measured on a real edit.
+    """
     checkpoint, bundle = work / f"{kind}-checkpoint", work / f"{kind}-{precision}-bundle"
     tool = [sys.executable, "-m", "alterbute_export"]
     if not checkpoint.exists():

@@ -67,7 +67,13 @@ def outside_nodes(graph: onnx.GraphProto) -> set[str]:
 
 
 def draw(manifest: Manifest, slots: int, side: int | None = None) -> dict[str, Any]:
-    """Inputs of a launch with every slot busy; `side` is that of the latents, None the bundle's own."""
+    """Draw inputs of a launch with every slot in use.
+
+    Args:
+        manifest: The bundle's manifest.
+        slots: Number of slots.
+        side: Side of the latents in cells; None is the bundle's.
+    """
     generator = np.random.default_rng(0)
     rows, side = slots * ROWS_PER_SLOT, side or manifest.resolution // manifest.latent_factor
     sizes = {"B": slots, "N": rows, "T": manifest.text.tokens, "h": side, "w": side}
@@ -83,7 +89,13 @@ def draw(manifest: Manifest, slots: int, side: int | None = None) -> dict[str, A
 
 
 def measure(folder: Path, slots: int, steps: int) -> dict[str, Any]:
-    """Share of the time outside the UNet, and the costliest kinds of node there."""
+    """Measure the share of a step's time outside the UNet, and the costliest kinds of node there.
+
+    Args:
+        folder: The bundle's folder.
+        slots: Number of slots.
+        steps: Launches that are counted.
+    """
     with tempfile.TemporaryDirectory() as name:
         workplace = Path(name)
         session, graph = open_step(folder, workplace)

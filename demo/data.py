@@ -68,7 +68,13 @@ def box_of(mask: Bytes, pad: int) -> Bytes:
 
 
 def other_look(rng: np.random.Generator, look: Look, named: NDArray[np.bool_]) -> Look:
-    """A look that differs from `look` in the named attributes only."""
+    """A look that differs from another one in the named attributes only.
+
+    Args:
+        rng: Random numbers.
+        look: The other look.
+        named: [attributes] bool, the attributes that differ.
+    """
     drawn = asdict(render.sample_look(rng))
     return Look(**{name: drawn[name] if named[i] else getattr(look, name) for i, name in enumerate(NAMES)})
 
@@ -80,7 +86,13 @@ def draw_named(rng: np.random.Generator) -> NDArray[np.bool_]:
 
 
 def make_shard(seed: int, geometries: int, per_geometry: int = 6) -> Shard:
-    """Render `geometries * per_geometry` tuples; the last of each geometry has a reference from another view."""
+    """Render `geometries * per_geometry` tuples; the last of each geometry has a reference from another view.
+
+    Args:
+        seed: Seed of the shard.
+        geometries: Number of identities with a view.
+        per_geometry: Tuples of each.
+    """
     rng = np.random.default_rng(seed)
     columns: list[tuple[Bytes, ...]] = []
     for _ in range(geometries):
@@ -130,7 +142,13 @@ def _around(picture: Floats, coverage: Floats) -> Floats:
 
 
 def build(folder: Path, seeds: range, geometries: int = 64) -> None:
-    """Render the shards that are not there yet. Resumable: a shard is its seed."""
+    """Render the shards that are not there yet; resumable, because a shard is determined by its seed.
+
+    Args:
+        folder: Folder of the shards.
+        seeds: Seeds of the shards.
+        geometries: Identities per shard.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         path = folder / f"{seed:05d}.npz"

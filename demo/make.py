@@ -20,7 +20,13 @@ SHARDS, AUTOENCODER_SHARE = 64, 0.1  # of the minutes
 
 
 def workers(count: int, module: str, *arguments: str, distributed: bool = False) -> None:
-    """Run `count` single-threaded processes of one module and wait for all of them."""
+    """Run single-threaded processes of one module and wait for all of them.
+
+    Args:
+        count: Number of processes.
+        module: Name of the module.
+        distributed: Whether the processes train together.
+    """
     rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511", "WORLD_SIZE": str(count)} if distributed else {}
     processes = []
     for rank in range(count):

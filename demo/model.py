@@ -67,6 +67,13 @@ def make_unet() -> UNet2DConditionModel:
 
 
 def make_text_encoder(vocabulary: int, start: int, end: int) -> CLIPTextModel:
+    """A small CLIP text encoder with random weights.
+
+    Args:
+        vocabulary: Number of tokens.
+        start: Id of the start token.
+        end: Id of the end token.
+    """
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=vocabulary,
@@ -144,9 +151,16 @@ class EditorNetwork(nn.Module):  # type: ignore[misc]
         nn.init.zeros_(self.unet.conv_out.bias)
 
     def forward(self, noisy: Tensor, timestep: Tensor, scene: Tensor, text: Tensor, embeds: Tensor) -> Tensor:
-        """Predict the clean latent. noisy [B,16,h,w], scene [B,33,h,w], text [B,T,128], embeds [B,128] -> [B,16,h,w].
+        """Predict the clean latent [B,16,h,w].
 
         The UNet sees the noisy latent times its signal scale: what is noise only is not seen, and cannot mottle the edit.
+
+        Args:
+            noisy: [B,16,h,w], latent at the level of `timestep`.
+            timestep: [B].
+            scene: [B,33,h,w].
+            text: [B,T,128], prompt states.
+            embeds: [B,128], the reference's image embedding.
         """
         out = self.unet(
             torch.cat([noisy * self.signal[timestep][:, None, None, None], scene], 1),
@@ -174,7 +188,15 @@ def half(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def save_checkpoint(
     folder: Path, editor: EditorNetwork, vae: AutoencoderDC, tokenizer: Any, extra: dict[str, Any]
 ) -> None:
-    """Write the diffusers folder, fp16 on disk. `extra` goes into alterbute.json."""
+    """Write the checkpoint in diffusers' layout, fp16 on disk.
+
+    Args:
+        folder: The folder.
+        editor: The trained network.
+        vae: The autoencoder.
+        tokenizer: The tokenizer.
+        extra: Content of alterbute.json.
+    """
     clean = make_unet()
     own = clean.state_dict()
     clean.load_state_dict({key: value for key, value in editor.unet.state_dict().items() if key in own})

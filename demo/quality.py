@@ -89,6 +89,13 @@ def cases(scenes: int, seed: int = HELD_OUT) -> Iterator[QualityCase]:
 
 
 def nearest(picture: Bytes, inside: NDArray[np.bool_], options: dict[str, Bytes]) -> str:
+    """Name of the option that is nearest to a picture inside a mask.
+
+    Args:
+        picture: HWC uint8.
+        inside: HW bool.
+        options: Renderings HWC uint8 by name.
+    """
     def distance(other: Bytes) -> float:
         return float(np.square(picture[inside].astype(float) - other[inside].astype(float)).mean())
 
@@ -96,6 +103,13 @@ def nearest(picture: Bytes, inside: NDArray[np.bool_], options: dict[str, Bytes]
 
 
 def psnr(picture: Bytes, truth: Bytes, inside: NDArray[np.bool_]) -> float:
+    """Peak signal-to-noise ratio in dB inside a mask.
+
+    Args:
+        picture: HWC uint8.
+        truth: HWC uint8.
+        inside: HW bool.
+    """
     error = np.square(picture[inside].astype(float) - truth[inside].astype(float)).mean()
     return float(10 * np.log10(255**2 / max(error, 1e-9)))
 
@@ -119,7 +133,14 @@ Edit = Callable[[Bytes, Bytes, str, int], tuple[Bytes, Bytes]]  # photo, mask, p
 def measure(
     edit: Edit, round_trip: Callable[[Bytes, Bytes], Bytes], scenes: int, sheet: Path | None = None
 ) -> dict[str, Any]:
-    """Run every case and return the table's figures (percentages, dB, counts)."""
+    """Run every case and return the table's figures (percentages, dB, counts).
+
+    Args:
+        edit: Makes an edit: photo, mask, prompt and seed to a picture.
+        round_trip: Sends a picture through autoencoder and paste.
+        scenes: New identities; each is edited in six ways.
+        sheet: Path of a contact sheet; None writes none.
+    """
     hits: dict[str, list[bool]] = defaultdict(list)
     decibels: dict[str, list[float]] = defaultdict(list)
     rows, foreign, count = [], 0, 0

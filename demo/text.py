@@ -19,7 +19,13 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def prompt_of(attributes: NDArray[np.uint8], named: NDArray[np.uint8], rng: np.random.Generator | None = None) -> str:
-    """`color: red; material: metal`, in a random order when `rng` is given. Empty when nothing is named."""
+    """`color: red; material: metal`; empty when nothing is named.
+
+    Args:
+        attributes: Value of every attribute.
+        named: [attributes] bool, those that the prompt names.
+        rng: Shuffles the order; None keeps it.
+    """
     pairs = [
         f"{name}: {ATTRIBUTES[name][value]}" for name, value, say in zip(NAMES, attributes, named, strict=True) if say
     ]

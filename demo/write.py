@@ -22,7 +22,13 @@ SAMPLE_SEED = 900_100_010  # an identity that training never saw
 
 
 def sample_photo(seed: int = SAMPLE_SEED, width: int = 160, height: int = 120) -> tuple[Image.Image, Image.Image]:
-    """The photo and mask that `alterbute edit` uses when it is given none: rendered, so that nobody's rights are touched."""
+    """Render the photo and mask that `alterbute edit` uses when it is given none; rendered, so that no rights of others are touched.
+
+    Args:
+        seed: Seed of the scene.
+        width: Columns of pixels.
+        height: Rows of pixels.
+    """
     rng = np.random.default_rng(seed)
     identity = render.sample_identity(rng, "teapot")
     view = replace(render.sample_view(rng, identity), yaw=0.35, pitch=0.32)

@@ -20,6 +20,12 @@ def write_results(out: Path | None, figures: dict[str, Any]) -> None:
 
 
 def update_results(out: Path | None, name: str, figures: dict[str, Any]) -> None:
-    """As `write_results`, for a file that holds one entry per bundle: the others stay as they were measured."""
+    """Replace one entry of a result file that holds one entry per bundle; the other entries stay.
+
+    Args:
+        out: The file; None only prints.
+        name: Name of the entry.
+        figures: The figures, as JSON values.
+    """
     kept = json.loads(out.read_text(encoding="utf-8")) if out is not None and out.exists() else {}
     write_results(out, {**kept, name: figures})

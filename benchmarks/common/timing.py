@@ -22,7 +22,13 @@ RANKS: Final = (50, 90, 99)
 
 
 def time_calls(call: Callable[[], object], runs: int, warm_up: int) -> tuple[list[float], list[float]]:
-    """Wall seconds of the calls that warm up, and of those that count."""
+    """Time calls: wall seconds of the calls that warm up, and of those that count.
+
+    Args:
+        call: The function to time.
+        runs: Calls that count.
+        warm_up: Calls before them.
+    """
     seconds = []
     for _ in range(warm_up + runs):
         start = time.perf_counter()
@@ -95,7 +101,16 @@ class _TimedSession:
 
 
 def open_timed(bundle: Bundle, *, threads: int | None = None, slots: int = 1) -> tuple[Editor, Stopwatch, float]:
-    """An editor on the CPU whose engine calls are counted, and the seconds until all its engines were loaded."""
+    """Open an editor on the CPU whose engine calls are timed.
+
+    Args:
+        bundle: The bundle.
+        threads: CPU threads; None takes the backend's default.
+        slots: Images that are denoised together at most.
+
+    Returns:
+        The editor, its stopwatch, and the seconds until all engines were loaded.
+    """
     start, watch = time.perf_counter(), Stopwatch()
     backend = OnnxRuntimeBackend(bundle, threads=threads)
     editor = Editor(bundle, backend=backend, slots=slots)
@@ -125,7 +140,13 @@ def sample(bundle: Bundle, side: int | None = None) -> tuple[Photo, Bytes, str]:
 
 
 def draw_scene(height: int, width: int, share: float) -> tuple[Bytes, Bytes]:
-    """A photo HWC uint8 and the mask HW uint8 of a disc that covers a share of it, a little off its middle."""
+    """Draw a photo HWC uint8, and the mask HW uint8 of a disc a little off its middle.
+
+    Args:
+        height: Rows of pixels.
+        width: Columns of pixels.
+        share: Share of the photo that the disc covers, 0..1.
+    """
     rows, columns = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)[None]
     waves = np.sin(rows / 37) + np.cos(columns / 53)
     noise = np.random.default_rng(0).integers(0, 24, (height, width, 1), np.uint8)

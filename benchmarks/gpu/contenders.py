@@ -56,7 +56,15 @@ def open_contender(name: str, bundle: Path, checkpoint: Path) -> TimedBackend:
 
 
 def prepare_bundle(name: str, bundle: Path, machine: GpuMachine) -> str:
-    """Build what a contender needs into the bundle; the recipe's name, or "" when it needs nothing.
+    """Build what a contender needs into the bundle.
+
+    Args:
+        name: Name of the contender.
+        bundle: The bundle's folder.
+        machine: The machine.
+
+    Returns:
+        Name of the recipe, or "" when nothing is needed.
 
     Raises:
         AlterbuteError: the build failed.

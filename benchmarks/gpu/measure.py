@@ -35,7 +35,13 @@ def open_editor(backend: TimedBackend, bundle: Bundle) -> Editor:
 
 
 def run_once(editor: Editor, backend: TimedBackend, steps: int = 20) -> RunOutput:
-    """One guided edit."""
+    """Make one guided edit.
+
+    Args:
+        editor: The contender's editor.
+        backend: Its backend, which keeps the last latents.
+        steps: Denoising steps.
+    """
     bundle = editor.bundle
     photo, mask = make_pictures(bundle.manifest.resolution)
     backend.latents.clear()
@@ -65,7 +71,16 @@ def measure_graphs(backend: TimedBackend, runs: int) -> dict[str, dict[str, floa
 def measure_case(
     editor: Editor, backend: TimedBackend, case: GpuCase, model: Model, peak_tflops: float | None, runs: int
 ) -> dict[str, Any]:
-    """One kind of edit: whole, its steps in the loop, and the step alone."""
+    """Measure one kind of edit: whole edits, their steps in the loop, and the step alone.
+
+    Args:
+        editor: The contender's editor.
+        backend: Its backend with clocks.
+        case: Steps, guidance and batch size.
+        model: The model, for its work in GFLOP.
+        peak_tflops: The GPU's peak, or None where it is not known.
+        runs: Edits that are counted.
+    """
     bundle = editor.bundle
     photo, mask = make_pictures(bundle.manifest.resolution)
     subject = editor.prepare(photo, mask)

@@ -84,6 +84,13 @@ class TimedBackend:
         self.steps: list[TimedStepState] = []
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
+        """Run a graph on the inner backend, and add its time.
+
+        Args:
+            graph: Name of the graph.
+            inputs: Every input of the graph by name.
+            outputs: Arrays to write results into, by output name.
+        """
         if graph == "decode":
             self.latents.append(inputs["latent"].copy())
         self.inputs[graph] = dict(inputs)

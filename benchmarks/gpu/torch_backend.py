@@ -28,6 +28,13 @@ class HalfDenoiser(nn.Module):  # type: ignore[misc]
         self.inner, self.dtype = inner.to(dtype), dtype
 
     def forward(self, latent: torch.Tensor, timestep: torch.Tensor, row: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Predict noise [N,C,h,w] f32 in half precision.
+
+        Args:
+            latent: [N,C,h,w] f32.
+            timestep: [N] f32.
+            row: The UNet's other inputs by name, one entry per row.
+        """
         half = {name: value.to(self.dtype) if value.is_floating_point() else value for name, value in row.items()}
         output: torch.Tensor = self.inner(latent.to(self.dtype), timestep, half)
         return output.float()
@@ -63,7 +70,13 @@ class TorchBackend:
         self._step = torch.compile(step, mode=compile_mode) if compile_mode else step
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
-        """As `Backend.run`."""
+        """Run a graph once with torch, and copy its outputs to the host.
+
+        Args:
+            graph: Name of the graph.
+            inputs: Every input of the graph by name.
+            outputs: Arrays to write results into, by output name.
+        """
         if graph in HOST_GRAPHS:
             return self._host.run(graph, inputs, outputs)
         spec = self._specs[graph]

@@ -20,7 +20,13 @@ Turns = dict[str, list[Turn]]
 def alternating_parser(
     description: str | None, contenders: Sequence[str], default: Sequence[str]
 ) -> argparse.ArgumentParser:
-    """A parser with what both programs take; each adds its own."""
+    """A parser with the options that both programs have; each adds its own.
+
+    Args:
+        description: Text for `--help`.
+        contenders: Names of all contenders.
+        default: Names of the contenders that run by default.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--checkpoint", type=Path, required=True)
@@ -80,7 +86,13 @@ def run_alternating(
 
 
 def kept_entry(out: Path, name: str, asked: Entry) -> Entry:
-    """What earlier runs kept under this name, or an empty entry."""
+    """The entry that earlier runs kept under a name, or an empty one.
+
+    Args:
+        out: The result file.
+        name: Name of the entry.
+        asked: Settings of the run; an entry with other settings is an error.
+    """
     kept = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     entry: Entry = kept.get(name, {"asked": asked, "contenders": {}, "failed": {}})
     if entry["asked"] != asked:

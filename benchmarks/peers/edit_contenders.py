@@ -20,7 +20,14 @@ EDITS: Final = ("diffusers", "alterbute", "openvino")
 
 
 def open_contender(kind: str, bundle: Path, checkpoint: Path, threads: int) -> EditContender:
-    """Load one of `EDITS`."""
+    """Load one of `EDITS`.
+
+    Args:
+        kind: Name of the contender.
+        bundle: The bundle's folder.
+        checkpoint: The checkpoint that the bundle was exported from.
+        threads: CPU threads.
+    """
     if kind == "diffusers":
         from benchmarks.peers.diffusers_edit import DiffusersEdit
 

@@ -59,7 +59,13 @@ class OpenVinoBackend:
         self._known: dict[str, tuple[Any, Run]] = {}
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
-        """As `Backend.run`."""
+        """Run a graph once in OpenVINO, compiled for the sizes of this call.
+
+        Args:
+            graph: Name of the graph.
+            inputs: Every input of the graph by name.
+            outputs: Arrays to write results into, by output name.
+        """
         if graph in HOST_GRAPHS:
             return self._host.run(graph, inputs, outputs)
         shapes = {name: array.shape for name, array in inputs.items()}

@@ -33,7 +33,15 @@ def draw_step(bundle: Path, side: int) -> Arrays:
 
 
 def make_step(kind: str, bundle: Path, checkpoint: Path, side: int, threads: int) -> Step:
-    """Load a contender."""
+    """Load a contender of a step.
+
+    Args:
+        kind: Name of the contender.
+        bundle: The bundle's folder.
+        checkpoint: The checkpoint that the bundle was exported from.
+        side: Side of the latents in cells.
+        threads: CPU threads.
+    """
     inputs = draw_step(bundle, side)
     if kind == "optimum":
         return _optimum(checkpoint, inputs, threads)

@@ -78,6 +78,13 @@ class ReplayBackend:
         self._kept: dict[str, dict[str, Array]] = {}
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
+        """Run a graph, or wait as long as an earlier run of the same graph and rows took.
+
+        Args:
+            graph: Name of the graph.
+            inputs: Every input of the graph by name.
+            outputs: Arrays to write results into, by output name.
+        """
         if graph in BESIDE:
             if graph not in self._kept:
                 self._kept[graph] = self._real.run(graph, inputs, outputs)

@@ -109,6 +109,13 @@ class Load(Observer):
         self.launches = self.images = 0
 
     def on_launch(self, seconds: float, slots: int, rows: int) -> None:
+        """Count a launch.
+
+        Args:
+            seconds: Duration of the launch.
+            slots: Images in the launch.
+            rows: UNet rows in the launch.
+        """
         self.launches += 1
         self.images += slots
 
@@ -173,7 +180,13 @@ class AdmissionContender:
 
 
 def draw_trace(count: int, rate: float, generator: random.Random) -> list[Arrival]:
-    """Poisson arrivals; step counts and guidance in equal shares, so that traces differ in order and gaps only."""
+    """Draw Poisson arrivals with step counts and guidance in equal shares, so that traces differ in order and gaps only.
+
+    Args:
+        count: Number of requests.
+        rate: Requests per second.
+        generator: Random numbers.
+    """
     kinds = [(STEPS[index % 3], GUIDANCE[index // 3 % 2]) for index in range(count)]
     generator.shuffle(kinds)
     now, trace = 0.0, []
@@ -193,7 +206,14 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 def summarise(
     records: Sequence[Record], makespan_s: float, deadline_s: float, images_per_launch: float
 ) -> dict[str, object]:
-    """The figures of one contender over all rounds."""
+    """The figures of one contender over all rounds.
+
+    Args:
+        records: One record per request.
+        makespan_s: Seconds from the first arrival to the last reply.
+        deadline_s: Latency that counts as late.
+        images_per_launch: Mean batch size.
+    """
     latency = [record.latency_s for record in records]
     return {
         "requests": len(records),
@@ -230,7 +250,13 @@ def compare(summaries: Mapping[Admission, dict[str, object]]) -> dict[str, float
 
 
 def draw_plot(path: Path, latencies: dict[str, list[Record]], title: str) -> None:
-    """How many requests were done within which time, all of them and those of 8 steps."""
+    """Plot the share of requests that were done within a time: all of them, and those of 8 steps.
+
+    Args:
+        path: The picture.
+        latencies: Latencies in seconds by contender.
+        title: Title of the plot.
+    """
     import matplotlib
 
     matplotlib.use("Agg")

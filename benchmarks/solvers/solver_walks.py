@@ -64,7 +64,14 @@ def fake_model(latent: Any, timestep: float) -> Any:
 
 
 def walk_matrices(plan: Trajectory, photo: Any, noises: Any, dtype: type) -> Any:
-    """The trajectory as the step graph computes it, in `dtype`: latents [n,1,C,h,w] after each call."""
+    """The trajectory as the step graph computes it: latents [n,1,C,h,w] after each call.
+
+    Args:
+        plan: The trajectory.
+        photo: [1,C,h,w] clean latent.
+        noises: [n+1,1,C,h,w], first latent's noise and fresh noise of each call.
+        dtype: numpy float type of the arithmetic.
+    """
     state: Any = np.zeros((STATE_ROWS, *SHAPE), dtype)
     latents: list[Any] = []
     state[0] = dtype(plan.start[0]) * photo.astype(dtype) + dtype(plan.start[1]) * noises[0].astype(dtype)
@@ -109,9 +116,16 @@ class Float64Torch:
 
 
 def walk_diffusers(case: SolverCase, photo: Any, noises: Any, dtype: torch.dtype, calls: int) -> Any:
-    """The first `calls` latents by diffusers' own scheduler class, brought to unit variance.
+    """The latents after the first calls by diffusers' scheduler class, at unit variance.
 
     In float64 it is the same code on the same float32 levels, without the rounding of its arithmetic.
+
+    Args:
+        case: Scheduler config and options.
+        photo: [1,C,h,w] clean latent.
+        noises: [n+1,1,C,h,w], first latent's noise and fresh noise of each call.
+        dtype: torch float type of the arithmetic.
+        calls: Number of calls.
     """
     scheduler, first = make_reference(case)
     for name in ("sigmas", "alphas_cumprod", "final_alpha_cumprod"):

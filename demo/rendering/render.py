@@ -135,7 +135,14 @@ def outline(identity: ObjectIdentity, view: View) -> tuple[float, float, float, 
 
 
 def frame(view: View, identity: ObjectIdentity, margin: float, shift: NDArray[np.float64]) -> View:
-    """Move the window so that the object's longer side fills 1/margin of it."""
+    """Move the window so that the object's longer side fills 1/margin of it.
+
+    Args:
+        identity: The object.
+        view: The camera.
+        margin: Window side / longer side of the object.
+        shift: Offset of the object from the middle, in shares of the window.
+    """
     x0, x1, y0, y1 = outline(identity, view)
     half = max(x1 - x0, y1 - y0) / 2 * margin
     return replace(
@@ -147,6 +154,11 @@ def align(identity: ObjectIdentity, view: View, to: View) -> View:
     """Window of `view` in which the object's box is centred on, and fits, its box in the window of `to`.
 
     This is what the runtime's `reference_box` does to a reference picture taken from elsewhere.
+
+    Args:
+        identity: The object.
+        view: The camera of the window.
+        to: The other camera.
     """
     a, b = outline(identity, view), outline(identity, to)
     scale = max((a[1] - a[0]) / (b[1] - b[0]), (a[3] - a[2]) / (b[3] - b[2]))
@@ -156,7 +168,14 @@ def align(identity: ObjectIdentity, view: View, to: View) -> View:
 
 
 def trace(identity: ObjectIdentity, view: View, size: int, height: int | None = None) -> GBuffer:
-    """Sphere-trace one object into a G-buffer of [height, size] pixels."""
+    """Sphere-trace one object into a G-buffer of [height, size] pixels.
+
+    Args:
+        identity: The object.
+        view: The camera.
+        size: Columns of pixels.
+        height: Rows of pixels; None is `size`.
+    """
     sdf, k = FAMILIES[identity.family].sdf, identity.params
     rows = height or size
     cx, cy, half = view.window
@@ -248,7 +267,14 @@ def _albedo(identity: ObjectIdentity, look: Look, p: Floats, normal: Floats, par
 
 
 def shade(identity: ObjectIdentity, look: Look, light: Light, g: GBuffer) -> Floats:
-    """Lit object colour [h,w,3] in [0,1]; zero where nothing was hit."""
+    """Lit object colour [h,w,3] in [0,1]; zero where nothing was hit.
+
+    Args:
+        identity: The object.
+        look: Colour, material and texture.
+        light: The light.
+        g: The G-buffer of the object.
+    """
     n, rays = g.normal[g.hit], g.rays[g.hit]
     colour = _albedo(identity, look, g.position[g.hit], n, g.part[g.hit])
     direction = f32(light.direction)
@@ -315,7 +341,14 @@ def backdrop(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
 
 
 def compose(colour: Floats, g: GBuffer, background: Floats, down: int) -> tuple[Floats, Floats]:
-    """Put a lit object on a background and average `down` x `down` pixels: (picture, coverage [h,w] in [0,1])."""
+    """Put a lit object on a background and average `down` x `down` pixels: (picture, coverage [h,w] in [0,1]).
+
+    Args:
+        colour: [h,w,3], from `shade`.
+        g: The G-buffer of the object.
+        background: [h,w,3] in [0,1].
+        down: Factor of the reduction.
+    """
     ys, xs = np.nonzero(g.hit)
     shaded = background
     if len(ys):  # a soft contact shadow, the only trace the object leaves on its surroundings

@@ -31,7 +31,13 @@ def _centre(weight: Tensor, out: int, into: int, value: float = 1.0) -> None:
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def start_from_pca(vae: AutoencoderDC, picture: Tensor, weight: Tensor) -> None:
-    """Set `vae` to the PCA of `picture` [B,3,H,W] in [-1,1], patches weighted by `weight` [B,1,H,W]."""
+    """Initialise an autoencoder with the principal components of patches.
+
+    Args:
+        vae: The autoencoder, changed in place.
+        picture: [B,3,H,W] in [-1,1].
+        weight: [B,1,H,W], weight of each patch.
+    """
     points = patches(picture).flatten(0, 2)
     mass = torch.nn.functional.avg_pool2d(0.3 + weight, FACTOR).permute(0, 2, 3, 1).flatten()[:, None]
     mean = (points * mass).sum(0) / mass.sum()

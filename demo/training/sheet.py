@@ -24,7 +24,18 @@ def sample(
     guidance: float,
     seed: int = 0,
 ) -> Tensor:
-    """DDIM with text guidance: clean latents [B,16,h,w]. The torch twin of the runtime's loop."""
+    """DDIM with text guidance in torch: clean latents [B,16,h,w].
+
+    Args:
+        editor: The network.
+        scene: [B,33,h,w].
+        text: [B,T,128].
+        null_text: [1,T,128], the empty prompt.
+        embeds: [B,128].
+        steps: Denoising steps.
+        guidance: Scale of text guidance.
+        seed: Seed of the noise.
+    """
     scheduler = DDIMScheduler(**SCHEDULER)
     scheduler.set_timesteps(steps)
     x = torch.randn(
@@ -47,7 +58,14 @@ def pixels(vae: AutoencoderDC, latents: Tensor) -> np.ndarray:
 
 
 def contact_sheet(rows: list[tuple[str, list[np.ndarray]]], path: Path, zoom: int = 2, across: int = 2) -> None:
-    """Write labelled rows of equal pictures, `across` rows side by side."""
+    """Write labelled rows of equal pictures.
+
+    Args:
+        rows: Label and pictures HWC uint8 of each row.
+        path: The file.
+        zoom: Factor of enlargement.
+        across: Rows side by side.
+    """
     side = rows[0][1][0].shape[0] * zoom
     width, height = side * len(rows[0][1]) + 8, side + 14
     sheet = Image.new("RGB", (width * across, height * -(-len(rows) // across)), "white")

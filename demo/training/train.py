@@ -39,6 +39,13 @@ def encode_latents(vae: AutoencoderDC, shard: Shard, folder: Path, rank: int, wo
     """Encode every photo, holed photo and reference once: half-precision latents [N,16,16,16] of all tuples.
 
     Every process encodes its share into a file of its own, waits for the others and reads all shares.
+
+    Args:
+        vae: The autoencoder.
+        shard: The tuples.
+        folder: Folder of the results.
+        rank: Index of this process.
+        world: Number of processes.
     """
     cuts = [len(shard.photo) * share // world for share in range(world + 1)]
     if not (path := folder / f"latents-{rank}-of-{world}.pt").exists():
@@ -163,6 +170,14 @@ class Trainer:
         return scene, text, embeds
 
     def loss(self, index: np.ndarray, timestep: Tensor, generator: torch.Generator, drop: bool) -> Tensor:
+        """Loss of a batch.
+
+        Args:
+            index: Indices of the tuples.
+            timestep: [B].
+            generator: Random numbers.
+            drop: Share of prompts that are dropped.
+        """
         scene, text, embeds = self.conditions(index, drop)
         clean = self.latents["photo"][torch.from_numpy(index)].float()
         level = self.cumulative[timestep][:, None, None, None]
@@ -179,6 +194,14 @@ class Trainer:
 
         An edit's later steps see the editor's own first guess under the noise, never the truth. An editor that only ever saw
         the truth there takes its own errors for detail and sharpens them into mottling: 20 steps were 2 dB worse than one.
+
+        Args:
+            clean: [B,16,h,w], the truth.
+            noise: [B,16,h,w].
+            scene: [B,33,h,w].
+            text: [B,T,128].
+            embeds: [B,128].
+            generator: Random numbers.
         """
         own = torch.rand(len(clean), generator=generator) < OWN_GUESS
         if own.any():

@@ -25,7 +25,13 @@ BATCH, LEARNING_RATE, NOISE = 16, 1e-3, 0.05
 
 
 def pictures(shard: Shard, index: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """What the editor will encode: photos, photos with a grey hole, references on grey. ([B,3,64,64] in [-1,1], weight [B,1,64,64])."""
+    """What the editor will encode: photos, photos with a grey hole, references on grey. ([B,3,64,64] in [-1,1], weight [B,1,64,64]).
+
+    Args:
+        shard: The tuples.
+        index: Indices of the tuples.
+        rng: Random numbers.
+    """
     photo = torch.from_numpy(shard.photo[index]).permute(0, 3, 1, 2).float() / 127.5 - 1
     reference = torch.from_numpy(shard.reference[index]).permute(0, 3, 1, 2).float() / 127.5 - 1
     mask = torch.from_numpy(shard.mask[index]).float()[:, None] / 255
@@ -36,6 +42,13 @@ def pictures(shard: Shard, index: np.ndarray, rng: np.random.Generator) -> tuple
 
 
 def loss_of(out: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Weighted loss of a reconstruction.
+
+    Args:
+        out: [B,3,h,w].
+        target: [B,3,h,w].
+        weight: [B,1,h,w].
+    """
     w = 0.6 + 1.2 * weight
     error = out - target
     pixel = (w * (error.abs() + 2 * error.square())).mean()
@@ -50,7 +63,13 @@ def spread(latent: Tensor) -> Tensor:
 
 
 def train(folder: Path, shards: Path, minutes: float) -> AutoencoderDC:
-    """Train for `minutes` (resumes from folder/vae.pt) and return the autoencoder."""
+    """Train for `minutes` (resumes from folder/vae.pt) and return the autoencoder.
+
+    Args:
+        folder: Folder of the state.
+        shards: The tuples.
+        minutes: Time of training.
+    """
     torch.manual_seed(0)
     vae, state_path = make_vae(), folder / "vae.pt"
     shard = load_shards(shards)
@@ -103,7 +122,13 @@ def train(folder: Path, shards: Path, minutes: float) -> AutoencoderDC:
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def quality(vae: AutoencoderDC, shard: Shard, index: np.ndarray) -> tuple[float, float]:
-    """PSNR of the round trip in dB: (whole picture, inside the mask), on held-out photos."""
+    """PSNR of the round trip in dB on held-out photos: (whole picture, inside the mask).
+
+    Args:
+        vae: The autoencoder.
+        shard: The tuples.
+        index: Indices of the tuples.
+    """
     photo = torch.from_numpy(shard.photo[index]).permute(0, 3, 1, 2).float() / 127.5 - 1
     mask = torch.from_numpy(shard.mask[index]).float()[:, None] / 255
     error = ((vae.decode(vae.encode(photo).latent).sample.clamp(-1, 1) - photo) / 2).square()
