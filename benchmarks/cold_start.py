@@ -1,4 +1,4 @@
-"""How long does a newcomer wait? Whole processes, from nothing to a written picture, on a warm disk.
+"""Time of a first edit as a whole process, from its start to a written picture, on a warm disk.
 
     python -m benchmarks.cold_start --out benchmarks/results/cold_start.json
 
@@ -25,7 +25,7 @@ IMPORT_EDITOR: Final = "import time; t = time.perf_counter(); from alterbute imp
 
 
 def inside(code: str, runs: int) -> list[float]:
-    """Seconds that the code itself reports, in fresh processes."""
+    """Seconds that the code prints, in fresh processes."""
     command = [sys.executable, "-c", code]
     found = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(runs + 1)]
     return [float(process.stdout) for process in found[1:]]

@@ -1,4 +1,4 @@
-"""Run the quality measure on a bundle with the runtime that users run, and keep the figures as JSON.
+"""The demo's quality measure on a bundle, with the runtime; figures as JSON.
 
 python -m benchmarks.demo_quality --bundle engines/demo --scenes 40 --out benchmarks/results/demo_quality.json
 """
@@ -46,7 +46,7 @@ def measure_bundle(
     solver: str | None = None,
     sheet: Path | None = None,
 ) -> dict[str, Any]:
-    """The quality measure of one bundle, and what was asked of it.
+    """The quality measure of one bundle, with its settings.
 
     Args:
         folder: The bundle.
@@ -57,7 +57,7 @@ def measure_bundle(
         sheet: Path of a contact sheet; None writes none.
     """
     bundle = open_bundle(folder)
-    # What the bundle does not offer is measured, too: the figures decide what it may offer.
+    # Attributes outside the bundle's vocabulary are measured too: the figures decide what the vocabulary may hold.
     editor = Editor.open(replace(bundle, manifest=replace(bundle.manifest, attributes=None)))
     seconds: list[float] = []
 

@@ -1,4 +1,4 @@
-"""How far is each precision from fp32? The same edits by several bundles, compared latent by latent and pixel by pixel.
+"""Error of each precision against fp32: the same edits by several bundles, compared by latent and by pixel.
 
     python -m benchmarks.fidelity FP32 INT8 [FP16 ...] --edits 8 --out benchmarks/results/fidelity.json
     python -m benchmarks.fidelity engines/demo build/demo-int8 --quality 40 --out benchmarks/results/fidelity.json
@@ -49,7 +49,7 @@ def edit_all(bundle: Bundle, edits: int, steps: int | None, threads: int | None)
 
 
 def compare(found: Edits, wanted: Edits) -> dict[str, Any]:
-    """How far one bundle's edits are from the reference's; the worst of all edits, and the mean of the PSNRs."""
+    """Errors of one bundle's edits against the reference's: the worst of all edits, and the mean PSNR."""
     errors: list[dict[str, float]] = []
     for (latent, picture, alpha), (true_latent, true_picture, true_alpha) in zip(found, wanted, strict=True):
         if not np.array_equal(picture[alpha == 0], true_picture[true_alpha == 0]):

@@ -1,11 +1,11 @@
-"""How far is a half-precision bundle from fp32 after a whole edit? Latents of 20 steps, computed with fp32 accumulation.
+"""Error of half precision after a whole edit: latents of 20 steps, computed with fp32 accumulation.
 
     python -m benchmarks.half_precision --bundle engines/demo
     python -m benchmarks.half_precision --bundle sd15-bundle --resolution 128 --seeds 1
 
-The typed graphs are computed as fp32 graphs whose narrow values and weights are rounded to the type (`alterbute_export.half.simulate`): what
-a GPU computes whose products sum in fp32. The same edit (photo, mask, prompt, seed) runs once in fp32 and once rounded; compared
-are the latents that the decode graph is given. With --graphs step alone the encoders stay fp32, which tells the two apart.
+The half-precision graphs are computed as fp32 graphs whose values and weights are rounded (`alterbute_export.half.simulate`), which is
+what a GPU computes that accumulates in fp32. The same edit (photo, mask, prompt, seed) runs once in fp32 and once rounded; compared
+are the inputs of the decode graph. With --graphs step the encoders stay fp32.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def round_graphs(
 
 
 def last_latent(calls: dict[str, list[GraphCall]]) -> Any:
-    """What the decode graph was given."""
+    """The latent that the decode graph was given."""
     return calls["decode"][-1].inputs["latent"]
 
 

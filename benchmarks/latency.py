@@ -1,11 +1,11 @@
-"""How long does an edit take, and where does the time go? Graph by graph, step by step, whole edits, and from a cold start.
+"""Time of an edit: by graph, by step, as a whole, and from a cold start.
 
     python -m benchmarks.latency --out benchmarks/results/latency.json
     python -m benchmarks.latency --bundle FOLDER --steps 2 --runs 2 --cold-runs 0 --out benchmarks/results/latency.json
 
 Every number comes from whole edits through the public editor: nothing is timed on made-up inputs. Edits take turns: a first one, for
 which nothing is cached, and a second one of the same photo with another prompt's seed, which runs steps and decode only. The edits
-that load memory and caches are told apart. A file holds one entry per bundle; a run replaces its own.
+that fill memory and caches are reported apart. A file holds one entry per bundle; a run replaces its own.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""How much memory does a step take, and a whole edit? Peak resident bytes of fresh processes, as the kernel counts them.
+"""Memory of a step and of a whole edit: peak resident bytes of fresh processes, from the kernel.
 
     python -m benchmarks.memory --out benchmarks/results/memory.json
     python -m benchmarks.memory --bundle FOLDER --steps 1 --out benchmarks/results/memory.json
 
 Each case is a process of its own, so that no peak of one hides another's: Python with the libraries and nothing else, the step graph alone
 (opened and launched twice for one image), and a whole edit with all graphs. Pages of files that are only mapped count where they
-were touched. A peak while a graph is loaded is told apart from the one while it runs.
+were touched. The peaks of loading and of running a graph are reported apart.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def resident_mb(key: str) -> float:
 
 
 def forget_peak() -> bool:
-    """Let the peak start again from what is resident now; False where the kernel does not allow it."""
+    """Reset the peak to the resident size; returns False where the kernel does not allow it."""
     try:
         _CLEAR.write_text("5")
     except OSError:

@@ -1,8 +1,8 @@
-"""What share of an edit is not the engine? Wall time of whole edits against the time inside ONNX Runtime's own calls.
+"""Share of an edit outside the engine: wall time of whole edits against the time inside ONNX Runtime's calls.
 
     python -m benchmarks.overhead --out benchmarks/results/overhead.json
 
-Inside is `InferenceSession.run` alone: handing over arrays, plans, noise, caches, cutting and pasting are all counted as ours. Edits go
+Inside is `InferenceSession.run` alone: copying arrays, plans, noise, caches, cutting and pasting all count as outside. Edits go
 from a decoded photo to a Pillow picture; those for which nothing was cached and those of a photo that is known take turns. `--profile`
 lists the functions with the most time of their own, to show where a share comes from.
 """

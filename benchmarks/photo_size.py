@@ -1,4 +1,4 @@
-"""Does the cost follow the object, or the photo? Edits of one object in photos of 0.26, 12 and 24 megapixels.
+"""Cost of an edit by the size of the photo: edits of one object in photos of 0.26, 12 and 24 megapixels.
 
     python -m benchmarks.photo_size --out benchmarks/results/photo_size.json
 
@@ -111,7 +111,7 @@ def measure(
         rounds: Edits of each case, alternating.
         warm_up: Rounds before them.
         threads: CPU threads; None takes the backend's default.
-        cases: Names of cases, separated by commas; empty for all.
+        cases: Only the base and cases whose name contains this; empty for all.
     """
     bundle = open_bundle(folder)
     editor, _, _ = open_timed(bundle, threads=threads)

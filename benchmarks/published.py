@@ -1,9 +1,9 @@
-"""What does the export of a published checkpoint take? Peak memory, seconds and sizes, of random weights in the real shapes.
+"""Cost of exporting a published checkpoint: peak memory, seconds and sizes, with random weights in the published shapes.
 
     python -m benchmarks.published sd15-adapter sdxl-adapter-vit-h --work /tmp/published
     python -m benchmarks.published sd15-adapter --precision fp16 --work /tmp/published
 
-Each export runs in a process of its own, whose peak (VmHWM, of it and its children) is what the kernel says when it ends.
+Each export runs in a process of its own, whose peak (VmHWM, of it and its children) is read from the kernel when it ends.
 Results are merged into `benchmarks/results/published.json` by kind and precision. A checkpoint that is under --work already is used
 as it is; bundles are deleted when they were measured, unless --keep is given.
 """

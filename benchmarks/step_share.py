@@ -1,4 +1,4 @@
-"""How much of a step is not the UNet? Time by node, from ONNX Runtime's own profile of the step graph.
+"""Share of a step outside the UNet: time by node, from ONNX Runtime's profile of the step graph.
 
     python -m benchmarks.step_share --bundle engines/demo --out benchmarks/results/step_share.json
 
@@ -32,7 +32,7 @@ ROWS_PER_SLOT = 2
 
 
 def open_step(folder: Path, workplace: Path) -> tuple[Any, onnx.GraphProto]:
-    """A session that profiles, and the graph that it really runs."""
+    """A session with profiling, and the optimised graph that it runs."""
     bundle = open_bundle(folder)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -105,7 +105,7 @@ def measure(folder: Path, slots: int, steps: int) -> dict[str, Any]:
         events = json.loads(Path(session.end_profiling()).read_text())
         outside = outside_nodes(graph)
     kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
-    # By node, the median over the launches: a sum would mostly count what other processes took.
+    # Median over the launches by node: a sum would include the time of other processes.
     spent: dict[str, list[int]] = defaultdict(list)
     kinds: dict[str, str] = {}
     for event in kernels:

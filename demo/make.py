@@ -25,6 +25,7 @@ def workers(count: int, module: str, *arguments: str, distributed: bool = False)
     Args:
         count: Number of processes.
         module: Name of the module.
+        *arguments: Command line of each process; `{rank}` stands for its index.
         distributed: Whether the processes train together.
     """
     rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511", "WORLD_SIZE": str(count)} if distributed else {}

@@ -96,6 +96,7 @@ def nearest(picture: Bytes, inside: NDArray[np.bool_], options: dict[str, Bytes]
         inside: HW bool.
         options: Renderings HWC uint8 by name.
     """
+
     def distance(other: Bytes) -> float:
         return float(np.square(picture[inside].astype(float) - other[inside].astype(float)).mean())
 

@@ -22,8 +22,8 @@ def prompt_of(attributes: NDArray[np.uint8], named: NDArray[np.uint8], rng: np.r
     """`color: red; material: metal`; empty when nothing is named.
 
     Args:
-        attributes: Value of every attribute.
-        named: [attributes] bool, those that the prompt names.
+        attributes: [attributes] uint8, index of each attribute's value.
+        named: [attributes], nonzero for attributes that the prompt names.
         rng: Shuffles the order; None keeps it.
     """
     pairs = [

@@ -1,4 +1,4 @@
-"""The command line that programs about one bundle share: which bundle, how it is run, and where its entry is kept."""
+"""Command-line options of programs about one bundle: the bundle, how it is run, and the result file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.common.results_file import update_results
 
 
 def bundle_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with what they all take; a program adds its own."""
+    """A parser with the shared options; each program adds its own."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=None, help="a bundle folder; else the demo bundle")
     parser.add_argument("--name", default=None, help="the entry's name; else the bundle's")
@@ -23,7 +23,7 @@ def bundle_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def chosen_bundle(options: argparse.Namespace) -> Path:
-    """The folder that was asked for."""
+    """Folder of the chosen bundle."""
     folder: Path = options.bundle or default_bundle_path()
     return folder
 

@@ -1,4 +1,4 @@
-"""What every result file says of the machine and the software that it was measured on: gathered here, and nowhere else."""
+"""Facts of the machine and the software for result files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def machine_facts(*packages: str) -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """The CPU's name and widest vector instructions as Linux gives them; elsewhere what Python knows."""
+    """The CPU's name and widest vector instructions from Linux; elsewhere Python's name of the processor."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     pairs = (line.split(":", 1) for line in lines if ":" in line)
@@ -48,7 +48,7 @@ def usable_cpus() -> int:
 
 
 def memory_gib() -> float | None:
-    """Physical memory; None where the system does not tell."""
+    """Physical memory in GiB; None where the system does not report it."""
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (AttributeError, ValueError, OSError):
@@ -56,12 +56,12 @@ def memory_gib() -> float | None:
 
 
 def load_average() -> float:
-    """Processes that wanted to run during the last minute; -1 where the system does not tell."""
+    """Load average of the last minute; -1 where the system does not report it."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else -1.0
 
 
 def package_versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """The versions of those that are installed."""
+    """Versions of the packages that are installed."""
     found = {}
     for package in packages:
         try:
@@ -81,7 +81,7 @@ def commit() -> str:
 
 
 def ask(*command: str) -> str:
-    """What a program prints; empty when it is missing, fails or hangs."""
+    """Output of a program; empty when it is missing, fails or hangs."""
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     except (OSError, subprocess.TimeoutExpired):

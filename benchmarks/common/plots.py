@@ -10,7 +10,7 @@ _ORDER: Final = ("window", "scene", "identity", "prompt", "step", "decode", "pas
 
 
 def draw_plots(results: Path) -> None:
-    """Draw what there are results for, beside them."""
+    """Draw a plot beside each result file that exists."""
     import matplotlib
 
     matplotlib.use("Agg")

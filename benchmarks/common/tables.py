@@ -1,10 +1,10 @@
-"""Results to README: every table and plot of `benchmarks/README.md` is made from the JSON in `results/`, and nowhere typed.
+"""Tables and plots of `benchmarks/README.md`, made from the JSON in `results/`.
 
     python -m benchmarks.common.tables            # rewrite the marked sections, draw the plots
-    python -m benchmarks.common.tables --check    # only say whether README is what the results give
+    python -m benchmarks.common.tables --check    # only check that README agrees with the results
 
-A section stands between `<!-- table: NAME -->` and `<!-- end -->`; NAME is a function of `SECTIONS`. Results that are not there yet are
-told as such.
+A section stands between `<!-- table: NAME -->` and `<!-- end -->`; NAME is a function of `SECTIONS`. A section without results
+has the text "Not measured yet.".
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def make_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def percent(share: float) -> str:
-    """Two digits that matter."""
+    """A share in per cent with two significant digits."""
     return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 
@@ -242,7 +242,7 @@ def peers_edit(found: Entries) -> str:
 
 
 def failures(entry: Entries) -> str:
-    """Contenders that did not run, and what they said."""
+    """Contenders that did not run, with their messages."""
     return "".join(f"\n`{kind}` did not run: {reason}\n" for kind, reason in entry["failed"].items())
 
 

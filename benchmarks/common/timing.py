@@ -1,4 +1,4 @@
-"""Stopwatches: calls timed with their warm-up apart, and an editor whose engine calls are timed where they enter ONNX Runtime."""
+"""Timing of calls with a separate warm-up, and of an editor's calls of ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def time_calls(call: Callable[[], object], runs: int, warm_up: int) -> tuple[lis
 
 
 def summary_ms(seconds: Sequence[float]) -> dict[str, float]:
-    """Median, p90, p99, the least and the mean, in milliseconds, and how many there were."""
+    """Median, p90, p99, minimum and mean in milliseconds, and the number of values."""
     times = {f"p{rank}_ms": float(np.percentile(seconds, rank)) * 1000 for rank in RANKS}
     times |= {"min_ms": min(seconds) * 1000, "mean_ms": float(np.mean(seconds)) * 1000}
     return {**{name: round(value, 3) for name, value in times.items()}, "n": len(seconds)}
 
 
 class Stopwatch:
-    """Seconds inside ONNX Runtime's own calls, by graph; what wraps those calls is not counted."""
+    """Seconds inside ONNX Runtime's calls by graph, without the code around them."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, list[float]] = defaultdict(list)
@@ -60,18 +60,18 @@ class Stopwatch:
 
     @contextmanager
     def call(self, graph: str) -> Any:
-        """Count what happens inside."""
+        """Add the time of the block to a graph."""
         start = time.perf_counter()
         yield
         self.seconds[graph].append(time.perf_counter() - start)
 
     def reset(self) -> None:
-        """Forget what was counted."""
+        """Set all times to 0."""
         self.seconds.clear()
 
     @property
     def total_s(self) -> float:
-        """All that was counted."""
+        """Seconds of all graphs together."""
         return sum(sum(times) for times in self.seconds.values())
 
     @property
@@ -81,7 +81,7 @@ class Stopwatch:
 
 
 class _TimedSession:
-    """A session as the backend uses it."""
+    """A session whose runs are timed."""
 
     def __init__(self, session: Any, graph: str, watch: Stopwatch) -> None:
         self._session, self._graph, self._watch = session, graph, watch
@@ -119,7 +119,7 @@ def open_timed(bundle: Bundle, *, threads: int | None = None, slots: int = 1) ->
 
 
 def forget_encodings(editor: Editor) -> None:
-    """What was encoded is encoded again: the next edit is a first one."""
+    """Clear the cache of encodings, so that the next edit encodes everything."""
     editor._encoder.cache.clear()
 
 
@@ -127,7 +127,7 @@ def sample(bundle: Bundle, side: int | None = None) -> tuple[Photo, Bytes, str]:
     """A photo, its mask and a prompt: the bundle's own sample, or a drawn one of a bundle that has none.
 
     Args:
-        bundle: Where to look.
+        bundle: The bundle.
         side: Side of the drawn photo; None is twice the model's resolution.
     """
     prompt = first_prompt(bundle.manifest.attributes) or "color: red"

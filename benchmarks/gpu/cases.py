@@ -1,4 +1,4 @@
-"""What is measured: models of published size with random weights, and the edits that are made with them."""
+"""The measured cases: models of published size with random weights, and kinds of edits."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class GpuCase:
 
     @property
     def name(self) -> str:
-        """As the report writes it."""
+        """Name in the report."""
         return f"{self.steps} steps, {'guided' if self.guidance != 1 else 'plain'}, batch {self.batch}"
 
 

@@ -1,4 +1,4 @@
-"""Opening each contender: engines are built where they can be, and every one runs under the same editor."""
+"""Opening of contenders; each runs under the same editor, with engines that are built first where needed."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def open_contender(name: str, bundle: Path, checkpoint: Path) -> TimedBackend:
 
     Args:
         name: One of `machine.CONTENDERS`, or "onnxruntime" or "torch-cpu" for a run without a GPU.
-        bundle: Its bundle, with engines or typed variants already built.
-        checkpoint: What the bundle was exported from, for torch.
+        bundle: Its bundle, with engines or half-precision variants already built.
+        checkpoint: The checkpoint that the bundle was exported from, for torch.
     """
     opened = open_bundle(bundle)
     if name.startswith("torch"):
@@ -85,7 +85,7 @@ def prepare_bundle(name: str, bundle: Path, machine: GpuMachine) -> str:
 
 
 def recipe_for(name: str, machine: GpuMachine) -> str:
-    """The shipped recipe of this GPU for a product, or "" for contenders that need no plans."""
+    """Name of the shipped recipe for this GPU and contender, or "" for contenders that need no engines."""
     if name == "tensorrt_rtx":
         return "rtx_fp16"
     if name != "tensorrt" or machine.driver.gpu is None:
@@ -113,7 +113,7 @@ def _write_half_variants(bundle: Path) -> None:
 
 
 def free_bytes(name: str) -> int | None:
-    """Memory free on the GPU, asked of whoever is there to ask."""
+    """Bytes of free memory on the GPU, from torch or from the CUDA runtime."""
     if name in ("onnxruntime", "torch-cpu"):
         return None
     if name.startswith("torch"):

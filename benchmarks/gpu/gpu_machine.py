@@ -1,4 +1,4 @@
-"""What this machine is, which contenders it can run, and what is missing for the rest."""
+"""Facts of this machine, the contenders that it can run, and what is missing for the others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PEAKS: Final = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L4": 121}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuMachine:
-    """Facts for the report. `missing` says why a contender cannot run; one that can is not in it."""
+    """Facts for the report. `missing` holds, by contender, the reason why it cannot run."""
 
     cpu: str
     num_cpus: int
@@ -47,7 +47,7 @@ class GpuMachine:
 
 
 def look_at_machine() -> GpuMachine:
-    """Ask the driver, the packages and git; loads no engine library where there is no GPU."""
+    """Read facts from the driver, the packages and git; loads no engine library where there is no GPU."""
     driver = probe_driver()
     name = driver.gpu.name if driver.gpu else ""
     return GpuMachine(

@@ -1,11 +1,11 @@
-"""How fast is an edit on this GPU, beside what else could run it? One command, no network, with what the machine has.
+"""Speed of an edit on this GPU beside other ways of running it. One command, without a network.
 
     python benchmarks/gpu/main.py --out benchmarks/results/gpu            # everything that can be run here
     python benchmarks/gpu/main.py --dry-run                               # what would be run, and what is missing
     python benchmarks/gpu/main.py --smoke                                 # the same program on the CPU and a tiny model
 
-Every contender runs under the same editor with the same weights, photo, noise and solver, and is first held against torch
-in fp32: one that fails parity is not timed. Then, for SD1.5 at 512x512 and SDXL at 1024x1024, 20 guided steps and 4 plain
+Every contender runs under the same editor with the same weights, photo, noise and solver, and is first compared with torch
+in fp32; one that fails parity is not timed. Then, for SD1.5 at 512x512 and SDXL at 1024x1024, 20 guided steps and 4 plain
 ones, 1, 2, 4 and 8 images at once: whole edits (wall), the step alone (events on the right stream), what the host adds, memory, and
 the achieved share of the GPU's peak. Weights are random: times depend on sizes alone, and parity is harder, not easier.
 """
@@ -36,7 +36,7 @@ _SMOKE_CONTENDERS: Final = ("torch-cpu", "onnxruntime")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the options say; 0 when every contender that ran passed parity."""
+    """Run the measurements; the exit code is 0 when every contender that ran passed parity."""
     options = _parse(arguments)
     machine = look_at_machine()
     contenders = _SMOKE_CONTENDERS if options.smoke else _choose(options, machine)
@@ -70,7 +70,7 @@ def _run(
     reference: RunOutput | None,
     options: argparse.Namespace,
 ) -> tuple[dict[str, Any], RunOutput | None]:
-    """One contender on one model; what goes wrong is a result, too."""
+    """Measure one contender on one model; a failure is recorded as its result."""
     print(f"{model.name}: {name}", file=sys.stderr, flush=True)
     result: dict[str, Any] = {"model": model.name, "contender": name}
     try:
@@ -110,7 +110,7 @@ def _run(
 
 
 def _choose(options: argparse.Namespace, machine: GpuMachine) -> tuple[str, ...]:
-    """The contenders that can run, fp32 torch first: the others are held against it."""
+    """The contenders that can run, fp32 torch first, which the others are compared with."""
     can = [
         name
         for name in CONTENDERS

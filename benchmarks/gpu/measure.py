@@ -23,7 +23,7 @@ _PROMPT: Final = "color: red"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOutput:
-    """One edit's latents [C,h,w] and picture HWC uint8, to hold another contender's against."""
+    """One edit's latents [C,h,w] and picture HWC uint8, for comparison."""
 
     latents: Array
     picture: Array
@@ -50,7 +50,7 @@ def run_once(editor: Editor, backend: TimedBackend, steps: int = 20) -> RunOutpu
 
 
 def compare(found: RunOutput, wanted: RunOutput) -> dict[str, Any]:
-    """How far a contender is from fp32 torch; `passes` says whether its times count."""
+    """Errors of a contender against fp32 torch; `passes` is whether they are within the limits."""
     scale = float(np.abs(wanted.latents).max()) or 1.0
     latents = float(np.abs(found.latents - wanted.latents).max()) / scale
     error = float(np.mean((found.picture - wanted.picture) ** 2))
@@ -116,7 +116,7 @@ def measure_case(
 
 
 def summary(seconds: list[float]) -> dict[str, float]:
-    """p50, p90, p99 and the least, in milliseconds, and how many."""
+    """p50, p90, p99 and minimum in milliseconds, and the number of values."""
     ordered = sorted(1000 * value for value in seconds)
     picks = {f"p{share}": ordered[min(len(ordered) - 1, int(share / 100 * len(ordered)))] for share in (50, 90, 99)}
     return {**{name: round(value, 3) for name, value in picks.items()}, "min": round(ordered[0], 3), "n": len(ordered)}

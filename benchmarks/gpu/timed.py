@@ -1,4 +1,4 @@
-"""A backend with a stopwatch in it: what an edit enqueues, how long that takes the host, and the step replayed alone."""
+"""A backend that times its graphs: seconds per graph, host seconds per launch, and replays of the step alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Clock(Protocol):
 
 
 class HostClock:
-    """For backends whose calls return when they are done."""
+    """The host's clock, for backends whose calls return when they are done."""
 
     def mark(self) -> float:
         return time.perf_counter()
@@ -72,7 +72,7 @@ class TorchClock:
 
 
 class TimedBackend:
-    """A backend that keeps what passes through it: seconds per graph, host seconds per launch, the last latents."""
+    """A backend that records seconds per graph, host seconds per launch, and the last latents."""
 
     def __init__(self, inner: Backend, clock: Clock) -> None:
         self._inner, self.clock = inner, clock
@@ -108,7 +108,7 @@ class TimedBackend:
 
 
 class TimedStepState:
-    """Steps that remember their last inputs."""
+    """Step state that keeps the inputs of its last launch."""
 
     def __init__(self, inner: StepState) -> None:
         self._inner = inner

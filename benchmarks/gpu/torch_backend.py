@@ -1,4 +1,4 @@
-"""torch as a backend of the same editor: the modules that were exported, with the weights of the bundle, state on the device."""
+"""torch as a backend of the same editor: the exported modules with the bundle's weights, and state on the device."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class HalfDenoiser(nn.Module):  # type: ignore[misc]
 
 
 class TorchBackend:
-    """As `alterbute.backends.Backend`.
+    """A backend that runs the exported modules with torch.
 
     Args:
         checkpoint: The checkpoint that the bundle was exported from.
-        host: Runs the image graphs.
-        device: A torch device.
-        dtype: Of the heavy part.
-        compile_mode: For `torch.compile`; None runs eagerly.
+        host: The backend that runs the image graphs.
+        device: Name of a torch device.
+        dtype: Type of the heavy arithmetic.
+        compile_mode: Mode of `torch.compile`; None runs eagerly.
     """
 
     min_slots: int = 1
@@ -88,11 +88,11 @@ class TorchBackend:
         return {edge.name: _to_numpy(value, edge.dtype) for edge, value in zip(spec.outputs, made, strict=True)}
 
     def open_step_state(self, state: tuple[int, ...]) -> TorchStepState:
-        """As `DeviceBackend.open_step_state`."""
+        """Allocate the state [slots,K,C,h,w] on the device."""
         return TorchStepState(self._step, [edge.name for edge in self._specs["step"].inputs], state, self._device)
 
     def close(self) -> None:
-        """As `Backend.close`."""
+        """Release the modules."""
         self._specs.clear()
         self._host.close()
         if self._device.type == "cuda":
@@ -100,7 +100,7 @@ class TorchBackend:
 
 
 class TorchStepState:
-    """As `alterbute.backends.StepState`, on torch's current stream."""
+    """The step graph's state in torch tensors, on torch's current stream."""
 
     def __init__(self, step: Any, names: list[str], state: tuple[int, ...], device: torch.device) -> None:
         self._step, self._names, self._device = step, names, device

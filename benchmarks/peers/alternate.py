@@ -1,4 +1,4 @@
-"""Rounds of turns that alternate between contenders, each kept as soon as it is there, so that a run goes on where the last one stopped."""
+"""Runs that alternate between contenders. Each result is kept at once, so that an interrupted measurement can be continued."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ def run_alternating(
     take: Callable[[str], Turn | str],
     summarise: Callable[[Turns], Entry],
 ) -> None:
-    """Take the turns that are missing, at most `--limit` of them.
+    """Run the contenders alternately, until no result is missing or `--limit` runs were made.
 
     Args:
-        options: Of `alternating_parser`.
-        name: The entry's.
-        asked: What every turn of the entry is asked.
-        machine: Facts, from before the first of these turns.
-        take: A contender's turn, or why it failed.
-        summarise: The entry's `contenders`, by contender, each with its `turns`.
+        options: Parsed options of `alternating_parser`.
+        name: Name of the entry.
+        asked: Settings of every run of the entry.
+        machine: Facts of the machine before the first run.
+        take: Runs a contender once; returns its result, or the reason why it failed.
+        summarise: Makes the entry's `contenders` from all results, by contender, each with its `turns`.
 
     Raises:
-        SystemExit: the entry is there, and was asked something else.
+        SystemExit: the entry exists with other settings.
     """
     entry = kept_entry(options.out, name, asked)
     turns: Turns = {kind: row["turns"] for kind, row in entry["contenders"].items() if kind not in options.again}

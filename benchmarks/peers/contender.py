@@ -1,4 +1,4 @@
-"""What a contender of a whole edit takes and returns."""
+"""The interface of a contender of a whole edit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TimedEdit:
         seconds: `whole`, from pictures and words to a picture, and its parts `encode`, `steps` and `decode`.
         latent: [C,h,w] f32, the clean latent before it is decoded.
         picture: SS3 uint8, the edited photo.
-        alpha: SS uint8, how much of the edit each pixel of it got; diffusers paints the whole window.
+        alpha: SS uint8, how much of the edit each pixel of it got; diffusers changes the whole window.
     """
 
     seconds: dict[str, float]
@@ -29,8 +29,8 @@ class TimedEdit:
 
 
 class EditContender(Protocol):
-    """Loaded and ready; every call encodes anew."""
+    """A contender that is loaded; no encoding is cached between calls."""
 
     def edit(self, inputs: EditInputs, steps: int) -> TimedEdit:
-        """A whole edit of one image."""
+        """Make a whole edit of one image."""
         ...

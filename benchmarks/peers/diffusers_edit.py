@@ -19,7 +19,7 @@ _GREY: Final = 0.5
 
 
 class _MeanPipeline(StableDiffusionInpaintPipeline):  # type: ignore[misc]
-    """diffusers draws from the autoencoder's posterior; its mean is what the other side takes, and costs the same."""
+    """diffusers' pipeline with the mean of the autoencoder's posterior instead of a sample, as the other contenders; same cost."""
 
     def _encode_vae_image(self, image: torch.Tensor, generator: Any) -> torch.Tensor:
         latent: torch.Tensor = self.vae.config.scaling_factor * self.vae.encode(image).latent_dist.mode()
@@ -27,7 +27,7 @@ class _MeanPipeline(StableDiffusionInpaintPipeline):  # type: ignore[misc]
 
 
 class DiffusersEdit:
-    """The pipeline, with a stopwatch where the UNet and the decoder are entered."""
+    """The pipeline, timed at its calls of the UNet and the decoder."""
 
     def __init__(self, checkpoint: Path, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -52,10 +52,10 @@ class DiffusersEdit:
         pipeline.vae.decode = timed_decode
 
     def edit(self, inputs: EditInputs, steps: int) -> TimedEdit:
-        """As `EditContender.edit`.
+        """Make a whole edit of one image with diffusers.
 
         Raises:
-            SystemExit: its tokenizer reads the prompt in another way than the bundle's.
+            SystemExit: its tokenizer gives other ids than the bundle's.
         """
         self._check_ids(inputs)
         self._entered.clear()
@@ -107,7 +107,7 @@ class DiffusersEdit:
 
 
 def _normalised(pixels: Any, mask: Any) -> torch.Tensor:
-    """What CLIP's image processor makes of the picture, on the bundle's grey."""
+    """The picture on the bundle's grey, normalised as by CLIP's image processor."""
     inside = torch.from_numpy(mask)[None, None].float() / 255
     shown = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
     shown = inside * shown + (1 - inside) * _GREY

@@ -47,13 +47,13 @@ def open_contender(kind: str, bundle: Path, checkpoint: Path, threads: int) -> E
 
 
 class EditorEdit:
-    """An editor, with whatever backend."""
+    """This project's editor over a backend."""
 
     def __init__(self, editor: Editor, backend: TimedBackend) -> None:
         self._editor, self._backend = editor, backend
 
     def edit(self, inputs: EditInputs, steps: int) -> TimedEdit:
-        """As `EditContender.edit`."""
+        """Make a whole edit of one image."""
         forget_encodings(self._editor)
         start = time.perf_counter()
         result = self._editor.edit(

@@ -1,4 +1,4 @@
-"""What every contender of a whole edit is given: the user's pictures, and what the runtime's window makes of them."""
+"""Inputs of a whole edit for all contenders: pictures, masks, and what the runtime's window graph makes of them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class EditInputs:
         mask: SS uint8, 255 = object.
         reference: hw3 uint8, with the object that gives the identity.
         reference_mask: hw uint8.
-        painted: SS uint8, the mask grown by the bundle's rim: what is painted anew.
+        painted: SS uint8, the mask grown by the bundle's rim, which is generated anew.
         identity_pixels: ss3 uint8, the reference as the image encoder sees it.
         identity_mask: ss uint8, its object; the rest is grey.
         noise: [C,h,w] f32, the first latent.
@@ -53,19 +53,19 @@ class EditInputs:
     ids: Array
 
     def save(self, path: Path) -> None:
-        """Keep it for the turns."""
+        """Write the inputs to a file, for the processes of the contenders."""
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, **asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> EditInputs:
-        """What was kept."""
+        """Read inputs that were written by `save`."""
         with np.load(path) as kept:
             return cls(**kept)
 
 
 def make_inputs(bundle: Bundle) -> EditInputs:
-    """Draw the pictures and look at them as the editor does.
+    """Draw the pictures, and process them with the bundle's window graph.
 
     Raises:
         SystemExit: the window does not show the photo as it is, so diffusers could not be given the same.

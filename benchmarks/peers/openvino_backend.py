@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU behind the runtime's own edge, so that a whole editor runs over it: for comparison only."""
+"""OpenVINO on the CPU as a backend of the editor, for comparison only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alterbute.backends.onnxruntime import OnnxRuntimeBackend
 from alterbute.bundle import Bundle
 
 HOST_GRAPHS: Final = ("window", "paste")
-"""Byte-exact in ONNX Runtime, whatever engine runs the rest."""
+"""The image graphs, which run in ONNX Runtime with every backend."""
 
 Run = Callable[[Arrays], dict[str, Array]]
 
@@ -22,8 +22,8 @@ def compile_graph(file: Path, threads: int, shapes: Mapping[str, tuple[int, ...]
 
     Args:
         file: ONNX, its weights beside it.
-        threads: Of the CPU.
-        shapes: Of every input, for a graph that is compiled for these alone; None leaves free sizes free.
+        threads: CPU threads.
+        shapes: Shape of every input, for a graph that is compiled for these only; None keeps free dimensions.
     """
     import openvino
 
@@ -46,7 +46,7 @@ class OpenVinoBackend:
 
     Args:
         bundle: The bundle.
-        threads: Of the CPU.
+        threads: CPU threads.
     """
 
     min_slots: int = 1
@@ -75,6 +75,6 @@ class OpenVinoBackend:
         return copy_outputs(self._known[graph][1](inputs), outputs)
 
     def close(self) -> None:
-        """As `Backend.close`."""
+        """Release the compiled graphs."""
         self._known.clear()
         self._host.close()

@@ -1,4 +1,4 @@
-"""A turn: one contender in a process of its own, so that peaks of memory are its own and no thread pools fight."""
+"""A run of one contender in a process of its own, so that memory peaks and thread pools do not mix."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Turn = dict[str, Any]
 
 
 def run_process(program: str, arguments: Sequence[str], python: str = sys.executable) -> Turn | str:
-    """What the turn said, or the last line of why it failed.
+    """Run a contender in a process; returns its result, or the last line of its error.
 
     Args:
         program: A module of the benchmarks.
         arguments: Its command line; the program ends by `print_process`.
-        python: The interpreter, for a contender that lives in an environment of its own.
+        python: The interpreter, for a contender that needs an environment of its own.
     """
     load = load_average()
     done = subprocess.run([python, "-m", program, *arguments], capture_output=True, text=True, check=False)
@@ -32,7 +32,7 @@ def run_process(program: str, arguments: Sequence[str], python: str = sys.execut
 
 
 def print_process(turn: Turn, packages: tuple[str, ...]) -> None:
-    """Say what a turn found, its peak of resident memory, and the versions that it ran."""
+    """Print a run's result with its peak of resident memory and package versions, as JSON."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     told = {**turn, "peak_bytes": peak, "packages": package_versions(packages)}
     sys.stdout.write("\n" + json.dumps(told) + "\n")

@@ -1,4 +1,4 @@
-"""What makes a denoising step of each contender: all take one drawing of inputs, and give the guided output."""
+"""The contenders of a denoising step: all take the same inputs and return the guided output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Step = Callable[[], Any]
 
 
 def draw_step(bundle: Path, side: int) -> Arrays:
-    """The step graph's inputs for one image with guidance; the solver's matrix hands the guided output on as it is."""
+    """The step graph's inputs for one image with guidance; the solver's matrix passes the guided output on unchanged."""
     inputs = draw(read_manifest(bundle), 1, side)
     inputs["guidance"][:] = [[1 - GUIDANCE, GUIDANCE]]
     inputs["solver"][:] = 0

@@ -20,9 +20,16 @@ BESIDE = ("window", "paste")
 
 
 class Inline(Executor):
-    """Does what it is given at once: on this clock, work beside the device takes no time."""
+    """An executor that runs work at once: on this clock, work beside the device takes no time."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        """Run a call at once; returns a future that is done.
+
+        Args:
+            fn: The function.
+            *args: Its positional arguments.
+            **options: Its keyword arguments.
+        """
         future: Future[Any] = Future()
         future.set_result(fn(*args, **options))
         return future
@@ -41,7 +48,7 @@ class ReplayClock:
     perf_counter = monotonic
 
     def advance(self, seconds: float) -> None:
-        """A launch took so long; whoever came meanwhile is let in before the next one."""
+        """Advance the clock by a launch; requests that arrived meanwhile are submitted before the next launch."""
         with self._changed:
             self._now_s += seconds
             self._changed.notify_all()
@@ -56,7 +63,7 @@ class ReplayClock:
             self._now_s = max(self._now_s, at_s)
 
     def release(self, next_s: float) -> None:
-        """The arrival is in; the next one is due then."""
+        """A request was submitted; the next arrival is due at `next_s`."""
         with self._changed:
             self._next_s = next_s
             self._changed.notify_all()
@@ -66,9 +73,9 @@ class ReplayBackend:
     """A real backend until its graphs are timed.
 
     Args:
-        real: Runs on one thread.
-        clock: Told what launches took.
-        seconds: Times by graph and rows; shared, so that contenders are told the same.
+        real: The real backend, on one thread.
+        clock: The clock that launches advance.
+        seconds: Seconds by graph and rows, shared by all contenders.
     """
 
     def __init__(self, real: Backend, clock: ReplayClock, seconds: dict[tuple[str, int], float]) -> None:

@@ -1,4 +1,4 @@
-"""What does step-level batching buy under load? Open-loop Poisson arrivals, mixed steps and guidance, three admissions.
+"""Step-level batching under load: open-loop Poisson arrivals, mixed steps and guidance, three kinds of admission.
 
     python -m benchmarks.serving.serving --out benchmarks/results/serving.json --plot benchmarks/results/serving.png
 
@@ -9,9 +9,9 @@ Three ways to admit a waiting image (`alterbute.serve.scheduler.admission.Admiss
     single   one image at a time
 
 The capacity is measured first; then the three take turns, round by round, on one trace of arrivals at `--load` of it.
-Every image is compared across the three before any time is believed: same request, same bytes.
+Every image is compared across the three before times are reported: same request, same bytes.
 
-On a machine that others use, too, wall time measures the neighbours. `--clock cpu` counts the seconds of CPU that this process
+On a shared machine, wall time measures other processes too. `--clock cpu` counts the seconds of CPU that this process
 got instead, and skips the time in which it has nothing to do: arrivals, waiting and latencies all follow that clock. `--clock replay`
 times each launch once and then replays it (replay.py): the real scheduler on thousands of requests; images are not compared then.
 """
@@ -59,7 +59,7 @@ PATIENCE_S: Final = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """One request of a trace: when it comes, what it asks, and how far its photo is rolled, so that none is cached."""
+    """One request of a trace: arrival time, request, and how far its photo is rolled, so that no encoding is cached."""
 
     at_s: float
     request: EditRequest
@@ -68,7 +68,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What became of it."""
+    """Result of a request: steps, latency, waiting time and a digest of its image."""
 
     steps: int
     latency_s: float
@@ -92,7 +92,7 @@ class MonotonicClock:
     perf_counter = monotonic
 
     def wait_until(self, at_s: float, is_idle: Callable[[], bool]) -> None:
-        """Sleep until then; with nothing to do, CPU time would never come there."""
+        """Wait until a time; while the service is idle, CPU time is skipped."""
         while (left_s := at_s - self.monotonic()) > 0:
             if self._is_cpu and is_idle():
                 self._skipped_s += left_s
@@ -157,7 +157,7 @@ class AdmissionContender:
         )
 
     def play(self, trace: Sequence[Arrival]) -> tuple[list[Record], float]:
-        """Open loop: requests come when they come, whatever has become of those before. Records, and the makespan."""
+        """Submit all requests at their arrival times (open loop); returns a record per request, and the makespan in seconds."""
         start, done = self._clock.monotonic(), threading.Semaphore(0)
         records: dict[int, Record] = {}
 
@@ -231,7 +231,7 @@ def summarise(
 
 
 def compare(summaries: Mapping[Admission, dict[str, object]]) -> dict[str, float]:
-    """Step-level over request-level: below 1 is better, but for throughput."""
+    """Step-level over request-level: below 1 is better, except for throughput."""
     step, request = summaries["step"], summaries["request"]
 
     def ratio(*path: str) -> float:

@@ -1,4 +1,4 @@
-"""The configurations that are compared with diffusers, and those among them that need another yardstick, with the cause."""
+"""The configurations that are compared with diffusers, and the exceptions with another limit, with their cause."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SPREAD = ("euler", "heun", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m", "unipc")
 
 @dataclass(frozen=True, kw_only=True)
 class Named:
-    """Why some configurations are compared in another way.
+    """An exception: configurations that are compared in another way, and why.
 
     Args:
-        applies: Which ones.
+        applies: Whether the exception applies to a configuration.
         leaves_out_last: The latent after the last call is not compared.
-        limit: On the float64 error, where the float32 error is not held to LIMIT.
+        limit: Limit of the float64 error, where the float32 error has none.
     """
 
     cause: str
@@ -105,7 +105,7 @@ def name_exception(case: SolverCase) -> str | None:
 
 
 def is_within_limit(case: SolverCase, errors: Errors) -> bool:
-    """Whether a case meets what is promised of it."""
+    """Whether the errors of a case are within their limit."""
     limit = EXCEPTIONS[name].limit if (name := name_exception(case)) else None
     return errors.float64 <= limit if limit else max(errors.float32, errors.float64) <= LIMIT
 

@@ -1,4 +1,4 @@
-"""Do our matrices walk diffusers' trajectories? Whole trajectories under a nonlinear stand-in for the UNet.
+"""Parity of the solver matrices with diffusers: whole trajectories with a nonlinear function in place of the UNet.
 
     python -m benchmarks.solvers.solver_parity --out benchmarks/results/solver_parity.json
 

@@ -68,8 +68,8 @@ def walk_matrices(plan: Trajectory, photo: Any, noises: Any, dtype: type) -> Any
 
     Args:
         plan: The trajectory.
-        photo: [1,C,h,w] clean latent.
-        noises: [n+1,1,C,h,w], first latent's noise and fresh noise of each call.
+        photo: Clean latent of shape SHAPE.
+        noises: [n+1,*SHAPE], noise of the first latent and fresh noise of each call.
         dtype: numpy float type of the arithmetic.
     """
     state: Any = np.zeros((STATE_ROWS, *SHAPE), dtype)
@@ -122,8 +122,8 @@ def walk_diffusers(case: SolverCase, photo: Any, noises: Any, dtype: torch.dtype
 
     Args:
         case: Scheduler config and options.
-        photo: [1,C,h,w] clean latent.
-        noises: [n+1,1,C,h,w], first latent's noise and fresh noise of each call.
+        photo: Clean latent of shape SHAPE.
+        noises: [n+1,*SHAPE], noise of the first latent and fresh noise of each call.
         dtype: torch float type of the arithmetic.
         calls: Number of calls.
     """

@@ -138,10 +138,10 @@ def frame(view: View, identity: ObjectIdentity, margin: float, shift: NDArray[np
     """Move the window so that the object's longer side fills 1/margin of it.
 
     Args:
-        identity: The object.
         view: The camera.
+        identity: The object.
         margin: Window side / longer side of the object.
-        shift: Offset of the object from the middle, in shares of the window.
+        shift: [2], offset of the object from the middle, in half window sides.
     """
     x0, x1, y0, y1 = outline(identity, view)
     half = max(x1 - x0, y1 - y0) / 2 * margin

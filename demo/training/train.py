@@ -176,7 +176,7 @@ class Trainer:
             index: Indices of the tuples.
             timestep: [B].
             generator: Random numbers.
-            drop: Share of prompts that are dropped.
+            drop: Whether prompts and references are dropped at random, and the network's own guess is used, as in training.
         """
         scene, text, embeds = self.conditions(index, drop)
         clean = self.latents["photo"][torch.from_numpy(index)].float()
