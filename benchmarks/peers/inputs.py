@@ -85,7 +85,7 @@ def make_inputs(bundle: Bundle) -> EditInputs:
     if not np.array_equal(window.pixels, pixels):
         raise SystemExit("the window is not the whole photo: draw a larger object")
     shown, where = load_reference(reference, reference_mask)
-    close = encoder.view(shown, whole_region(where), identity_box(where), identity.size)
+    close = encoder.crop_window(shown, whole_region(where), identity_box(where), identity.size)
     cells = side // manifest.latent_factor
     inputs = EditInputs(
         photo=pixels,

@@ -1,6 +1,7 @@
-"""Alterbute's runtime without torch: change an object's colour, material or texture, and nothing around it.
+"""Edit an object's colour, material or texture with an exported diffusion editor, without torch.
 
-Public names are imported on first use, so that `import alterbute` loads almost nothing.
+Pixels outside the edit keep the photo's bits. Public names are imported on first use, so that `import alterbute` loads
+almost nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from alterbute.result import EditResult as EditResult
     from alterbute.subject import Subject as Subject
 
-_HOMES: Final = {
+_MODULES: Final = {
     "AlterbuteError": "errors",
     "BundleError": "errors",
     "Cancelled": "errors",
@@ -48,10 +49,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
+    module = _MODULES.get(name)
+    if module is None:
         raise AttributeError(f"module 'alterbute' has no attribute {name!r}")
-    value: object = getattr(import_module(f"alterbute.{home}"), name)
+    value: object = getattr(import_module(f"alterbute.{module}"), name)
     globals()[name] = value
     return value
 

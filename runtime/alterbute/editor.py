@@ -1,6 +1,6 @@
 """The public API: open a bundle, prepare a subject once, edit it many times.
 
-Data walks one way: photo -> window -> encodings -> plan -> lane -> decode -> paste.
+Data flows in one direction: photo -> window -> encodings -> plan -> lane -> decode -> paste.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from alterbute.subject import JobInfo, PreparedPhoto, Subject
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
-    from types import TracebackType
 
     from PIL.Image import Image
 
@@ -48,15 +47,15 @@ DEFAULT_SLOTS: Final = 4
 
 
 class Editor:
-    """A bundle that is open for editing; `Editor.open` makes one. Calls from several threads take turns.
+    """An open bundle that edits photos; create one with `Editor.open`. Calls from several threads run one after another.
 
     Args:
-        bundle: An opened bundle.
-        backend: A name of `alterbute.backends.BACKENDS`, or an open backend, which the editor closes. "auto" takes the fastest
-            that can run this bundle here; `choice` has its name and the reasons against the others.
-        slots: Images that are denoised together at most; changes speed and memory, never a result.
-        threads: CPU threads; None takes as many as leave a result's bytes independent of the other images of a launch.
-        allow_unsigned: Load prebuilt engines, which are executable code, though no trusted key signed the bundle.
+        bundle: An open bundle.
+        backend: A name in `alterbute.backends.BACKENDS`, or an open backend, which the editor closes. "auto" selects the fastest
+            one that can run this bundle on this machine; `choice` holds its name and why the others were skipped.
+        slots: Maximum number of images denoised together; affects speed and memory, never the results.
+        threads: CPU threads; None takes the most that keep an image's bytes independent of the other images in its launch.
+        allow_unsigned: Load prebuilt engines, which are executable code, even if no trusted key signed the bundle.
     """
 
     def __init__(
@@ -92,17 +91,17 @@ class Editor:
         trust_keys: Sequence[str | Path | bytes] = (),
         allow_unsigned: bool = False,
     ) -> Editor:
-        """Open a bundle; None is the demo bundle. Engines load in the background, from verified bytes.
+        """Open a bundle for editing. Engines load in the background, from verified bytes.
 
         Args:
-            bundle: A bundle folder, or an open bundle.
-            backend, slots, threads, allow_unsigned: See the class.
-            trust_keys: Ed25519 public keys (files, or 32 bytes each), one of which must have signed the bundle; not used for
-                an open bundle, which was checked when it was opened.
+            bundle: A bundle folder, or an open bundle; None takes the demo bundle.
+            backend, slots, threads, allow_unsigned: The arguments of `Editor`.
+            trust_keys: Ed25519 public keys (files, or 32 bytes each), one of which must have signed the bundle; ignored for
+                an open bundle, whose signature was checked when it was opened.
 
         Raises:
             BundleError: the bundle is missing, damaged, of a newer schema, or not signed by a trusted key.
-            InputError: an unknown backend, a number out of range, or an invalid key.
+            InputError: the backend is unknown, a number is out of range, or a key is invalid.
             EngineError: the backend's library is not installed, or no engine of the bundle fits this machine.
         """
         if not isinstance(bundle, Bundle):
@@ -116,7 +115,7 @@ class Editor:
 
     @property
     def precision(self) -> VariantPrecision:
-        """The type of the step graph's heavy arithmetic as the backend runs it: `fp32`, `fp16`, `bf16` or `int8`."""
+        """Precision in which the backend runs the step graph: `fp32`, `fp16`, `bf16` or `int8`."""
         return self._backend.precisions["step"]
 
     def prepare(
@@ -132,18 +131,18 @@ class Editor:
         dilate: int | None = None,
         resolution: int | None = None,
     ) -> Subject:
-        """Cut the window out of a photo and encode it, once for all its edits.
+        """Crop the window of a photo and encode it, once for all its edits.
 
         Args:
             photo: Path, bytes, Pillow image or HWC uint8 array.
-            mask: The object, white or transparent, of the photo's size; or a region that was loaded before.
-            reference: A picture whose object gives the identity; None takes the photo's own object.
-            reference_mask: The reference's object; None takes its opaque part, or all of it.
-            mask_polarity: Which of the masks' pixels mean "object".
+            mask: Mask of the object, at the photo's size, white or transparent inside it; or a region that is loaded already.
+            reference: A picture whose object provides the identity; None takes the photo's own object.
+            reference_mask: Mask of the reference's object; None takes the reference's opaque part, or all of it.
+            mask_polarity: Which pixels of the masks mark the object.
             mask_kind: `precise`, `box` (the box around the object may change: for edits of shape) or `soft` (grey levels
                 are blend weights).
-            protect: Mask of what stands in front of the object: never changed, and cut out of the object.
-            dilate: Side of the square by which the object grows, in window pixels, odd; None is the bundle's.
+            protect: Mask of occluders in front of the object: never changed, and excluded from the object.
+            dilate: Side of the square dilation kernel in window pixels, odd; None takes the bundle's.
             resolution: Side of the model's window in pixels, one of the bundle's; None takes the smallest that keeps the object's
                 detail.
 
@@ -151,11 +150,11 @@ class Editor:
             InputError: a picture cannot be used (see `alterbute.images`), or the bundle has no such resolution.
         """
         check_resolution(resolution, self.manifest.window_sides)
-        picture = load_photo(photo)
+        loaded = load_photo(photo)
         region = (
             mask
             if isinstance(mask, Region)
-            else load_region(mask, picture, polarity=mask_polarity, kind=mask_kind, protect=protect, dilate=dilate)
+            else load_region(mask, loaded, polarity=mask_polarity, kind=mask_kind, protect=protect, dilate=dilate)
         )
         if reference is None and reference_mask is not None:
             raise InputError(
@@ -165,21 +164,21 @@ class Editor:
                 "reference",
                 "reference_missing",
             )
-        given = None if reference is None else load_reference(reference, reference_mask, mask_polarity)
-        prepared = self.prepare_window(picture, region, given, resolution)
+        loaded_reference = None if reference is None else load_reference(reference, reference_mask, mask_polarity)
+        prepared = self.prepare_window(loaded, region, loaded_reference, resolution)
         with self._lock:
             return self.encode(prepared)
 
     def prepare_window(
         self, photo: Photo, region: Region, reference: tuple[Bytes, Bytes] | None = None, resolution: int | None = None
     ) -> PreparedPhoto:
-        """Cut the window out of a photo; needs no device, so it may run beside other work.
+        """Crop the window of a photo; does not use the device, so it may run beside other work.
 
         Args:
             photo: The photo.
-            region: Its masks.
-            reference: Another picture (HWC uint8) and its object (HW uint8) that give the identity; None is the photo's own.
-            resolution: Side of the model's window; None chooses by the object's size.
+            region: The photo's masks.
+            reference: Another picture (HWC uint8) and its object mask (HW uint8) for the identity; None takes the photo's object.
+            resolution: Side of the model's window in pixels; None chooses by the object's size.
         """
         start = time.perf_counter()
         box, window, pixels = self._encoder.crop_photo(photo, region, resolution)
@@ -189,7 +188,7 @@ class Editor:
         )
 
     def encode(self, prepared: PreparedPhoto) -> Subject:
-        """Encode a prepared photo; the caller makes sure that the device does nothing else meanwhile."""
+        """Encode a prepared photo; the caller ensures that the device runs nothing else meanwhile."""
         start = time.perf_counter()
         scene = self._encoder.encode_subject(
             prepared.photo, prepared.region, prepared.box, prepared.window, prepared.reference
@@ -225,14 +224,14 @@ class Editor:
         """Prepare a subject and edit it once.
 
         Args:
-            photo: See `prepare`. An array is read in place: do not change it until this returns.
-            mask, reference, reference_mask, mask_polarity, mask_kind, protect, dilate, resolution: See `prepare`.
-            prompt: What to change, such as `color: red`; or a whole request, whose fields `options` override.
+            photo: Path, bytes, Pillow image or HWC uint8 array, which is read in place: do not change it during the call.
+            mask, reference, reference_mask, mask_polarity, mask_kind, protect, dilate, resolution: The arguments of `prepare`.
+            prompt: The change, such as `color: red`; or a whole request, whose fields `options` override.
             progress: Called after every step.
             cancel: Called before every step; True ends the call with `Cancelled`.
             **options: Fields of `EditRequest`.
         """
-        # An invalid request is refused before a picture is encoded for it.
+        # Checked first, so that no picture is encoded for an invalid request.
         request = self.check_request(prompt, options)
         subject = self.prepare(
             load_photo(photo, is_borrowed=True),
@@ -255,13 +254,11 @@ class Editor:
     def __enter__(self) -> Editor:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def check_request(self, prompt: str | EditRequest, options: EditOptions) -> EditRequest:
-        """Make a request and check that this bundle can run every part of it."""
+        """Build a request from a prompt and options, and check that this bundle can run every part of it."""
         request = (
             replace(prompt, **options) if isinstance(prompt, EditRequest) else EditRequest(prompt=prompt, **options)
         )
@@ -269,11 +266,11 @@ class Editor:
             check_text(text)
             self._encoder.tokenize(text)
         check_attributes(request.prompt, self.manifest.attributes)
-        self.plans.make(request, seed=0, image=0)
+        self.plans.get_plan(request, seed=0, image=0)
         return request
 
     def count_tokens(self, prompt: str) -> int:
-        """Tokens of a prompt, without start and end tokens."""
+        """Number of tokens of a prompt, without start and end tokens."""
         text = self.manifest.text
         ids = self._encoder.tokenize(prompt)[0, 1:]
         return int((ids == text.end_id).argmax()) if text.end_id in ids else len(ids)
@@ -285,7 +282,7 @@ class Editor:
         progress: ProgressCallback | None,
         cancel: CancelCheck | None,
     ) -> list[EditResult]:
-        """Denoise, decode and paste checked requests; `Subject.edit_many` is the public way to it.
+        """Denoise, decode and paste checked requests; callers use `Subject.edit_many`.
 
         Args:
             subject: The encoded photo.
@@ -294,11 +291,11 @@ class Editor:
             cancel: Called before every step; True ends the call.
 
         Returns:
-            One result per image, each request's `count` images in a row.
+            One result per image, the `count` images of a request one after another.
 
         Raises:
             PartialEditError: some images failed and others were finished.
-            EngineError: no image was finished; the first one's fault.
+            EngineError: no image was finished; this is the first image's error.
             Cancelled: `cancel` returned True.
         """
         with self._lock:
@@ -316,7 +313,7 @@ class Editor:
                     if len(results) + len(faults) < len(jobs):
                         canvas = self._copier.submit(subject.photo.to_pil)
             except EngineError as fault:
-                # A whole launch failed: that is the fault of every image that was not finished before.
+                # A whole launch failed: its error is that of every image that was not finished before.
                 faults |= {job: fault for job in jobs if job not in results and job not in faults}
         if not faults:
             return [results[job] for job in jobs]
@@ -346,9 +343,9 @@ class Editor:
             seconds = time.perf_counter() - start
             seed = draw_seed() if request.seed is None else int(request.seed)
             warning = vocabulary_warning(request.prompt, self.manifest.attributes)
-            first = self.plans.make(request, seed=seed, image=0)
+            first_plan = self.plans.get_plan(request, seed=seed, image=0)
             for image in range(request.count):
-                plan = replace(first, image=image)
+                plan = replace(first_plan, image=image)
                 report = partial(report_step, progress, len(jobs), images, plan.steps) if progress else None
                 jobs.append(Job(plan=plan, conditioning=conditioning, on_step=report))
                 job_infos[jobs[-1]] = JobInfo(encode_s=seconds, warnings=(warning,) if warning else ())
@@ -366,7 +363,7 @@ class Editor:
         edited = self.decode(finished.latent)
         decoded = time.perf_counter()
         patch = self.make_patch(subject, edited)
-        image, touched = patch.draw_on(subject.photo, canvas.result()), patch.spread_alpha(subject.photo)
+        image, alpha = patch.draw_on(subject.photo, canvas.result()), patch.spread_alpha(subject.photo)
         timings = {
             "window": subject.timings["window"],
             "encode": subject.timings["encode"] + info.encode_s,
@@ -376,24 +373,24 @@ class Editor:
         }
         plan = finished.job.plan
         return EditResult(
-            image=image, alpha=touched, seed=plan.seed, index=plan.image, timings=timings, warnings=info.warnings
+            image=image, alpha=alpha, seed=plan.seed, index=plan.image, timings=timings, warnings=info.warnings
         )
 
     def decode(self, latent: Array) -> Bytes:
-        """Decode a clean latent [C,h,w] to the window, SS3 uint8; the caller makes sure that the device does nothing else."""
+        """Decode a clean latent [C,h,w] to the window [S,S,3] uint8; the caller ensures that the device runs nothing else."""
         out = self._backend.run("decode", {"latent": latent[None]})
         check_finite("decode", "mean", out["mean"])
         edited: Bytes = out["image"][0]
         return edited
 
     def make_patch(self, subject: Subject, edited: Bytes) -> Patch:
-        """The part of the photo that an edited window changes; needs no device."""
+        """Blend an edited window [S,S,3] uint8 into the photo's box, without the device; returns the changed part."""
         alpha = subject.window.alpha
         with self._paste_lock:
             pasted = self._backend.run("paste", {"edited": edited, "photo": subject.pixels, "alpha": alpha})["image"]
         return make_patch(subject.photo, subject.box, pasted, alpha)
 
     def paste(self, subject: Subject, edited: Bytes) -> tuple[Photo, Bytes]:
-        """The photo with an edited window in it, and HW uint8 alpha, read-only; needs no device."""
+        """Paste an edited window [S,S,3] uint8, without the device; returns the photo and its alpha [H,W] uint8, read-only."""
         patch = self.make_patch(subject, edited)
         return patch.put_into(subject.photo), patch.spread_alpha(subject.photo)

@@ -1,4 +1,4 @@
-"""The errors of this package. Each message states what was seen, what was expected, and what to do."""
+"""The errors of this package. Each message states what was seen, what was expected, and how to fix it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class AlterbuteError(Exception):
-    """Base class of the errors that this package raises.
+    """Base class of all errors that this package raises.
 
     Args:
         seen: What was seen, with figures (`the mask is 64x32, the photo 64x64`).
@@ -23,17 +23,17 @@ class AlterbuteError(Exception):
         self.seen, self.expected, self.fix = seen, expected, fix
 
     def __str__(self) -> str:
-        """One printable line: file names and prompts inside it may hold line breaks or escapes."""
+        """The message as one printable line; file names and prompts in it may hold line breaks or escapes."""
         line = f"{self.seen}; expected {self.expected}; {self.fix}"
         return "".join(char if char.isprintable() else " " for char in line)
 
 
 class InputError(AlterbuteError):
-    """The input is wrong: photo, mask, prompt, steps, seed, output path...
+    """An input is invalid: photo, mask, prompt, steps, seed, output path...
 
     Args:
-        param: The argument at fault, as the public API names it (`mask`, `steps`, `output`).
-        code: A stable word for programs (`mask_empty`, `steps_out_of_range`).
+        param: Name of the invalid argument in the public API (`mask`, `steps`, `output`).
+        code: Stable identifier for programs (`mask_empty`, `steps_out_of_range`).
     """
 
     def __init__(self, seen: str, expected: str, fix: str, param: str = "", code: str = "") -> None:
@@ -50,7 +50,7 @@ class EngineError(AlterbuteError):
 
 
 class PartialEditError(EngineError):
-    """Some images of a call failed while others were finished: nothing that was finished is lost.
+    """Some images of a call failed while others were finished; the error holds the finished ones.
 
     Args:
         results: One entry per image, in the order of the call; None for an image that failed.
@@ -68,14 +68,17 @@ class PartialEditError(EngineError):
 
 
 class EngineMismatchError(EngineError):
-    """A prebuilt engine is for another machine, library version or graph; the message names both sides and the rebuild command."""
+    """A prebuilt engine was built for another machine, library version or graph.
+
+    The message names what the engine was built for, what is present, and the command that rebuilds it.
+    """
 
 
 class DeviceError(EngineError):
     """A device failed during an edit.
 
     Args:
-        is_fatal: Whether the device's context is lost: no later call in this process can succeed, so the process must be restarted.
+        is_fatal: Whether the device's context is lost: every later call in this process fails, so the process must be restarted.
     """
 
     def __init__(self, seen: str, expected: str, fix: str, *, is_fatal: bool = False) -> None:
@@ -88,11 +91,11 @@ class Cancelled(AlterbuteError):
 
 
 class OverloadedError(AlterbuteError):
-    """The server has no room for the request now.
+    """The server is at capacity, or is shutting down, and refuses the request for now.
 
     Args:
-        retry_after_s: Seconds after which to try again.
-        code: A stable word for programs (`queue_full`, `draining`, `deadline_unreachable`...).
+        retry_after_s: Seconds after which the client may try again.
+        code: Stable identifier for programs (`queue_full`, `draining`, `deadline_unreachable`...).
     """
 
     def __init__(self, seen: str, expected: str, fix: str, *, retry_after_s: float, code: str) -> None:

@@ -1,4 +1,4 @@
-"""The request of one edit; its values are checked when it is made."""
+"""The request of an edit, and checks of its values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_IDENTITY_SCALE: Final = 10.0
 
 
 class EditOptions(TypedDict, total=False):
-    """The keyword options of an edit besides its prompt; see `EditRequest` for their meaning."""
+    """The keyword options of an edit besides its prompt: fields of `EditRequest`, which documents them."""
 
     negative_prompt: str
     seed: int | None
@@ -39,26 +39,27 @@ class EditOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditRequest:
-    """One prompt for one subject. None means the bundle's default.
+    """One prompt with its options, checked when it is created. None means the bundle's default.
 
     Args:
-        prompt: What to change, such as `color: red; material: metal`.
-        negative_prompt: What text guidance pushes away from.
-        seed: 0..2^63-1; the same seed gives the same bytes. None draws one, which the result reports.
-        steps: Denoising steps, 1..1000. `heun` calls the UNet twice in each but the last, `plms` once more in all.
-        solver: A name of `alterbute.solver.SOLVERS`.
-        strength: How far the edit may go from the photo, above 0 to 1: 1 starts from noise alone, less from the photo
-            under that share of the noise and runs that share of the steps (SDEdit, arXiv 2108.01073).
-        eta: With `ddim`: how much of the noise is drawn afresh at each step, 0..1.
-        sigmas: How noise levels are spread: `normal` leaves them to the bundle's spacing, `karras` and `exponential` follow a
-            rule; None takes the rule of the checkpoint's scheduler config.
+        prompt: The change, such as `color: red; material: metal`.
+        negative_prompt: The prompt that text guidance steers away from.
+        seed: 0..2^63-1; the same seed gives the same bytes. None draws a random one, which the result reports.
+        steps: Denoising steps, 1..1000. `heun` calls the UNet twice per step except the last, `plms` once more than the steps.
+        solver: A name in `alterbute.solver.SOLVERS`.
+        strength: How far the edit may depart from the photo, above 0 to 1: 1 starts from pure noise; a lower value starts from
+            the photo under that share of the noise and runs that share of the steps (SDEdit, arXiv 2108.01073).
+        eta: With `ddim`: share of the removed noise that is drawn afresh at each step, 0..1.
+        sigmas: Rule of the noise levels: `normal` follows the bundle's timestep spacing, `karras` and `exponential` spread the
+            sigmas; None takes the rule of the checkpoint's scheduler config.
         guidance: Scale of text guidance; 1 turns it off and saves a UNet row.
         identity_guidance: Scale of identity guidance, for bundles that were trained for it; 1 turns it off.
-        guidance_rescale: How far the contrast of the guided output is rescaled to that of the prompt's row, 0..1 (arXiv 2305.08891).
-        guidance_interval: Shares of the steps between which guidance is on, such as (0.0, 0.8); steps outside cost one row.
+        guidance_rescale: How far the guided output is rescaled to the standard deviation of the prompt's row, 0..1
+            (arXiv 2305.08891).
+        guidance_interval: Shares of the steps between which guidance is on, such as (0.0, 0.8); other steps run one UNet row.
         identity_scale: Weight of the reference's identity, 0..10.
-        reinject: Whether the photo's latent is put back outside the mask after every step.
-        count: Images to make of this request; they differ in their noise only.
+        reinject: Whether the photo's latent is restored outside the mask after every step.
+        count: Number of images, 1..64; they differ in their noise only.
 
     Raises:
         InputError: a value is out of range or of another type.
@@ -98,13 +99,13 @@ class EditRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """One UNet step of one image is done.
+    """Report of one finished UNet step of one image.
 
     Args:
         image: Index of the image within the call, 0-based, in the order of the results.
-        images: Images in the call.
-        step: Steps of this image that are done, 1..steps.
-        steps: Steps of this image.
+        images: Number of images in the call.
+        step: Finished steps of this image, 1..steps.
+        steps: Number of steps of this image.
     """
 
     image: int
@@ -123,16 +124,16 @@ def report_step(progress: ProgressCallback, image: int, images: int, steps: int,
 
     Args:
         progress: The callback.
-        image: Index of the image within the call.
-        images: Images in the call.
-        steps: Steps of this image.
-        step: Steps of this image that are done.
+        image: Index of the image within the call, 0-based.
+        images: Number of images in the call.
+        steps: Number of steps of this image.
+        step: Finished steps of this image, 1..steps.
     """
     progress(Progress(image=image, images=images, step=step, steps=steps))
 
 
 def draw_seed() -> int:
-    """A random seed, 0..2^63-1, from the operating system."""
+    """Draw a random seed, 0..2^63-1, from the operating system."""
     return int.from_bytes(os.urandom(8)) & MAX_SEED
 
 
@@ -146,18 +147,18 @@ def check_positive(param: str, value: int | None) -> None:
         raise InputError(f"{param} is {value}", "1 or more", f"choose another {param}", param, f"{param}_out_of_range")
 
 
-def check_resolution(side: int | None, known: tuple[int, ...]) -> None:
-    """Refuse a window side that the bundle does not have.
+def check_resolution(side: int | None, window_sides: tuple[int, ...]) -> None:
+    """Refuse a window side that the bundle does not support.
 
     Args:
-        side: The requested side in pixels; None leaves the choice to the object's size.
-        known: The bundle's window sides.
+        side: The requested side in pixels; None is accepted, and the side is chosen by the object's size.
+        window_sides: The bundle's window sides in pixels.
 
     Raises:
-        InputError: the bundle does not have it.
+        InputError: the side is not one of the bundle's.
     """
-    if side is not None and side not in known:
-        sides = ", ".join(map(str, known))
+    if side is not None and side not in window_sides:
+        sides = ", ".join(map(str, window_sides))
         raise InputError(
             f"the resolution is {side}",
             f"one of the bundle's: {sides}",

@@ -19,11 +19,11 @@ class EditResult:
 
     Args:
         image: The photo at its own size, RGB or RGBA; every pixel where `alpha` is 0 is the photo's, bit for bit.
-        alpha: HW uint8, how much of the edit each pixel got; 0 = untouched, read-only.
-        seed: The seed that was used; with `index` it makes the same bytes again.
+        alpha: [H,W] uint8, read-only: blend weight of the edit at each pixel; 0 = the photo's pixel.
+        seed: The seed that was used; the same seed and `index` give the same bytes again.
         index: Index of the image within its request, 0-based.
-        timings: Seconds by stage: `window`, `encode`, `steps`, `decode`, `paste`. Stages that
-            were cached count 0; images that shared launches each count the whole time that they were in the lane.
+        timings: Seconds by stage: `window`, `encode`, `steps`, `decode`, `paste`. `steps` is the whole time in the lane, with
+            launches shared with other images; a stage whose outputs were cached takes almost no time.
         warnings: Messages for the user, such as words outside the bundle's vocabulary.
     """
 

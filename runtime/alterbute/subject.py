@@ -1,4 +1,4 @@
-"""A photo before its edits: with its window cut out, then encoded; and the facts that accompany a job."""
+"""A photo ready to be edited: cropped (`PreparedPhoto`), then encoded (`Subject`)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from alterbute.result import EditResult
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PreparedPhoto:
-    """A photo with its window cut out, not encoded yet.
+    """A photo whose window is cropped but not encoded.
 
     Args:
         photo: The photo.
-        region: Its masks.
-        reference: Another picture (HWC uint8) and its object (HW uint8) that give the identity; None is the photo's own.
-        box: The part of the photo that the model sees.
-        pixels: hw3 uint8, the photo's own pixels in the box.
-        window: The same at the model's resolution, with masks and alpha.
-        seconds: Seconds of cutting the window.
+        region: The photo's masks.
+        reference: Another picture (HWC uint8) and its object mask (HW uint8) for the identity; None takes the photo's object.
+        box: The part of the photo that the window covers.
+        pixels: [h,w,3] uint8, the photo's pixels in the box.
+        window: The box resized to the model's resolution, with masks and alpha.
+        seconds: Time of cropping and resizing, in seconds.
     """
 
     photo: Photo
@@ -38,10 +38,10 @@ class PreparedPhoto:
 
 
 class EditRunner(Protocol):
-    """The methods of an editor that a subject calls; a protocol, because the editor imports this module."""
+    """The methods of `Editor` that a subject calls; a protocol, because the editor imports this module."""
 
     def check_request(self, prompt: str | EditRequest, options: EditOptions) -> EditRequest:
-        """Check a prompt with its options against the bundle."""
+        """Build a request from a prompt and options, and check it against the bundle."""
         ...
 
     def run_requests(
@@ -51,7 +51,7 @@ class EditRunner(Protocol):
         progress: ProgressCallback | None,
         cancel: CancelCheck | None,
     ) -> list[EditResult]:
-        """Run checked requests on a subject.
+        """Run checked requests on a subject; returns one result per image.
 
         Args:
             subject: The encoded photo.
@@ -64,16 +64,16 @@ class EditRunner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Subject:
-    """An encoded photo and its object; `Editor.prepare` makes one. Its edits run only steps, decode and paste.
+    """An encoded photo and its object, from `Editor.prepare`. Its edits run only steps, decode and paste.
 
     Args:
         editor: The editor that runs the edits.
         photo: The photo.
-        box: The part of it that the model sees.
-        pixels: hw3 uint8, the photo's own pixels in the box.
-        window: The same at the model's resolution, with masks and alpha.
+        box: The part of the photo that the window covers.
+        pixels: [h,w,3] uint8, the photo's pixels in the box.
+        window: The box resized to the model's resolution, with masks and alpha.
         scene: The encodings that the UNet reads.
-        timings: Seconds of `window` and `encode`.
+        timings: Seconds of the stages `window` and `encode`.
     """
 
     editor: EditRunner
@@ -95,13 +95,13 @@ class Subject:
         """Edit the photo once.
 
         Args:
-            prompt: What to change, such as `color: red`; or a whole request, whose fields `options` override.
+            prompt: The change, such as `color: red`; or a whole request, whose fields `options` override.
             progress: Called after every step.
             cancel: Called before every step; True ends the call.
             **options: Fields of `EditRequest`.
 
         Raises:
-            InputError: the request cannot be done with this bundle.
+            InputError: this bundle cannot run the request.
             Cancelled: `cancel` returned True.
         """
         results = self.edit_many([prompt], progress=progress, cancel=cancel, **options)
@@ -123,7 +123,7 @@ class Subject:
         cancel: CancelCheck | None = None,
         **options: Unpack[EditOptions],
     ) -> list[EditResult]:
-        """Edit the photo several times, denoised together; each image has the bytes that it would have alone.
+        """Edit the photo several times, denoised together; each image gets the bytes that it would get alone.
 
         Args:
             prompts: One prompt or whole request per edit.
@@ -132,12 +132,12 @@ class Subject:
             **options: Fields of `EditRequest`, for all prompts.
 
         Returns:
-            The results in the order of the prompts, each prompt's `count` images in a row.
+            The results in the order of the prompts, the `count` images of a prompt one after another.
 
         Raises:
-            InputError: a request cannot be done with this bundle; nothing was run.
-            PartialEditError: some images failed and others were finished; it holds both, image by image.
-            EngineError: no image was finished; the first one's fault.
+            InputError: this bundle cannot run a request; nothing was run.
+            PartialEditError: some images failed and others were finished; it holds a result or an error for each image.
+            EngineError: no image was finished; this is the first image's error.
             Cancelled: `cancel` returned True.
         """
         requests = [self.editor.check_request(prompt, options) for prompt in prompts]
@@ -146,7 +146,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobInfo:
-    """Seconds of encoding the prompts of a job's request, and warnings for the user."""
+    """Encoding time in seconds of a job's prompts, and warnings for the user."""
 
     encode_s: float
     warnings: tuple[str, ...]

@@ -23,7 +23,7 @@ def test_it_never_holds_more_than_its_bytes_and_tells_how_many(asks: list[tuple[
     for name, size in asks:
         key = bytes([name])
         if cache.find(key) is None:
-            cache.keep(key, outputs_of(size))
+            cache.store(key, outputs_of(size))
             sizes[name] = size
         kept = {name: cache.find(bytes([name])) for name in sizes}
         assert cache.used_bytes == sum(sizes[name] for name, found in kept.items() if found is not None) <= budget
@@ -32,23 +32,23 @@ def test_it_never_holds_more_than_its_bytes_and_tells_how_many(asks: list[tuple[
 def test_the_least_recently_used_goes_first() -> None:
     cache = EncodingCache(30)
     for name in (b"a", b"b", b"c"):
-        cache.keep(name, outputs_of(10))
+        cache.store(name, outputs_of(10))
     assert cache.find(b"a") is not None
-    cache.keep(b"d", outputs_of(10))
+    cache.store(b"d", outputs_of(10))
     assert [name for name in (b"a", b"b", b"c", b"d") if cache.find(name) is None] == [b"b"]
 
 
 def test_what_is_larger_than_all_of_it_is_not_kept_and_drives_nothing_out() -> None:
     cache = EncodingCache(30)
-    cache.keep(b"a", outputs_of(20))
-    cache.keep(b"large", outputs_of(31))
+    cache.store(b"a", outputs_of(20))
+    cache.store(b"large", outputs_of(31))
     assert cache.find(b"large") is None
     assert cache.find(b"a") is not None
 
 
 def test_what_it_gives_cannot_be_written_to() -> None:
     cache = EncodingCache(30)
-    cache.keep(b"a", outputs_of(10))
+    cache.store(b"a", outputs_of(10))
     found = cache.find(b"a")
     assert found is not None
     with pytest.raises(ValueError, match="read-only"):
@@ -87,7 +87,7 @@ def test_threads_may_share_it() -> None:
     def work(seed: int) -> None:
         for number in np.random.default_rng(seed).integers(0, 50, 400):
             if cache.find(bytes([number])) is None:
-                cache.keep(bytes([number]), outputs_of(int(number) + 1))
+                cache.store(bytes([number]), outputs_of(int(number) + 1))
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))

@@ -1,1 +1,1 @@
-"""Denoising: a request compiled to data (the plan), and the lane of slots that runs it with one launch of the step graph a step."""
+"""Denoising: a request compiled to data (the plan), and the lane of slots that runs plans, one launch of the step graph per step."""

@@ -29,12 +29,12 @@ class PlacedRow:
 
 
 class StepBuffers:
-    """Inputs of the step graph for up to `slots` slots; addresses never change, so that captured launches stay valid.
+    """Inputs of the step graph for up to `slots` slots; their addresses never change, so that captured launches stay valid.
 
     Args:
-        manifest: The bundle's manifest; only inputs of its step graph are allocated.
-        slots: Number of slots.
-        rows: Number of UNet rows.
+        manifest: The bundle's manifest; only the inputs of its step graph are allocated.
+        slots: Largest number of slots in a launch.
+        rows: Largest number of UNet rows in a launch.
         cells: Side of the latents in cells.
     """
 
@@ -45,7 +45,7 @@ class StepBuffers:
             cells * manifest.latent_factor / manifest.resolution
         )
         text, identity = manifest.text, manifest.identity
-        known = {edge.name for edge in manifest.graphs["step"].inputs}
+        input_names = {tensor.name for tensor in manifest.graphs["step"].inputs}
         per_slot = {
             "noise": _zeros(slots, *latent),
             "timestep": _zeros(slots),
@@ -67,8 +67,8 @@ class StepBuffers:
             "identity": _zeros(rows, *identity.shape) if identity else _zeros(rows, 0),
             "identity_scale": _zeros(rows),
         }
-        self._per_slot = {name: array for name, array in per_slot.items() if name in known}
-        self._per_row = {name: array for name, array in per_row.items() if name in known}
+        self._per_slot = {name: array for name, array in per_slot.items() if name in input_names}
+        self._per_row = {name: array for name, array in per_row.items() if name in input_names}
         self.state_shape = (slots, STATE_ROWS, *latent)
         self._guidance = _zeros(0, 0)
         self._changed: set[str] = set()
@@ -80,7 +80,7 @@ class StepBuffers:
             self._changed.add(name)
 
     def clear(self, slot: int) -> None:
-        """Make a slot idle: it owns no row and its solver matrix is 0, so its state stays finite and is not read."""
+        """Make a slot idle: no row belongs to it and its solver matrix is 0, so that its state stays finite."""
         self.write_slot(slot, noise=0, solver=0, reinject=0, keep=0, guidance_rescale=0, rescale_row=0)
 
     def pack_rows(self, rows: list[PlacedRow], *, min_slots: int, min_rows: int) -> None:
@@ -88,12 +88,12 @@ class StepBuffers:
 
         Args:
             rows: The rows, in the order of their slots.
-            min_slots: Fewest slots of a launch.
-            min_rows: Fewest rows of a launch; spare rows repeat the first row at weight 0.
+            min_slots: Smallest number of slots in a launch.
+            min_rows: Smallest number of rows in a launch; padding rows repeat the first row at weight 0.
         """
         self._guidance = _zeros(max(rows[-1].slot + 1, min_slots), max(len(rows), min_rows))
         # A launch may hold fewer rows than the last one, and a device may pad it to more: an index that an earlier launch
-        # left behind would point outside this one, or at a slot that holds NaN. So every index points at something packed here.
+        # left behind would point outside this one, or at a slot that holds NaN. So every index points at a packed row or slot.
         self._per_row["owner"][:] = rows[0].slot
         if "rescale_row" in self._per_slot:
             self._per_slot["rescale_row"][:] = 0
@@ -118,7 +118,7 @@ class StepBuffers:
                 self.write_slot(placed.slot, rescale_row=n)
 
     def inputs(self) -> dict[str, Array]:
-        """Every input of the next launch except `state`: views of the slots and rows that were packed."""
+        """All inputs of the next launch except `state`: views of the packed slots and rows."""
         slots, rows = self._guidance.shape
         return {
             "guidance": self._guidance,
@@ -139,7 +139,7 @@ class StepBuffers:
 
 
 def _missing_input(name: str) -> BundleError:
-    """The error of a row without one of the graph's inputs; numpy would write None into a float array as NaN."""
+    """The error of a row that lacks an input of the graph; numpy would write None into a float array as NaN."""
     return BundleError(
         f"the step graph has the input `{name}`, and no graph of the bundle makes it",
         f"`{name}` among the outputs of the prompt or identity graph",

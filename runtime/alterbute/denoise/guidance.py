@@ -1,4 +1,4 @@
-"""Guidance as data: the UNet rows that an image owns at each step, their conditions and their weights in the guided output."""
+"""Guidance as data: the UNet rows of an image at each step, with their conditioning and their weights in the guided output."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def make_guidance_rows(text: float, identity: float, forms: Sequence[str]) -> tu
         forms: The forms of guidance that the bundle was trained for.
 
     Raises:
-        InputError: the bundle was trained without a form that is used.
+        InputError: a form of guidance is used that the bundle was not trained for.
     """
     for name, param, scale in (("text", "guidance", text), ("identity", "identity_guidance", identity)):
         if scale != 1 and name not in forms:
@@ -59,13 +59,13 @@ def make_guidance_rows(text: float, identity: float, forms: Sequence[str]) -> tu
 
 
 def list_step_rows(rows: tuple[Row, ...], steps: int, interval: tuple[float, float]) -> tuple[tuple[Row, ...], ...]:
-    """List the rows of every step: outside the interval a single row, at a half or third of the cost (arXiv 2404.07724).
+    """List the rows of every step; steps outside the interval run one row, a half or third of the cost (arXiv 2404.07724).
 
     Args:
         rows: The rows of a guided step.
         steps: Number of steps n.
-        interval: Shares of the steps: step k is guided if `start <= k / n < stop`.
+        interval: (start, stop), shares of the steps in 0..1: step k is guided if `start <= k / n < stop`.
     """
-    alone = (Row(weight=1.0),)
+    unguided = (Row(weight=1.0),)
     start, stop = interval
-    return tuple(rows if start <= k / steps < stop else alone for k in range(steps))
+    return tuple(rows if start <= k / steps < stop else unguided for k in range(steps))

@@ -1,4 +1,4 @@
-"""Input and output of the lane: a job per image, and its result."""
+"""Input and output of the lane: one job and one result per image."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from alterbute.errors import EngineError
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Conditioning:
-    """The inputs of one image's UNet rows besides the latent, all f32.
+    """Inputs of one image's UNet rows besides the latent, all f32.
 
     Args:
-        scene: [Cs,h,w].
+        scene: [Cs,h,w], the UNet's input channels besides the latent.
         background: [C,h,w], clean latent of the photo's window.
         keep: [1,h,w], 1 = background.
-        text: [T,D] by `Row.text`.
-        pooled: [P] by `Row.text`; empty for a bundle without pooled text.
-        identity: [Ti,D] or [C,h,w] by `Row.identity`; empty for a bundle without identity.
+        text: [T,D] for each value of `Row.text`.
+        pooled: [P] for each value of `Row.text`; empty for a bundle without pooled text.
+        identity: [Ti,D] or [C,h,w] for each value of `Row.identity`; empty for a bundle without identity.
     """
 
     scene: Array
@@ -33,24 +33,28 @@ class Conditioning:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Job:
-    """One image to denoise."""
+    """One image to denoise: its plan and its conditioning."""
 
     plan: Plan
     conditioning: Conditioning
     on_step: Callable[[int], None] | None = None
-    """Called with the number of steps that are done."""
+    """Called after every step with the number of finished steps."""
 
     @property
     def cells(self) -> int:
-        """Side of its latent in cells; only images of one size share a launch."""
+        """Side of the image's latent in cells; only images of one size share a launch."""
         return int(self.conditioning.background.shape[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class JobResult:
-    """An image that left the lane: its job, its clean latent [C,h,w] f32, and the seconds that it was in the lane.
+    """The result of a job.
 
-    `fault` is set when its numbers stopped being finite; the latent is then not usable.
+    Args:
+        job: The job.
+        latent: [C,h,w] f32, the clean latent.
+        seconds: Time in the lane, in seconds.
+        fault: The error of an image whose numbers stopped being finite; the latent is then unusable. Otherwise None.
     """
 
     job: Job

@@ -1,4 +1,4 @@
-"""The lane: the slots of one device and the loop over them (admit, launch, retire); elsewhere called continuous batching.
+"""The lane: the slots of one device and the loop over them (admit, launch, retire), also known as continuous batching.
 
 A slot holds one image. Every input of the step graph is per slot or per row, so images at different steps, with
 different solvers and guidance, share a launch, and an image that joins or leaves does not change the others. Images of
@@ -26,22 +26,26 @@ class Lane:
     Args:
         backend: The backend that runs the step graph.
         manifest: The bundle's manifest.
-        slots: Images in the lane at most, of all resolutions together.
+        slots: Maximum number of images in the lane, over all resolutions.
     """
 
     def __init__(self, backend: Backend, manifest: Manifest, *, slots: int) -> None:
         self._capacity = slots
-        # For all resolutions at once: an engine that was not built for one of them fails here, not during a request.
+        # Opened for all resolutions now, so that an engine that was not built for one of them fails here, not during a request.
         self._sizes = {
             cells: Slots(backend, manifest, capacity=slots, cells=cells)
             for cells in (side // manifest.latent_factor for side in manifest.window_sides)
         }
 
     def run(self, jobs: Iterable[Job], cancel: CancelCheck | None = None) -> Iterator[JobResult]:
-        """Denoise jobs, yielding each as it finishes; more jobs than slots wait for a free one.
+        """Denoise jobs, yielding each result as it finishes; jobs beyond the number of slots wait for a free slot.
+
+        Args:
+            jobs: The jobs, of any resolutions.
+            cancel: Called before every step; True ends the run.
 
         Raises:
-            Cancelled: `cancel` returned True; jobs that are not finished are dropped.
+            Cancelled: `cancel` returned True; unfinished jobs are dropped.
             EngineError: the step graph failed.
         """
         waiting = deque(jobs)
@@ -58,24 +62,24 @@ class Lane:
 
     @property
     def steps_done(self) -> dict[Job, int]:
-        """The jobs that are in the lane, and how many steps of each are done."""
-        return {job: step for size in self._sizes.values() for job, step in size.steps_done.items()}
+        """Number of finished steps of each job in the lane."""
+        return {job: step for slots in self._sizes.values() for job, step in slots.steps_done.items()}
 
     def evict(self, job: Job) -> None:
-        """Remove a job between two launches; its state is lost, and the other jobs are not affected."""
+        """Remove a job between two launches and discard its state; the other jobs are not affected."""
         self._sizes[job.cells].evict(job)
 
     def last_states(self, job: Job) -> tuple[Array, Array, Array | None]:
-        """A job's state [K,C,h,w] before and after the last launch, and the fresh noise [C,h,w] of that launch if there was any."""
+        """A job's state [K,C,h,w] before and after the last launch, and the fresh noise [C,h,w] of that launch, if any."""
         return self._sizes[job.cells].last_states(job)
 
     def admit(self, job: Job) -> None:
-        """Put a job into the first free slot; it takes part from the next launch on."""
+        """Put a job into the first free slot; the next launch runs its first step."""
         self._sizes[job.cells].admit(job)
 
     def step(self) -> list[JobResult]:
-        """One launch per resolution: every image in the lane moves one step, and those that reach their end leave.
+        """Run one launch per resolution, which advances every image by one step; returns and removes the finished images.
 
-        An image whose numbers stop being finite leaves with its fault; the others take their step without it.
+        An image whose numbers stop being finite is returned with a fault; the others advance without it.
         """
-        return [finished for size in self._sizes.values() if size.steps_done for finished in size.step()]
+        return [result for slots in self._sizes.values() if slots.steps_done for result in slots.step()]

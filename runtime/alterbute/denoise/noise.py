@@ -1,6 +1,6 @@
-"""Gaussian noise that any language can reproduce: Philox4x32-10, then Box-Muller.
+"""Gaussian noise that can be reproduced in any language: Philox4x32-10, then Box-Muller.
 
-The layout, which an implementation in another language must follow:
+An implementation in another language must follow this layout:
 
 - key: the seed's low 32 bits, then its high 32 bits.
 - counter: (block, step, image, 0). Step 0 is the first latent, step k + 1 the fresh noise of the solver's step k;
@@ -9,9 +9,9 @@ The layout, which an implementation in another language must follow:
   may be cut. With u = (w + 0.5) / 2^32: elements (0, 1) are r cos, r sin of w0, w1, and (2, 3) of w2, w3, where
   r = sqrt(-2 ln u(even word)) and the angle is (2 pi) u(odd word), all in float64, rounded once to float32.
 
-Bits: the integers and u are exact everywhere. numpy's vectorised log, sin and cos may differ from libm's by one
+Precision: the integers and u are exact everywhere. numpy's vectorised log, sin and cos may differ from libm's by one
 unit in float64's last place; rounding to float32 hides that unless the value lies that close to the middle of two
-float32 neighbours, about one element in 10^8. So another implementation agrees to the bit except for such an element.
+float32 neighbours, about one element in 10^8. So another implementation agrees bit for bit except in such an element.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def philox4x32(counter: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.
 
 
 def draw_noise(seed: int, image: int, step: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Draw standard normal noise.
+    """Draw standard normal noise of a seed, an image and a step.
 
     Args:
         seed: 0..2^64-1.
@@ -58,7 +58,7 @@ def draw_noise(seed: int, image: int, step: int, shape: tuple[int, ...]) -> NDAr
         shape: The tensor's shape, [C,h,w].
 
     Returns:
-        f32 of that shape, the same for the same arguments.
+        f32 of this shape; equal arguments give equal bits.
     """
     size = math.prod(shape)
     blocks = -(-size // 4)

@@ -1,4 +1,4 @@
-"""The plan: an edit compiled to data before it starts, with everything that the lane needs at each step."""
+"""The plan: an edit compiled to data before it starts, with the step graph's inputs of every step."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from alterbute.errors import BundleError
 from alterbute.request import EditRequest
 from alterbute.solver import STATE_ROWS, compile_trajectory
 
-_KEPT_PLANS: Final = 64
+_CACHED_PLANS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Plan:
-    """The plan of one image, for n steps: one per UNet call of the solver.
+    """The plan of one image for n steps, one per UNet call of the solver.
 
     Args:
         timestep: [n] f32, the UNet's timestep.
@@ -28,10 +28,10 @@ class Plan:
         level: [n,2] f32, signal and noise scale of the level that each step reaches.
         start: Signal and noise scale of the first latent.
         rows: The UNet rows of each step.
-        is_noisy: [n] bool, the steps that take fresh noise.
+        is_noisy: [n] bool, the steps that draw fresh noise.
         identity_scale: Weight of the identity.
-        guidance_rescale: How far the guided output is rescaled to the prompt row's standard deviation; 0 is off.
-        reinject: Whether the photo's latent is put back outside the mask after every step.
+        guidance_rescale: How far the guided output is rescaled to the prompt row's standard deviation, 0..1; 0 is off.
+        reinject: Whether the photo's latent is restored outside the mask after every step.
         seed: Key of the noise.
         image: Index of the image within its request, part of the noise's counter.
     """
@@ -50,7 +50,7 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Number of launches that this image takes part in."""
+        """Number of launches of this image, one per UNet call."""
         return len(self.timestep)
 
 
@@ -60,12 +60,12 @@ def make_plan(request: EditRequest, manifest: Manifest, *, seed: int, image: int
     Args:
         request: The request; fields that are None take the bundle's defaults.
         manifest: The bundle's manifest.
-        seed: The request's seed, or the one drawn for it.
+        seed: The seed, 0..2^63-1: the request's, or the one that was drawn for it.
         image: Index of the image, 0..count-1.
 
     Raises:
-        InputError: an unknown solver, or steps or guidance that this bundle cannot do.
-        BundleError: the bundle's scheduler config, or its solver state, is not supported.
+        InputError: the solver is unknown, or this bundle does not support the number of steps or the guidance.
+        BundleError: the bundle's scheduler config or number of state rows is not supported.
     """
     if manifest.state_rows != STATE_ROWS:
         raise BundleError(
@@ -74,28 +74,30 @@ def make_plan(request: EditRequest, manifest: Manifest, *, seed: int, image: int
             "export the bundle again with this version",
         )
     defaults, guidance = manifest.defaults, manifest.guidance
-    solved = compile_trajectory(
+    trajectory = compile_trajectory(
         manifest.scheduler,
         request.solver or defaults.solver,
         request.steps or defaults.steps,
-        strength=_given(request.strength, defaults.strength),
+        strength=_value_or_default(request.strength, defaults.strength),
         eta=float(request.eta),
         spacing=defaults.spacing,
         sigmas=request.sigmas,
     )
     rows = make_guidance_rows(
-        _given(request.guidance, guidance.scale), _given(request.identity_guidance, guidance.identity), guidance.forms
+        _value_or_default(request.guidance, guidance.scale),
+        _value_or_default(request.identity_guidance, guidance.identity),
+        guidance.forms,
     )
     start, stop = request.guidance_interval or guidance.interval
     return Plan(
-        timestep=solved.timestep,
-        matrix=solved.matrix.astype(np.float32),
-        level=solved.level.astype(np.float32),
-        start=(float(solved.start[0]), float(solved.start[1])),
-        rows=list_step_rows(rows, len(solved.timestep), (float(start), float(stop))),
-        is_noisy=solved.is_noisy,
+        timestep=trajectory.timestep,
+        matrix=trajectory.matrix.astype(np.float32),
+        level=trajectory.level.astype(np.float32),
+        start=(float(trajectory.start[0]), float(trajectory.start[1])),
+        rows=list_step_rows(rows, len(trajectory.timestep), (float(start), float(stop))),
+        is_noisy=trajectory.is_noisy,
         identity_scale=float(request.identity_scale),
-        guidance_rescale=_given(request.guidance_rescale, guidance.rescale),
+        guidance_rescale=_value_or_default(request.guidance_rescale, guidance.rescale),
         reinject=manifest.reinject if request.reinject is None else bool(request.reinject),
         seed=seed,
         image=image,
@@ -103,7 +105,7 @@ def make_plan(request: EditRequest, manifest: Manifest, *, seed: int, image: int
 
 
 class PlanCache:
-    """A bundle's plans, each compiled once: most requests differ in prompt and seed only.
+    """A bundle's plans, each compiled once, because most requests differ in prompt and seed only.
 
     Args:
         manifest: The bundle's manifest.
@@ -111,29 +113,29 @@ class PlanCache:
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
-        self._compile = lru_cache(_KEPT_PLANS)(self._make)
+        self._cached_plan = lru_cache(_CACHED_PLANS)(self._compile_plan)
 
-    def make(self, request: EditRequest, *, seed: int, image: int) -> Plan:
+    def get_plan(self, request: EditRequest, *, seed: int, image: int) -> Plan:
         """Return the plan of one image of a request; plans share their arrays, which are read-only.
 
         Args:
-            request: The request.
-            seed: The request's seed, or the one drawn for it.
+            request: The request; fields that are None take the bundle's defaults.
+            seed: The seed, 0..2^63-1: the request's, or the one that was drawn for it.
             image: Index of the image, 0..count-1.
 
         Raises:
-            InputError, BundleError: see `make_plan`.
+            InputError, BundleError: `make_plan` refuses the request.
         """
         interval = request.guidance_interval and (request.guidance_interval[0], request.guidance_interval[1])
         key = replace(request, prompt="", negative_prompt="", seed=None, count=1, guidance_interval=interval)
-        return replace(self._compile(key), seed=seed, image=image)
+        return replace(self._cached_plan(key), seed=seed, image=image)
 
-    def _make(self, request: EditRequest) -> Plan:
+    def _compile_plan(self, request: EditRequest) -> Plan:
         plan = make_plan(request, self._manifest, seed=0, image=0)
         for array in (plan.timestep, plan.matrix, plan.level, plan.is_noisy):
             array.setflags(write=False)
         return plan
 
 
-def _given(value: float | None, default: float) -> float:
+def _value_or_default(value: float | None, default: float) -> float:
     return default if value is None else float(value)

@@ -1,4 +1,4 @@
-"""The slots of one resolution: their buffers and their launches."""
+"""The slots of one resolution: their buffers, and the launches of the step graph on them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from alterbute.denoise.noise import draw_noise
 from alterbute.errors import EngineError
 
 _Layout: TypeAlias = tuple[tuple[int, tuple[Row, ...]], ...]
+"""Index and rows of every slot in a launch."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -33,7 +34,7 @@ class Slots:
     Args:
         backend: The backend that runs the step graph.
         manifest: The bundle's manifest.
-        capacity: Images that may be denoised together.
+        capacity: Maximum number of images denoised together.
         cells: Side of their latents in cells.
     """
 
@@ -51,16 +52,16 @@ class Slots:
 
     @property
     def steps_done(self) -> dict[Job, int]:
-        """The jobs in these slots, and how many steps of each are done."""
+        """Number of finished steps of each job in these slots."""
         return {slot.job: slot.step for slot in self._slots.values()}
 
     def evict(self, job: Job) -> None:
-        """Remove a job between two launches; its state is lost."""
+        """Remove a job between two launches and discard its state."""
         for slot in [slot for slot in self._slots.values() if slot.job is job]:
             self._clear(slot.index)
 
     def last_states(self, job: Job) -> tuple[Array, Array, Array | None]:
-        """A job's state [K,C,h,w] before and after the last launch, and the fresh noise [C,h,w] of that launch if there was any."""
+        """A job's state [K,C,h,w] before and after the last launch, and the fresh noise [C,h,w] of that launch, if any."""
         index = next(slot.index for slot in self._slots.values() if slot.job is job)
         before, after = self._state.last_states(index)
         return before, after, self._buffers.noise(index)
@@ -69,31 +70,31 @@ class Slots:
         """Put a job into the first free slot; there must be one."""
         index = next(index for index in range(self._capacity) if index not in self._slots)
         self._slots[index] = _Slot(index=index, job=job, admitted_s=time.perf_counter())
-        plan, seen = job.plan, job.conditioning
-        noise = draw_noise(plan.seed, plan.image, 0, seen.background.shape)
+        plan, conditioning = job.plan, job.conditioning
+        noise = draw_noise(plan.seed, plan.image, 0, conditioning.background.shape)
         state = np.zeros(self._buffers.state_shape[1:], np.float32)
-        state[0] = np.float32(plan.start[0]) * seen.background + np.float32(plan.start[1]) * noise
+        state[0] = np.float32(plan.start[0]) * conditioning.background + np.float32(plan.start[1]) * noise
         self._state.write_slot(index, state)
         self._buffers.write_slot(
             index,
-            background=seen.background,
+            background=conditioning.background,
             background_noise=noise,
-            keep=seen.keep if plan.reinject else 0,
-            scene=seen.scene,
+            keep=conditioning.keep if plan.reinject else 0,
+            scene=conditioning.scene,
             guidance_rescale=plan.guidance_rescale,
         )
 
     def step(self) -> list[JobResult]:
-        """One launch: every image in the lane moves one step, and those that reach their end leave.
+        """Run one launch, which advances every image by one step; returns and removes the finished images.
 
-        An image whose numbers stop being finite leaves with its fault; the others take their step without it.
+        An image whose numbers stop being finite is returned with a fault; the others advance without it.
         """
         slots = [self._slots[index] for index in sorted(self._slots)]
         for slot in slots:
             self._load(slot)
         finished = []
         if not self._launch(slots):
-            # Guidance sums over all rows of a launch, so one NaN shows in every slot: each is tried alone.
+            # Guidance sums over all rows of a launch, so one NaN spreads to every slot: each slot is run alone to find its source.
             broken = [slot for slot in slots if len(slots) == 1 or not self._launch([slot])]
             finished = [self._retire(slot, _not_finite(slot)) for slot in broken]
             slots = [slot for slot in slots if slot not in broken]
@@ -106,13 +107,13 @@ class Slots:
         return finished + [self._retire(slot) for slot in slots if slot.step == slot.job.plan.steps]
 
     def _launch(self, slots: list[_Slot]) -> bool:
-        """Run the step graph on the rows of these slots; returns whether all that it wrote for them is finite."""
+        """Run the step graph on the rows of these slots; returns whether their new states are finite."""
         self._pack(slots)
         self._state.launch(self._buffers.inputs(), self._buffers.pop_changed())
         return all(self._state.is_finite(slot.index) for slot in slots)
 
     def _load(self, slot: _Slot) -> None:
-        """Write a slot's inputs of this step."""
+        """Write a slot's inputs of its next step."""
         plan, k = slot.job.plan, slot.step
         self._buffers.write_slot(slot.index, timestep=plan.timestep[k], solver=plan.matrix[k], reinject=plan.level[k])
         if plan.is_noisy[k]:
@@ -120,11 +121,11 @@ class Slots:
             self._buffers.write_slot(slot.index, noise=draw_noise(plan.seed, plan.image, k + 1, shape))
 
     def _pack(self, slots: list[_Slot]) -> None:
-        """Lay out the rows of this launch, unless they are those of the last one: most steps change none."""
+        """Lay out the rows of this launch, unless they equal those of the last launch, as in most steps."""
         layout = tuple((slot.index, slot.job.plan.rows[slot.step]) for slot in slots)
         if layout == self._layout:
             return
-        placed = [
+        rows = [
             PlacedRow(
                 slot=slot.index,
                 row=row,
@@ -136,7 +137,7 @@ class Slots:
             for slot in slots
             for row in slot.job.plan.rows[slot.step]
         ]
-        self._buffers.pack_rows(placed, min_slots=self._backend.min_slots, min_rows=self._backend.min_rows)
+        self._buffers.pack_rows(rows, min_slots=self._backend.min_slots, min_rows=self._backend.min_rows)
         self._layout = layout
 
     def _advance(self, slot: _Slot) -> None:
@@ -147,7 +148,7 @@ class Slots:
     def _retire(self, slot: _Slot, fault: EngineError | None = None) -> JobResult:
         latent = self._state.latent(slot.index)
         if fault is None and not np.isfinite(latent).all():
-            # A device is not waited for between steps, so its numbers are checked here.
+            # On a device, states are not checked between steps, which would stall it; they are checked here.
             fault = _not_finite(slot)
         self._clear(slot.index)
         return JobResult(job=slot.job, latent=latent, seconds=time.perf_counter() - slot.admitted_s, fault=fault)

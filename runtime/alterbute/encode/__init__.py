@@ -1,1 +1,1 @@
-"""Encoding of prompt, identity and scene to the arrays that the step graph reads, cached by content."""
+"""Encodes prompts, identity and scene to the step graph's inputs, cached by content."""

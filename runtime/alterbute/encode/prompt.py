@@ -1,4 +1,4 @@
-"""Prompts: CLIP's byte-pair token ids in a fixed window, and the bundle's vocabulary."""
+"""Tokenizes prompts to a fixed window of CLIP's byte-pair ids, and checks them against the bundle's vocabulary."""
 
 from __future__ import annotations
 
@@ -16,12 +16,20 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 MAX_PROMPT_BYTES: Final = 4096
-"""Far more than any window holds; bounds the tokenizer's work on a hostile prompt."""
+"""Far more than fits into any window; bounds the tokenizer's work on a hostile prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PromptTokenizer:
-    """Converts prompts to token ids; a prompt is never truncated."""
+    """Converts prompts to token ids; a prompt is never truncated.
+
+    Args:
+        tokenizer: The tokenizer, without truncation and padding.
+        tokens: T, length of the text encoder's window, including start and end ids.
+        start_id: Id before every prompt.
+        end_id: Id after every prompt.
+        pad_id: Id that fills the rest of the window.
+    """
 
     tokenizer: Tokenizer
     tokens: int
@@ -37,7 +45,7 @@ class PromptTokenizer:
 
         Args:
             tokenizer_json: The file's bytes, as verified by the bundle.
-            tokens: The text encoder's window, start and end ids among them.
+            tokens: T, length of the text encoder's window, including start and end ids.
             start_id: Id before every prompt.
             end_id: Id after every prompt.
             pad_id: Id that fills the rest of the window.
@@ -62,27 +70,27 @@ class PromptTokenizer:
         return cls(tokenizer=tokenizer, tokens=tokens, start_id=start_id, end_id=end_id, pad_id=pad_id)
 
     def encode(self, prompts: Sequence[str]) -> NDArray[np.int64]:
-        """Ids of each prompt, padded to the window.
+        """Convert prompts to ids, padded to the window.
 
         Returns:
-            [N,T] int64: start id, the prompt, end id, pad ids.
+            [N,T] int64: start id, the prompt's ids, end id, pad ids.
 
         Raises:
-            InputError: a prompt is not text, or has more tokens than the window; the message has both counts.
+            InputError: a prompt is not text, or is longer than the window; the message gives both token counts.
         """
         ids = np.full((len(prompts), self.tokens), self.pad_id, np.int64)
         for row, prompt in zip(ids, prompts, strict=True):
             check_text(prompt)
-            words = self.tokenizer.encode(prompt, add_special_tokens=False).ids
-            if len(words) + 2 > self.tokens:
+            prompt_ids = self.tokenizer.encode(prompt, add_special_tokens=False).ids
+            if len(prompt_ids) + 2 > self.tokens:
                 raise InputError(
-                    f"the prompt is {len(words)} tokens long",
+                    f"the prompt is {len(prompt_ids)} tokens long",
                     f"at most {self.tokens - 2}, this bundle's window",
                     "shorten it; it is never cut in silence",
                     "prompt",
                     "prompt_too_long",
                 )
-            row[: len(words) + 2] = [self.start_id, *words, self.end_id]
+            row[: len(prompt_ids) + 2] = [self.start_id, *prompt_ids, self.end_id]
         return ids
 
 
@@ -90,7 +98,7 @@ def check_text(prompt: str) -> None:
     """Refuse a prompt that is not text, or far too long.
 
     Raises:
-        InputError: not a string, not encodable as UTF-8, or over `MAX_PROMPT_BYTES`.
+        InputError: the prompt is not a string, not encodable as UTF-8, or longer than `MAX_PROMPT_BYTES`.
     """
     if not isinstance(prompt, str):
         raise InputError(
@@ -113,7 +121,11 @@ def check_text(prompt: str) -> None:
 
 
 def parse_attributes(prompt: str) -> tuple[tuple[str, str], ...]:
-    """`color: red; material: metal` as (("color", "red"), ("material", "metal")); a part without `:` has name ""."""
+    """Split `color: red; material: metal` into name and value of each part, in lower case.
+
+    Returns:
+        Such as (("color", "red"), ("material", "metal")); the name of a part without `:` is "".
+    """
     parts = (part.rpartition(":") for part in prompt.lower().split(";") if part.strip())
     return tuple((name.strip(), value.strip()) for name, _, value in parts)
 
@@ -134,7 +146,7 @@ def unknown_words(prompt: str, attributes: Mapping[str, Sequence[str]] | None) -
 
     Args:
         prompt: The prompt; `name: value` parts separated by `;`.
-        attributes: The manifest's vocabulary; None is an open vocabulary, which has every word.
+        attributes: The manifest's vocabulary; None is an open vocabulary, in which no word is unknown.
     """
     if attributes is None:
         return ()
@@ -145,36 +157,36 @@ def unknown_words(prompt: str, attributes: Mapping[str, Sequence[str]] | None) -
         elif name and value not in attributes[name]:
             unknown.append(value)
         elif not name:
-            known = {*attributes, *(word for values in attributes.values() for word in values)}
-            unknown += [word for word in re.findall(r"\w+", value) if word not in known]
+            vocabulary = {*attributes, *(word for values in attributes.values() for word in values)}
+            unknown += [word for word in re.findall(r"\w+", value) if word not in vocabulary]
     return tuple(dict.fromkeys(unknown))
 
 
 def check_attributes(prompt: str, attributes: Mapping[str, Sequence[str]] | None) -> None:
-    """Refuse a prompt that names an attribute which the bundle cannot change.
+    """Refuse a prompt with an attribute that the bundle was not trained to change.
 
     Raises:
         InputError: `name: value` with a name that the manifest does not list; the message lists the vocabulary.
     """
-    named = [name for name, _ in parse_attributes(prompt) if name]
-    foreign = [name for name in named if attributes is not None and name not in attributes]
-    if foreign and attributes is not None:
+    names = [name for name, _ in parse_attributes(prompt) if name]
+    untrained = [name for name in names if attributes is not None and name not in attributes]
+    if untrained and attributes is not None:
         raise InputError(
-            f"the prompt asks for {', '.join(map(repr, foreign))}",
-            f"what this bundle was trained on ({_known(attributes)})",
-            "leave it out, or use a bundle that knows it",
+            f"the prompt asks for {', '.join(map(repr, untrained))}",
+            f"what this bundle was trained on ({_format_vocabulary(attributes)})",
+            "leave it out, or use a bundle that was trained on it",
             "prompt",
             "prompt_attribute_unknown",
         )
 
 
 def vocabulary_warning(prompt: str, attributes: Mapping[str, Sequence[str]] | None) -> str | None:
-    """A warning that names the prompt's words outside the vocabulary, and the vocabulary; None when there are none."""
+    """A warning that lists the prompt's words outside the vocabulary, and the vocabulary; None if there are no such words."""
     unknown = unknown_words(prompt, attributes)
     if not unknown or attributes is None:
         return None
-    return f"this bundle was not trained on {', '.join(map(repr, unknown))}; it knows {_known(attributes)}"
+    return f"this bundle was not trained on {', '.join(map(repr, unknown))}; its vocabulary is {_format_vocabulary(attributes)}"
 
 
-def _known(attributes: Mapping[str, Sequence[str]]) -> str:
+def _format_vocabulary(attributes: Mapping[str, Sequence[str]]) -> str:
     return "; ".join(f"{name}: {', '.join(values)}" for name, values in attributes.items())

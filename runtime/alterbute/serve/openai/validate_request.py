@@ -125,7 +125,7 @@ def _make_requests(context: Context, form: EditForm) -> tuple[tuple[EditRequest,
     first = editor.check_request(EditRequest(prompt=prompt, seed=seed, **options), {})
     # Image i has the bytes of a request for one image with seed + i.
     requests = tuple(replace(first, seed=(seed + image) % (MAX_SEED + 1)) for image in range(form.count))
-    plan = editor.plans.make(first, seed=seed, image=0)
+    plan = editor.plans.get_plan(first, seed=seed, image=0)
     if plan.steps > settings.max_steps:
         raise bad_request(
             f"num_inference_steps is not within 1..{settings.max_steps}", "num_inference_steps", "steps_out_of_range"

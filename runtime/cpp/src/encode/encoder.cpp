@@ -175,7 +175,7 @@ void check_finite(const std::string& graph, const std::string& name, const Array
   if (std::all_of(values, values + array.count(), [](float value) { return std::isfinite(value); })) return;
   throw EngineError(
       "the graph " + text::python_repr(graph) + " gave numbers that are not finite in " + text::python_repr(name),
-      "finite numbers", "export the bundle in a wider precision, and check its weights");
+      "finite numbers", "export the bundle in a higher precision, and check its weights");
 }
 
 }  // namespace alterbute

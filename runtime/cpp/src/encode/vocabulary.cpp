@@ -99,7 +99,7 @@ std::string vocabulary_warning(std::string_view prompt, const std::optional<Attr
   if (!attributes) return "";
   const std::vector<std::string> unknown = unknown_words(prompt, *attributes);
   return unknown.empty() ? ""
-                         : "this bundle was not trained on " + show(unknown) + "; it knows " + show_known(*attributes);
+                         : "this bundle was not trained on " + show(unknown) + "; its vocabulary is " + show_known(*attributes);
 }
 
 void check_attributes(std::string_view prompt, const std::optional<Attributes>& attributes) {
@@ -111,7 +111,7 @@ void check_attributes(std::string_view prompt, const std::optional<Attributes>& 
   if (foreign.empty()) return;
   throw InputError("the prompt asks for " + show(foreign),
                    "what this bundle was trained on (" + show_known(*attributes) + ")",
-                   "leave it out, or use a bundle that knows it", "prompt", "prompt_attribute_unknown");
+                   "leave it out, or use a bundle that was trained on it", "prompt", "prompt_attribute_unknown");
 }
 
 }  // namespace alterbute
