@@ -11,7 +11,7 @@ import pytest
 from alterbute.bundle import open_bundle
 from alterbute.errors import BundleError, InputError
 from alterbute.solver import SOLVERS, SPACINGS, compile_trajectory
-from alterbute.solver.solver_table import Table, read_table
+from alterbute.solver.solver_table import TrajectoryTable, read_table
 from alterbute_export.checkpoint.reader import _read_scheduler
 from alterbute_export.packaging.solver_table import MAX_STEPS, TABLE_FILE, write_solver_table
 from diffusers import DPMSolverMultistepScheduler
@@ -27,14 +27,14 @@ LIMIT_BYTES = 700_000
 
 
 @pytest.fixture(scope="module", params=SPACINGS)
-def table(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Table:
+def table(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TrajectoryTable:
     folder = tmp_path_factory.mktemp("table")
     assert write_solver_table(folder, CONFIG, request.param).solvers == tuple(SOLVERS)
     return read_table((folder / TABLE_FILE).read_bytes())
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_the_table_equals_the_solver_codes_output_to_the_bit(table: Table, solver: str) -> None:
+def test_the_table_equals_the_solver_codes_output_to_the_bit(table: TrajectoryTable, solver: str) -> None:
     for steps in range(1, MAX_STEPS + 1):
         written = table.compile_trajectory(solver, steps)
         computed = compile_trajectory(CONFIG, solver, steps, spacing=table.spacing)

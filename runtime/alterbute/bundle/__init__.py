@@ -1,7 +1,7 @@
-"""The bundle: a folder with graphs, weights, tokenizer and `manifest.json`; all that a server needs.
+"""The bundle: a folder with graphs, weights, tokenizer and `manifest.json`, which is all that the runtime needs.
 
-The exporter fills the dataclasses and calls `write_manifest`; the runtime calls `open_bundle` and then
-`Bundle.read`, which returns only bytes with the SHA-256 of the manifest.
+The exporter fills the dataclasses and calls `write_manifest`; the runtime calls `open_bundle` and then `Bundle.read`, which
+returns only bytes whose SHA-256 equals that in the manifest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The manifest's entries of prebuilt engines: built from which graph, for which machine, and how.
+"""The manifest's entries of prebuilt engines: source graph, target machine and build settings of each.
 
-An engine is executable code that fits only the machine and graph that it was built for. Entries are checked before an engine
-library reads a byte of the engine.
+An engine is executable code that runs only on the machines, and for the graph, that it was built for. Its entry is checked
+before an engine library reads a byte of the file.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from alterbute.bundle.typed_json import Json
 
 Product: TypeAlias = Literal["tensorrt", "tensorrt_rtx"]
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16"]
-"""Precision of engines, and of graphs that engines are built from."""
+"""Precision of an engine, or of a graph that engines are built from."""
 VariantPrecision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
-"""Precision of a graph's variant; `int8` is for ONNX Runtime's CPU provider only."""
+"""Precision of a graph's variant; `int8` runs on ONNX Runtime's CPU provider only."""
 Fit: TypeAlias = Literal["same_gpu", "same_compute_capability", "ampere_plus", "portable"]
-"""On which GPUs an engine runs, narrowest first; `portable` engines of TensorRT-RTX run on the capabilities that they list."""
+"""GPUs that can run an engine, from the smallest set to the largest; `portable` is TensorRT-RTX on the listed capabilities."""
 
 _CAPABILITY: Final = re.compile(r"\d{1,2}\.\d")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShapeRange:
-    """Smallest, optimal and largest shape of one input."""
+    """Smallest, optimal and largest shape of one input in an optimization profile."""
 
     min: tuple[int, ...]
     opt: tuple[int, ...]
@@ -38,11 +38,26 @@ class ShapeRange:
 class Engine:
     """A prebuilt engine file.
 
-    `version` is the builder's version, `capabilities` the compute capabilities that it was built for (`9.0`), `gpu` the name of
-    the GPU on which it was timed (empty where none was needed), `cuda` the CUDA release of the builder, `driver` the lowest
-    driver that can run it. `profiles` has one record per bucket, from input name to shapes. `builder` holds the builder's
-    settings, `onnx` the SHA-256 of the graph file and `weights` that of each external data file, by name. `refit` "identical"
-    means that the engine has no weights and takes those of `onnx` when it is loaded.
+    Args:
+        graph: Name of the graph that the engine runs.
+        file: Name of the engine file.
+        recipe: Name of the recipe that it was built by.
+        product: The engine library.
+        version: Version of the engine library that built it.
+        platform: Operating system and processor, such as `linux_x86_64`.
+        fit: GPUs that can run it.
+        capabilities: Compute capabilities that it was built for, such as `9.0`.
+        gpu: Name of the GPU on which it was timed; empty if it was built without a GPU.
+        cuda: CUDA release of the builder.
+        driver: Lowest driver version that can run it.
+        precision: Precision of its heavy operators.
+        profiles: One optimization profile per bucket: shapes by input name.
+        builder: Settings of the builder.
+        source: Name of the graph file that it was built from.
+        onnx: SHA-256 of the graph file.
+        weights: SHA-256 of each external data file, by name.
+        timing_cache: SHA-256 of the timing cache that it was built with, or None.
+        refit: "identical": the engine has no weights and takes those of `source` when it is loaded.
     """
 
     graph: str
@@ -75,9 +90,9 @@ def check_engines(engines: tuple[Engine, ...], files: Collection[str], graphs: C
         graphs: Names of the manifest's graphs.
 
     Raises:
-        KeyFault: an entry names a graph or file that the manifest does not list, or holds a malformed number.
+        KeyFault: an entry refers to a graph or file that the manifest does not list, or holds a malformed value.
     """
-    taken: set[tuple[str, str]] = set()
+    recipe_graphs: set[tuple[str, str]] = set()
     for index, engine in enumerate(engines):
         key = f"engines[{index}]"
         if engine.graph not in graphs:
@@ -88,9 +103,9 @@ def check_engines(engines: tuple[Engine, ...], files: Collection[str], graphs: C
         for name in engine.weights:
             if name not in files:
                 raise typed_json.KeyFault(f"{key}.weights", repr(name), "a name listed in `files`")
-        if (engine.recipe, engine.graph) in taken:
+        if (engine.recipe, engine.graph) in recipe_graphs:
             raise typed_json.KeyFault(key, f"a second {engine.graph} of recipe {engine.recipe}", "one")
-        taken.add((engine.recipe, engine.graph))
+        recipe_graphs.add((engine.recipe, engine.graph))
         _check_digests(engine, key)
         _check_numbers(engine, key)
 
@@ -118,7 +133,7 @@ def _check_numbers(engine: Engine, key: str) -> None:
     for number, profile in enumerate(engine.profiles):
         for name, shape in profile.items():
             sizes = list(zip(shape.min, shape.opt, shape.max, strict=False))
-            same_rank = len(shape.min) == len(shape.opt) == len(shape.max)
-            if not same_rank or any(not 0 <= low <= best <= high for low, best, high in sizes):
+            is_same_rank = len(shape.min) == len(shape.opt) == len(shape.max)
+            if not is_same_rank or any(not 0 <= low <= best <= high for low, best, high in sizes):
                 seen = f"{list(shape.min)}, {list(shape.opt)}, {list(shape.max)}"
                 raise typed_json.KeyFault(f"{key}.profiles[{number}].{name}", seen, "min <= opt <= max, of one rank")

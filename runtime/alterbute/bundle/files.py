@@ -1,4 +1,4 @@
-"""The files of a bundle: opened without following links, and hashed each time they are read."""
+"""Reads a bundle's files: without following links, and hashing them each time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ _OPEN_FLAGS: Final = (
 class Bundle:
     """A bundle folder with a checked manifest; files are verified each time they are read.
 
-    `signed_by` is the name of the trusted key that signed the manifest, or None where no keys were given.
+    Args:
+        path: The folder.
+        manifest: The parsed manifest.
+        signed_by: Name of the trusted key that signed the manifest; None if it was opened without trusted keys.
     """
 
     path: Path
@@ -40,9 +43,9 @@ class Bundle:
     signed_by: str | None = None
 
     def read(self, name: str) -> bytes:
-        """Read one file, and hash the bytes that were read: what is returned is what was verified.
+        """Read one file and check its SHA-256; exactly the bytes that were hashed are returned.
 
-        The caller holds the only copy; release it when the engine has made its own.
+        The caller holds the only copy; release it when the engine library has copied the bytes.
 
         Raises:
             BundleError: the file is missing, is a link, or differs from the size or SHA-256 in the manifest.
@@ -59,10 +62,10 @@ class Bundle:
         return data
 
     def copy(self, name: str, target: BinaryIO) -> None:
-        """Copy one file to `target` in constant memory, hashing it on the way; a wrong file raises at its end.
+        """Copy one file to `target` in constant memory, and check its SHA-256 at the end.
 
         Raises:
-            BundleError: see `read`; what was written until then must be discarded.
+            BundleError: the file cannot be read or is not the manifest's; discard what was written to `target`.
         """
         entry = self.manifest.files[name]
         with _open(self.path, name) as file:
@@ -75,34 +78,34 @@ class Bundle:
 
 
 def open_bundle(path: str | Path, *, trust_keys: tuple[TrustKey, ...] = ()) -> Bundle:
-    """Open a bundle: check its manifest and file list. Files are not hashed now but when `Bundle.read` reads them.
+    """Open a bundle and check its manifest and file list. Files are hashed later, when `Bundle.read` reads them.
 
     Args:
         path: The bundle's folder.
-        trust_keys: If any are given, one of them must have signed the manifest.
+        trust_keys: If there are any, one of them must have signed the manifest.
 
     Raises:
-        BundleError: there is no such folder, the manifest is invalid, keys were given and the signature is missing or wrong, or
-            a file is missing, unlisted, a link or of another size.
+        BundleError: the folder does not exist, the manifest is invalid, no trusted key signed it, or a file is missing,
+            unlisted, a link or of another size.
     """
     folder = Path(path)
     text = _read_manifest_text(folder)
-    # Before anything is parsed.
+    # The signature is checked before anything is parsed.
     signed_by = check_signature(text, _read_signature(folder), trust_keys) if trust_keys else None
     manifest = parse_manifest(text)
-    found = dict(_walk(folder))
-    for name in sorted(found.keys() - manifest.files.keys() - _UNLISTED):
+    sizes = dict(_list_files(folder))
+    for name in sorted(sizes.keys() - manifest.files.keys() - _UNLISTED):
         raise BundleError(
             f"the bundle holds {name!r}, which its manifest does not list",
             "only files of the manifest",
             "remove that file, or export the bundle again",
         )
     for name, entry in manifest.files.items():
-        if name not in found:
+        if name not in sizes:
             raise BundleError(
                 f"the bundle's file {name!r} is missing", f"{entry.size} bytes", "copy the whole bundle folder again"
             )
-        _check_size(name, found[name], entry)
+        _check_size(name, sizes[name], entry)
     return Bundle(path=folder, manifest=manifest, signed_by=signed_by)
 
 
@@ -110,7 +113,7 @@ def verify_bundle(path: str | Path, *, trust_keys: tuple[TrustKey, ...] = ()) ->
     """Open a bundle and hash every file, in constant memory.
 
     Raises:
-        BundleError: see `open_bundle`; or a file differs from the SHA-256 in the manifest.
+        BundleError: `open_bundle` refuses the bundle, or a file differs from the SHA-256 in the manifest.
     """
     bundle = open_bundle(path, trust_keys=trust_keys)
     for name, entry in bundle.manifest.files.items():
@@ -120,10 +123,10 @@ def verify_bundle(path: str | Path, *, trust_keys: tuple[TrustKey, ...] = ()) ->
 
 
 def describe_files(folder: str | Path) -> dict[str, FileEntry]:
-    """SHA-256 and size of every file except the manifest and its signature, sorted by name; the exporter's `Manifest.files`."""
+    """SHA-256 and size of every file except the manifest and its signature, sorted by name, for `Manifest.files`."""
     root = Path(folder)
     entries = {}
-    for name, size in sorted(_walk(root)):
+    for name, size in sorted(_list_files(root)):
         if name not in _UNLISTED:
             with _open(root, name) as file:
                 entries[name] = FileEntry(sha256=_stream_hash(file), size=size)
@@ -145,18 +148,18 @@ def default_bundle_path() -> Path:
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """Read and check the manifest of a bundle folder: at most 4 MiB, not through a link.
+    """Read and check the manifest of a bundle folder; it may not be a link, or larger than 4 MiB.
 
     Raises:
-        BundleError: there is no such folder or manifest, or `parse_manifest` refuses it.
+        BundleError: the folder or manifest does not exist, or `parse_manifest` refuses the manifest.
     """
     return parse_manifest(_read_manifest_text(Path(path)))
 
 
 def _read_manifest_text(folder: Path) -> bytes:
     if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise BundleError(f"the bundle {folder} {what}", "a folder with manifest.json", "give the bundle's folder")
+        problem = "is not a folder" if folder.exists() else "does not exist"
+        raise BundleError(f"the bundle {folder} {problem}", "a folder with manifest.json", "give the bundle's folder")
     with _open(folder, MANIFEST_FILE) as file:
         data = file.read(_MANIFEST_LIMIT_BYTES + 1)
     if len(data) > _MANIFEST_LIMIT_BYTES:
@@ -167,15 +170,15 @@ def _read_manifest_text(folder: Path) -> bytes:
 
 
 def _read_signature(folder: Path) -> bytes | None:
-    """The signature file, at most 4 KiB and not through a link; None where there is none."""
+    """Read the first 4 KiB of the signature file, which may not be a link; None if there is no signature."""
     if not os.path.lexists(folder / SIGNATURE_FILE):
         return None
     with _open(folder, SIGNATURE_FILE) as file:
         return file.read(SIGNATURE_LIMIT_BYTES)
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, int]]:
-    """Name and size of every file, at most one folder deep; links and devices are refused."""
+def _list_files(folder: Path) -> Iterator[tuple[str, int]]:
+    """Name and size of every file, at most one folder deep; links, deeper folders and devices are refused."""
     for prefix, parent in [("", folder), *((f"{d.name}/", d) for d in sorted(folder.iterdir()) if _is_folder(d))]:
         for path in sorted(parent.iterdir()):
             if not prefix and _is_folder(path):
@@ -218,8 +221,8 @@ def _check_kind(name: str, status: os.stat_result) -> None:
             "plain files, at most one folder deep",
             "copy the bundle with plain files (cp -rL)",
         )
-    # A second name by which others can write is a way to swap bytes under a server. A hard link that only its
-    # owner can write is how uv installs wheels, and is harmless: bytes are hashed after they were read.
+    # Through a second hard link that other users can write, bytes can be swapped under a running server. A hard link that
+    # only its owner can write is how uv installs wheels, and is harmless: bytes are hashed after they were read.
     if status.st_nlink > 1 and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise BundleError(
             f"the bundle's {name!r} is hard-linked and writable by others",
@@ -240,7 +243,7 @@ def _check_hash(name: str, digest: str, entry: FileEntry) -> None:
         raise BundleError(
             f"the bundle's {name!r} has SHA-256 {digest[:12]}...",
             f"{entry.sha256[:12]}...",
-            "the file was damaged or altered: get the bundle again from where you trust it",
+            "the file was damaged or altered: get the bundle again from a source that you trust",
         )
 
 

@@ -1,4 +1,4 @@
-"""The content of `manifest.json`: the contract between the exporter, which writes it, and every runtime.
+"""The content of `manifest.json`, the contract between the exporter, which writes it, and the runtimes, which read it.
 
 Field names are the keys of the JSON. The meaning of a key does not change without a new `SCHEMA_VERSION`.
 """
@@ -20,8 +20,8 @@ from alterbute.errors import BundleError
 SCHEMA_VERSION: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
 WEIGHTS_FILE: Final = "weights.bin"
-"""The external data file that all graphs share. It is passed to every ONNX Runtime session as bytes in memory: a session with
-such a table reads nothing else from disk, so that a graph cannot refer to files outside the bundle."""
+"""The external data file that all graphs share. It is passed to every ONNX Runtime session as bytes in memory: such a session
+reads no external data from disk, so that a graph cannot refer to files outside the bundle."""
 GRAPHS: Final = ("prompt", "identity", "scene", "step", "decode", "window", "paste")
 
 _EXPORT_AGAIN: Final = "export the bundle again with `alterbute-export bundle`"
@@ -29,7 +29,7 @@ _EXPORT_AGAIN: Final = "export the bundle again with `alterbute-export bundle`"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
-    """One input or output of a graph; a dimension is a size, or the name of a free dimension (`"B"`)."""
+    """An input or output of a graph; a dimension is a size, or the name of a free dimension (`"B"`)."""
 
     name: str
     dtype: str
@@ -40,9 +40,11 @@ class TensorSpec:
 class TypeAudit:
     """The types of a graph file's convolutions, matrix products and attention, weighted by multiply-adds.
 
-    `multiply_adds` is the cost of one run at the bundle's resolution with one image and two rows; `shares` by type sum to 1.
-    `islands` counts inner operators that were kept fp32, by reason; `overflow` lists the values that exceed fp16 on a
-    real edit, with the measured magnitude.
+    Args:
+        multiply_adds: Cost of one run at the bundle's resolution with one image and two rows.
+        shares: Share of the multiply-adds by type; the shares sum to 1.
+        islands: Number of inner operators that stay fp32, by reason.
+        overflow: Values that exceed fp16's range on a real edit, with the measured magnitude.
     """
 
     multiply_adds: int
@@ -53,9 +55,12 @@ class TypeAudit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """A file of a graph for one backend, with the type of its heavy arithmetic.
+    """A file of a graph, for one backend and precision.
 
-    `relative_error` is the error of its outputs relative to the fp32 graph's on a real edit, where it was measured.
+    Args:
+        precision: Type of its convolutions, matrix products and attention.
+        relative_error: Error of its outputs relative to those of the fp32 graph on a real edit; None if not measured.
+        audit: The measured types; None for a variant that was not audited.
     """
 
     backend: str
@@ -75,7 +80,7 @@ class Parity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """An exported graph: its files by backend, its inputs and outputs, and its measured parity."""
+    """An exported graph: its variants, its inputs and outputs, and its measured parity with torch."""
 
     variants: tuple[Variant, ...]
     inputs: tuple[TensorSpec, ...]
@@ -93,7 +98,13 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskRules:
-    """How a mask is widened: odd kernel sizes in window pixels, and the ratio of window side to object side."""
+    """How the mask and the window are enlarged.
+
+    Args:
+        dilate: Size of the dilation kernel in window pixels, odd.
+        feather: Size of the blur kernel of the mask's edge in window pixels, odd.
+        margin: Ratio of window side to object side.
+    """
 
     dilate: int
     feather: int
@@ -104,8 +115,11 @@ class MaskRules:
 class Guidance:
     """The forms of guidance that the checkpoint was trained for, and the defaults of an edit.
 
-    `scale` is text guidance and `identity` identity guidance (1 turns either off), `rescale` how far the guided output is
-    rescaled to the prompt row's standard deviation, `interval` the shares of the steps between which guidance is on.
+    Args:
+        scale: Scale of text guidance; 1 turns it off.
+        identity: Scale of identity guidance; 1 turns it off.
+        rescale: How far the guided output is rescaled to the prompt row's standard deviation, 0..1.
+        interval: (start, stop), shares of the steps in 0..1 between which guidance is on.
     """
 
     forms: tuple[Literal["none", "text", "identity"], ...]
@@ -117,7 +131,7 @@ class Guidance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """Defaults of an edit. `strength` 1 starts from noise, less from the photo (SDEdit)."""
+    """Defaults of an edit. `strength` 1 starts from pure noise, a lower value from the noised photo (SDEdit)."""
 
     steps: int
     solver: str
@@ -127,9 +141,14 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """The prompt encoder's window: `tokens` ids per prompt, including start and end ids.
+    """The text encoder's window and widths.
 
-    `pooled` is the width of the pooled text that the UNet reads besides the states (SDXL), 0 where there is none.
+    Args:
+        tokens: T, number of ids per prompt, including start and end ids.
+        dim: D, width of the text encoder's states.
+        pooled: P, width of the pooled text that the UNet reads besides the states (SDXL); 0 if it reads none.
+        tokenizer: Name of the tokenizer file.
+        start_id, end_id, pad_id: Ids before and after every prompt, and in the rest of the window.
     """
 
     tokens: int
@@ -143,7 +162,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """The identity encoder: a `size` x `size` picture becomes tokens `[Ti,D]` or, family `grid`, a latent `[C,h,w]`."""
+    """The identity encoder, from a `size` x `size` picture to tokens `[Ti,D]` or, in family `grid`, a latent `[C,h,w]`."""
 
     kind: Literal["tokens", "latent"]
     shape: tuple[int, ...]
@@ -152,7 +171,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SolverTable:
-    """The solvers as numbers (`alterbute.solver.solver_table` has the format), at 1..`max_steps` steps of the spacing."""
+    """The file of solver matrices for 1..`max_steps` steps, in the format of `alterbute.solver.solver_table`."""
 
     file: str
     max_steps: int
@@ -164,9 +183,11 @@ class SolverTable:
 class GridRules:
     """Choices of family `grid` that its paper (arXiv 2601.10714, section 3.4) leaves open; all are built into the graphs.
 
-    `blank` is the reference's half of mask and masked photo, `null_identity` the latent of a dropped reference: zeros, or
-    the encoded empty canvas. `photo_fill` and `reference_fill` are the grey of hole and canvas in [-1,1], `mask` selects
-    the cells of the mask that are 1.
+    Args:
+        blank: Content of the reference's half of mask and masked photo.
+        null_identity: Latent of a dropped reference: zeros, or the encoded empty canvas.
+        photo_fill, reference_fill: Value of the hole in the masked photo, and of the canvas around the reference, in [-1,1].
+        mask: Which cells of the mask are 1.
     """
 
     blank: Literal["zeros"]
@@ -178,7 +199,7 @@ class GridRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """A file that was merged into the weights at export. `token` is the word that an embedding added to the tokenizer."""
+    """A file that was merged into the weights at export; `token` is the word that an embedding adds to the tokenizer."""
 
     kind: Literal["lora", "embedding"]
     file: str
@@ -189,15 +210,27 @@ class Merged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """The manifest: everything that a runtime reads of a bundle before it opens a graph.
+    """Everything that a runtime reads of a bundle before it opens a graph. Lengths are in window pixels unless noted.
 
-    `resolution` is the side of the model's window, and `resolutions` all sides, rising, where there are several: an edit takes
-    the smallest that keeps its object's detail (`alterbute.images.choose_resolution`). `scheduler` is diffusers' scheduler
-    config, verbatim. `scene` lists the pictures that the UNet reads besides the latent, in channel order, and may be empty.
-    `reinject` is the default of re-injection. `time_ids` are SDXL's size and crop numbers, the same for every row. `attributes`
-    is the vocabulary by attribute, or None when it is open. `grid` is set for family `grid` only. `files` lists every file
-    except the manifest and its signature. `engines` are prebuilt engines, each for the machines that it names. `solver_table`
-    is for programs without solver code.
+    Args:
+        resolution: Side of the model's window; a multiple of `latent_factor`.
+        resolutions: All sides of the window, rising, if there are several; `alterbute.images.choose_resolution` chooses.
+        latent_channels: C, channels of a latent.
+        latent_factor: Window pixels per side of a latent cell.
+        scene_channels: Cs, the UNet's input channels besides the latent; 0 if `scene` is empty.
+        state_rows: K, state rows of the step graph.
+        latent_mask: How the mask is resized to latent cells.
+        residual: "collage" adds `mask*reference + (1-mask)*masked_photo` to the UNet's output; None adds nothing.
+        scene: The pictures that the UNet reads besides the latent, in channel order.
+        reinject: Default of `EditRequest.reinject`.
+        scheduler: The checkpoint's diffusers scheduler config, verbatim.
+        time_ids: SDXL's size and crop numbers, the same for every row; None for other models.
+        grid: Set for family `grid` only.
+        attributes: The vocabulary: values by attribute; None is an open vocabulary.
+        files: Every file of the bundle except the manifest and its signature.
+        producer: Versions of the exporter and its libraries.
+        checkpoint: SHA-256 of each weights file of the checkpoint, by `part/file name`.
+        solver_table: Solver matrices for programs without solver code, or None.
     """
 
     schema_version: int
@@ -237,10 +270,10 @@ class Manifest:
 
 
 def parse_manifest(text: bytes) -> Manifest:
-    """Parse and check a manifest.
+    """Parse and check the bytes of a manifest.
 
     Raises:
-        BundleError: it is not JSON, has a newer schema, or a key is missing, unknown or wrong.
+        BundleError: the manifest is not JSON, has a newer schema, or a key is missing, unknown or wrong.
     """
     try:
         document = typed_json.parse(text)
@@ -270,7 +303,7 @@ def are_window_sides(sides: tuple[int, ...], resolution: int) -> bool:
 
 
 def write_manifest(folder: str | Path, manifest: Manifest) -> None:
-    """Write `manifest.json`; a manifest that the reader would refuse is refused."""
+    """Write `manifest.json` into a folder; a manifest that `parse_manifest` refuses is not written."""
     text = typed_json.dump(manifest)
     parse_manifest(text.encode())
     (Path(folder) / MANIFEST_FILE).write_text(text, encoding="utf-8", newline="\n")
@@ -304,9 +337,9 @@ def _check(manifest: Manifest) -> None:
         for variant in graph.variants:
             if variant.file not in manifest.files:
                 raise typed_json.KeyFault(f"graphs.{name}", repr(variant.file), "a name listed in `files`")
-    needed = set(GRAPHS) - (set() if manifest.identity else {"identity"})
-    for name in sorted(needed - manifest.graphs.keys()):
-        raise typed_json.KeyFault(f"graphs.{name}", "missing", f"the graphs {', '.join(sorted(needed))}")
+    required = set(GRAPHS) - (set() if manifest.identity else {"identity"})
+    for name in sorted(required - manifest.graphs.keys()):
+        raise typed_json.KeyFault(f"graphs.{name}", "missing", f"the graphs {', '.join(sorted(required))}")
     if manifest.solver_table and manifest.solver_table.file not in manifest.files:
         raise typed_json.KeyFault("solver_table.file", repr(manifest.solver_table.file), "a name listed in `files`")
     check_engines(manifest.engines, manifest.files.keys(), manifest.graphs.keys())
@@ -316,8 +349,8 @@ def _check(manifest: Manifest) -> None:
 
 def _check_resolutions(manifest: Manifest) -> None:
     sides = manifest.resolutions
-    is_sound = are_window_sides(sides, manifest.resolution) and not any(side % manifest.latent_factor for side in sides)
-    if sides and not is_sound:
+    is_valid = are_window_sides(sides, manifest.resolution) and not any(side % manifest.latent_factor for side in sides)
+    if sides and not is_valid:
         expected = (
             f"rising multiples of latent_factor {manifest.latent_factor}, `resolution` {manifest.resolution} among them"
         )

@@ -1,4 +1,4 @@
-"""Strict conversion between JSON and frozen dataclasses: a wrong, missing or unknown key is an error that names it."""
+"""Strict conversion between JSON and dataclasses: a wrong, missing or unknown key is an error that names the key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ Json: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
 
 
 class KeyFault(ValueError):
-    """A key of a document is wrong: `key` is its dotted path, `seen` its value, `expected` what would be right."""
+    """A key of a document is wrong.
+
+    Args:
+        key: Dotted path of the key.
+        seen: Its value, as shown in messages.
+        expected: The values that are accepted.
+    """
 
     def __init__(self, key: str, seen: str, expected: str) -> None:
         super().__init__(key, seen, expected)
@@ -24,29 +30,29 @@ class KeyFault(ValueError):
 def parse(text: bytes) -> Json:
     """Parse JSON to plain values; duplicate keys, NaN and very deep nesting raise ValueError."""
 
-    def pairs(items: list[tuple[str, Json]]) -> dict[str, Json]:
+    def make_record(items: list[tuple[str, Json]]) -> dict[str, Json]:
         record = dict(items)
         if len(record) != len(items):
             raise ValueError("a key is given twice")
         return record
 
-    def constant(name: str) -> float:
+    def refuse_constant(name: str) -> float:
         raise ValueError(f"{name} is not a JSON number")
 
     try:
-        value: Json = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+        value: Json = json.loads(text, object_pairs_hook=make_record, parse_constant=refuse_constant)
     except RecursionError:
         raise ValueError("the nesting is too deep") from None
     return value
 
 
 def build(kind: type[Record], value: Json, key: str = "") -> Record:
-    """Make a dataclass from a JSON object, checking every field by its type hint; a field with a default may be missing.
+    """Build a dataclass from a JSON object and check every field against its type hint; fields with a default may be missing.
 
     Args:
         kind: The dataclass.
         value: The parsed JSON value.
-        key: Dotted path of the value in its document, for messages.
+        key: Dotted path of the value in its document, for messages; "" at the top.
 
     Raises:
         KeyFault: a key is missing, unknown, or of another type than its hint.
@@ -55,7 +61,7 @@ def build(kind: type[Record], value: Json, key: str = "") -> Record:
 
 
 def dump(record: object) -> str:
-    """Format a dataclass as indented JSON, fields in declared order."""
+    """Format a dataclass as indented JSON, with the fields in declared order."""
     return json.dumps(dataclasses.asdict(record), indent=1, allow_nan=False) + "\n"  # type: ignore[call-overload]
 
 
@@ -70,7 +76,7 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if origin is Literal:
         if type(value) is str and value in args:
             return value
-        raise KeyFault(key, _show(value), " or ".join(map(repr, args)))
+        raise KeyFault(key, _format_value(value), " or ".join(map(repr, args)))
     if origin is tuple:
         items = _expect(list, value, key, "a list")
         return tuple(_convert(args[0], item, f"{key}[{index}]") for index, item in enumerate(items))
@@ -83,15 +89,15 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
 
 
 def _convert_record(kind: Any, value: Any, key: str) -> Any:
-    given = _expect(dict, value, key, "an object")
+    fields = _expect(dict, value, key, "an object")
     hints = get_type_hints(kind)
     optional = {field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING}
-    for name in hints.keys() - given.keys() - optional:
+    for name in hints.keys() - fields.keys() - optional:
         raise KeyFault(_join(key, name), "missing", "it to be there")
-    for name in given.keys() - hints.keys():
+    for name in fields.keys() - hints.keys():
         raise KeyFault(_join(key, name), "an unknown key", f"only {', '.join(sorted(hints))}")
-    present = {name: hint for name, hint in hints.items() if name in given}
-    return kind(**{name: _convert(hint, given[name], _join(key, name)) for name, hint in present.items()})
+    present = {name: hint for name, hint in hints.items() if name in fields}
+    return kind(**{name: _convert(hint, fields[name], _join(key, name)) for name, hint in present.items()})
 
 
 def _convert_union(hints: tuple[Any, ...], value: Any, key: str) -> Any:
@@ -109,14 +115,14 @@ def _convert_union(hints: tuple[Any, ...], value: Any, key: str) -> Any:
     raise max(faults, key=lambda fault: len(fault.key))
 
 
-def _expect(kinds: Any, value: Any, key: str, words: str) -> Any:
+def _expect(classes: Any, value: Any, key: str, expected: str) -> Any:
     # bool is an int in Python, not in JSON.
-    if isinstance(value, kinds) and (not isinstance(value, bool) or kinds is bool):
+    if isinstance(value, classes) and (not isinstance(value, bool) or classes is bool):
         return value
-    raise KeyFault(key, _show(value), words)
+    raise KeyFault(key, _format_value(value), expected)
 
 
-def _show(value: object) -> str:
+def _format_value(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 

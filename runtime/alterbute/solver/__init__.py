@@ -1,6 +1,6 @@
-"""Solvers as data: a scheduler config, a solver's name and a number of steps become a list of small matrices.
+"""Solvers as data: a scheduler config, a solver's name and a number of steps are compiled to one small matrix per UNet call.
 
-The numbers reproduce diffusers' schedulers (tests compare every trajectory, limit 1e-5), and no solver code runs while an
+The matrices reproduce diffusers' schedulers (tests compare every trajectory, with limit 1e-5). No solver code runs while an
 image is denoised, in any language.
 """
 

@@ -1,4 +1,4 @@
-"""DPM-Solver++ as a multistep method (arXiv:2211.01095): extrapolates the clean estimates of the last steps."""
+"""DPM-Solver++ multistep (arXiv:2211.01095): extrapolates the clean estimates of the last steps."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from alterbute.solver.noise_schedule import Floats
 from alterbute.solver.scheduler_config import SchedulerConfig
 
 _FEW_STEPS = 15
-"""With fewer steps than this, `lower_order_final` lowers the order at the end."""
+"""With fewer steps than this, `lower_order_final` lowers the order of the last steps."""
 
 
 def dpmpp_2m(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta: float) -> Floats:
-    """DPM-Solver++ 2M (eta 0) and its SDE form (eta 1); state row 1 keeps the last clean estimate.
+    """Compile DPM-Solver++ 2M (eta 0) or its SDE form (eta 1); state row 1 holds the last clean estimate.
 
     Args:
         levels: The noise levels of all n steps.
         scheduler: The checkpoint's scheduler config.
         first: Index of the trajectory's first step, 0..n-1.
-        eta: Share of the removed noise that is drawn afresh, 0..1 (0 or 1).
+        eta: Share of the removed noise that is drawn afresh: 0, or 1 for the SDE form.
 
     Returns:
         [n - first, K, K+2] f64, one matrix W per UNet call.
@@ -31,13 +31,13 @@ def dpmpp_2m(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta: f
 
 
 def dpmpp_3m(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta: float) -> Floats:
-    """DPM-Solver++ 3M; state rows 1 and 2 keep the last two clean estimates.
+    """Compile DPM-Solver++ 3M; state rows 1 and 2 hold the last two clean estimates.
 
     Args:
         levels: The noise levels of all n steps.
         scheduler: The checkpoint's scheduler config.
         first: Index of the trajectory's first step, 0..n-1.
-        eta: Share of the removed noise that is drawn afresh, 0..1 (0).
+        eta: Share of the removed noise that is drawn afresh; always 0 for this solver.
 
     Returns:
         [n - first, K, K+2] f64, one matrix W per UNet call.
@@ -62,7 +62,7 @@ def _multistep(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta:
 
 
 def _planned_order(k: int, count: int, scheduler: SchedulerConfig) -> int:
-    """Order of step k by the config: first order to a level without noise, lower orders at the end of few steps."""
+    """Highest order that the config allows in step k: 1 if the step ends without noise, lower at the end of few steps."""
     lowers = scheduler.lower_order_final and count < _FEW_STEPS
     if k == count - 1 and (scheduler.final_sigmas_type == "zero" or scheduler.euler_at_final or lowers):
         return 1
@@ -72,13 +72,15 @@ def _planned_order(k: int, count: int, scheduler: SchedulerConfig) -> int:
 def _correction(
     gaps: Floats, clean: Floats, signal: float, order: int, scheduler: SchedulerConfig, eta: float
 ) -> Floats:
-    """[K+2] row that a higher order adds to a first-order step.
+    """Row [K+2] that a higher order adds to a first-order step.
 
     Args:
-        gaps: Differences in log SNR, up to that of this step, h.
+        gaps: Lengths of the steps in log SNR, up to and including h of this step.
         clean: [K+2] row of this step's clean estimate.
         signal: a' of the level that the step reaches.
         order: 2 or 3.
+        scheduler: The checkpoint's scheduler config.
+        eta: 0, or 1 for the SDE form.
     """
     gap = float(gaps[-1])
     last_ratio = gaps[-2] / gap

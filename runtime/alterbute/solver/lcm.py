@@ -13,13 +13,13 @@ _SIGMA_DATA = 0.5
 
 
 def lcm(levels: NoiseLevels, scheduler: SchedulerConfig, first: int, eta: float) -> Floats:
-    """x' = a' (c_out clean + c_skip x) + s' z; the last step gives the clean latent.
+    """Compile x' = a' (c_out clean + c_skip x) + s' z; the last step returns the clean latent.
 
     Args:
         levels: The noise levels of all n steps.
         scheduler: The checkpoint's scheduler config.
         first: Index of the trajectory's first step, 0..n-1.
-        eta: Share of the removed noise that is drawn afresh, 0..1 (not used).
+        eta: Ignored: this solver draws all noise afresh.
 
     Returns:
         [n - first, K, K+2] f64, one matrix W per UNet call.

@@ -1,6 +1,6 @@
-"""The noise levels that a solver visits, by diffusers' rules: one function per grid.
+"""The noise levels of a solver's steps, by the rules of diffusers' scheduler classes.
 
-A level is `(a, s)`: the scales of signal and of unit-variance noise in a latent, a^2 + s^2 = 1.
+A level is `(a, s)`: the scales of signal and of unit-variance noise in a latent, with a^2 + s^2 = 1.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def make_noise_levels(
         grid: The solver's grid.
         steps: Number of steps n, 1..T.
         spacing: One of SPACINGS; None takes the config's, or the default of the grid's diffusers class.
-        sigmas: One of SIGMAS; None takes the config's where the grid can, or "normal".
+        sigmas: One of SIGMAS; None takes the config's if the grid supports it, else "normal".
 
     Raises:
-        InputError: an unknown spacing, sigmas that the grid cannot take, or more steps than it has room for.
+        InputError: the spacing is unknown, the grid does not support the sigmas, or the number of steps.
     """
     spacing = spacing or scheduler.timestep_spacing or ("leading" if grid in _LEADING else "linspace")
     if spacing not in SPACINGS:
@@ -63,21 +63,21 @@ def make_noise_levels(
     if not 1 <= steps <= scheduler.train_steps:
         raise _steps_error(steps, f"1 to {scheduler.train_steps}, the timesteps that the checkpoint was trained on")
     if grid == "lcm":
-        return _distilled(scheduler, steps)
+        return _make_distilled_levels(scheduler, steps)
     if kind != "normal" and grid not in _FRACTIONAL:
-        return _spread(scheduler, grid, kind, steps)
-    timestep = _timesteps(scheduler, grid, steps, spacing)
+        return _make_spread_levels(scheduler, grid, kind, steps)
+    timestep = _space_timesteps(scheduler, grid, steps, spacing)
     if timestep[0] > scheduler.train_steps - 1 or (steps > 1 and timestep[0] == timestep[-1]):
         raise _steps_error(steps, f"fewer with {spacing} spacing and steps_offset {scheduler.steps_offset}")
     if grid in ("ddim", "plms"):
-        return _whole_timesteps(scheduler, timestep, is_final_clean=grid == "ddim")
+        return _make_whole_levels(scheduler, timestep, is_final_clean=grid == "ddim")
     trained = trained_sigmas(scheduler)
     sigma = np.interp(timestep, np.arange(len(trained)), trained)
     if kind != "normal":
-        sigma = spread_sigmas(kind, *_ends(scheduler, sigma[0], sigma[-1]), steps)
+        sigma = spread_sigmas(kind, *_sigma_range(scheduler, sigma[0], sigma[-1]), steps)
         timestep = look_up_timesteps(sigma, trained)
     is_final_clean = grid in ("euler_a", "heun") or scheduler.final_sigmas_type == "zero"
-    levels = _sigma_levels(timestep, sigma, 0.0 if is_final_clean else float(trained[0]))
+    levels = _make_sigma_levels(timestep, sigma, 0.0 if is_final_clean else float(trained[0]))
     if grid in _FRACTIONAL and spacing != "leading":
         return NoiseLevels(
             timestep=levels.timestep, here=levels.here, there=levels.there, start_noise=levels.here[0, 1]
@@ -85,39 +85,39 @@ def make_noise_levels(
     return levels
 
 
-def _timesteps(scheduler: SchedulerConfig, grid: Grid, steps: int, spacing: str) -> Floats:
-    """[n] f64, falling. The DPM grids omit the last of n + 1 points, whose place the final level takes."""
+def _space_timesteps(scheduler: SchedulerConfig, grid: Grid, steps: int, spacing: str) -> Floats:
+    """Timesteps [n] f64, falling. The DPM and UniPC grids space n + 1 points and omit the last: the final level replaces it."""
     total, points = scheduler.train_steps, steps + (grid in ("dpm", "unipc"))
     if spacing == "trailing":
         # A rounding error may add a last point just above 0, hence the slice.
-        return _rounded(np.arange(total, 0, -total / steps)[:steps]) - 1
+        return _round_half_even(np.arange(total, 0, -total / steps)[:steps]) - 1
     if spacing == "leading":
         return np.arange(points, dtype=np.float64)[::-1][:steps] * (total // points) + scheduler.steps_offset
-    line = np.linspace(0, total - 1, points)[::-1][:steps]
-    # float32 as in diffusers: the sigmas between two timesteps are interpolated at this very value.
-    return line.astype(np.float32).astype(np.float64) if grid in _FRACTIONAL else _rounded(line)
+    points_down = np.linspace(0, total - 1, points)[::-1][:steps]
+    # Rounded to float32 as in diffusers, which interpolates the sigmas at exactly this value.
+    return points_down.astype(np.float32).astype(np.float64) if grid in _FRACTIONAL else _round_half_even(points_down)
 
 
-def _rounded(points: Floats) -> Floats:
+def _round_half_even(points: Floats) -> Floats:
     """Round half to even, as diffusers does."""
     whole: Floats = np.round(points)
     return whole
 
 
-def _whole_timesteps(scheduler: SchedulerConfig, timestep: Floats, *, is_final_clean: bool) -> NoiseLevels:
-    """Each step reaches timestep `t - T // n`, even where the next step starts from another one (if n does not divide T)."""
+def _make_whole_levels(scheduler: SchedulerConfig, timestep: Floats, *, is_final_clean: bool) -> NoiseLevels:
+    """Levels in which a step from t reaches `t - T // n`, even if the next step starts elsewhere (n does not divide T)."""
     powers = scheduler.alphas_cumprod
     is_clean = is_final_clean if scheduler.set_alpha_to_one is None else scheduler.set_alpha_to_one
     index = timestep.astype(np.int64)
-    reached = index - scheduler.train_steps // len(index)
-    power = np.where(reached >= 0, powers[reached], 1.0 if is_clean else powers[0])
+    reached_index = index - scheduler.train_steps // len(index)
+    power = np.where(reached_index >= 0, powers[reached_index], 1.0 if is_clean else powers[0])
     return NoiseLevels(
         timestep=timestep.astype(np.float32), here=level_of(powers[index]), there=level_of(power), start_noise=1.0
     )
 
 
-def _distilled(scheduler: SchedulerConfig, steps: int) -> NoiseLevels:
-    """LCM's grid: evenly chosen timesteps of those that the checkpoint was distilled on; the spacing is not used."""
+def _make_distilled_levels(scheduler: SchedulerConfig, steps: int) -> NoiseLevels:
+    """Levels of LCM: timesteps chosen evenly from those that the checkpoint was distilled on; the spacing is ignored."""
     original = scheduler.original_steps
     if steps > original:
         raise _steps_error(steps, f"1 to {original}, the steps that the checkpoint was distilled from")
@@ -128,13 +128,13 @@ def _distilled(scheduler: SchedulerConfig, steps: int) -> NoiseLevels:
     return NoiseLevels(timestep=index.astype(np.float32), here=here, there=there, start_noise=1.0)
 
 
-def _spread(scheduler: SchedulerConfig, grid: Grid, kind: str, steps: int) -> NoiseLevels:
-    """Sigmas spread between the extremes of training, without regard to the spacing; timesteps are whole."""
+def _make_spread_levels(scheduler: SchedulerConfig, grid: Grid, kind: str, steps: int) -> NoiseLevels:
+    """Levels of sigmas that are spread over the trained range, at whole timesteps; the spacing is ignored."""
     trained = trained_sigmas(scheduler)
-    sigma = spread_sigmas(kind, *_ends(scheduler, float(trained[-1]), float(trained[0])), steps)
+    sigma = spread_sigmas(kind, *_sigma_range(scheduler, float(trained[-1]), float(trained[0])), steps)
     timestep = round_timesteps(look_up_timesteps(sigma, trained), kind, grid, is_cosine=scheduler.is_cosine)
-    least = sigma[-1] if grid == "unipc" else trained[0]
-    return _sigma_levels(timestep, sigma, 0.0 if scheduler.final_sigmas_type == "zero" else float(least))
+    last_sigma = sigma[-1] if grid == "unipc" else trained[0]
+    return _make_sigma_levels(timestep, sigma, 0.0 if scheduler.final_sigmas_type == "zero" else float(last_sigma))
 
 
 def _choose_sigmas(scheduler: SchedulerConfig, grid: Grid, sigmas: str | None) -> str:
@@ -148,14 +148,14 @@ def _choose_sigmas(scheduler: SchedulerConfig, grid: Grid, sigmas: str | None) -
     return sigmas
 
 
-def _ends(scheduler: SchedulerConfig, sigma_max: float, sigma_min: float) -> tuple[float, float]:
+def _sigma_range(scheduler: SchedulerConfig, sigma_max: float, sigma_min: float) -> tuple[float, float]:
     high, low = float(scheduler.sigma_max or sigma_max), float(scheduler.sigma_min or sigma_min)
     if low > high:
         raise config_error("sigma_min, sigma_max", f"{low:g}, {high:g}", "a sigma_min that is the smaller of the two")
     return high, low
 
 
-def _sigma_levels(timestep: Floats, sigma: Floats, last: float) -> NoiseLevels:
+def _make_sigma_levels(timestep: Floats, sigma: Floats, last: float) -> NoiseLevels:
     """Levels in which each step reaches the level of the next one, and the last step reaches sigma `last`."""
     ends = np.append(sigma, last)
     levels = np.stack([np.ones_like(ends), ends], axis=1) / np.hypot(1, ends)[:, None]
@@ -163,7 +163,7 @@ def _sigma_levels(timestep: Floats, sigma: Floats, last: float) -> NoiseLevels:
 
 
 def level_of(power: Floats) -> Floats:
-    """Signal power [n] to levels [n,2]."""
+    """Convert signal power a^2 [n] to levels (a, s) [n,2]."""
     return np.stack([np.sqrt(power), np.sqrt(1 - power)], axis=-1)
 
 

@@ -1,8 +1,8 @@
-"""Reading of a diffusers scheduler config; every key is either used or refused.
+"""Parses a diffusers scheduler config; a key that is neither supported nor without effect is refused.
 
-A config may be of any scheduler class while the user chooses any solver. Keys are handled as in diffusers' `from_config`: a
-key about sampling (`solver_order`, `use_karras_sigmas`, ...) affects the solvers whose diffusers class has it and is ignored
-for the others; a key about training always counts.
+Any solver can run with the config of any scheduler class. Keys are handled as in diffusers' `from_config`: a key about
+sampling (`solver_order`, `use_karras_sigmas`, ...) affects the solvers whose diffusers class has it and is ignored for the
+others; a key about training always applies.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from alterbute.solver.noise_schedule import (
     Floats,
     accumulate_signal,
     cosine_betas,
-    given_betas,
+    explicit_betas,
     linear_betas,
     scaled_linear_betas,
 )
 
 PredictionType: TypeAlias = Literal["epsilon", "v_prediction", "sample"]
 Grid: TypeAlias = Literal["ddim", "plms", "lcm", "euler", "euler_a", "heun", "dpm", "unipc"]
-"""A grid per diffusers class whose rule for noise levels is followed; some are used by several solvers."""
+"""Rule for a solver's noise levels, one per diffusers class; several solvers may share a grid."""
 
 PREDICTION_TYPES: Final = ("epsilon", "v_prediction", "sample")
 SPACINGS: Final = ("leading", "linspace", "trailing")
@@ -42,7 +42,7 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "prediction_type": PREDICTION_TYPES,
     "timestep_spacing": SPACINGS,
     "final_sigmas_type": ("zero", "sigma_min"),
-    # DPM-Solver++ accepts midpoint and heun, UniPC bh1 and bh2; each uses its default for a name of the other.
+    # DPM-Solver++ has midpoint and heun, UniPC bh1 and bh2; each takes its default in place of a name of the other.
     "solver_type": ("midpoint", "heun", "bh1", "bh2", "logrho"),
 }
 _SWITCHES: Final = (
@@ -53,7 +53,7 @@ _NUMBERS: Final = ("beta_start", "beta_end", "timestep_scaling")
 _WHOLE_NUMBERS: Final = ("num_train_timesteps", "steps_offset", "solver_order", "original_inference_steps")
 _SIZES: Final = ("sigma_min", "sigma_max")
 _LISTS: Final = ("trained_betas", "disable_corrector")
-# Keys that change the arithmetic in an unsupported way: only the neutral value is accepted.
+# Keys of unsupported features: only the values that turn the feature off are accepted.
 _NEUTRAL: Final[dict[str, tuple[object, ...]]] = {
     "clip_sample": (False, None),
     "thresholding": (False, None),
@@ -65,20 +65,20 @@ _NEUTRAL: Final[dict[str, tuple[object, ...]]] = {
     "lambda_min_clipped": (-math.inf, None),
     "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
 }
-# The same, for solvers on some grids only.
+# Keys of unsupported features that exist on some grids only.
 _NEUTRAL_ON: Final[dict[str, tuple[tuple[Grid, ...], tuple[object, ...]]]] = {
     "use_beta_sigmas": (("euler", "heun", "dpm", "unipc"), (False, None)),
     "use_lu_lambdas": (("dpm",), (False, None)),
     "predict_x0": (("unipc",), (True,)),
     "solver_p": (("unipc",), (None,)),
 }
-# Keys that the solver's name decides, or that only have an effect beside a key of `_NEUTRAL`.
+# Keys that the solver's name implies, or that only have an effect together with a key of `_NEUTRAL`.
 _INERT: Final = (
     *("_class_name", "_diffusers_version", "_use_default_values", "algorithm_type", "clip_sample_range"),
     *("dynamic_thresholding_ratio", "flow_shift", "noise_sampler_seed", "sample_max_value", "skip_prk_steps"),
     "time_shift_type",
 )
-# Default noise schedules of classes that differ from the general default.
+# Noise schedules (beta_start, beta_end, beta_schedule) of classes whose default differs from the general one.
 _NOISE_DEFAULTS: Final[dict[str, tuple[float, float, str]]] = {
     "LCMScheduler": (0.00085, 0.012, "scaled_linear"),
     "HeunDiscreteScheduler": (0.00085, 0.012, "linear"),
@@ -87,19 +87,18 @@ _NOISE_DEFAULTS: Final[dict[str, tuple[float, float, str]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SchedulerConfig:
-    """The values of a scheduler config that a solver needs. A field that is None has a default that depends on the solver.
+    """The values of a scheduler config that affect a solver. The default of a field that is None depends on the solver.
 
     Args:
         alphas_cumprod: [T] f64, signal power of each training timestep, with the float32 values of diffusers.
-        is_cosine: The betas are "squaredcos_cap_v2".
-        is_zero_snr: The last timestep holds no signal at all (`rescale_betas_zero_snr`).
+        is_cosine: Whether `beta_schedule` is "squaredcos_cap_v2".
+        is_zero_snr: Whether the last timestep has no signal (`rescale_betas_zero_snr`).
         sigmas: One of SIGMAS, for solvers that can spread sigmas.
-        sigma_min: Smallest sigma of the spread; None takes the grid's.
-        sigma_max: Largest sigma of the spread; None takes the grid's.
-        original_steps: Steps that an LCM checkpoint was distilled from.
-        timestep_scaling: LCM's boundary scaling.
+        sigma_min, sigma_max: Smallest and largest of the spread sigmas; None takes the grid's.
         solver_order: UniPC's order, 1..3.
-        disable_corrector: Steps after which UniPC does not correct.
+        disable_corrector: Steps after which UniPC does not correct the latent.
+        original_steps: Number of steps that an LCM checkpoint was distilled from.
+        timestep_scaling: Scale of the timestep in LCM's boundary conditions.
     """
 
     alphas_cumprod: Floats
@@ -128,18 +127,18 @@ class SchedulerConfig:
 
 
 def parse_scheduler_config(config: Mapping[str, object], grid: Grid | None = None) -> SchedulerConfig:
-    """Parse a diffusers scheduler's config; a missing key has its diffusers default.
+    """Parse a diffusers scheduler's config; a missing key takes its default in diffusers.
 
     The exception is `clip_sample`, which is off when it is missing: latents are not bounded to [-1, 1].
 
     Args:
         config: The config of any scheduler class.
-        grid: The grid of the solver that will use it; None skips keys that affect some solvers only.
+        grid: The grid of the solver that will use it; None skips the checks of keys that affect some solvers only.
 
     Raises:
-        BundleError: an unknown key, or a value that is not supported; both are named.
+        BundleError: a key is unknown, or its value is not supported; the message names key and value.
     """
-    # diffusers lists here the keys that had the class's default value; another class has other defaults.
+    # Keys whose value was the class's default when the config was written; another class may have another default.
     defaulted = config.get("_use_default_values") or ()
     if not isinstance(defaulted, list | tuple):
         raise config_error("_use_default_values", defaulted, "a list of keys")
@@ -152,14 +151,14 @@ def parse_scheduler_config(config: Mapping[str, object], grid: Grid | None = Non
         expected = "false for a checkpoint that predicts epsilon: without signal it is undefined"
         raise config_error("rescale_betas_zero_snr", True, expected)
     scheduler = SchedulerConfig(
-        alphas_cumprod=_signal(config, is_zero_snr),
+        alphas_cumprod=_read_signal(config, is_zero_snr),
         prediction_type=prediction_type,
         timestep_spacing=cast("str | None", config.get("timestep_spacing")),
         steps_offset=cast(int, config.get("steps_offset", 0)),
         set_alpha_to_one=cast("bool | None", config.get("set_alpha_to_one")),
         is_cosine=config.get("beta_schedule") == "squaredcos_cap_v2",
         is_zero_snr=is_zero_snr,
-        sigmas=_sigmas(config),
+        sigmas=_read_sigmas(config),
         sigma_min=cast("float | None", config.get("sigma_min")),
         sigma_max=cast("float | None", config.get("sigma_max")),
         final_sigmas_type=cast(str, config.get("final_sigmas_type", "zero")),
@@ -169,7 +168,7 @@ def parse_scheduler_config(config: Mapping[str, object], grid: Grid | None = Non
         solver_order=cast(int, config.get("solver_order", 2)),
         disable_corrector=frozenset(cast("Sequence[int]", config.get("disable_corrector", ()))),
         original_steps=cast(int, config.get("original_inference_steps", 50)),
-        timestep_scaling=_number(config, "timestep_scaling", 10.0),
+        timestep_scaling=_read_number(config, "timestep_scaling", 10.0),
     )
     _check_solver_keys(scheduler, grid)
     return scheduler
@@ -203,8 +202,10 @@ def _check_key(key: str, value: object, grid: Grid | None) -> None:
         if not isinstance(value, Sequence) or not all(type(step) is int for step in value):
             raise config_error(key, value, "a list of steps")
     elif key not in _LISTS and key not in _INERT:
-        known = sorted({*_CHOICES, *_NEUTRAL, *_NEUTRAL_ON, *_SWITCHES, *_NUMBERS, *_WHOLE_NUMBERS, *_SIZES, *_LISTS})
-        raise config_error(key, value, f"only known keys ({', '.join(known)})")
+        supported = sorted(
+            {*_CHOICES, *_NEUTRAL, *_NEUTRAL_ON, *_SWITCHES, *_NUMBERS, *_WHOLE_NUMBERS, *_SIZES, *_LISTS}
+        )
+        raise config_error(key, value, f"only known keys ({', '.join(supported)})")
 
 
 def _check_solver_keys(scheduler: SchedulerConfig, grid: Grid | None) -> None:
@@ -217,7 +218,7 @@ def _check_solver_keys(scheduler: SchedulerConfig, grid: Grid | None) -> None:
         raise config_error("timestep_scaling", scheduler.timestep_scaling, f"above 0, at most {_MAX_SCALING:g}")
 
 
-def _sigmas(config: Mapping[str, object]) -> str:
+def _read_sigmas(config: Mapping[str, object]) -> str:
     if config.get("use_karras_sigmas") and config.get("use_exponential_sigmas"):
         raise config_error("use_karras_sigmas, use_exponential_sigmas", True, "one of them at most")
     if config.get("use_karras_sigmas"):
@@ -225,29 +226,29 @@ def _sigmas(config: Mapping[str, object]) -> str:
     return "exponential" if config.get("use_exponential_sigmas") else "normal"
 
 
-def _signal(config: Mapping[str, object], is_zero_snr: bool) -> Floats:
-    """Signal power [T] f64, falling. Values that are equal in float32 are refused, because sigmas are interpolated between them."""
-    signal = accumulate_signal(_betas(config), to_zero_snr=is_zero_snr)
+def _read_signal(config: Mapping[str, object], is_zero_snr: bool) -> Floats:
+    """Signal power [T] f64, falling. Values that are equal in float32 are refused, as sigmas are interpolated between them."""
+    signal = accumulate_signal(_read_betas(config), to_zero_snr=is_zero_snr)
     if signal[0] == 1 or (signal[-1] == 0 and not is_zero_snr) or not np.all(np.diff(signal) < 0):
         keys = "beta_schedule, num_train_timesteps, beta_start, beta_end, trained_betas"
         seen = f"a signal of {signal[0]:.9g} to {signal[-1]:.3g}"
-        raise config_error(keys, seen, "betas that take signal at every timestep, and leave some at the last")
+        raise config_error(keys, seen, "betas that reduce the signal at every timestep, and leave some at the last")
     return signal
 
 
-def _betas(config: Mapping[str, object]) -> NDArray[np.float32]:
+def _read_betas(config: Mapping[str, object]) -> NDArray[np.float32]:
     trained = config.get("trained_betas")
     if trained is not None:
         if not isinstance(trained, Sequence) or not all(isinstance(beta, float) and 0 < beta < 1 for beta in trained):
             raise config_error("trained_betas", "something else", "a list of numbers between 0 and 1")
         if len(trained) < 2 or config.get("num_train_timesteps", len(trained)) != len(trained):
             raise config_error("trained_betas", f"a list of {len(trained)}", "num_train_timesteps of them, 2 or more")
-        return given_betas(trained)
+        return explicit_betas(trained)
     default_start, default_end, default_kind = _NOISE_DEFAULTS.get(
         str(config.get("_class_name")), (0.0001, 0.02, "linear")
     )
     count = cast(int, config.get("num_train_timesteps", 1000))
-    start, end = _number(config, "beta_start", default_start), _number(config, "beta_end", default_end)
+    start, end = _read_number(config, "beta_start", default_start), _read_number(config, "beta_end", default_end)
     if not 2 <= count <= MAX_TRAIN_STEPS or not 0 < start <= end < 1:
         seen = f"{count} timesteps, beta {start} to {end}"
         expected = f"2 to {MAX_TRAIN_STEPS} timesteps, 0 < start <= end < 1"
@@ -258,17 +259,17 @@ def _betas(config: Mapping[str, object]) -> NDArray[np.float32]:
     return scaled_linear_betas(start, end, count) if kind == "scaled_linear" else linear_betas(start, end, count)
 
 
-def _number(config: Mapping[str, object], key: str, default: float) -> float:
+def _read_number(config: Mapping[str, object], key: str, default: float) -> float:
     return float(cast(float, config.get(key, default)))
 
 
 def config_error(key: str, value: object, expected: str) -> BundleError:
-    """The error of an unsupported key of the scheduler config.
+    """Make the error of an unsupported key or value of the scheduler config.
 
     Args:
         key: The key.
-        value: Its value.
-        expected: The values that are supported.
+        value: The value of the key.
+        expected: The supported values, in words.
     """
     return BundleError(
         f"the scheduler config has {key} = {value!r}",

@@ -1,6 +1,6 @@
-"""Sigmas that are spread by a rule instead of following the timesteps, by diffusers' rules.
+"""Sigmas that are spread by a rule (karras, exponential) instead of the timestep spacing, as in diffusers.
 
-sigma = s/a is a level's noise relative to its signal. The UNet's timestep is then looked up by sigma.
+sigma = s/a is the noise of a level relative to its signal. The UNet's timestep is then looked up by sigma.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from alterbute.solver.noise_schedule import Floats
 from alterbute.solver.scheduler_config import Grid, SchedulerConfig
 
 _RHO = 7.0
-# diffusers keeps a little signal at a timestep without signal, so that sigma stays finite.
+# diffusers gives a timestep without signal this signal power, so that its sigma is finite.
 _ALMOST_NO_SIGNAL = np.float32(2.0**-24)
 
 
 def trained_sigmas(scheduler: SchedulerConfig) -> NDArray[np.float32]:
-    """The sigma of each training timestep, [T] f32, rising, with diffusers' float32 values."""
+    """Sigma of each training timestep, [T] f32, rising, with the float32 values of diffusers."""
     powers = scheduler.alphas_cumprod.astype(np.float32)
     if scheduler.is_zero_snr:
         powers[-1] = _ALMOST_NO_SIGNAL
@@ -44,8 +44,8 @@ def spread_sigmas(kind: str, sigma_max: float, sigma_min: float, steps: int) -> 
 
 
 def look_up_timesteps(sigma: Floats, trained: NDArray[np.float32]) -> Floats:
-    """The fractional training timesteps with these sigmas, [n] f64, linear in log sigma."""
-    # float32 where diffusers has float32: the rounding of a timestep may depend on the last bit.
+    """Fractional training timesteps of sigmas, [n] f64, interpolated linearly in log sigma."""
+    # In float32 where diffusers uses float32, because the rounding of a timestep may depend on the last bit.
     log_trained, log_sigma = np.log(trained), np.log(np.maximum(sigma, 1e-10))
     low = np.clip(np.searchsorted(log_trained, log_sigma, side="right") - 1, 0, len(trained) - 2)
     below, above = log_trained[low], log_trained[low + 1]
@@ -55,7 +55,7 @@ def look_up_timesteps(sigma: Floats, trained: NDArray[np.float32]) -> Floats:
 
 
 def round_timesteps(timestep: Floats, kind: str, grid: Grid, *, is_cosine: bool) -> Floats:
-    """The UNet's timesteps by the rule of a diffusers class: fractional, rounded, or truncated.
+    """Round the UNet's timesteps by the rule of a diffusers class: not at all, to nearest, or towards 0; returns [n] f64.
 
     Args:
         timestep: [n] f64, fractional timesteps.

@@ -1,4 +1,4 @@
-"""A solver compiled into data: a scheduler config, a solver's name and a number of steps become one matrix per UNet call."""
+"""Compiles a scheduler config, a solver's name and a number of steps to one matrix per UNet call."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _one_call_per_step(first: int, count: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Solver:
-    """Grid and matrices of a solver. `eta` None means that the caller may choose it; `calls` lists the steps of its UNet calls."""
+    """A solver: its grid, its matrices, its eta (None: the caller's) and the step of each of its UNet calls."""
 
     grid: Grid
     matrices: Callable[[NoiseLevels, SchedulerConfig, int, float], Floats]
@@ -51,13 +51,13 @@ SOLVERS: Final[Mapping[str, _Solver]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trajectory:
-    """A whole trajectory: n UNet calls.
+    """A solver compiled for n UNet calls.
 
-    n is the number of steps with most solvers; `heun` takes 2 * steps - 1 calls and `plms` steps + 1 (1 for 1 step).
+    For most solvers, n is the number of steps; `heun` makes 2 * steps - 1 calls and `plms` steps + 1 (1 for 1 step).
 
     Args:
         timestep: [n] f32, the UNet's timestep at each call.
-        matrix: [n,K,K+2] f64, W of each call; columns are the K state rows, the UNet output, fresh noise.
+        matrix: [n,K,K+2] f64, W of each call; the columns are the K state rows, the UNet output and fresh noise.
         level: [n,2] f64, signal and noise scale (a', s') of the level that each call reaches; (1, 0) at the last.
         start: [2] f64, signal and noise scale of the first latent: `start[0] * photo + start[1] * noise`.
     """
@@ -69,7 +69,7 @@ class Trajectory:
 
     @property
     def is_noisy(self) -> NDArray[np.bool_]:
-        """The calls that draw fresh noise, [n] bool."""
+        """Whether each call draws fresh noise, [n] bool."""
         noisy: NDArray[np.bool_] = np.any(self.matrix[:, :, NOISE] != 0, axis=1)
         return noisy
 
@@ -84,42 +84,43 @@ def compile_trajectory(
     spacing: str | None = None,
     sigmas: str | None = None,
 ) -> Trajectory:
-    """Compile a solver into data.
+    """Compile a solver to the matrices and noise levels of its UNet calls.
 
     The order and form of `unipc` (`solver_order`, `solver_type`), the second-order form of the `dpmpp` solvers, the final
-    sigma and LCM's distillation steps are taken from the config; keys that do not affect the solver are ignored.
+    sigma and LCM's distillation steps come from the config; keys that do not affect the solver are ignored.
 
     Args:
-        scheduler_config: A diffusers scheduler's config, of any class.
+        scheduler_config: The config of a diffusers scheduler, of any class.
         solver: One of SOLVERS.
-        steps: Steps from pure noise, 1..T; a `strength` below 1 runs the last of them only. `heun` calls the UNet twice
-            per step but once in the last, `plms` once more than there are steps.
-        strength: SDEdit: 1 starts from noise, less starts from the photo under that share of the steps' noise.
-        eta: For `ddim`: 0 is deterministic, 1 draws as much fresh noise as DDPM.
-        spacing: One of SPACINGS; None takes the config's. Not used by `lcm`.
+        steps: Number of steps from pure noise, 1..T; a `strength` below 1 runs only the last of them. `heun` calls the UNet
+            twice per step except the last, `plms` once more than the steps.
+        strength: Above 0, to 1: 1 starts from pure noise, a lower value from the photo under that share of the steps' noise
+            (SDEdit).
+        eta: 0..1, for `ddim`: 0 is deterministic, 1 draws as much fresh noise as DDPM.
+        spacing: One of SPACINGS; None takes the config's. Ignored by `lcm`.
         sigmas: One of SIGMAS, for `euler`, `heun`, `unipc` and the `dpmpp` solvers: "karras" and "exponential" spread the
-            noise levels by a rule, "normal" leaves them to the spacing. None takes the config's.
+            sigmas by a rule, "normal" follows the spacing. None takes the config's.
 
     Raises:
-        InputError: an unknown solver, spacing or sigmas; steps, strength or eta out of range.
-        BundleError: the config has a key or value that is not supported.
+        InputError: the solver, spacing or sigmas is unknown; or steps, strength or eta is out of range.
+        BundleError: the config has an unsupported key or value.
     """
-    kind = SOLVERS.get(solver)
-    if kind is None:
+    spec = SOLVERS.get(solver)
+    if spec is None:
         raise _input_error("solver", solver, f"one of {', '.join(SOLVERS)}", "unknown")
     if not 0 < strength <= 1:
         raise _input_error("strength", strength, "more than 0, at most 1", "out_of_range")
-    if not 0 <= eta <= (1 if kind.eta is None else 0):
+    if not 0 <= eta <= (1 if spec.eta is None else 0):
         raise _input_error("eta", eta, "0 to 1 with ddim, 0 with every other solver", "out_of_range")
-    scheduler = parse_scheduler_config(scheduler_config, kind.grid)
-    levels = make_noise_levels(scheduler, kind.grid, steps, spacing, sigmas)
+    scheduler = parse_scheduler_config(scheduler_config, spec.grid)
+    levels = make_noise_levels(scheduler, spec.grid, steps, spacing, sigmas)
     first = steps - int(steps * strength)
     if first == steps:
         raise _input_error("strength", strength, f"at least {1 / steps:g} with {steps} steps", "out_of_range")
-    calls = kind.calls(first, steps)
+    calls = spec.calls(first, steps)
     return Trajectory(
         timestep=levels.timestep[calls],
-        matrix=kind.matrices(levels, scheduler, first, eta if kind.eta is None else kind.eta),
+        matrix=spec.matrices(levels, scheduler, first, eta if spec.eta is None else spec.eta),
         level=np.concatenate([levels.here[calls[1:]], [[1.0, 0.0]]]),
         start=levels.here[first] if strength < 1 else np.array([0.0, levels.start_noise]),
     )

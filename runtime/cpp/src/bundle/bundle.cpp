@@ -112,7 +112,7 @@ void check_hash(const std::string& name, const std::string& digest, const FileEn
   if (digest != entry.sha256) {
     throw BundleError("the bundle's " + text::python_repr(name) + " has SHA-256 " + digest.substr(0, 12) + "...",
                       entry.sha256.substr(0, 12) + "...",
-                      "the file was damaged or altered: get the bundle again from where you trust it");
+                      "the file was damaged or altered: get the bundle again from a source that you trust");
   }
 }
 

@@ -87,7 +87,7 @@ Safetensors read_safetensors(std::string_view data) {
   }
   if (end != body.size())
     throw SafetensorsFault{"has " + std::to_string(body.size()) + " bytes of tensors",
-                           std::to_string(end) + ", as its header says"};
+                           std::to_string(end) + ", the end of its last tensor"};
   return file;
 }
 

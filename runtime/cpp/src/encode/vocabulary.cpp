@@ -99,7 +99,8 @@ std::string vocabulary_warning(std::string_view prompt, const std::optional<Attr
   if (!attributes) return "";
   const std::vector<std::string> unknown = unknown_words(prompt, *attributes);
   return unknown.empty() ? ""
-                         : "this bundle was not trained on " + show(unknown) + "; its vocabulary is " + show_known(*attributes);
+                         : "this bundle was not trained on " + show(unknown) + "; its vocabulary is " +
+                               show_known(*attributes);
 }
 
 void check_attributes(std::string_view prompt, const std::optional<Attributes>& attributes) {
