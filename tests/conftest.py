@@ -1,4 +1,4 @@
-"""What several test packages share: tiny exported bundles, made once and kept between runs."""
+"""Fixtures of several test packages: tiny exported bundles, built once and cached between runs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.kept import keep
+from tests.support.cached_build import build_once
 
 ROOT = Path(__file__).parents[1]
-# Whatever could change the bundle's bytes: a change in any of it makes the bundle anew.
+# Sources that determine the bundles' bytes: a change in any of them rebuilds the bundles.
 SOURCES = (
     "export/alterbute_export/**/*.py",
     "runtime/alterbute/bundle/*.py",
@@ -21,14 +21,14 @@ SOURCES = (
     "tests/support/checkpoints.py",
 )
 FamilyFolder = Callable[[str], Path]
-# What a test needs decides its marker, so that `make check` can leave out what takes long: by folder, or by a fixture.
+# Markers of slow tests, which `make check` leaves out; set by the test's folder, or by a fixture that it uses.
 FOLDER_MARKERS = {"cpp": "cpp", "engines": "engines", "export": "export"}
 EXPORT_FIXTURES = {"tiny_bundle", "family_cache"}
 PRODUCERS = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test with what it needs: an export, TensorRT engines, or a C++ build."""
+    """Mark every test that needs an export, TensorRT engines or a C++ build."""
     for item in items:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         if folder in FOLDER_MARKERS:
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real bundle of the demo's layout with random weights; exporting it takes about a minute, so it is cached."""
+    """A real bundle with the demo's layout and random weights; the export takes about a minute and is cached."""
 
     def make(folder: Path) -> None:
         from alterbute_export.export_bundle import export_bundle
@@ -48,23 +48,23 @@ def tiny_bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
         export_bundle(make_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny"), folder)
 
-    return keep(kept_folder(request, "bundles") / "tiny", "manifest.json", make)
+    return build_once(cache_folder(request, "bundles") / "tiny", "manifest.json", make)
 
 
 @pytest.fixture(scope="session")
 def family_cache(request: pytest.FixtureRequest) -> Path:
-    """What was exported of the families with the same sources; a change of any makes all anew."""
-    return kept_folder(request, "families")
+    """Folder of the checkpoints and bundles of all families, for the current sources."""
+    return cache_folder(request, "families")
 
 
 @pytest.fixture(scope="session")
 def family_checkpoint(family_cache: Path) -> FamilyFolder:
-    """The tiny checkpoint of a kind, as of `alterbute_export.sample_checkpoints`."""
+    """Path of the tiny checkpoint of a kind, from `alterbute_export.sample_checkpoints`."""
 
     def make(kind: str) -> Path:
         from tests.support.checkpoints import make_checkpoint
 
-        return keep(
+        return build_once(
             family_cache / "checkpoints" / kind, "model_index.json", lambda folder: make_checkpoint(folder, kind)
         )
 
@@ -73,19 +73,21 @@ def family_checkpoint(family_cache: Path) -> FamilyFolder:
 
 @pytest.fixture(scope="session")
 def family_bundle(family_cache: Path, family_checkpoint: FamilyFolder) -> FamilyFolder:
-    """The whole bundle of a kind."""
+    """Path of the tiny bundle of a kind."""
 
     def make(kind: str) -> Path:
         from alterbute_export.export_bundle import export_bundle
 
         source = family_checkpoint(kind)
-        return keep(family_cache / "bundles" / kind, "manifest.json", lambda folder: export_bundle(source, folder))
+        return build_once(
+            family_cache / "bundles" / kind, "manifest.json", lambda folder: export_bundle(source, folder)
+        )
 
     return make
 
 
-def kept_folder(request: pytest.FixtureRequest, name: str) -> Path:
-    """Where things of this kind are kept that were made by these very sources; those of older sources are removed."""
+def cache_folder(request: pytest.FixtureRequest, name: str) -> Path:
+    """Cache folder for builds of the current sources; those of older sources are removed."""
     assert request.config.cache is not None
     cache = request.config.cache.mkdir(f"alterbute-{name}")
     folder = cache / _fingerprint()

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from tests.cpp.conftest import SOLVER_TABLE
 from tests.cpp.driver import Driver, Refused
 from tests.runtime import test_bundle as python_suite
-from tests.support.bundles import write_hollow_bundle
+from tests.support.bundles import write_stub_bundle
 
 
 def cases_of(test: Callable[..., None]) -> list[tuple[Any, ...]]:
@@ -48,7 +48,7 @@ def assert_same_refusal(ours: Callable[[], object], theirs: Callable[[], object]
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    return write_hollow_bundle(tmp_path / "bundle")
+    return write_stub_bundle(tmp_path / "bundle")
 
 
 @pytest.mark.parametrize(("damage", "words"), cases_of(python_suite.test_a_damaged_folder_is_refused))

@@ -10,8 +10,8 @@ import pytest
 from alterbute.bundle import WEIGHTS_FILE, Manifest, read_manifest
 
 from tests.conftest import FamilyFolder
+from tests.support.cached_build import build_once
 from tests.support.checkpoints import make_checkpoint
-from tests.support.kept import keep
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +44,7 @@ def family_step(family_cache: Path, family_checkpoint: FamilyFolder) -> FamilyFo
             step_spec = build_family(checkpoint, load_models(checkpoint)).step()
             write_graph(step_spec, WeightStore(folder, half=True))
 
-        return keep(family_cache / "steps" / kind, "step.onnx", write)
+        return build_once(family_cache / "steps" / kind, "step.onnx", write)
 
     return make
 

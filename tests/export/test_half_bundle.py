@@ -36,9 +36,9 @@ from alterbute_export.half.convert_bundle import convert_bundle
 from alterbute_export.half.variants import MODEL_GRAPHS
 from alterbute_export.onnx_io.sessions import open_session
 
-from tests.conftest import kept_folder
+from tests.conftest import cache_folder
 from tests.engines.conftest import RECIPES, need_rtx
-from tests.support.kept import keep
+from tests.support.cached_build import build_once
 
 HalfBundle = Callable[[Precision], Path]
 
@@ -52,7 +52,7 @@ def half_bundle(request: pytest.FixtureRequest, bundle: Path) -> HalfBundle:
             shutil.copytree(bundle, folder)
             convert_bundle(folder, precision)
 
-        return keep(kept_folder(request, "half") / precision, MANIFEST_FILE, write)
+        return build_once(cache_folder(request, "half") / precision, MANIFEST_FILE, write)
 
     return make
 

@@ -16,7 +16,7 @@ from alterbute.bundle import default_bundle_path
 from alterbute.cli import main
 from PIL import Image
 
-from tests.support.bundles import write_hollow_bundle
+from tests.support.bundles import write_stub_bundle
 from tests.support.pictures import noise, png_chunk, png_claiming, to_bytes
 
 
@@ -36,7 +36,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    bundle = write_hollow_bundle(tmp_path / "bundle").path
+    bundle = write_stub_bundle(tmp_path / "bundle").path
     bench = Bench(photo=tmp_path / "photo.png", mask=tmp_path / "mask.png", bundle=bundle, output=tmp_path / "out.png")
     mask = np.zeros((48, 64), np.uint8)
     mask[10:30, 20:40] = 255

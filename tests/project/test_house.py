@@ -8,7 +8,7 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
-from tests.support.imports import PACKAGES, ROOT, find_circles, list_modules, read_imports
+from tests.support.imports import PACKAGES, ROOT, find_cycles, list_modules, read_imports
 
 MAX_MODULES = 12
 # Protocols that carry the names of TensorRT's own classes, of which the runtime and the exporter use different members.
@@ -52,7 +52,7 @@ def test_no_two_modules_of_a_package_have_one_name() -> None:
 
 
 def test_no_imports_run_in_a_circle() -> None:
-    assert find_circles(_imports()) == []
+    assert find_cycles(_imports()) == []
 
 
 def test_no_includes_run_in_a_circle() -> None:
@@ -63,7 +63,7 @@ def test_no_includes_run_in_a_circle() -> None:
         for name, path in files.items()
     }
     assert any(includes.values())
-    assert find_circles(includes) == []
+    assert find_cycles(includes) == []
 
 
 def test_top_level_folders_import_each_other_one_way_only() -> None:

@@ -23,12 +23,12 @@ from alterbute.errors import BundleError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.bundles import write_hollow_bundle
+from tests.support.bundles import write_stub_bundle
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    return write_hollow_bundle(tmp_path / "bundle")
+    return write_stub_bundle(tmp_path / "bundle")
 
 
 def test_manifest_read_back_equals_the_one_written(bundle: Bundle) -> None:

@@ -14,13 +14,13 @@ from alterbute.cli.sheet import make_sheet
 from alterbute.images import Photo
 from alterbute.request import Progress
 
-from tests.support.bundles import write_hollow_bundle
+from tests.support.bundles import write_stub_bundle
 from tests.support.pictures import noise
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> str:
-    return str(write_hollow_bundle(tmp_path / "bundle").path)
+    return str(write_stub_bundle(tmp_path / "bundle").path)
 
 
 def test_verify_says_what_it_verified(bundle: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.serving import Served, serving
+from tests.support.serving import RunningServer, serving
 
 
 @pytest.fixture(scope="session")
-def served(tiny_bundle: Path) -> Iterator[Served]:
+def served(tiny_bundle: Path) -> Iterator[RunningServer]:
     """A server of the tiny bundle with its defaults and no key."""
     with serving(tiny_bundle, max_queue=16) as running:
         yield running

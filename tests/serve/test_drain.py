@@ -14,7 +14,7 @@ import httpx
 import pytest
 from alterbute.cli import main
 
-from tests.support.process import Process, is_ready, started
+from tests.support.process import Process, is_ready, running_process
 from tests.support.serving import edit_files, wait_until
 
 
@@ -58,7 +58,7 @@ def terminate_under_load(process: Process, moment_s: float, steps: str) -> tuple
 
 
 def test_sigterm_under_load_loses_nothing(tiny_bundle: Path) -> None:
-    with started("--drain-delay-s", "0.5", "--max-queue", "16", str(tiny_bundle)) as process:
+    with running_process("--drain-delay-s", "0.5", "--max-queue", "16", str(tiny_bundle)) as process:
         outcomes, seconds = terminate_under_load(process, 0.2, "10")
     # A connection that is refused was not accepted; one that breaks would be another error.
     assert outcomes.keys() <= {200, 503, "ConnectError"}, outcomes
@@ -70,7 +70,7 @@ def test_sigterm_under_load_loses_nothing(tiny_bundle: Path) -> None:
 def test_sigterm_at_twenty_random_moments_loses_nothing(tiny_bundle: Path) -> None:
     generator = random.Random(3)
     for _ in range(20):
-        with started(str(tiny_bundle)) as process:
+        with running_process(str(tiny_bundle)) as process:
             outcomes, seconds = terminate_under_load(process, generator.random() * 2, "20")
         print(dict(outcomes), f"{seconds:.1f} s")
         assert outcomes.keys() <= {200, 429, 503, "ConnectError"}, outcomes
@@ -78,7 +78,7 @@ def test_sigterm_at_twenty_random_moments_loses_nothing(tiny_bundle: Path) -> No
 
 
 def test_requests_that_take_too_long_get_a_503_and_a_second_signal_does_not_wait(tiny_bundle: Path) -> None:
-    with started(
+    with running_process(
         "--drain-delay-s", "0", "--drain-timeout-s", "20", "--max-steps", "1000", "--timeout-s", "600", str(tiny_bundle)
     ) as process:
         replies: list[httpx.Response] = []

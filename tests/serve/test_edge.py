@@ -20,13 +20,13 @@ from alterbute.serve.logs import JsonFormatter
 from PIL import Image
 
 from tests.support.pictures import noise, to_bytes
-from tests.support.serving import Served, edit_files, mask_bytes, photo_bytes, serving, wait_until
+from tests.support.serving import RunningServer, edit_files, mask_bytes, photo_bytes, serving, wait_until
 
 QUICK = {"prompt": "color: red", "num_inference_steps": "1", "seed": "1"}
 
 
 @pytest.fixture(scope="module")
-def client(served: Served) -> Iterator[httpx.Client]:
+def client(served: RunningServer) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=served.url, timeout=30) as opened:
         yield opened
 
@@ -70,7 +70,7 @@ def test_logs_are_json_and_hold_nothing_of_the_request(client: httpx.Client, cap
 
 
 def test_an_unknown_mistake_is_a_500_without_details(
-    client: httpx.Client, served: Served, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, served: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def break_it() -> None:
         raise KeyError("/etc/passwd of the prompt")
@@ -83,7 +83,7 @@ def test_an_unknown_mistake_is_a_500_without_details(
     assert "passwd" not in reply.text
 
 
-def test_pages_of_other_origins_and_other_host_names_are_refused(client: httpx.Client, served: Served) -> None:
+def test_pages_of_other_origins_and_other_host_names_are_refused(client: httpx.Client, served: RunningServer) -> None:
     assert client.get("/v1/models", headers={"origin": "https://evil.example"}).status_code == 403
     assert client.get("/v1/models", headers={"host": "rebound.example"}).status_code == 403
     assert (
@@ -146,7 +146,7 @@ def test_mask_polarity_is_what_the_table_says(client: httpx.Client) -> None:
         assert "mask_polarity" in reply.json()["error"]["message"]
 
 
-def test_a_dry_run_checks_everything_and_runs_nothing(client: httpx.Client, served: Served) -> None:
+def test_a_dry_run_checks_everything_and_runs_nothing(client: httpx.Client, served: RunningServer) -> None:
     launches = len(served.hooks.launches)
     reply = edit(client, dry_run="true", n="2", num_inference_steps="7", quality="high").json()
     assert reply["object"] == "image_edit.dry_run"
@@ -211,7 +211,7 @@ def test_a_key_that_uses_up_its_rate_waits_and_others_do_not(tiny_bundle: Path, 
         assert edit(client, n="2").status_code == 429
 
 
-def test_a_hundred_clients_that_leave_at_random_moments_leave_nothing_behind(served: Served) -> None:
+def test_a_hundred_clients_that_leave_at_random_moments_leave_nothing_behind(served: RunningServer) -> None:
     generator = random.Random(2)
 
     async def leave_all() -> None:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from alterbute.serve.openai.openapi import make_document
 
-from tests.support.serving import Served, mask_bytes, photo_bytes, wait_until
+from tests.support.serving import RunningServer, mask_bytes, photo_bytes, wait_until
 
 REQUESTS: Final = 20_000
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE")
@@ -207,7 +207,7 @@ class Fuzzer:
         return pick.choice((data[:spot], data[spot:], data[:spot] + pick.randbytes(3) + data[spot:], data + data))
 
 
-def send_all(served: Served, count: int, seed: int) -> Counter[int]:
+def send_all(served: RunningServer, count: int, seed: int) -> Counter[int]:
     """Send so many; every 5xx must be one that the document declares."""
     document = make_document(served.context.model)
     fuzzer, counts = Fuzzer(document, served.context.model, seed), Counter[int]()
@@ -224,13 +224,13 @@ def send_all(served: Served, count: int, seed: int) -> Counter[int]:
     return counts
 
 
-def assert_idle(served: Served) -> None:
+def assert_idle(served: RunningServer) -> None:
     """Nothing of what was sent is left."""
     wait_until(lambda: served.context.service.num_accepted == 0, 30)
     wait_until(lambda: served.context.memory.used_bytes == 0)
 
 
-def test_three_hundred_bent_requests_are_answered_as_declared(served: Served) -> None:
+def test_three_hundred_bent_requests_are_answered_as_declared(served: RunningServer) -> None:
     counts = send_all(served, 300, seed=0)
     assert_idle(served)
     assert counts[200] > 20, counts
@@ -238,7 +238,7 @@ def test_three_hundred_bent_requests_are_answered_as_declared(served: Served) ->
 
 
 @pytest.mark.slow
-def test_twenty_thousand_bent_requests_are_answered_as_declared(served: Served) -> None:
+def test_twenty_thousand_bent_requests_are_answered_as_declared(served: RunningServer) -> None:
     """Eight clients at once: what one bends must not show in what another gets."""
     with ThreadPoolExecutor(8) as pool:
         counts = sum(pool.map(lambda seed: send_all(served, REQUESTS // 8, seed), range(1, 9)), Counter[int]())

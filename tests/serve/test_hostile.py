@@ -17,13 +17,13 @@ import httpx
 import pytest
 
 from tests.support.hostile import hostile_files
-from tests.support.serving import Served, edit_files, mask_bytes, photo_bytes, serving, wait_until
+from tests.support.serving import RunningServer, edit_files, mask_bytes, photo_bytes, serving, wait_until
 
 FAST_SAMPLE = 40
 
 
 @pytest.fixture(scope="module")
-def client(served: Served) -> Iterator[httpx.Client]:
+def client(served: RunningServer) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=served.url, timeout=30) as opened:
         yield opened
 
@@ -47,14 +47,14 @@ def check_refused(client: httpx.Client, name: str, data: bytes) -> tuple[float, 
     return slowest, status
 
 
-def test_a_sample_of_hostile_files_is_refused(client: httpx.Client, served: Served) -> None:
+def test_a_sample_of_hostile_files_is_refused(client: httpx.Client, served: RunningServer) -> None:
     for name, data in random.Random(0).sample(list(hostile_files()), FAST_SAMPLE):
         check_refused(client, name, data)
     assert served.context.memory.used_bytes == 0
 
 
 @pytest.mark.slow
-def test_every_hostile_file_is_refused_soon_and_costs_no_memory(client: httpx.Client, served: Served) -> None:
+def test_every_hostile_file_is_refused_soon_and_costs_no_memory(client: httpx.Client, served: RunningServer) -> None:
     files = list(hostile_files())
     assert len(files) >= 400
     check_refused(client, *files[0])
@@ -186,7 +186,7 @@ def test_a_body_that_is_too_big_is_refused_by_its_length_and_by_its_bytes(client
         assert reply.json()["error"]["code"] == "body_too_large"
 
 
-def test_tiny_chunks_are_refused_and_others_are_served_meanwhile(client: httpx.Client, served: Served) -> None:
+def test_tiny_chunks_are_refused_and_others_are_served_meanwhile(client: httpx.Client, served: RunningServer) -> None:
     delays: list[float] = []
     stop = threading.Event()
 
@@ -220,12 +220,12 @@ def test_tiny_chunks_are_refused_and_others_are_served_meanwhile(client: httpx.C
 
 
 @pytest.fixture(scope="module")
-def impatient(tiny_bundle: Path) -> Iterator[Served]:
+def impatient(tiny_bundle: Path) -> Iterator[RunningServer]:
     with serving(tiny_bundle, header_timeout_s=0.3, min_body_rate=1e9, write_timeout_s=1, memory_mb=2) as running:
         yield running
 
 
-def test_a_client_that_sends_no_headers_is_let_go(impatient: Served) -> None:
+def test_a_client_that_sends_no_headers_is_let_go(impatient: RunningServer) -> None:
     with socket.create_connection(("127.0.0.1", impatient.port)) as raw:
         raw.sendall(b"POST /v1/ima")
         raw.settimeout(5)
@@ -234,7 +234,7 @@ def test_a_client_that_sends_no_headers_is_let_go(impatient: Served) -> None:
         assert time.perf_counter() - start < 3
 
 
-def test_a_client_that_sends_its_body_too_slowly_gets_a_408(served: Served) -> None:
+def test_a_client_that_sends_its_body_too_slowly_gets_a_408(served: RunningServer) -> None:
     from alterbute.serve.http import request_body as body
 
     grace, body._GRACE_S = body._GRACE_S, 0.2  # type: ignore[misc]
@@ -247,7 +247,7 @@ def test_a_client_that_sends_its_body_too_slowly_gets_a_408(served: Served) -> N
         body._GRACE_S = grace  # type: ignore[misc]
 
 
-def test_memory_that_is_taken_is_a_503_that_may_be_tried_again(impatient: Served) -> None:
+def test_memory_that_is_taken_is_a_503_that_may_be_tried_again(impatient: RunningServer) -> None:
     big = {**edit_files(), "image": ("a.png", photo_bytes(size=(400, 400)))}
     reply = httpx.post(f"{impatient.url}/v1/images/edits", files=big, data={"prompt": "color: red"})
     assert reply.status_code == 503
@@ -261,7 +261,7 @@ def test_memory_that_is_taken_is_a_503_that_may_be_tried_again(impatient: Served
     assert fits.status_code == 200
 
 
-def test_headers_of_a_megabyte_end_the_connection(served: Served) -> None:
+def test_headers_of_a_megabyte_end_the_connection(served: RunningServer) -> None:
     with socket.create_connection(("127.0.0.1", served.port)) as raw:
         raw.settimeout(5)
         try:

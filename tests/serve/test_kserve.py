@@ -13,11 +13,11 @@ import tritonclient.http as triton
 from alterbute.images import load_photo
 from tritonclient.utils import InferenceServerException
 
-from tests.support.serving import Served, mask_array, mask_bytes, photo_bytes
+from tests.support.serving import RunningServer, mask_array, mask_bytes, photo_bytes
 
 
 @pytest.fixture
-def client(served: Served) -> triton.InferenceServerClient:
+def client(served: RunningServer) -> triton.InferenceServerClient:
     return triton.InferenceServerClient(f"127.0.0.1:{served.port}")
 
 
@@ -42,7 +42,7 @@ def array_inputs() -> list[triton.InferInput]:
     ]
 
 
-def openai_pixels(served: Served) -> Any:
+def openai_pixels(served: RunningServer) -> Any:
     files = {"image": ("a.png", photo_bytes()), "mask": ("m.png", mask_bytes())}
     data = {"prompt": "color: red", "seed": "7", "num_inference_steps": "3", "guidance_scale": "1.5"}
     reply = httpx.post(f"{served.url}/v1/images/edits", files=files, data=data)
@@ -50,7 +50,7 @@ def openai_pixels(served: Served) -> Any:
 
 
 def test_health_and_metadata_are_what_triton_clients_ask_for(
-    client: triton.InferenceServerClient, served: Served
+    client: triton.InferenceServerClient, served: RunningServer
 ) -> None:
     name = served.context.model
     assert client.is_server_live()
@@ -67,7 +67,7 @@ def test_health_and_metadata_are_what_triton_clients_ask_for(
 
 
 def test_arrays_and_files_give_the_same_edit_as_the_openai_route(
-    client: triton.InferenceServerClient, served: Served
+    client: triton.InferenceServerClient, served: RunningServer
 ) -> None:
     name, expected = served.context.model, openai_pixels(served)
     result = client.infer(name, array_inputs(), request_id="mine")
@@ -87,7 +87,7 @@ def test_arrays_and_files_give_the_same_edit_as_the_openai_route(
     assert as_json.as_numpy("SEED_USED") is None
 
 
-def test_json_alone_works_with_pictures_in_base64(served: Served) -> None:
+def test_json_alone_works_with_pictures_in_base64(served: RunningServer) -> None:
     def bytes_input(name: str, value: str) -> dict[str, Any]:
         return {"name": name, "shape": [1], "datatype": "BYTES", "data": [value]}
 
@@ -140,7 +140,7 @@ MALFORMED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED.keys())
-def test_what_breaks_the_protocol_is_a_400_with_one_string(served: Served, body: Any) -> None:
+def test_what_breaks_the_protocol_is_a_400_with_one_string(served: RunningServer, body: Any) -> None:
     reply = httpx.post(f"{served.url}/v2/models/{served.context.model}/infer", json=body)
     assert reply.status_code == 400
     assert list(reply.json()) == ["error"]
@@ -148,13 +148,13 @@ def test_what_breaks_the_protocol_is_a_400_with_one_string(served: Served, body:
 
 
 @pytest.mark.parametrize("length", ["-1", "0", "99999999999", "1e3", "x", "9999"])
-def test_a_wrong_header_length_is_refused(served: Served, length: str) -> None:
+def test_a_wrong_header_length_is_refused(served: RunningServer, length: str) -> None:
     url = f"{served.url}/v2/models/{served.context.model}/infer"
     reply = httpx.post(url, content=json.dumps({"inputs": []}), headers={"Inference-Header-Content-Length": length})
     assert reply.status_code == 400
 
 
-def test_json_that_is_no_json_is_refused(served: Served) -> None:
+def test_json_that_is_no_json_is_refused(served: RunningServer) -> None:
     url = f"{served.url}/v2/models/{served.context.model}/infer"
     for content in (
         b"",
@@ -168,7 +168,7 @@ def test_json_that_is_no_json_is_refused(served: Served) -> None:
         assert httpx.post(url, content=content).status_code == 400, content[:20]
 
 
-def test_a_name_that_is_a_path_is_only_a_name(served: Served) -> None:
+def test_a_name_that_is_a_path_is_only_a_name(served: RunningServer) -> None:
     for name in ("..%2f..%2fetc", "%00", "a%e2%88%95b", "x" * 5000, "....//"):
         assert httpx.get(f"{served.url}/v2/models/{name}").status_code == 404
         assert httpx.get(f"{served.url}/v1/models/{name}").status_code == 404

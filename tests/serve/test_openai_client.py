@@ -15,18 +15,18 @@ from alterbute import Editor
 from alterbute.backends import Array, Arrays
 from PIL import Image
 
-from tests.support.serving import Served, mask_bytes, photo_bytes, serving, wait_until
+from tests.support.serving import RunningServer, mask_bytes, photo_bytes, serving, wait_until
 
 PHOTO, MASK = ("photo.png", photo_bytes()), ("mask.png", mask_bytes())
 
 
 @pytest.fixture
-def client(served: Served) -> openai.OpenAI:
+def client(served: RunningServer) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{served.url}/v1", api_key="unused", max_retries=0)
 
 
 @pytest.fixture(scope="module")
-def guarded(tiny_bundle: Path) -> Iterator[Served]:
+def guarded(tiny_bundle: Path) -> Iterator[RunningServer]:
     """A server with a key, one slot and room for one more."""
     with serving(tiny_bundle, api_key="correct horse", slots=1, max_queue=1) as running:
         yield running
@@ -36,7 +36,7 @@ def pixels(b64: str | None) -> Array:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(b64 or ""))).convert("RGB"))
 
 
-def count_answers(served: Served, code: int) -> float:
+def count_answers(served: RunningServer, code: int) -> float:
     wait_until(lambda: served.context.num_open == 0)
     labels = {"model": served.context.model, "endpoint": "/v1/images/edits", "code": str(code)}
     return served.context.metrics.registry.get_sample_value("alterbute_requests_total", labels) or 0.0
@@ -107,7 +107,7 @@ def test_a_stream_shows_previews_whose_background_is_the_photo(client: openai.Op
     assert events[-1].usage.total_tokens > 0  # type: ignore[union-attr]
 
 
-def test_the_async_client_runs_edits_side_by_side(served: Served) -> None:
+def test_the_async_client_runs_edits_side_by_side(served: RunningServer) -> None:
     async def edit_all() -> list[str | None]:
         async with openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="unused") as client:
             calls = [
@@ -125,7 +125,7 @@ def test_the_async_client_runs_edits_side_by_side(served: Served) -> None:
     assert len(set(images)) == 4
 
 
-def test_models_are_listed_and_found(client: openai.OpenAI, served: Served) -> None:
+def test_models_are_listed_and_found(client: openai.OpenAI, served: RunningServer) -> None:
     assert [model.id for model in client.models.list()] == [served.context.model]
     assert client.models.retrieve(served.context.model).owned_by == "alterbute"
     with pytest.raises(openai.NotFoundError) as caught:
@@ -167,7 +167,7 @@ def test_each_mistake_of_a_client_is_named(
     assert (caught.value.param, caught.value.code, caught.value.type) == (param, code, "invalid_request_error")
 
 
-def test_a_wrong_key_is_an_authentication_error(guarded: Served) -> None:
+def test_a_wrong_key_is_an_authentication_error(guarded: RunningServer) -> None:
     client = openai.OpenAI(base_url=f"{guarded.url}/v1", api_key="battery staple")
     with pytest.raises(openai.AuthenticationError) as caught:
         client.images.edit(image=PHOTO, mask=MASK, prompt="color: red")
@@ -175,7 +175,7 @@ def test_a_wrong_key_is_an_authentication_error(guarded: Served) -> None:
     assert count_answers(guarded, 401) == 1
 
 
-def test_a_full_queue_is_a_rate_limit_error_after_two_retries(guarded: Served) -> None:
+def test_a_full_queue_is_a_rate_limit_error_after_two_retries(guarded: RunningServer) -> None:
     guarded.hooks.step_s = 0.1
     client = openai.OpenAI(base_url=f"{guarded.url}/v1", api_key="correct horse")
 
@@ -208,7 +208,7 @@ def test_a_full_queue_is_a_rate_limit_error_after_two_retries(guarded: Served) -
     wait_until(lambda: guarded.context.service.num_accepted == 0)
 
 
-def test_a_broken_engine_is_an_internal_error_that_is_not_retried(guarded: Served) -> None:
+def test_a_broken_engine_is_an_internal_error_that_is_not_retried(guarded: RunningServer) -> None:
     def break_decode(graph: str, inputs: Arrays) -> None:
         if graph == "decode":
             raise RuntimeError("secret detail")
@@ -225,7 +225,7 @@ def test_a_broken_engine_is_an_internal_error_that_is_not_retried(guarded: Serve
     assert count_answers(guarded, 500) == 1
 
 
-def test_a_passed_deadline_is_told_and_not_retried(guarded: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_passed_deadline_is_told_and_not_retried(guarded: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
     # As if launches had been faster until now: else the request would be refused at once.
     monkeypatch.setattr(guarded.context.service, "_estimate_s", lambda spec, device: 0.0)
     monkeypatch.setattr(guarded.context.service.workers[0], "_misses_deadline", lambda server_request: False)
@@ -240,7 +240,7 @@ def test_a_passed_deadline_is_told_and_not_retried(guarded: Served, monkeypatch:
     assert count_answers(guarded, 504) == 1
 
 
-def test_a_fault_in_a_stream_is_an_error_event(guarded: Served) -> None:
+def test_a_fault_in_a_stream_is_an_error_event(guarded: RunningServer) -> None:
     def break_decode(graph: str, inputs: Arrays) -> None:
         if graph == "decode":
             raise RuntimeError("broken")

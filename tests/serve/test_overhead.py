@@ -12,7 +12,7 @@ from alterbute import Editor
 from alterbute.images import load_photo
 
 from tests.support.pictures import to_bytes
-from tests.support.process import started
+from tests.support.process import running_process
 
 EDITS = 40
 
@@ -23,7 +23,7 @@ def test_http_adds_at_most_15_ms_to_an_edit() -> None:
     photo, mask = (editor.bundle.read(f"sample/{name}.png") for name in ("photo", "mask"))
     pixels = load_photo(photo).pixels
     inside, outside = [], []
-    with started() as process, httpx.Client(base_url=process.url, timeout=60) as client:
+    with running_process() as process, httpx.Client(base_url=process.url, timeout=60) as client:
         for number in range(EDITS + 4):
             # Neither side has seen this photo before, so both encode it.
             file = to_bytes(np.roll(pixels, number, axis=1))

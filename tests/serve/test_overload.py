@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from alterbute.bundle import default_bundle_path
 
-from tests.support.process import started
+from tests.support.process import running_process
 
 PHASE_S = 120.0
 STEPS = (8, 20, 40)
@@ -104,5 +104,5 @@ def test_overload_changes_little_for_those_who_are_served() -> None:
         assert refusal[0] < 0.05
         assert growth < 0.03
 
-    with started() as process:
+    with running_process() as process:
         asyncio.run(measure(process.url, process.popen.pid))

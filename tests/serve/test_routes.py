@@ -13,14 +13,14 @@ from alterbute.serve.openai.openapi import make_document
 from alterbute.serve.routes import ADMIN_ROUTES, ROUTES
 from starlette.routing import Route
 
-from tests.support.serving import Served, serving
+from tests.support.serving import RunningServer, serving
 
 # Written out here once more, so that opening a route takes two deliberate changes.
 OPEN = {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
 
 
 @pytest.fixture(scope="module")
-def guarded(tiny_bundle: Path) -> Iterator[Served]:
+def guarded(tiny_bundle: Path) -> Iterator[RunningServer]:
     with serving(tiny_bundle, api_key="correct horse") as running:
         yield running
 
@@ -29,7 +29,7 @@ def fill(path: str, model: str) -> str:
     return path.replace("{model}", model).replace("{version}", "1")
 
 
-def test_the_application_has_the_listed_routes_and_no_other(served: Served) -> None:
+def test_the_application_has_the_listed_routes_and_no_other(served: RunningServer) -> None:
     app = make_routes(served.context)
     assert all(isinstance(route, Route) for route in app.routes)
     found = {
@@ -44,7 +44,7 @@ def test_the_application_has_the_listed_routes_and_no_other(served: Served) -> N
     assert {spec.path for spec in ADMIN_ROUTES} == {"/health/live", "/health/ready", "/metrics"}
 
 
-def test_every_guarded_route_needs_the_key_and_every_open_one_does_not(guarded: Served) -> None:
+def test_every_guarded_route_needs_the_key_and_every_open_one_does_not(guarded: RunningServer) -> None:
     app, client = make_routes(guarded.context), httpx.Client()
     for route in app.routes:
         assert isinstance(route, Route)
@@ -77,7 +77,7 @@ def test_every_guarded_route_needs_the_key_and_every_open_one_does_not(guarded: 
         "//health/live",
     ],
 )
-def test_nothing_else_answers(served: Served, path: str) -> None:
+def test_nothing_else_answers(served: RunningServer, path: str) -> None:
     client = httpx.Client()
     for method in ("GET", "POST", "PUT", "DELETE"):
         reply = client.request(method, served.url + path)
@@ -85,7 +85,7 @@ def test_nothing_else_answers(served: Served, path: str) -> None:
         assert "error" in reply.json()
 
 
-def test_another_method_is_told_so_in_the_same_shape(served: Served) -> None:
+def test_another_method_is_told_so_in_the_same_shape(served: RunningServer) -> None:
     client = httpx.Client()
     for method in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
         reply = client.request(method, f"{served.url}/v1/images/edits")
@@ -93,14 +93,14 @@ def test_another_method_is_told_so_in_the_same_shape(served: Served) -> None:
         assert reply.json()["error"]["code"] == "method_not_allowed"
 
 
-def test_the_document_describes_every_route(served: Served) -> None:
+def test_the_document_describes_every_route(served: RunningServer) -> None:
     document = httpx.get(f"{served.url}/openapi.json").json()
     assert document == make_document(served.context.model)
     described = {(path, method.upper()) for path, methods in document["paths"].items() for method in methods}
     assert described == {(spec.path, spec.method) for spec in ROUTES}
 
 
-def test_health_and_metrics_are_open_on_the_admin_port_only(guarded: Served) -> None:
+def test_health_and_metrics_are_open_on_the_admin_port_only(guarded: RunningServer) -> None:
     async def spec() -> list[int]:
         transport = httpx.ASGITransport(app=make_app(guarded.context, is_admin=True))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
@@ -110,7 +110,7 @@ def test_health_and_metrics_are_open_on_the_admin_port_only(guarded: Served) -> 
     assert httpx.get(f"{guarded.url}/metrics").status_code == 401
 
 
-def test_metrics_have_the_names_that_dashboards_use(served: Served) -> None:
+def test_metrics_have_the_names_that_dashboards_use(served: RunningServer) -> None:
     text = httpx.get(f"{served.url}/metrics").text
     for name in (
         *(

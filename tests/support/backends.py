@@ -1,4 +1,4 @@
-"""A backend that needs no engine: the step graph's arithmetic in numpy around a small nonlinear function."""
+"""A backend without an engine library: the step graph in numpy, around a small nonlinear function as UNet."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from alterbute.bundle import VariantPrecision
 
 
 def fake_unet(latent: Array, scene: Array, timestep: Array, text: Array, identity: Array, scale: Array) -> Array:
-    """[N,C,h,w] from inputs per row; every input changes the output."""
-    seen = text.mean((1, 2)) + scale * identity.mean((1, 2)) + np.sin(timestep / 100)
+    """A function [N,C,h,w] of the UNet's inputs, one entry per row; every input affects the output."""
+    shift = text.mean((1, 2)) + scale * identity.mean((1, 2)) + np.sin(timestep / 100)
     output: Array = 0.7 * np.tanh(latent + scene[:, :1] + 0.5 * scene[:, -1:]) + 0.3 * np.sin(
-        3 * latent + seen[:, None, None, None]
+        3 * latent + shift[:, None, None, None]
     )
     return output.astype(np.float32)
 
 
 class FakeBackend:
-    """Runs `step` only. `launches` keeps (slots, rows) of every launch."""
+    """Runs the step graph only; `launches` records (slots, rows) of every launch."""
 
     min_slots = 1
     min_rows = 1
@@ -31,10 +31,10 @@ class FakeBackend:
         assert outputs is not None
         assert all(array.flags.c_contiguous for array in inputs.values())
         self.launches.append(inputs["guidance"].shape)
-        read = ReadInputs(inputs)
+        recorded = RecordingInputs(inputs)
         result = outputs["next_state"]
-        result[:] = fused_step(read)
-        assert read.names == inputs.keys(), f"the fake does not read {sorted(inputs.keys() - read.names)}"
+        result[:] = fused_step(recorded)
+        assert recorded.names == inputs.keys(), f"the fake does not read {sorted(inputs.keys() - recorded.names)}"
         return {"next_state": result}
 
     def close(self) -> None:
@@ -42,7 +42,7 @@ class FakeBackend:
 
 
 class SharedBackend:
-    """A backend that other tests use, too: closing it does nothing."""
+    """A backend that several tests share: `close` does nothing."""
 
     def __init__(self, inner: Backend) -> None:
         self.min_slots, self.min_rows, self.precisions = inner.min_slots, inner.min_rows, inner.precisions
@@ -55,8 +55,8 @@ class SharedBackend:
         pass
 
 
-class ReadInputs(dict[str, Array]):
-    """Inputs that record which of them were read."""
+class RecordingInputs(dict[str, Array]):
+    """Inputs that record the names that were read."""
 
     def __init__(self, inputs: Arrays) -> None:
         super().__init__(inputs)
@@ -79,7 +79,7 @@ def gather(values: Array, index: Array) -> Array:
 
 
 def fused_step(inputs: Arrays) -> Array:
-    """The arithmetic of docs/step_graph.md, line by line; the last scene channel is the one that `source_on` drops."""
+    """The step graph of docs/step_graph.md, line by line; `source_on` 0 drops the last scene channel."""
     state, owner, source_on = inputs["state"], inputs["owner"], inputs["source_on"]
     scene = gather(inputs["scene"], owner).copy()
     scene[:, -1] *= source_on[:, None, None]
@@ -92,13 +92,13 @@ def fused_step(inputs: Arrays) -> Array:
         inputs["identity_scale"],
     )
     guided = np.einsum("bn,nchw->bchw", inputs["guidance"], rows)
-    chosen = gather(rows, inputs["rescale_row"])
-    spread, chosen_spread = (latent.std((1, 2, 3)) for latent in (guided, chosen))
-    ratio = chosen_spread / np.maximum(spread, 1e-12)
+    prompt_rows = gather(rows, inputs["rescale_row"])
+    guided_std, prompt_std = (latent.std((1, 2, 3)) for latent in (guided, prompt_rows))
+    ratio = prompt_std / np.maximum(guided_std, 1e-12)
     guided *= (1 + inputs["guidance_rescale"] * (ratio - 1))[:, None, None, None]
     stacked = np.concatenate([state, guided[:, None], inputs["noise"][:, None]], axis=1)
     solved: Array = np.einsum("bij,bjchw->bichw", inputs["solver"], stacked)
     signal, sigma = (inputs["reinject"][:, part, None, None, None] for part in range(2))
-    known = signal * inputs["background"] + sigma * inputs["background_noise"]
-    solved[:, 0] = inputs["keep"] * known + (1 - inputs["keep"]) * solved[:, 0]
+    noised_background = signal * inputs["background"] + sigma * inputs["background_noise"]
+    solved[:, 0] = inputs["keep"] * noised_background + (1 - inputs["keep"]) * solved[:, 0]
     return solved

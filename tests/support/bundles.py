@@ -1,4 +1,4 @@
-"""A bundle folder whose manifest is sound and whose graphs are placeholders: for tests that run no graph."""
+"""A stub bundle, with a valid manifest and placeholder graphs, for tests that run no graph."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from alterbute.bundle import (
 )
 
 
-def write_hollow_bundle(folder: Path) -> Bundle:
-    """Write and open a bundle that passes every check until an engine reads its graphs."""
+def write_stub_bundle(folder: Path) -> Bundle:
+    """Write and open a bundle that passes every check; only loading its graphs fails."""
     (folder / "tokenizer").mkdir(parents=True)
     (folder / "tokenizer" / "tokenizer.json").write_text("{}")
     (folder / WEIGHTS_FILE).write_bytes(bytes(range(256)) * 16)
@@ -37,10 +37,10 @@ def write_hollow_bundle(folder: Path) -> Bundle:
 
 
 def stub_manifest(folder: Path) -> Manifest:
-    """A manifest of the demo's shape over the files that are in the folder."""
+    """A manifest like the demo's that lists the files of a folder."""
     return Manifest(
         schema_version=SCHEMA_VERSION,
-        name="hollow",
+        name="stub",
         family="adapter",
         resolution=64,
         latent_channels=16,

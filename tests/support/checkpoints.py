@@ -1,4 +1,4 @@
-"""Tiny checkpoints with random weights, made by the exporter's own maker."""
+"""Tiny checkpoints with random weights, from the exporter's sample checkpoints."""
 
 from __future__ import annotations
 

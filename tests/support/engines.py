@@ -1,4 +1,4 @@
-"""Bundles with engines in them that no library made: plans that say what they are, for stand-ins and refusals."""
+"""Bundles with placeholder engines, whose bytes no engine library built, for fake libraries and tests of refusals."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ BUCKETS = (Bucket(slots=2, rows=2), Bucket(slots=2, rows=4), Bucket(slots=4, row
 
 
 def write_engines(source: Path, folder: Path, buckets: tuple[Bucket, ...] = BUCKETS, **changes: Any) -> Bundle:
-    """Copy a bundle and list one plan for each graph in it; `changes` are fields of `Engine`."""
+    """Copy a bundle and add a placeholder engine for each graph; `changes` are fields of `Engine`."""
     shutil.copytree(source, folder)
     add_engines(folder, buckets, **changes)
     return open_bundle(folder)
 
 
 def add_engines(folder: Path, buckets: tuple[Bucket, ...] = BUCKETS, **changes: Any) -> None:
-    """List one plan for each graph in a bundle's folder."""
+    """Add a placeholder engine for each graph to a bundle's folder and manifest."""
     bundle = open_bundle(folder)
     recipe = Recipe(
         schema_version=1,
@@ -38,7 +38,7 @@ def add_engines(folder: Path, buckets: tuple[Bucket, ...] = BUCKETS, **changes: 
     engines = []
     for graph in MODEL_GRAPHS:
         if graph in bundle.manifest.graphs:
-            (folder / recipe.name / f"{graph}.plan").write_bytes(b"plan of " + graph.encode() + b" made by nobody")
+            (folder / recipe.name / f"{graph}.plan").write_bytes(b"plan of " + graph.encode() + b", a placeholder")
             engines.append(_describe(bundle, graph, recipe, changes))
     manifest = replace(bundle.manifest, engines=(*bundle.manifest.engines, *engines), files=describe_files(folder))
     write_manifest(folder, manifest)

@@ -1,4 +1,4 @@
-"""Hundreds of picture files that are wrong, made by a script: formats, mutations and sizes crossed."""
+"""Hundreds of invalid picture files: every mutation of every format and size, and hand-made headers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZES = ((48, 64), (200, 150), (640, 480))
 
 
 def hostile_files() -> Iterator[tuple[str, bytes]]:
-    """(name, bytes) of files that no edit can be made of."""
+    """(name, bytes) of files that every edit must refuse."""
     generator = random.Random(0)
     for format in FORMATS:
         for height, width in SIZES:
@@ -31,7 +31,7 @@ def hostile_files() -> Iterator[tuple[str, bytes]]:
 
 
 def _mutations(name: str, good: bytes, generator: random.Random) -> Iterator[tuple[str, bytes]]:
-    """Cut, and written over where it hurts. A flip that decoders repair is not among them: it makes a fine picture."""
+    """Truncations, and damage that no decoder repairs: a repaired file would be a valid picture."""
     for share in (0.02, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9):
         yield f"{name} cut at {share:.0%}", good[: int(len(good) * share)]
     for length in (0, 1, 4, 8, 12, 16, 20, 24, 28):
@@ -62,16 +62,16 @@ def _png_mutations(name: str, good: bytes, generator: random.Random) -> Iterator
 
 
 def _claims() -> Iterator[tuple[str, bytes]]:
-    """Headers that promise what nobody should try to hold."""
+    """Headers with sizes that are out of range, and too large to allocate."""
     for width, height in (
         *((20_000, 20_000), (12_000, 8_000), (9_400, 9_400), (1, 1_000_000), (1_000_000, 1), (2**31 - 1, 2**31 - 1)),
         *((2**31, 1), (0, 0), (0, 64), (64, 0), (8_193, 64), (31, 31), (4_097, 4_097), (8_192, 100), (65_535, 65_535)),
     ):
         yield f"PNG claims {width}x{height}", png_claiming(width, height)
         jpeg = bytearray(to_bytes(noise(48, 64), "JPEG"))
-        spot = next(index for index in range(len(jpeg)) if jpeg[index] == 0xFF and jpeg[index + 1] in (0xC0, 0xC2))
+        header = next(index for index in range(len(jpeg)) if jpeg[index] == 0xFF and jpeg[index + 1] in (0xC0, 0xC2))
         if width < 2**16 and height < 2**16 and (width, height) != (31, 31):
-            jpeg[spot + 5 : spot + 9] = struct.pack(">HH", height, width)
+            jpeg[header + 5 : header + 9] = struct.pack(">HH", height, width)
             yield f"JPEG claims {width}x{height}", bytes(jpeg)
         if 0 < width < 2**24 and 0 < height < 2**24:
             body = (
@@ -85,7 +85,7 @@ def _claims() -> Iterator[tuple[str, bytes]]:
 
 
 def _kinds() -> Iterator[tuple[str, bytes]]:
-    """Pictures that are sound, and of a kind that cannot be edited without loss."""
+    """Valid pictures of formats and modes that cannot be edited without loss."""
     grey = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)
     yield "16-bit grey PNG", to_bytes(Image.fromarray(grey))
     yield "16-bit RGB PNG", png_claiming(64, 64, bits=16)
@@ -102,7 +102,7 @@ def _kinds() -> Iterator[tuple[str, bytes]]:
 
 
 def _bombs() -> Iterator[tuple[str, bytes]]:
-    """Small files that want to be large."""
+    """Small files that decompress to very large ones."""
     inflated = zlib.compress(bytes(100 << 20), 9)
     header, rest = png_claiming(64, 64)[:33], png_claiming(64, 64)[33:]
     for kind, prefix in ((b"zTXt", b"key\0\0"), (b"iCCP", b"profile\0\0"), (b"iTXt", b"key\0\1\0\0\0")):

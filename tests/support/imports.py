@@ -16,7 +16,7 @@ PACKAGES = {
 
 
 def list_modules(package: str) -> dict[str, Path]:
-    """Dotted names and files of a package's modules; a package's `__init__` has the package's name."""
+    """Files of a package's modules by dotted name; `__init__.py` has the name of its folder."""
     folder = PACKAGES[package]
     modules = {}
     for path in sorted(folder.rglob("*.py")):
@@ -26,11 +26,15 @@ def list_modules(package: str) -> dict[str, Path]:
 
 
 def read_imports(path: Path, modules: Mapping[str, Path]) -> set[str]:
-    """The modules, of those given, that a file imports anywhere: at its top, in functions, and for types alone."""
-    return {name for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) for name in _targets(node, modules)}
+    """Names of the `modules` that a file imports: at its top, in functions, or for type checking only."""
+    return {
+        name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in _imported_modules(node, modules)
+    }
 
 
-def _targets(node: ast.AST, modules: Mapping[str, Path]) -> Iterator[str]:
+def _imported_modules(node: ast.AST, modules: Mapping[str, Path]) -> Iterator[str]:
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names if alias.name in modules)
     if isinstance(node, ast.ImportFrom) and node.module:
@@ -42,30 +46,30 @@ def _targets(node: ast.AST, modules: Mapping[str, Path]) -> Iterator[str]:
                 yield node.module
 
 
-def find_circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+def find_cycles(graph: Mapping[str, set[str]]) -> list[list[str]]:
     """Groups of nodes that reach each other: the strongly connected components of more than one node (Tarjan, 1972)."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
-    circles: list[list[str]] = []
+    cycles: list[list[str]] = []
 
     def visit(node: str) -> None:
         index[node] = low[node] = len(index)
         stack.append(node)
-        for other in sorted(graph[node]):
-            if other not in index:
-                visit(other)
-                low[node] = min(low[node], low[other])
-            elif other in stack:
-                low[node] = min(low[node], index[other])
+        for successor in sorted(graph[node]):
+            if successor not in index:
+                visit(successor)
+                low[node] = min(low[node], low[successor])
+            elif successor in stack:
+                low[node] = min(low[node], index[successor])
         if low[node] == index[node]:
             start = stack.index(node)
-            circle = stack[start:]
+            cycle = stack[start:]
             del stack[start:]
-            if len(circle) > 1:
-                circles.append(sorted(circle))
+            if len(cycle) > 1:
+                cycles.append(sorted(cycle))
 
     for node in graph:
         if node not in index:
             visit(node)
-    return circles
+    return cycles

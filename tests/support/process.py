@@ -1,4 +1,4 @@
-"""A server as a process of its own, as a deployment has it."""
+"""A server in a process of its own, as in a deployment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import httpx
 
 @dataclass(slots=True)
 class Process:
-    """A running `alterbute serve`, and its log."""
+    """A running `alterbute serve`, with its log lines."""
 
     popen: subprocess.Popen[str]
     lines: list[dict[str, Any]] = field(default_factory=list)
@@ -25,7 +25,7 @@ class Process:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Base address of the server."""
         return f"http://127.0.0.1:{self.port}"
 
     def read(self) -> None:
@@ -38,19 +38,19 @@ class Process:
                 self.lines.append({"message": text})
 
     def wait_for(self, message: str, seconds: float = 60.0) -> dict[str, Any]:
-        """The first log line with this message."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until and self.popen.poll() is None:
-            found = next((line for line in self.lines if line.get("message") == message), None)
-            if found is not None:
-                return found
+        """Wait for the first log line with this message, and return it."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self.popen.poll() is None:
+            match = next((line for line in self.lines if line.get("message") == message), None)
+            if match is not None:
+                return match
             time.sleep(0.02)
         raise AssertionError((message, self.popen.poll(), self.lines[-10:]))
 
 
 @contextmanager
-def started(*flags: str) -> Iterator[Process]:
-    """`alterbute serve --port 0` with these flags, listening and ready; killed at the end if it still runs."""
+def running_process(*flags: str) -> Iterator[Process]:
+    """Run `alterbute serve --port 0` with these flags until the block ends; the server is ready when the block starts."""
     command = [sys.executable, "-m", "alterbute.cli", "serve", "--port", "0", "--threads", "1", *flags]
     popen = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     process = Process(popen)
@@ -67,7 +67,7 @@ def started(*flags: str) -> Iterator[Process]:
 
 
 def is_ready(process: Process, client: httpx.Client) -> bool:
-    """What a balancer asks."""
+    """Whether the server answers a load balancer's readiness probe with 200."""
     try:
         return client.get("/health/ready").status_code == 200
     except httpx.TransportError:

@@ -1,4 +1,4 @@
-"""A server in this process, on a thread of its own, with a backend that can be slowed down and broken."""
+"""A server in a thread of the test process, with a backend that tests can slow down or break."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIZE = (48, 64)
 
 @dataclass(slots=True)
 class Hooks:
-    """What a test does to the backend's runs."""
+    """Delay and callbacks around the backend's runs, and (slots, rows) of the step launches."""
 
     step_s: float = 0.0
     before: Callable[[str, Arrays], None] = lambda graph, inputs: None
@@ -37,7 +37,7 @@ class Hooks:
 
 
 class HookedBackend:
-    """A real backend with hooks around it."""
+    """A real backend with `Hooks` around its runs."""
 
     def __init__(self, inner: Backend, hooks: Hooks) -> None:
         self.min_slots, self.min_rows = inner.min_slots, inner.min_rows
@@ -58,8 +58,8 @@ class HookedBackend:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """A running server."""
+class RunningServer:
+    """A running server, its context and its backends' hooks."""
 
     url: str
     port: int
@@ -68,13 +68,14 @@ class Served:
 
 
 @contextmanager
-def serving(bundle: Path, **settings: Any) -> Iterator[Served]:
+def serving(bundle: Path, **settings: Any) -> Iterator[RunningServer]:
     """A server that listens on a free port until the block ends."""
     hooks = Hooks()
-    chosen = ServerSettings(**{"bundle": str(bundle), "port": 0, "timeout_s": 30, **settings})
+    server_settings = ServerSettings(**{"bundle": str(bundle), "port": 0, "timeout_s": 30, **settings})
     opened = open_bundle(bundle)
     context = make_context(
-        chosen, [HookedBackend(open_backend("onnxruntime", opened, threads=1), hooks) for _ in range(chosen.lanes)]
+        server_settings,
+        [HookedBackend(open_backend("onnxruntime", opened, threads=1), hooks) for _ in range(server_settings.lanes)],
     )
     warm_up(context)
     context.is_ready = True
@@ -86,7 +87,7 @@ def serving(bundle: Path, **settings: Any) -> Iterator[Served]:
     thread.start()
     wait_until(lambda: server.started)
     try:
-        yield Served(f"http://127.0.0.1:{port}", port, context, hooks)
+        yield RunningServer(f"http://127.0.0.1:{port}", port, context, hooks)
     finally:
         hooks.step_s = 0.0
         server.should_exit = True
@@ -95,10 +96,10 @@ def serving(bundle: Path, **settings: Any) -> Iterator[Served]:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait for a condition, and no longer than it takes."""
-    until = time.monotonic() + seconds
+    """Wait until a condition holds; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < until, "it never happened"
+        assert time.monotonic() < deadline, "the condition did not hold in time"
         time.sleep(0.005)
 
 
@@ -108,17 +109,17 @@ def photo_bytes(seed: int = 0, size: tuple[int, int] = SIZE) -> bytes:
 
 
 def mask_bytes(size: tuple[int, int] = SIZE) -> bytes:
-    """A PNG with a white square on black."""
+    """A PNG with a white rectangle on black."""
     return to_bytes(Image.fromarray(mask_array(size)))
 
 
 def mask_array(size: tuple[int, int] = SIZE) -> Array:
-    """HW uint8, 255 in a square."""
+    """A mask [H,W] uint8 that is 255 in a rectangle."""
     mask = np.zeros(size, np.uint8)
     mask[16:32, 24:44] = 255
     return mask
 
 
 def edit_files(seed: int = 0) -> dict[str, tuple[str, bytes]]:
-    """Files of a multipart request, as httpx takes them."""
+    """Files of a multipart edit request, in httpx's form."""
     return {"image": ("photo.png", photo_bytes(seed)), "mask": ("mask.png", mask_bytes())}
