@@ -1,4 +1,4 @@
-"""Promises of the bundle: what is read is what was verified, and a wrong manifest is named by its key."""
+"""The bundle: only verified bytes are returned, and the error of a wrong manifest names the key."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _symlink(path: Path) -> None:
     path.symlink_to(path.parent.parent / "elsewhere")
 
 
-def _hard_link_for_all(path: Path) -> None:
+def _writable_hard_link(path: Path) -> None:
     os.link(path, path.parent.parent / "elsewhere")
     path.chmod(0o666)
 
@@ -76,35 +76,35 @@ def _fifo(path: Path) -> None:
     os.mkfifo(path)
 
 
-def _stranger(path: Path) -> None:
+def _unlisted_file(path: Path) -> None:
     (path.parent / "notes.txt").write_text("hello")
 
 
-def _stranger_below(path: Path) -> None:
+def _deeper_folder(path: Path) -> None:
     (path.parent / "tokenizer" / "deeper").mkdir()
 
 
 @pytest.mark.parametrize(
-    ("damage", "words"),
+    ("damage", "message"),
     [
         (Path.unlink, "is missing"),
         (_append, "4097 bytes"),
         (_flip, "SHA-256"),
         (_symlink, "is a link"),
-        (_hard_link_for_all, "hard-linked"),
+        (_writable_hard_link, "hard-linked"),
         (_fifo, "a device"),
-        (_stranger, "notes.txt"),
-        (_stranger_below, "deeper"),
+        (_unlisted_file, "notes.txt"),
+        (_deeper_folder, "deeper"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_damaged_folder_is_refused(bundle: Bundle, damage: Callable[[Path], None], words: str) -> None:
+def test_a_damaged_folder_is_refused(bundle: Bundle, damage: Callable[[Path], None], message: str) -> None:
     damage(bundle.path / WEIGHTS_FILE)
-    with pytest.raises(BundleError, match=words):
+    with pytest.raises(BundleError, match=message):
         verify_bundle(bundle.path)
 
 
-def test_a_hard_link_that_only_its_owner_writes_is_accepted_as_wheels_are_installed_so(bundle: Bundle) -> None:
+def test_a_hard_link_that_only_its_owner_can_write_is_accepted_because_uv_installs_wheels_so(bundle: Bundle) -> None:
     os.link(bundle.path / WEIGHTS_FILE, bundle.path.parent / "cache")
     (bundle.path / WEIGHTS_FILE).chmod(0o644)
     verify_bundle(bundle.path)
@@ -117,7 +117,7 @@ def test_a_manifest_through_a_link_is_refused(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("name", ["nowhere", "file"])
-def test_a_path_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_path_that_is_not_a_folder_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BundleError, match=name):
         open_bundle(tmp_path / name)
@@ -130,7 +130,7 @@ def test_a_newer_schema_is_refused_with_both_numbers(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "words"),
+    ("path", "value", "message"),
     [
         (("text",), None, "`text` is null"),
         (("text", "dim"), "8", '`text.dim` is "8"'),
@@ -156,19 +156,19 @@ def test_a_newer_schema_is_refused_with_both_numbers(bundle: Bundle) -> None:
         (("color",), 1, "`color` is an unknown key"),
     ],
 )
-def test_a_wrong_key_is_named(bundle: Bundle, path: tuple[Any, ...], value: object, words: str) -> None:
+def test_a_wrong_key_is_named(bundle: Bundle, path: tuple[Any, ...], value: object, message: str) -> None:
     document: Any = json.loads((bundle.path / "manifest.json").read_text())
-    place = document
+    parent = document
     for name in path[:-1]:
-        place = place[name]
-    place[path[-1]] = value
-    with pytest.raises(BundleError, match=words):
+        parent = parent[name]
+    parent[path[-1]] = value
+    with pytest.raises(BundleError, match=message):
         parse_manifest(json.dumps(document).encode())
 
 
 def test_each_missing_key_is_named(bundle: Bundle) -> None:
     document = json.loads((bundle.path / "manifest.json").read_text())
-    # Added within schema 1, for bundles that have none: a manifest without them is an older one.
+    # Keys that were added within schema 1: older manifests lack them.
     optional = {field.name for field in fields(Manifest) if field.default is not MISSING}
     assert optional == {"engines", "grid", "merged", "resolutions", "solver_table"}
     for name in document.keys() - optional:
@@ -183,7 +183,7 @@ def test_no_bytes_crash_the_manifest_reader(text: bytes) -> None:
         parse_manifest(text)
 
 
-def test_without_a_demo_bundle_the_error_says_where_one_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_demo_bundle_the_error_names_the_expected_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "is_file", lambda path: False)
     with pytest.raises(BundleError, match=r"demo bundle.*--bundle"):
         default_bundle_path()

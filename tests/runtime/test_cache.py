@@ -1,4 +1,4 @@
-"""The cache of encodings: by content, within its bytes, and the one that was used last stays."""
+"""The cache of encodings: keyed by content, limited in bytes, least recently used entries evicted first."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from hypothesis import strategies as st
 
 
 def outputs_of(size_bytes: int) -> dict[str, Array]:
-    """Two arrays of so many bytes together."""
+    """Two arrays of this many bytes in total."""
     return {"scene": np.zeros(size_bytes // 2, np.uint8), "keep": np.ones(size_bytes - size_bytes // 2, np.uint8)}
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 40)), max_size=60), st.integers(1, 100))
-def test_it_never_holds_more_than_its_bytes_and_tells_how_many(asks: list[tuple[int, int]], budget: int) -> None:
-    cache, sizes = EncodingCache(budget), dict[int, int]()
-    for name, size in asks:
+def test_used_bytes_are_counted_and_never_exceed_the_limit(lookups: list[tuple[int, int]], limit: int) -> None:
+    cache, sizes = EncodingCache(limit), dict[int, int]()
+    for name, size in lookups:
         key = bytes([name])
         if cache.find(key) is None:
             cache.store(key, outputs_of(size))
             sizes[name] = size
-        kept = {name: cache.find(bytes([name])) for name in sizes}
-        assert cache.used_bytes == sum(sizes[name] for name, found in kept.items() if found is not None) <= budget
+        cached = {name for name in sizes if cache.find(bytes([name])) is not None}
+        assert cache.used_bytes == sum(sizes[name] for name in cached) <= limit
 
 
-def test_the_least_recently_used_goes_first() -> None:
+def test_the_least_recently_used_entry_is_evicted_first() -> None:
     cache = EncodingCache(30)
     for name in (b"a", b"b", b"c"):
         cache.store(name, outputs_of(10))
@@ -38,7 +38,7 @@ def test_the_least_recently_used_goes_first() -> None:
     assert [name for name in (b"a", b"b", b"c", b"d") if cache.find(name) is None] == [b"b"]
 
 
-def test_what_is_larger_than_all_of_it_is_not_kept_and_drives_nothing_out() -> None:
+def test_outputs_larger_than_the_limit_are_not_stored_and_evict_nothing() -> None:
     cache = EncodingCache(30)
     cache.store(b"a", outputs_of(20))
     cache.store(b"large", outputs_of(31))
@@ -46,13 +46,13 @@ def test_what_is_larger_than_all_of_it_is_not_kept_and_drives_nothing_out() -> N
     assert cache.find(b"a") is not None
 
 
-def test_what_it_gives_cannot_be_written_to() -> None:
+def test_returned_arrays_are_read_only() -> None:
     cache = EncodingCache(30)
     cache.store(b"a", outputs_of(10))
-    found = cache.find(b"a")
-    assert found is not None
+    outputs = cache.find(b"a")
+    assert outputs is not None
     with pytest.raises(ValueError, match="read-only"):
-        found["scene"][0] = 1
+        outputs["scene"][0] = 1
 
 
 def test_the_key_is_the_content_shape_type_and_graph() -> None:
@@ -81,7 +81,7 @@ def test_an_array_under_two_names_has_the_key_of_two_equal_arrays() -> None:
     )
 
 
-def test_threads_may_share_it() -> None:
+def test_threads_may_share_a_cache() -> None:
     cache = EncodingCache(1000)
 
     def work(seed: int) -> None:
@@ -91,5 +91,5 @@ def test_threads_may_share_it() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
-    held = sum(number + 1 for number in range(50) if cache.find(bytes([number])) is not None)
-    assert cache.used_bytes == held <= 1000
+    cached_bytes = sum(number + 1 for number in range(50) if cache.find(bytes([number])) is not None)
+    assert cache.used_bytes == cached_bytes <= 1000

@@ -1,4 +1,4 @@
-"""What `Editor` promises, on a real exported bundle with random weights."""
+"""`Editor` on a real exported bundle with random weights: background bits, reproducibility, caching and errors."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def test_same_request_gives_same_bytes_alone_in_a_batch_and_from_a_bundle_opened
     alone = [pixels(subject.edit(prompt, seed=7, steps=STEPS)) for prompt in prompts]
     again = pixels(subject.edit(prompts[0], seed=7, steps=STEPS))
     together = [pixels(result) for result in subject.edit_many(prompts, seed=7, steps=STEPS)]
-    with Editor.open(tiny_bundle, slots=1, threads=1) as other:
-        fresh = pixels(other.edit(noise(70, 90), make_mask(70, 90), prompts[0], seed=7, steps=STEPS))
+    with Editor.open(tiny_bundle, slots=1, threads=1) as second_editor:
+        fresh = pixels(second_editor.edit(noise(70, 90), make_mask(70, 90), prompts[0], seed=7, steps=STEPS))
     assert np.array_equal(alone[0], again)
     assert np.array_equal(alone[0], fresh)
-    for one, many in zip(alone, together, strict=True):
-        assert np.array_equal(one, many)
-    assert not np.array_equal(alone[0], alone[1]), "the prompt is heard"
+    for expected, batched in zip(alone, together, strict=True):
+        assert np.array_equal(batched, expected)
+    assert not np.array_equal(alone[0], alone[1]), "the prompt has an effect"
 
 
 def test_an_array_is_copied_by_prepare_and_read_in_place_by_an_edit(editor: Editor) -> None:
@@ -91,7 +91,7 @@ def test_an_array_is_copied_by_prepare_and_read_in_place_by_an_edit(editor: Edit
         editor.prepare(array, make_mask(70, 90)),
         editor.edit(array, make_mask(70, 90), "color: red", seed=7, steps=1),
     )
-    assert array.flags.writeable and np.array_equal(array, noise(70, 90)), "the caller's array is as it was"
+    assert array.flags.writeable and np.array_equal(array, noise(70, 90)), "the caller's array is unchanged"
     array[:] = 0
     assert np.array_equal(pixels(once), pixels(prepared.edit("color: red", seed=7, steps=1)))
 
@@ -107,8 +107,8 @@ def test_a_batch_of_different_requests_gives_each_its_own_bytes(subject: Subject
     alone = [result for request in requests for result in subject.edit_many([request])]
     assert [result.seed for result in together] == [1, 2, 3, 3, 4]
     assert [result.index for result in together] == [0, 0, 0, 1, 0]
-    for one, other in zip(together, alone, strict=True):
-        assert np.array_equal(pixels(one), pixels(other))
+    for batched, expected in zip(together, alone, strict=True):
+        assert np.array_equal(pixels(batched), pixels(expected))
     assert not np.array_equal(pixels(together[2]), pixels(together[3])), "images of a request differ"
 
 
@@ -118,9 +118,9 @@ def test_a_drawn_seed_is_reported_and_repeats_the_edit(subject: Subject) -> None
     assert np.array_equal(pixels(first), pixels(subject.edit("color: red", steps=1, seed=first.seed)))
 
 
-def test_every_option_is_heard(subject: Subject) -> None:
+def test_every_option_changes_the_picture(subject: Subject) -> None:
     base: dict[str, Any] = {"seed": 5, "steps": STEPS, "guidance": 2.0}
-    usual = pixels(subject.edit("color: red", **base))
+    default = pixels(subject.edit("color: red", **base))
     changes: tuple[dict[str, Any], ...] = (
         *(
             {"seed": 6},
@@ -139,9 +139,9 @@ def test_every_option_is_heard(subject: Subject) -> None:
         *({"reinject": True}, {"sigmas": "karras"}, {"solver": "heun"}, {"solver": "plms"}, {"solver": "lcm"}),
     )
     for change in changes:
-        assert not np.array_equal(usual, pixels(subject.edit("color: red", **{**base, **change}))), change
+        assert not np.array_equal(default, pixels(subject.edit("color: red", **{**base, **change}))), change
     longer = {**base, "steps": 5}
-    for solver in ("unipc", "dpmpp_3m"):  # in two steps they are dpmpp_2m
+    for solver in ("unipc", "dpmpp_3m"):  # with two steps they equal dpmpp_2m
         assert not np.array_equal(
             pixels(subject.edit("color: red", **longer)), pixels(subject.edit("color: red", **longer, solver=solver))
         )
@@ -149,7 +149,7 @@ def test_every_option_is_heard(subject: Subject) -> None:
 
 def test_mask_kinds_change_what_may_be_painted(editor: Editor) -> None:
     photo, mask = noise(70, 90), make_mask(70, 90)
-    mask[20:32, 30:42] = 0  # a notch, which the box does not have
+    mask[20:32, 30:42] = 0  # a notch in the object, which its box covers
 
     def alpha(**options: Any) -> Bytes:
         result = editor.edit(photo, mask, "color: red", seed=1, steps=1, **options)
@@ -163,17 +163,17 @@ def test_mask_kinds_change_what_may_be_painted(editor: Editor) -> None:
     assert np.array_equal(alpha(mask_kind="soft"), mask), "blend weights are the alpha, to the bit"
 
 
-def test_what_is_protected_stays_the_photo(editor: Editor) -> None:
+def test_protected_pixels_stay_those_of_the_photo(editor: Editor) -> None:
     photo, mask, occluder = noise(70, 90), make_mask(70, 90), np.zeros((70, 90), np.uint8)
     occluder[::3, 35:60] = 255
-    free = editor.edit(photo, mask, "color: red", seed=1, steps=1)
-    held = editor.edit(photo, mask, "color: red", seed=1, steps=1, protect=occluder)
-    assert free.alpha[occluder > 0].any()
-    assert not held.alpha[occluder > 0].any()
-    assert np.array_equal(pixels(held)[occluder > 0], photo[occluder > 0])
+    unprotected = editor.edit(photo, mask, "color: red", seed=1, steps=1)
+    protected = editor.edit(photo, mask, "color: red", seed=1, steps=1, protect=occluder)
+    assert unprotected.alpha[occluder > 0].any()
+    assert not protected.alpha[occluder > 0].any()
+    assert np.array_equal(pixels(protected)[occluder > 0], photo[occluder > 0])
 
 
-def test_a_picture_that_is_not_a_number_is_refused(
+def test_a_decoded_picture_with_nan_is_refused(
     editor: Editor, subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = editor._backend.run
@@ -187,10 +187,10 @@ def test_a_picture_that_is_not_a_number_is_refused(
         subject.edit("color: red", steps=1)
 
 
-def test_a_reference_gives_the_identity(editor: Editor, subject: Subject) -> None:
+def test_a_reference_provides_the_identity(editor: Editor, subject: Subject) -> None:
     photo, mask = noise(70, 90), make_mask(70, 90)
     own = editor.edit(photo, mask, "color: red", seed=1, steps=1)
-    other = editor.edit(
+    referenced = editor.edit(
         photo,
         mask,
         "color: red",
@@ -199,8 +199,8 @@ def test_a_reference_gives_the_identity(editor: Editor, subject: Subject) -> Non
         reference=noise(50, 40, seed=3),
         reference_mask=make_mask(50, 40, 5, 5, 30),
     )
-    assert np.array_equal(own.alpha, other.alpha)
-    assert not np.array_equal(pixels(own), pixels(other))
+    assert np.array_equal(own.alpha, referenced.alpha)
+    assert not np.array_equal(pixels(own), pixels(referenced))
 
 
 def test_a_second_edit_runs_only_steps_decode_and_paste(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,13 +208,13 @@ def test_a_second_edit_runs_only_steps_decode_and_paste(tiny_bundle: Path, monke
         calls: list[str] = []
         run = editor._backend.run
 
-        def spy(graph: str, *arguments: Any) -> Any:
+        def record_call(graph: str, *inputs: Any) -> Any:
             calls.append(graph)
-            return run(graph, *arguments)
+            return run(graph, *inputs)
 
         def graphs_before_the_first_step(**changes: Any) -> list[str]:
             calls.clear()
-            asked = {
+            arguments = {
                 "photo": noise(70, 90),
                 "mask": make_mask(70, 90),
                 "prompt": "color: red",
@@ -222,27 +222,27 @@ def test_a_second_edit_runs_only_steps_decode_and_paste(tiny_bundle: Path, monke
                 "seed": 1,
                 **changes,
             }
-            editor.edit(asked.pop("photo"), asked.pop("mask"), asked.pop("prompt"), **asked)
-            assert calls[calls.index("step") :] == ["step"] * asked["steps"] + ["decode", "paste"]
+            editor.edit(arguments.pop("photo"), arguments.pop("mask"), arguments.pop("prompt"), **arguments)
+            assert calls[calls.index("step") :] == ["step"] * arguments["steps"] + ["decode", "paste"]
             return calls[: calls.index("step")]
 
-        monkeypatch.setattr(editor._backend, "run", spy)
+        monkeypatch.setattr(editor._backend, "run", record_call)
         first = graphs_before_the_first_step()
         assert sorted(first) == ["identity", "prompt", "prompt", "scene", "window", "window"]
         assert graphs_before_the_first_step() == []
         assert graphs_before_the_first_step(seed=2, steps=3, solver="euler", guidance=3.0) == []
-        assert graphs_before_the_first_step(prompt="color: blue") == ["prompt"], "what is new, and nothing else"
+        assert graphs_before_the_first_step(prompt="color: blue") == ["prompt"], "only the new prompt is encoded"
         assert graphs_before_the_first_step(prompt="color: red", negative_prompt="color: blue") == []
-        other = make_mask(70, 90, 20, 24, 30)
-        assert sorted(graphs_before_the_first_step(mask=other)) == ["identity", "scene", "window", "window"]
-        assert graphs_before_the_first_step(mask=other, prompt="color: blue") == []
-        assert graphs_before_the_first_step() == [], "the first mask is still known"
-        far = noise(70, 90)
-        far[:2] = 0
-        assert graphs_before_the_first_step(photo=far) == [], "a photo that differs where nobody looks"
-        near = noise(70, 90)
-        near[35, 45] ^= 255
-        assert sorted(graphs_before_the_first_step(photo=near)) == ["identity", "scene", "window", "window"]
+        other_mask = make_mask(70, 90, 20, 24, 30)
+        assert sorted(graphs_before_the_first_step(mask=other_mask)) == ["identity", "scene", "window", "window"]
+        assert graphs_before_the_first_step(mask=other_mask, prompt="color: blue") == []
+        assert graphs_before_the_first_step() == [], "the encodings of the first mask are still cached"
+        changed_outside = noise(70, 90)
+        changed_outside[:2] = 0
+        assert graphs_before_the_first_step(photo=changed_outside) == [], "a photo that differs outside the window"
+        changed_inside = noise(70, 90)
+        changed_inside[35, 45] ^= 255
+        assert sorted(graphs_before_the_first_step(photo=changed_inside)) == ["identity", "scene", "window", "window"]
 
         subject = editor.prepare(noise(70, 90), make_mask(70, 90))
         calls.clear()
@@ -250,32 +250,32 @@ def test_a_second_edit_runs_only_steps_decode_and_paste(tiny_bundle: Path, monke
         assert calls == ["step", "step", "decode", "paste"]
 
 
-def test_what_is_known_gives_the_bytes_of_a_first_edit(tiny_bundle: Path) -> None:
-    photo, mask, other = noise(70, 90), make_mask(70, 90), make_mask(70, 90, 20, 24, 30)
+def test_cached_encodings_give_the_bytes_of_a_first_edit(tiny_bundle: Path) -> None:
+    photo, masks = noise(70, 90), (make_mask(70, 90), make_mask(70, 90, 20, 24, 30))
     with Editor.open(tiny_bundle) as editor:
         for _ in range(2):
-            known = [pixels(editor.edit(photo, shown, "color: red", seed=1, steps=1)) for shown in (mask, other)]
-    for shown, picture in zip((mask, other), known, strict=True):
+            cached = [pixels(editor.edit(photo, mask, "color: red", seed=1, steps=1)) for mask in masks]
+    for mask, picture in zip(masks, cached, strict=True):
         with Editor.open(tiny_bundle) as fresh:
-            assert np.array_equal(pixels(fresh.edit(photo, shown, "color: red", seed=1, steps=1)), picture)
+            assert np.array_equal(pixels(fresh.edit(photo, mask, "color: red", seed=1, steps=1)), picture)
 
 
-def test_progress_tells_every_step_of_every_image(subject: Subject) -> None:
-    seen: list[Progress] = []
-    subject.edit_many(["color: red", EditRequest(prompt="color: blue", steps=1)], progress=seen.append)
-    assert [(p.image, p.images, p.step, p.steps) for p in seen if p.image == 1] == [(1, 2, 1, 1)]
-    assert [p.step for p in seen if p.image == 0] == list(range(1, 21)), "the bundle's default is 20 steps"
+def test_progress_reports_every_step_of_every_image(subject: Subject) -> None:
+    reports: list[Progress] = []
+    subject.edit_many(["color: red", EditRequest(prompt="color: blue", steps=1)], progress=reports.append)
+    assert [(p.image, p.images, p.step, p.steps) for p in reports if p.image == 1] == [(1, 2, 1, 1)]
+    assert [p.step for p in reports if p.image == 0] == list(range(1, 21)), "the bundle's default is 20 steps"
 
 
-def test_cancel_ends_the_call_and_the_editor_goes_on(subject: Subject) -> None:
-    seen: list[Progress] = []
+def test_cancel_ends_the_call_and_the_editor_stays_usable(subject: Subject) -> None:
+    reports: list[Progress] = []
     with pytest.raises(Cancelled):
-        subject.edit("color: red", steps=50, progress=seen.append, cancel=lambda: len(seen) >= 2)
-    assert len(seen) == 2
+        subject.edit("color: red", steps=50, progress=reports.append, cancel=lambda: len(reports) >= 2)
+    assert len(reports) == 2
     assert subject.edit("color: red", steps=1).alpha.any()
 
 
-def test_result_tells_seconds_by_stage_and_what_the_bundle_does_not_know(subject: Subject) -> None:
+def test_a_result_has_seconds_by_stage_and_warns_of_words_outside_the_vocabulary(subject: Subject) -> None:
     result = subject.edit("color: plaid", steps=1)
     assert list(result.timings) == ["window", "encode", "steps", "decode", "paste"]
     assert all(seconds >= 0 for seconds in result.timings.values())
@@ -313,7 +313,7 @@ def test_result_tells_seconds_by_stage_and_what_the_bundle_does_not_know(subject
         ("count", {"count": 2, "steps": 1}),
     ],
 )
-def test_a_bad_request_is_refused_by_the_name_of_its_argument(
+def test_an_invalid_request_is_refused_with_the_name_of_its_argument(
     subject: Subject, param: str, options: dict[str, Any]
 ) -> None:
     with pytest.raises(InputError) as caught:
@@ -321,7 +321,7 @@ def test_a_bad_request_is_refused_by_the_name_of_its_argument(
     assert caught.value.param == param
 
 
-def test_a_bad_editor_argument_is_refused(tiny_bundle: Path, editor: Editor) -> None:
+def test_an_invalid_editor_argument_is_refused(tiny_bundle: Path, editor: Editor) -> None:
     for arguments in ({"backend": "abacus"}, {"slots": 0}, {"threads": 0}):
         with pytest.raises(InputError):
             Editor.open(tiny_bundle, **arguments)
@@ -329,7 +329,7 @@ def test_a_bad_editor_argument_is_refused(tiny_bundle: Path, editor: Editor) -> 
         editor.prepare(noise(70, 90), make_mask(70, 90), reference_mask=make_mask(70, 90))
 
 
-def test_an_altered_file_is_found_before_it_is_run(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_an_altered_file_is_refused_before_it_is_run(tiny_bundle: Path, tmp_path: Path) -> None:
     bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
     weights = bytearray((bundle / "weights.bin").read_bytes())
     weights[1000] ^= 1
@@ -350,14 +350,14 @@ def test_a_graph_that_onnx_runtime_cannot_read_is_named(tiny_bundle: Path, tmp_p
         editor.prepare(noise(70, 90), make_mask(70, 90))
 
 
-def test_a_run_that_fails_names_its_graph(tiny_bundle: Path) -> None:
+def test_the_error_of_a_failed_run_names_its_graph(tiny_bundle: Path) -> None:
     backend = open_backend("onnxruntime", open_bundle(tiny_bundle), threads=1)
     with pytest.raises(EngineError, match="decode"):
         backend.run("decode", {"latent": np.zeros((1, 99, 4, 4), np.float32)})
     backend.close()
 
 
-def test_a_missing_engine_library_is_told_with_the_command_that_installs_it(
+def test_the_error_of_a_missing_engine_library_names_the_command_that_installs_it(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -367,13 +367,13 @@ def test_a_missing_engine_library_is_told_with_the_command_that_installs_it(
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
     code = "import sys, alterbute; print([n for n in ('numpy', 'PIL', 'onnxruntime', 'tokenizers', 'torch') if n in sys.modules])"
-    found = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}
     )
-    assert found.stdout.strip() == "[]"
+    assert completed.stdout.strip() == "[]"
 
 
-def test_public_names_are_few_and_all_there() -> None:
+def test_there_are_at_most_ten_public_names_and_all_can_be_imported() -> None:
     assert len(alterbute.__all__) <= 10
     for name in alterbute.__all__:
         assert getattr(alterbute, name).__name__ == name

@@ -1,4 +1,4 @@
-"""Guidance rows: InstructPix2Pix's formula, no row that is not needed, and nothing that a bundle cannot do."""
+"""Guidance rows: InstructPix2Pix's formula, no superfluous rows, and refusal of forms that the bundle lacks."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SCALES = st.floats(0, 20).map(lambda value: round(value, 2))
 @given(SCALES, SCALES)
 def test_rows_are_the_published_formula_and_sum_to_one(text: float, identity: float) -> None:
     rows = make_guidance_rows(text, identity, ALL)
-    full, image, none = 0.7, -0.2, 1.9
+    full, image, unconditional = 0.7, -0.2, 1.9
 
     def output(row: Row) -> float:
-        return none if row.identity == "null" else image if row.text == "negative" else full
+        return unconditional if row.identity == "null" else image if row.text == "negative" else full
 
-    wanted = none + text * (full - image) + identity * (image - none)
-    assert sum(row.weight * output(row) for row in rows) == pytest.approx(wanted)
+    expected = unconditional + text * (full - image) + identity * (image - unconditional)
+    assert sum(row.weight * output(row) for row in rows) == pytest.approx(expected)
     assert sum(row.weight for row in rows) == pytest.approx(1)
     assert all(row.weight != 0 for row in rows)
     assert all((row.identity == "null") == (row.source_on == 0) for row in rows)
@@ -45,9 +45,9 @@ def test_a_form_that_the_bundle_lacks_is_refused_by_name() -> None:
 
 
 @given(st.integers(1, 60), st.floats(0, 1), st.floats(0, 1))
-def test_outside_the_interval_one_row_runs(steps: int, one: float, other: float) -> None:
+def test_outside_the_interval_one_row_runs(steps: int, first: float, second: float) -> None:
     rows = make_guidance_rows(7.5, 2.0, ALL)
-    start, stop = sorted((one, other))
+    start, stop = sorted((first, second))
     plan = list_step_rows(rows, steps, (start, stop))
     assert len(plan) == steps
     for k, step in enumerate(plan):

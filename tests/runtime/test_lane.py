@@ -1,4 +1,4 @@
-"""The lane moves each image as if it were alone, whoever joins or leaves."""
+"""The lane gives each image the bits that it gets alone, whichever images join or leave."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ STEP_INPUTS = (
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Manifest:
-    """The demo's, with every input that a step graph may have."""
+    """The stub manifest, with every input that a step graph may have."""
     return with_all_step_inputs(stub_manifest(tmp_path))
 
 
-def with_all_step_inputs(meta: Manifest) -> Manifest:
+def with_all_step_inputs(manifest: Manifest) -> Manifest:
     inputs = tuple(TensorSpec(name=name, dtype="float32", shape=()) for name in STEP_INPUTS)
-    return replace(meta, graphs={**meta.graphs, "step": replace(meta.graphs["step"], inputs=inputs)})
+    return replace(manifest, graphs={**manifest.graphs, "step": replace(manifest.graphs["step"], inputs=inputs)})
 
 
 def make_job(manifest: Manifest, number: int, **changes: Any) -> Job:
-    """A job of REQUESTS[number] whose conditions depend on the number alone."""
+    """A job of REQUESTS[number] whose conditioning depends on the number only; `changes` are fields of its plan."""
     generator = np.random.default_rng(number)
     side, text, identity = manifest.resolution // manifest.latent_factor, manifest.text, manifest.identity
     assert identity is not None
@@ -65,34 +65,34 @@ def make_job(manifest: Manifest, number: int, **changes: Any) -> Job:
     return Job(plan=replace(plan, **changes), conditioning=conditioning)
 
 
-def walk_alone(job: Job) -> Array:
+def denoise_alone(job: Job) -> Array:
     """The plain loop that a lane must equal, in float64, with one UNet call per row."""
-    plan, seen = job.plan, job.conditioning
-    background = seen.background.astype(np.float64)
+    plan, conditioning = job.plan, job.conditioning
+    background = conditioning.background.astype(np.float64)
     first = draw_noise(plan.seed, plan.image, 0, background.shape).astype(np.float64)
     state: Array = np.zeros((4, *background.shape))
     state[0] = plan.start[0] * background + plan.start[1] * first
     for k in range(plan.steps):
-        guided = sum(row.weight * call_unet(plan, seen, state[0], k, row) for row in plan.rows[k])
+        guided = sum(row.weight * call_unet(plan, conditioning, state[0], k, row) for row in plan.rows[k])
         noise = draw_noise(plan.seed, plan.image, k + 1, background.shape)
         state = np.tensordot(plan.matrix[k].astype(np.float64), np.stack([*state, guided, noise]), axes=1)
         if plan.reinject:
             signal, sigma = plan.level[k].astype(np.float64)
-            state[0] = seen.keep * (signal * background + sigma * first) + (1 - seen.keep) * state[0]
+            state[0] = conditioning.keep * (signal * background + sigma * first) + (1 - conditioning.keep) * state[0]
     latent: Array = state[0]
     return latent
 
 
-def call_unet(plan: Plan, seen: Conditioning, latent: Array, k: int, row: Row) -> Array:
+def call_unet(plan: Plan, conditioning: Conditioning, latent: Array, k: int, row: Row) -> Array:
     scale = np.array([plan.identity_scale])
-    scene = seen.scene[None].copy()
+    scene = conditioning.scene[None].copy()
     scene[:, -1] *= row.source_on
     rows = fake_unet(
         latent[None],
         scene,
         plan.timestep[k : k + 1],
-        seen.text[row.text][None],
-        seen.identity[row.identity][None],
+        conditioning.text[row.text][None],
+        conditioning.identity[row.identity][None],
         scale,
     )
     output: Array = rows[0]
@@ -100,44 +100,46 @@ def call_unet(plan: Plan, seen: Conditioning, latent: Array, k: int, row: Row) -
 
 
 @pytest.mark.parametrize("reinject", [False, True])
-def test_mixed_jobs_walk_as_the_plain_loop_does(manifest: Manifest, reinject: bool) -> None:
-    three = (
+def test_mixed_jobs_equal_the_plain_loop(manifest: Manifest, reinject: bool) -> None:
+    three_rows = (
         Row(weight=-0.5, text="negative", identity="null", source_on=0.0),
         Row(weight=-1.0, text="negative"),
         Row(weight=2.5),
     )
     jobs = [make_job(manifest, number, reinject=reinject) for number in range(len(REQUESTS))]
-    jobs[0] = make_job(manifest, 0, reinject=reinject, rows=(three, three, three[2:], three, three[1:]))
-    finished = list(Lane(FakeBackend(), manifest, slots=3).run(jobs))
-    assert len(finished) == len(jobs)
-    for done in finished:
-        expected = walk_alone(done.job)
-        assert abs(done.latent - expected).max() <= 1e-4 * abs(expected).max()
+    jobs[0] = make_job(
+        manifest, 0, reinject=reinject, rows=(three_rows, three_rows, three_rows[2:], three_rows, three_rows[1:])
+    )
+    results = list(Lane(FakeBackend(), manifest, slots=3).run(jobs))
+    assert len(results) == len(jobs)
+    for result in results:
+        expected = denoise_alone(result.job)
+        assert abs(result.latent - expected).max() <= 1e-4 * abs(expected).max()
         if reinject:
-            kept = np.broadcast_to(done.job.conditioning.keep == 1, done.latent.shape)
-            assert np.array_equal(done.latent[kept], done.job.conditioning.background[kept])
+            kept = np.broadcast_to(result.job.conditioning.keep == 1, result.latent.shape)
+            assert np.array_equal(result.latent[kept], result.job.conditioning.background[kept])
 
 
-def test_a_launch_holds_the_rows_that_its_images_own_and_no_more(manifest: Manifest) -> None:
+def test_a_launch_holds_the_rows_of_its_images_and_no_more(manifest: Manifest) -> None:
     backend = FakeBackend()
     list(Lane(backend, manifest, slots=4).run([make_job(manifest, 0), make_job(manifest, 1)]))
     assert backend.launches == [(2, 3)] * 3 + [(1, 2)] * 2
 
 
-def test_an_image_that_joins_midway_leaves_both_as_if_alone(tiny_bundle: Path) -> None:
+def test_an_image_that_joins_midway_changes_no_bit(tiny_bundle: Path) -> None:
     manifest, lane = open_lane(tiny_bundle)
     early, late = make_job(manifest, 0), make_job(manifest, 2)
     alone = [finish(lane, [job])[0] for job in (early, late)]
     lane.admit(early)
     assert lane.step() == lane.step() == []
     lane.admit(late)
-    together = [done for _ in range(6) for done in lane.step()]
-    assert [done.job for done in together] == [early, late]
-    for done, expected in zip(together, alone, strict=True):
-        assert np.array_equal(done.latent, expected)
+    together = [result for _ in range(6) for result in lane.step()]
+    assert [result.job for result in together] == [early, late]
+    for result, expected in zip(together, alone, strict=True):
+        assert np.array_equal(result.latent, expected)
 
 
-def test_solo_equals_batched_to_the_bit_on_onnx_runtime(tiny_bundle: Path) -> None:
+def test_alone_equals_batched_to_the_bit_on_onnx_runtime(tiny_bundle: Path) -> None:
     manifest, lane = open_lane(tiny_bundle)
     jobs = [make_job(manifest, number) for number in range(len(REQUESTS))]
     alone = [finish(lane, [job])[0] for job in jobs]
@@ -149,10 +151,10 @@ def test_solo_equals_batched_to_the_bit_on_onnx_runtime(tiny_bundle: Path) -> No
 
 def test_slots_and_threads_change_no_bit(tiny_bundle: Path) -> None:
     manifest, lane = open_lane(tiny_bundle, slots=1, threads=2)
-    _, wide = open_lane(tiny_bundle, slots=5, threads=1)
+    _, larger_lane = open_lane(tiny_bundle, slots=5, threads=1)
     jobs = [make_job(manifest, number) for number in range(3)]
-    for one, other in zip(finish(lane, jobs), finish(wide, jobs), strict=True):
-        assert np.array_equal(one, other)
+    for latent, expected in zip(finish(larger_lane, jobs), finish(lane, jobs), strict=True):
+        assert np.array_equal(latent, expected)
 
 
 def test_cancel_stops_before_the_next_launch_and_leaves_the_lane_clean(manifest: Manifest) -> None:
@@ -169,7 +171,7 @@ def test_cancel_stops_before_the_next_launch_and_leaves_the_lane_clean(manifest:
 
 
 def poison(job: Job, step: int) -> Job:
-    """The same job, whose UNet rows are NaN at one step; guidance spreads that over the whole launch."""
+    """The job with UNet rows that are NaN at one step; guidance spreads the NaN over the whole launch."""
     timestep = job.plan.timestep.copy()
     timestep[step - 1] = np.nan
     return replace(job, plan=replace(job.plan, timestep=timestep))
@@ -177,48 +179,44 @@ def poison(job: Job, step: int) -> Job:
 
 def test_numbers_that_are_not_finite_end_the_image_and_name_the_step(manifest: Manifest) -> None:
     lane = Lane(FakeBackend(), manifest, slots=2)
-    (done,) = lane.run([poison(make_job(manifest, 0), 3)])
-    assert "step 3 of 5" in str(done.fault)
+    (result,) = lane.run([poison(make_job(manifest, 0), 3)])
+    assert "step 3 of 5" in str(result.fault)
     assert np.isfinite(finish(lane, [make_job(manifest, 0)])[0]).all()
 
 
 @pytest.mark.parametrize("rescale", [0.0, 0.7])
 @pytest.mark.parametrize("broken_at", [1, 2, 5])
-def test_an_image_that_breaks_leaves_the_bits_of_the_others_alone(
-    manifest: Manifest, broken_at: int, rescale: float
-) -> None:
+def test_an_image_with_nan_changes_no_bit_of_the_others(manifest: Manifest, broken_at: int, rescale: float) -> None:
     lane = Lane(FakeBackend(), manifest, slots=3)
-    # The last one owns a single row: run alone, its launch has fewer rows than the others' `rescale_row` counted to.
+    # The last job has a single row: run alone, its launch has fewer rows than the `rescale_row` of the other jobs.
     good = [make_job(manifest, number, guidance_rescale=rescale) for number in (2, 1)]
     alone = [finish(lane, [job])[0] for job in good]
     bad = poison(make_job(manifest, 0, guidance_rescale=rescale), broken_at)
-    done = {finished.job: finished for finished in lane.run([good[0], bad, good[1]])}
-    assert f"step {broken_at} of 5" in str(done[bad].fault)
+    results = {result.job: result for result in lane.run([good[0], bad, good[1]])}
+    assert f"step {broken_at} of 5" in str(results[bad].fault)
     for job, latent in zip(good, alone, strict=True):
-        assert done[job].fault is None
-        assert np.array_equal(done[job].latent, latent)
+        assert results[job].fault is None
+        assert np.array_equal(results[job].latent, latent)
 
 
 @pytest.mark.parametrize("broken", [0, 1, 2])
-def test_an_image_that_breaks_in_onnx_runtime_leaves_the_bits_of_the_others_alone(
-    tiny_bundle: Path, broken: int
-) -> None:
-    """With guidance, so that a slot has several rows and `rescale_row` points past those of a slot that is run alone."""
+def test_an_image_with_nan_changes_no_bit_of_the_others_on_onnx_runtime(tiny_bundle: Path, broken: int) -> None:
+    """With guidance: a slot has several rows, and `rescale_row` exceeds the rows of a slot that is run alone."""
     manifest, lane = open_lane(tiny_bundle, slots=3)
     jobs = [make_job(manifest, number, guidance_rescale=0.5) for number in (0, 2, 4)]
     alone = [finish(lane, [job])[0] for job in jobs]
     matrix = jobs[broken].plan.matrix.copy()
     matrix[1:] = np.nan
     jobs[broken] = replace(jobs[broken], plan=replace(jobs[broken].plan, matrix=matrix))
-    for done in lane.run(jobs):
-        number = jobs.index(done.job)
-        assert (done.fault is not None) == (number == broken)
-        assert number == broken or np.array_equal(done.latent, alone[number])
+    for result in lane.run(jobs):
+        number = jobs.index(result.job)
+        assert (result.fault is not None) == (number == broken)
+        assert number == broken or np.array_equal(result.latent, alone[number])
     assert lane.steps_done == {}
 
 
-def test_every_index_of_a_launch_points_into_it_whatever_the_launch_before_was(manifest: Manifest) -> None:
-    """The rows behind those of a launch, too: a device pads a launch to a larger one with what is there."""
+def test_every_index_of_a_launch_points_into_it_whatever_the_previous_launch_was(manifest: Manifest) -> None:
+    """Also in the rows beyond the launch: a device pads a launch with the rows that follow in the buffers."""
     lane = Lane(FakeBackend(), manifest, slots=4)
     buffers = lane._sizes[make_job(manifest, 0).cells]._buffers
     jobs = [make_job(manifest, number) for number in (0, 1, 2)]
@@ -230,11 +228,11 @@ def test_every_index_of_a_launch_points_into_it_whatever_the_launch_before_was(m
         assert buffers._per_row["owner"].max() < slots
 
 
-def test_a_row_without_its_input_is_refused_and_never_nan(manifest: Manifest) -> None:
+def test_a_row_without_its_input_is_refused(manifest: Manifest) -> None:
     job = make_job(manifest, 0)
-    nothing = replace(job, conditioning=replace(job.conditioning, identity={}))
+    without_identity = replace(job, conditioning=replace(job.conditioning, identity={}))
     with pytest.raises(BundleError, match="`identity`"):
-        list(Lane(FakeBackend(), manifest, slots=1).run([nothing]))
+        list(Lane(FakeBackend(), manifest, slots=1).run([without_identity]))
 
 
 def open_lane(bundle: Path, *, slots: int = 4, threads: int = 1) -> tuple[Manifest, Lane]:
@@ -243,6 +241,6 @@ def open_lane(bundle: Path, *, slots: int = 4, threads: int = 1) -> tuple[Manife
 
 
 def finish(lane: Lane, jobs: list[Job]) -> list[Array]:
-    """Latents in the order of the jobs."""
-    latents = {done.job: done.latent for done in lane.run(jobs)}
+    """Denoise jobs; returns their latents in the order of the jobs."""
+    latents = {result.job: result.latent for result in lane.run(jobs)}
     return [latents[job] for job in jobs]

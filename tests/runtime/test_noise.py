@@ -1,4 +1,4 @@
-"""The noise is Philox4x32-10 through Box-Muller, and a port in another language can draw it again."""
+"""The noise is Philox4x32-10 with Box-Muller, and a port in another language can reproduce it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_philox_has_the_published_known_answers(counter: list[int], key: tuple[i
 
 
 def plain_noise(seed: int, image: int, step: int, size: int) -> list[float]:
-    """The documented layout in plain Python integers and libm: what a port would write."""
+    """The documented layout in plain Python integers and libm, as a port would implement it."""
     values: list[float] = []
     for block in range(-(-size // 4)):
         counter, key = [block, step, image, 0], [seed & 0xFFFFFFFF, seed >> 32]
@@ -45,10 +45,10 @@ def plain_noise(seed: int, image: int, step: int, size: int) -> list[float]:
 
 def test_a_port_in_plain_arithmetic_draws_the_same_bits() -> None:
     seed = 2**63 - 12345
-    ours = draw_noise(seed, 3, 21, (2, 101, 100))
-    theirs = np.array(plain_noise(seed, 3, 21, ours.size), np.float64).astype(np.float32).reshape(ours.shape)
+    drawn = draw_noise(seed, 3, 21, (2, 101, 100))
+    expected = np.array(plain_noise(seed, 3, 21, drawn.size), np.float64).astype(np.float32).reshape(drawn.shape)
     # The documentation allows one element in 10^8 to differ: none is expected here.
-    assert np.array_equal(ours, theirs)
+    assert np.array_equal(drawn, expected)
 
 
 FIRST_OF_SEED_7 = [
@@ -62,7 +62,7 @@ FIRST_OF_SEED_7 = [
 
 
 def test_first_values_never_change() -> None:
-    """Seeds that users wrote down must keep their pictures."""
+    """A seed that a user wrote down must give the same picture in every later version."""
     assert draw_noise(7, 0, 0, (6,)).tolist() == pytest.approx(FIRST_OF_SEED_7, abs=0)
 
 
@@ -78,8 +78,8 @@ def test_noise_is_standard_normal_and_free_of_correlation() -> None:
 
 def test_seed_image_and_step_each_change_every_part() -> None:
     first = draw_noise(1, 0, 0, (64,))
-    for other in ((2, 0, 0), (1 + 2**32, 0, 0), (1, 1, 0), (1, 0, 1)):
-        assert (draw_noise(*other, (64,)) != first).all()
+    for arguments in ((2, 0, 0), (1 + 2**32, 0, 0), (1, 1, 0), (1, 0, 1)):
+        assert (draw_noise(*arguments, (64,)) != first).all()
 
 
 def test_a_longer_draw_begins_with_the_shorter() -> None:

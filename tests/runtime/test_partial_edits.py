@@ -1,4 +1,4 @@
-"""One image that fails costs no other image of its call: what was finished is kept."""
+"""An image that fails does not affect the others of its call, and finished images are returned."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def subject(editor: Editor) -> Subject:
     return editor.prepare(noise(70, 90), make_mask(70, 90))
 
 
-def test_one_image_that_fails_loses_no_finished_one(
+def test_an_image_that_fails_loses_no_finished_image(
     editor: Editor, subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = [
         EditRequest(prompt=prompt, seed=1, steps=2, guidance=1.5)
         for prompt in ("color: red", "color: blue", "color: green")
     ]
-    whole = subject.edit_many(requests)
+    expected_results = subject.edit_many(requests)
     make_jobs = editor.make_jobs
 
     def break_second(*arguments: Any) -> Any:
         jobs, infos = make_jobs(*arguments)
         matrix = jobs[1].plan.matrix * np.float32(np.nan)
-        bad = replace(jobs[1], plan=replace(jobs[1].plan, matrix=matrix))
-        infos[bad] = infos.pop(jobs[1])
-        return [jobs[0], bad, jobs[2]], infos
+        broken = replace(jobs[1], plan=replace(jobs[1].plan, matrix=matrix))
+        infos[broken] = infos.pop(jobs[1])
+        return [jobs[0], broken, jobs[2]], infos
 
     monkeypatch.setattr(editor, "make_jobs", break_second)
     with pytest.raises(PartialEditError, match="1 of 3 images failed") as caught:
@@ -51,11 +51,11 @@ def test_one_image_that_fails_loses_no_finished_one(
     results, faults = caught.value.results, caught.value.faults
     assert [result is None for result in results] == [fault is not None for fault in faults] == [False, True, False]
     assert "step 1 of 2" in str(faults[1])
-    for result, expected in zip(results, whole, strict=True):
+    for result, expected in zip(results, expected_results, strict=True):
         assert result is None or np.array_equal(pixels(result), pixels(expected))
 
 
-def test_a_decode_that_fails_is_the_fault_of_its_image_alone(
+def test_a_failed_decode_fails_its_image_alone(
     editor: Editor, subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decode, calls = editor.decode, []
@@ -78,18 +78,20 @@ def test_a_launch_that_fails_loses_no_image_that_was_finished_before(
     run = editor._backend.run
     launches: list[str] = []
 
-    def broken(graph: str, *arguments: Any) -> Any:
+    def fail_third_step(graph: str, *arguments: Any) -> Any:
         launches.append(graph)
         if launches.count("step") == 3:
             raise EngineError("the engine failed", "a step", "restart the process")
         return run(graph, *arguments)
 
-    monkeypatch.setattr(editor._backend, "run", broken)
+    monkeypatch.setattr(editor._backend, "run", fail_third_step)
     short, long = (EditRequest(prompt="color: red", seed=1, steps=steps) for steps in (1, 5))
     with pytest.raises(PartialEditError) as caught:
         subject.edit_many([long, short])
     assert [result is None for result in caught.value.results] == [True, False]
     launches.clear()
-    with pytest.raises(EngineError, match="the engine failed") as nothing:
+    with pytest.raises(EngineError, match="the engine failed") as caught_fault:
         subject.edit_many([long, long])
-    assert not isinstance(nothing.value, PartialEditError), "no image was finished: the fault itself"
+    assert not isinstance(caught_fault.value, PartialEditError), (
+        "no image was finished, so the engine's own error is raised"
+    )

@@ -1,4 +1,4 @@
-"""Promises of prompts: CLIP's ids, nothing cut in silence, and unknown words named."""
+"""Prompts: CLIP's ids, no silent truncation, and messages that name unknown words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from alterbute.errors import BundleError, InputError
 from hypothesis import given
 from hypothesis import strategies as st
 
-WORDS = {"color": ("red", "blue"), "material": ("metal", "matte plastic")}
+VOCABULARY = {"color": ("red", "blue"), "material": ("metal", "matte plastic")}
 
 
 def tokenizer_json() -> bytes:
@@ -54,20 +54,22 @@ def test_ids_fill_the_window_between_start_end_and_padding(tokenizer: PromptToke
     assert (ids[2] == 1).sum() == 1
 
 
-def test_ids_are_those_of_the_checkpoint_own_tokenizer(tmp_path: Path) -> None:
+def test_ids_are_those_of_the_checkpoints_own_tokenizer(tmp_path: Path) -> None:
     from tests.support.checkpoints import make_tokenizer
 
-    theirs = make_tokenizer(40)
-    theirs.save_pretrained(tmp_path)
-    ours = PromptTokenizer.from_bytes(
+    checkpoint_tokenizer = make_tokenizer(40)
+    checkpoint_tokenizer.save_pretrained(tmp_path)
+    tokenizer = PromptTokenizer.from_bytes(
         (tmp_path / "tokenizer.json").read_bytes(),
         tokens=40,
-        start_id=theirs.bos_token_id,
-        end_id=theirs.eos_token_id,
-        pad_id=theirs.pad_token_id,
+        start_id=checkpoint_tokenizer.bos_token_id,
+        end_id=checkpoint_tokenizer.eos_token_id,
+        pad_id=checkpoint_tokenizer.pad_token_id,
     )
     prompts = ["", "color: red; material: metal", "A  Shiny\tMUG, 7 of them!", "caf\u00e9 \u8d64 \U0001f600"]
-    assert np.array_equal(ours.encode(prompts), theirs(prompts, padding="max_length", return_tensors="np")["input_ids"])
+    assert np.array_equal(
+        tokenizer.encode(prompts), checkpoint_tokenizer(prompts, padding="max_length", return_tensors="np")["input_ids"]
+    )
 
 
 def test_a_prompt_over_the_window_is_refused_with_both_counts(tokenizer: PromptTokenizer) -> None:
@@ -75,13 +77,13 @@ def test_a_prompt_over_the_window_is_refused_with_both_counts(tokenizer: PromptT
         tokenizer.encode(["elevenchars"])
 
 
-def test_a_prompt_cannot_smuggle_in_the_end_token(tokenizer: PromptTokenizer) -> None:
+def test_a_prompt_cannot_contain_the_end_token(tokenizer: PromptTokenizer) -> None:
     with pytest.raises(InputError, match="13 tokens"):
         tokenizer.encode(["<|endoftext|>"])
 
 
 @pytest.mark.parametrize("prompt", ["x" * (MAX_PROMPT_BYTES + 1), "\ud800", 7, None, b"red"])
-def test_what_is_no_sane_text_is_refused(tokenizer: PromptTokenizer, prompt: str) -> None:
+def test_invalid_text_is_refused(tokenizer: PromptTokenizer, prompt: str) -> None:
     with pytest.raises(InputError, match="the prompt"):
         tokenizer.encode([prompt])
 
@@ -119,22 +121,22 @@ def test_a_broken_tokenizer_is_a_bundle_error(data: bytes) -> None:
     ],
 )
 def test_words_outside_the_vocabulary_are_named(prompt: str, unknown: tuple[str, ...]) -> None:
-    assert unknown_words(prompt, WORDS) == unknown
+    assert unknown_words(prompt, VOCABULARY) == unknown
     assert unknown_words(prompt, None) == ()
 
 
-def test_an_attribute_that_the_bundle_cannot_change_is_refused_and_a_word_it_does_not_know_is_not() -> None:
+def test_an_unknown_attribute_is_refused_and_an_unknown_value_is_not() -> None:
     for prompt in ("color: puce", "a red mug", "", "color: red; material: metal"):
-        check_attributes(prompt, WORDS)
+        check_attributes(prompt, VOCABULARY)
     check_attributes("glow: yes", None)
     with pytest.raises(InputError, match=r"'glow'.*color: red, blue") as fault:
-        check_attributes("color: red; glow: yes", WORDS)
+        check_attributes("color: red; glow: yes", VOCABULARY)
     assert fault.value.code == "prompt_attribute_unknown"
 
 
-def test_the_warning_names_the_unknown_and_the_known() -> None:
-    assert vocabulary_warning("color: red", WORDS) is None
-    warning = vocabulary_warning("color: puce", WORDS)
+def test_the_warning_lists_the_unknown_words_and_the_vocabulary() -> None:
+    assert vocabulary_warning("color: red", VOCABULARY) is None
+    warning = vocabulary_warning("color: puce", VOCABULARY)
     assert warning is not None
     assert "'puce'" in warning
     assert "color: red, blue" in warning

@@ -1,4 +1,4 @@
-"""A bundle with several window sizes edits each object at the smallest that keeps its detail, and no size sees another."""
+"""Bundles with several window sizes: each object takes the smallest that keeps its detail; sizes do not affect each other."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def two_sizes(tiny_bundle: Path) -> Bundle:
     return replace(bundle, manifest=replace(bundle.manifest, resolutions=SIDES))
 
 
-def object_of(side: int, photo_side: int = 160) -> tuple[Array, Array]:
-    """A photo and the mask of a square object."""
+def draw_object(side: int, photo_side: int = 160) -> tuple[Array, Array]:
+    """Draw a photo [H,W,3] with a square object, and the object's mask [H,W]."""
     pixels = np.random.default_rng(1).integers(0, 256, (photo_side, photo_side, 3), np.uint8)
     mask = np.zeros((photo_side, photo_side), np.uint8)
     start = (photo_side - side) // 2
@@ -43,26 +43,24 @@ def object_of(side: int, photo_side: int = 160) -> tuple[Array, Array]:
 
 
 @given(st.integers(1, 8192), st.sets(st.integers(1, 128), min_size=1, max_size=4))
-def test_the_smallest_size_that_is_not_enlarged_too_much_is_taken_else_the_largest(
-    side: int, eighths: set[int]
-) -> None:
+def test_the_smallest_size_that_keeps_the_detail_is_chosen_else_the_largest(side: int, eighths: set[int]) -> None:
     sides = tuple(sorted(8 * eighth for eighth in eighths))
     chosen = choose_resolution(Box(top=0, left=0, bottom=side, right=side), sides)
-    fitting = [known for known in sides if side / known <= 1.25]
+    fitting = [window_side for window_side in sides if side / window_side <= 1.25]
     assert chosen == (min(fitting) if fitting else max(sides))
 
 
 def test_an_edit_takes_the_size_that_its_object_needs(two_sizes: Bundle) -> None:
     with Editor.open(two_sizes) as editor:
         for side, expected in ((10, 32), (28, 32), (30, 64), (90, 64)):
-            subject = editor.prepare(*object_of(side))
+            subject = editor.prepare(*draw_object(side))
             assert subject.window.pixels.shape == (expected, expected, 3), side
             result = subject.edit("color: red", steps=2, seed=3)
             assert np.array_equal(np.asarray(result.image)[result.alpha == 0], subject.photo.pixels[result.alpha == 0])
 
 
-def test_the_caller_may_ask_for_a_size_of_the_bundles_and_for_no_other(two_sizes: Bundle) -> None:
-    photo, mask = object_of(20)
+def test_the_caller_may_choose_a_size_of_the_bundle_and_no_other(two_sizes: Bundle) -> None:
+    photo, mask = draw_object(20)
     with Editor.open(two_sizes) as editor:
         small, large = (editor.edit(photo, mask, "color: red", seed=3, steps=2, resolution=side) for side in SIDES)
         assert not np.array_equal(np.asarray(small.image), np.asarray(large.image))
@@ -72,47 +70,49 @@ def test_the_caller_may_ask_for_a_size_of_the_bundles_and_for_no_other(two_sizes
             editor.prepare(photo, mask, resolution=48)
 
 
-def test_the_bundles_own_size_gives_the_bytes_that_it_gave_alone(tiny_bundle: Path, two_sizes: Bundle) -> None:
-    photo, mask = object_of(20)
+def test_an_edit_at_one_size_has_the_bytes_of_a_bundle_with_that_size_only(
+    tiny_bundle: Path, two_sizes: Bundle
+) -> None:
+    photo, mask = draw_object(20)
     own = two_sizes.manifest.resolution
     with Editor.open(tiny_bundle) as single, Editor.open(two_sizes) as several:
-        wanted = single.edit(photo, mask, "color: red", seed=5, steps=2)
-        found = several.edit(photo, mask, "color: red", seed=5, steps=2, resolution=own)
-    assert np.array_equal(np.asarray(found.image), np.asarray(wanted.image))
+        expected = single.edit(photo, mask, "color: red", seed=5, steps=2)
+        result = several.edit(photo, mask, "color: red", seed=5, steps=2, resolution=own)
+    assert np.array_equal(np.asarray(result.image), np.asarray(expected.image))
 
 
 def test_mixed_sizes_share_a_lane_and_never_a_launch(tmp_path: Path) -> None:
-    meta = with_all_step_inputs(stub_manifest(tmp_path))
-    manifest = replace(meta, resolutions=(meta.resolution, 2 * meta.resolution))
-    small, large = jobs_of(manifest, (0, 2)), jobs_of(double(manifest), (1, 4))
+    stub = with_all_step_inputs(stub_manifest(tmp_path))
+    manifest = replace(stub, resolutions=(stub.resolution, 2 * stub.resolution))
+    small, large = make_jobs(manifest, (0, 2)), make_jobs(with_doubled_window(manifest), (1, 4))
     backend = SizedBackend()
-    finished = list(Lane(backend, manifest, slots=4).run([small[0], large[0], small[1], large[1]]))
-    assert {done.job for done in finished} == {*small, *large}
+    results = list(Lane(backend, manifest, slots=4).run([small[0], large[0], small[1], large[1]]))
+    assert {result.job for result in results} == {*small, *large}
     assert backend.sizes == {16, 32}
 
 
-def test_who_shares_the_lane_changes_no_bit_whatever_its_size(two_sizes: Bundle) -> None:
+def test_other_images_in_the_lane_change_no_bit_whatever_their_size(two_sizes: Bundle) -> None:
     manifest = two_sizes.manifest
     lane = Lane(open_backend("onnxruntime", two_sizes, threads=1), manifest, slots=4)
-    jobs = [*jobs_of(manifest, (0, 2)), *jobs_of(double(manifest), (1, 4))]
+    jobs = [*make_jobs(manifest, (0, 2)), *make_jobs(with_doubled_window(manifest), (1, 4))]
     alone = {job: next(iter(lane.run([job]))).latent for job in jobs}
     for order in ([0, 1, 2, 3], [3, 0, 2, 1], [2, 1], [0, 3]):
-        for done in lane.run([jobs[number] for number in order]):
-            assert np.array_equal(done.latent, alone[done.job]), order
+        for result in lane.run([jobs[number] for number in order]):
+            assert np.array_equal(result.latent, alone[result.job]), order
 
 
 @pytest.mark.parametrize("sides", [[64], [64, 32], [32, 32], [30, 64], [0, 64]])
-def test_sizes_that_cannot_be_are_refused(tmp_path: Path, sides: list[int]) -> None:
+def test_invalid_sizes_are_refused(tmp_path: Path, sides: list[int]) -> None:
     manifest = replace(stub_manifest(tmp_path), resolution=32, resolutions=tuple(sides))
     with pytest.raises(BundleError, match="`resolutions` is"):
         parse_manifest(dump(manifest).encode())
 
 
-def test_an_identity_of_the_windows_size_allows_one_size_only(tmp_path: Path) -> None:
-    meta = stub_manifest(tmp_path)
-    assert meta.identity is not None
-    latent = replace(meta.identity, kind="latent", shape=(4, 8, 8))
-    manifest = replace(meta, identity=latent, resolutions=(meta.resolution, 2 * meta.resolution))
+def test_an_identity_latent_allows_one_size_only(tmp_path: Path) -> None:
+    stub = stub_manifest(tmp_path)
+    assert stub.identity is not None
+    latent = replace(stub.identity, kind="latent", shape=(4, 8, 8))
+    manifest = replace(stub, identity=latent, resolutions=(stub.resolution, 2 * stub.resolution))
     with pytest.raises(BundleError, match="the identity is a latent of that size"):
         parse_manifest(dump(manifest).encode())
 
@@ -129,10 +129,10 @@ class SizedBackend(FakeBackend):
         return super().run(graph, inputs, outputs)
 
 
-def double(manifest: Manifest) -> Manifest:
-    """The same with twice the window."""
+def with_doubled_window(manifest: Manifest) -> Manifest:
+    """The manifest with a window of twice the side."""
     return replace(manifest, resolution=2 * manifest.resolution)
 
 
-def jobs_of(manifest: Manifest, numbers: tuple[int, ...]) -> list[Job]:
+def make_jobs(manifest: Manifest, numbers: tuple[int, ...]) -> list[Job]:
     return [make_job(manifest, number) for number in numbers]

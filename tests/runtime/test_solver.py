@@ -1,4 +1,4 @@
-"""What the solvers promise of their numbers, and what they refuse."""
+"""Solver matrices: finite, of the documented shapes, ending on the clean latent; invalid configs and arguments are refused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 @st.composite
 def configs(draw: st.DrawFn) -> dict[str, Any]:
-    """Any legal config, of no class in particular."""
+    """Any valid config, of no particular scheduler class."""
     prediction = draw(st.sampled_from(PREDICTION_TYPES))
     spread = draw(st.sampled_from(SIGMAS))
     return {
@@ -66,8 +66,8 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def solve_or_pass(config: dict[str, Any], solver: str, steps: int, **options: Any) -> Trajectory:
-    """Not every number of steps fits every config; the refusal has tests of its own."""
+def compile_or_skip(config: dict[str, Any], solver: str, steps: int, **options: Any) -> Trajectory:
+    """Compile a trajectory; skips numbers of steps that do not fit the config, whose refusal is tested elsewhere."""
     try:
         return compile_trajectory(config, solver, steps, **options)
     except InputError as fault:
@@ -77,30 +77,30 @@ def solve_or_pass(config: dict[str, Any], solver: str, steps: int, **options: An
 
 @settings(deadline=None, max_examples=150)
 @given(configs(), st.sampled_from(list(SOLVERS)), st.integers(1, 40), st.floats(0.05, 1.0))
-def test_any_legal_config_gives_finite_numbers_that_end_on_the_clean_latent(
+def test_any_valid_config_gives_finite_numbers_that_end_on_the_clean_latent(
     config: dict[str, Any], solver: str, steps: int, strength: float
 ) -> None:
-    plan = solve_or_pass(config, solver, steps, strength=strength)
+    trajectory = compile_or_skip(config, solver, steps, strength=strength)
     run = int(steps * strength)
     calls = {"heun": 2 * run - 1, "plms": run + (run > 1)}.get(solver, run)
-    assert plan.timestep.shape == (calls,) and plan.timestep.dtype == np.float32
-    assert plan.matrix.shape == (calls, STATE_ROWS, STATE_ROWS + 2) and plan.matrix.dtype == np.float64
-    assert plan.level.shape == (calls, 2) and plan.start.shape == (2,)
-    assert np.isfinite(plan.matrix).all() and np.isfinite(plan.matrix.astype(np.float32)).all()
-    assert (plan.timestep >= 0).all() and (plan.timestep < config["num_train_timesteps"]).all()
-    assert plan.level[-1].tolist() == [1.0, 0.0]
-    np.testing.assert_allclose((plan.level**2).sum(1), 1, atol=1e-12)
-    assert not np.diff(plan.level[:, 1]).max(initial=0) > 0, "noise never grows"
-    assert plan.start[0] == 0 if strength == 1 else abs((plan.start**2).sum() - 1) < 1e-12
-    assert (plan.matrix[0, :, 1:STATE_ROWS] == 0).all(), "nothing is read that was not written"
+    assert trajectory.timestep.shape == (calls,) and trajectory.timestep.dtype == np.float32
+    assert trajectory.matrix.shape == (calls, STATE_ROWS, STATE_ROWS + 2) and trajectory.matrix.dtype == np.float64
+    assert trajectory.level.shape == (calls, 2) and trajectory.start.shape == (2,)
+    assert np.isfinite(trajectory.matrix).all() and np.isfinite(trajectory.matrix.astype(np.float32)).all()
+    assert (trajectory.timestep >= 0).all() and (trajectory.timestep < config["num_train_timesteps"]).all()
+    assert trajectory.level[-1].tolist() == [1.0, 0.0]
+    np.testing.assert_allclose((trajectory.level**2).sum(1), 1, atol=1e-12)
+    assert not np.diff(trajectory.level[:, 1]).max(initial=0) > 0, "noise never grows"
+    assert trajectory.start[0] == 0 if strength == 1 else abs((trajectory.start**2).sum() - 1) < 1e-12
+    assert (trajectory.matrix[0, :, 1:STATE_ROWS] == 0).all(), "the first call reads no state row but the latent"
 
 
 @settings(deadline=None, max_examples=60)
 @given(configs(), st.sampled_from(list(SOLVERS)), st.integers(1, 30))
-def test_a_deterministic_solver_takes_no_noise(config: dict[str, Any], solver: str, steps: int) -> None:
-    plan = solve_or_pass(config, solver, steps)
-    assert plan.is_noisy.any() <= (solver in NOISY)
-    assert not plan.matrix[:, 1:, NOISE].any(), "noise goes into the latent alone"
+def test_a_deterministic_solver_draws_no_noise(config: dict[str, Any], solver: str, steps: int) -> None:
+    trajectory = compile_or_skip(config, solver, steps)
+    assert trajectory.is_noisy.any() <= (solver in NOISY)
+    assert not trajectory.matrix[:, 1:, NOISE].any(), "noise is added to the latent only"
 
 
 @settings(deadline=None, max_examples=100)
@@ -110,16 +110,16 @@ def test_a_deterministic_solver_takes_no_noise(config: dict[str, Any], solver: s
     st.integers(1, 40),
     st.floats(0.3, 1.0),
 )
-def test_a_perfect_model_is_followed_to_its_clean_latent(
+def test_a_perfect_model_ends_on_its_clean_latent(
     config: dict[str, Any], solver: str, steps: int, strength: float
 ) -> None:
     config |= {"final_sigmas_type": "zero"}
-    plan = solve_or_pass(config, solver, steps, strength=strength)
+    trajectory = compile_or_skip(config, solver, steps, strength=strength)
     scheduler = parse_scheduler_config(config, SOLVERS[solver].grid)
     here = make_noise_levels(scheduler, SOLVERS[solver].grid, steps, None, None).here
     calls = SOLVERS[solver].calls(steps - int(steps * strength), steps)
     clean, state, generator = 0.7, np.zeros(STATE_ROWS), np.random.default_rng(steps)
-    state[0] = plan.start @ [clean, 1.3]
+    state[0] = trajectory.start @ [clean, 1.3]
     for k, step in enumerate(calls):
         signal, noise = here[step]
         output = {
@@ -127,7 +127,7 @@ def test_a_perfect_model_is_followed_to_its_clean_latent(
             "v_prediction": (signal * state[0] - clean) / noise,
             "sample": clean,
         }[config["prediction_type"]]
-        state = plan.matrix[k] @ [*state, output, generator.standard_normal()]
+        state = trajectory.matrix[k] @ [*state, output, generator.standard_normal()]
     assert state[0] == pytest.approx(clean, abs=1e-6)
 
 
@@ -177,31 +177,31 @@ JSON = st.recursive(
 
 @settings(deadline=None, max_examples=300)
 @given(st.dictionaries(st.sampled_from(KEYS), JSON, max_size=3), st.sampled_from(list(SOLVERS)))
-def test_junk_in_a_config_is_refused_or_harmless_but_never_a_crash(junk: dict[str, Any], solver: str) -> None:
+def test_junk_in_a_config_is_refused_or_harmless(junk: dict[str, Any], solver: str) -> None:
     try:
-        plan = compile_trajectory({**CONFIG, **junk}, solver, 4)
+        trajectory = compile_trajectory({**CONFIG, **junk}, solver, 4)
     except (BundleError, InputError) as fault:
         assert str(fault)
     else:
-        assert np.isfinite(plan.matrix).all()
+        assert np.isfinite(trajectory.matrix).all()
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_every_number_of_steps_can_be_done(solver: str) -> None:
+def test_every_number_of_steps_is_supported(solver: str) -> None:
     for steps, spacing in itertools.product((1, 2, 333, 999, 1000), ("trailing", "linspace")):
         config = {**CONFIG, "original_inference_steps": 1000}
-        plan = compile_trajectory(config, solver, steps, spacing=spacing)
-        assert np.isfinite(plan.matrix).all()
+        trajectory = compile_trajectory(config, solver, steps, spacing=spacing)
+        assert np.isfinite(trajectory.matrix).all()
         # Coefficients stay small enough for the float32 of the lane.
-        assert abs(plan.matrix).max() < 1e4
+        assert abs(trajectory.matrix).max() < 1e4
 
 
 def test_noise_schedule_has_torchs_float32_bits() -> None:
     diffusers = pytest.importorskip("diffusers")
     for change in ({}, {"beta_schedule": "linear"}, {"beta_end": 0.03}, {"num_train_timesteps": 333}):
         config = {**CONFIG, **change}
-        theirs = diffusers.DDIMScheduler.from_config(config).alphas_cumprod.double().numpy()
-        assert np.array_equal(parse_scheduler_config(config).alphas_cumprod, theirs)
+        expected = diffusers.DDIMScheduler.from_config(config).alphas_cumprod.double().numpy()
+        assert np.array_equal(parse_scheduler_config(config).alphas_cumprod, expected)
 
 
 def test_strength_runs_the_last_steps_from_the_level_of_the_first_of_them() -> None:
@@ -220,15 +220,15 @@ def test_heun_and_plms_call_the_unet_more_often_than_there_are_steps() -> None:
 def test_unipc_of_order_2_without_its_corrector_is_dpmpp_2m() -> None:
     config = {**CONFIG, "disable_corrector": list(range(20)), "solver_type": "bh2"}
     for kind in SIGMAS:
-        ours, theirs = (
+        unipc, dpmpp_2m = (
             compile_trajectory(config, solver, 20, sigmas=kind).matrix[:, 0] for solver in ("unipc", "dpmpp_2m")
         )
-        # The two keep their last clean estimate in rows 2 and 1.
-        np.testing.assert_allclose(ours[:, [0, 2, OUTPUT]], theirs[:, [0, 1, OUTPUT]], atol=1e-12)
+        # Their last clean estimate is in state row 2 (unipc) and 1 (dpmpp_2m).
+        np.testing.assert_allclose(unipc[:, [0, 2, OUTPUT]], dpmpp_2m[:, [0, 1, OUTPUT]], atol=1e-12)
 
 
-class TestKeysTravel:
-    """A config of one scheduler class, and a solver of another: as diffusers' `from_config`."""
+class TestConfigOfAnotherClass:
+    """The config of one scheduler class with the solver of another, as in diffusers' `from_config`."""
 
     def test_every_config_that_diffusers_writes_for_images_is_read(self) -> None:
         diffusers = pytest.importorskip("diffusers")
@@ -238,15 +238,15 @@ class TestKeysTravel:
             *("KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DEISMultistepScheduler"),
             *("UniPCMultistepScheduler", "LCMScheduler"),
         ):
-            theirs = getattr(diffusers, name)(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-            for config in (dict(theirs.config), json.loads(theirs.to_json_string())):
-                # This default of two classes bounds pictures to [-1, 1]; a latent checkpoint says false.
+            scheduler = getattr(diffusers, name)(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+            for config in (dict(scheduler.config), json.loads(scheduler.to_json_string())):
+                # True by default in two classes, for pictures in [-1, 1]; latent checkpoints set it to false.
                 config |= {"clip_sample": False} if "clip_sample" in config else {}
                 for solver in SOLVERS:
                     assert len(compile_trajectory(config, solver, 4).timestep) >= 4, (name, solver)
 
-    def test_sampling_keys_speak_to_the_solvers_that_have_them_alone(self) -> None:
-        speaks = {
+    def test_a_sampling_key_affects_only_the_solvers_whose_class_has_it(self) -> None:
+        affected_solvers = {
             "use_karras_sigmas": (True, set(SPREAD)),
             "use_exponential_sigmas": (True, set(SPREAD)),
             "solver_order": (3, {"unipc"}),
@@ -257,15 +257,15 @@ class TestKeysTravel:
             "timestep_scaling": (1.0, {"lcm"}),
             "disable_corrector": ([2], {"unipc"}),
         }
-        for key, (value, meant) in speaks.items():
+        for key, (value, expected) in affected_solvers.items():
             changed = set()
             for solver in SOLVERS:
                 before, after = (compile_trajectory(config, solver, 16) for config in (CONFIG, {**CONFIG, key: value}))
                 if not np.array_equal(before.matrix, after.matrix):
                     changed.add(solver)
-            assert changed == meant, key
+            assert changed == expected, key
 
-    def test_an_unsupported_sampling_key_is_refused_where_it_would_matter(self) -> None:
+    def test_an_unsupported_sampling_key_is_refused_by_the_solvers_that_it_affects(self) -> None:
         for key, value, refusing in (
             ("use_beta_sigmas", True, set(SPREAD)),
             ("use_lu_lambdas", True, {"dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m"}),
@@ -281,22 +281,22 @@ class TestKeysTravel:
                 else:
                     compile_trajectory({**CONFIG, key: value}, solver, 4)
 
-    def test_defaults_are_those_of_the_class_that_will_use_them(self) -> None:
+    def test_defaults_are_those_of_the_solvers_own_class(self) -> None:
         defaulted = {**CONFIG, "set_alpha_to_one": False, "_use_default_values": ["set_alpha_to_one"]}
         assert np.array_equal(
             compile_trajectory(defaulted, "ddim", 10).matrix, compile_trajectory(CONFIG, "ddim", 10).matrix
         )
-        kept = {**CONFIG, "set_alpha_to_one": False}
+        explicit = {**CONFIG, "set_alpha_to_one": False}
         assert np.array_equal(
-            compile_trajectory(defaulted, "plms", 10).matrix, compile_trajectory(kept, "plms", 10).matrix
+            compile_trajectory(defaulted, "plms", 10).matrix, compile_trajectory(explicit, "plms", 10).matrix
         )
 
-    def test_an_argument_goes_before_the_config(self) -> None:
+    def test_an_argument_overrides_the_config(self) -> None:
         config = {**CONFIG, "use_karras_sigmas": True, "timestep_spacing": "leading"}
         for kind in SIGMAS:
-            ours = compile_trajectory(config, "dpmpp_2m", 10, sigmas=kind, spacing="trailing")
-            theirs = compile_trajectory({**CONFIG, "timestep_spacing": "trailing"}, "dpmpp_2m", 10, sigmas=kind)
-            assert np.array_equal(ours.matrix, theirs.matrix)
+            overridden = compile_trajectory(config, "dpmpp_2m", 10, sigmas=kind, spacing="trailing")
+            expected = compile_trajectory({**CONFIG, "timestep_spacing": "trailing"}, "dpmpp_2m", 10, sigmas=kind)
+            assert np.array_equal(overridden.matrix, expected.matrix)
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_sigmas_that_contradict_each_other_are_named() -> None:
         ("sigmas", {"sigmas": "exponential", "solver": "lcm"}),
     ],
 )
-def test_a_bad_argument_is_named(param: str, arguments: dict[str, Any]) -> None:
+def test_an_invalid_argument_is_named(param: str, arguments: dict[str, Any]) -> None:
     with pytest.raises(InputError) as caught:
         compile_trajectory(CONFIG, **{"solver": "ddim", "steps": 10, **arguments})
     assert caught.value.param == param

@@ -1,4 +1,4 @@
-"""Every solver's matrices walk the trajectory of diffusers' scheduler, over everything that a config can say."""
+"""Every solver's matrices reproduce the trajectory of diffusers' scheduler, over a sweep of configs."""
 
 from __future__ import annotations
 
