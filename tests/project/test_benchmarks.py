@@ -1,4 +1,4 @@
-"""What the benchmarks say is what they measured: one place for machine facts, tables made from results, programs that run."""
+"""Benchmarks: machine facts come from one module, tables are generated from results, and every program runs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ GENERATED = sorted(path for path in RESULTS.glob("*.json") if path.stem in table
 FACTS = {"processor", "cpus", "memory_gib", "load_before", "system", "python", "packages", "commit"}
 
 
-def test_the_readmes_tables_are_what_the_results_give() -> None:
+def test_the_readmes_tables_are_those_of_the_results() -> None:
     text = tables.README.read_text(encoding="utf-8")
     assert tables.fill(text) == text, "run `python -m benchmarks.common.tables`"
     assert set(re.findall(r"<!-- table: (\w+) -->", text)) == set(tables.SECTIONS)
 
 
-def test_what_is_not_measured_is_told_as_such(tmp_path: Path) -> None:
+def test_a_missing_result_is_shown_as_not_measured(tmp_path: Path) -> None:
     text = tables.README.read_text(encoding="utf-8")
     assert tables.fill(text, tmp_path).count("Not measured yet.") == len(tables.SECTIONS)
 
@@ -39,14 +39,14 @@ def test_an_unknown_table_is_named() -> None:
 
 
 @pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.stem)
-def test_every_entry_tells_its_machine(path: Path) -> None:
+def test_every_entry_records_its_machine(path: Path) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
     for entry in [document] if "machine" in document else document.values():
         assert entry["machine"].keys() == FACTS
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_program_of_the_readme_is_there_and_asks_one_place_for_machine_facts(name: str) -> None:
+def test_a_program_of_the_readme_exists_and_takes_machine_facts_from_one_module(name: str) -> None:
     text = (FOLDER / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8")
     assert not re.findall(
         r"^import platform|cpu_count|getloadavg|/proc/cpuinfo|sched_getaffinity|importlib.metadata", text, re.MULTILINE
@@ -61,7 +61,7 @@ def test_machine_facts_name_the_packages_that_are_installed() -> None:
     assert facts["cpus"] >= 1
 
 
-def test_an_entry_replaces_its_own_and_no_other(tmp_path: Path) -> None:
+def test_an_entry_replaces_the_entry_of_its_name_only(tmp_path: Path) -> None:
     out = tmp_path / "new" / "latency.json"
     for name, value in (("a", 1), ("b", 2), ("a", 3)):
         update_results(out, name, {"value": value})
@@ -69,11 +69,11 @@ def test_an_entry_replaces_its_own_and_no_other(tmp_path: Path) -> None:
 
 
 def test_percentiles_are_those_of_the_times() -> None:
-    found = summary_ms([value / 1000 for value in range(101)])
-    assert found == {"p50_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0, "min_ms": 0.0, "mean_ms": 50.0, "n": 101}
+    summary = summary_ms([value / 1000 for value in range(101)])
+    assert summary == {"p50_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0, "min_ms": 0.0, "mean_ms": 50.0, "n": 101}
 
 
-def test_a_drawn_object_covers_the_share_that_it_should() -> None:
+def test_a_drawn_object_covers_the_requested_share() -> None:
     pixels, mask = draw_scene(300, 400, 0.05)
     assert pixels.shape == (300, 400, 3)
     assert abs((mask > 0).mean() - 0.05) < 0.002
@@ -98,22 +98,22 @@ def test_every_program_measures_a_real_bundle(tiny_bundle: Path, monkeypatch: py
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from Linux's /proc")
 def test_a_steps_peak_is_that_of_a_process_of_its_own(tiny_bundle: Path) -> None:
-    found = memory.measure(tiny_bundle, None, 1, ("libraries", "step"))
-    assert found["step"]["peak_mb"] > found["libraries"]["peak_mb"] > 10
+    peaks = memory.measure(tiny_bundle, None, 1, ("libraries", "step"))
+    assert peaks["step"]["peak_mb"] > peaks["libraries"]["peak_mb"] > 10
 
 
 def test_equal_bundles_are_equal_and_a_changed_background_stops_the_comparison(tiny_bundle: Path) -> None:
     bundle = open_bundle(tiny_bundle)
     edits = fidelity.edit_all(bundle, 2, 1, 1)
-    same: dict[str, Any] = fidelity.compare(edits, edits)
-    assert (same["latent_max"], same["psnr_db_worst"], same["edits"]) == (0, 99.0, 2)
+    unchanged: dict[str, Any] = fidelity.compare(edits, edits)
+    assert (unchanged["latent_max"], unchanged["psnr_db_worst"], unchanged["edits"]) == (0, 99.0, 2)
     latent, picture, alpha = edits[0]
-    worse = picture.copy()
-    worse[alpha > 0] ^= 8
-    off = fidelity.compare([(latent * 1.01, worse, alpha)], edits[:1])
-    assert off["latent_max"] == pytest.approx(0.01, rel=1e-2)
-    assert 20 < off["psnr_db_worst"] < 40
-    broken = picture.copy()
-    broken[np.argwhere(alpha == 0)[0][0], np.argwhere(alpha == 0)[0][1]] ^= 1
+    changed_inside = picture.copy()
+    changed_inside[alpha > 0] ^= 8
+    changed = fidelity.compare([(latent * 1.01, changed_inside, alpha)], edits[:1])
+    assert changed["latent_max"] == pytest.approx(0.01, rel=1e-2)
+    assert 20 < changed["psnr_db_worst"] < 40
+    changed_outside = picture.copy()
+    changed_outside[np.argwhere(alpha == 0)[0][0], np.argwhere(alpha == 0)[0][1]] ^= 1
     with pytest.raises(SystemExit, match="outside the mask"):
-        fidelity.compare([(latent, broken, alpha)], edits[:1])
+        fidelity.compare([(latent, changed_outside, alpha)], edits[:1])

@@ -1,4 +1,4 @@
-"""The committed demo bundle is what the committed checkpoint exports to, and it is what README says it is."""
+"""The committed demo bundle is the export of the committed checkpoint, with the size and parity that README states."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def test_every_demo_graph_matches_torch_to_1e_5() -> None:
 
 
 @pytest.mark.export
-def test_committed_bundle_is_what_the_committed_checkpoint_exports_to(tmp_path: Path) -> None:
+def test_the_committed_bundle_is_the_export_of_the_committed_checkpoint(tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     command = [sys.executable, "-m", "alterbute_export", "bundle", str(CHECKPOINT), "-o", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    ours, fresh = (json.loads((folder / "manifest.json").read_text()) for folder in (BUNDLE, out))
-    if ours["producer"] != fresh["producer"]:
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stderr[-2000:]
+    committed, exported = (json.loads((folder / "manifest.json").read_text()) for folder in (BUNDLE, out))
+    if committed["producer"] != exported["producer"]:
         pytest.skip(
-            f"exported by {fresh['producer']}, committed by {ours['producer']}: bytes are promised for equal versions"
+            f"exported by {exported['producer']}, committed by {committed['producer']}: bytes agree for equal versions only"
         )
-    assert fresh["files"] == ours["files"]
+    assert exported["files"] == committed["files"]

@@ -1,4 +1,4 @@
-"""Every public function of the product is documented where it stands: its arguments by name, and in plain sentences."""
+"""Docstrings of the product: every parameter of a public function is described, in plain sentences."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tests.support.imports import PACKAGES, ROOT, list_modules
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 MODULES = [path for package in PACKAGES for path in list_modules(package).values()]
-# Protocols that repeat a library's own signatures, so that every name that is used is checked against that library.
+# Protocols that repeat a library's own signatures; other tests compare the names with that library.
 MIRRORS = (
     "runtime/alterbute/backends/tensorrt/api.py",
     "runtime/alterbute/backends/cuda/runtime.py",
     "export/alterbute_export/engine/api.py",
 )
-# Verbs whose options are made from the table of the server's settings, which describes each of them.
+# Commands whose options are generated from the server's settings, which describe each of them.
 DESCRIBED_BY_SETTINGS = {"runtime/alterbute/cli/config.py": "config", "runtime/alterbute/cli/serve.py": "serve"}
-MANY = 3
-# "As `Backend.run`." or "See `make_plan`." and nothing else: the reader has to go elsewhere to learn what it does.
+MIN_PARAMETERS = 3
+# "As `Backend.run`." or "See `make_plan`." and nothing else: the docstring does not say what the function does.
 POINTS_ELSEWHERE = re.compile(r"(as|see|like|same as)\b[^.]*`[^`]+`[^.]*\.?", re.IGNORECASE)
 NOT_ENGLISH = re.compile(r"\bas of (the|this|`|alterbute)", re.IGNORECASE)
 PERSONIFIED = re.compile(
@@ -43,45 +43,50 @@ def public_functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.As
 
 
 def list_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    """Names that a caller gives; one that the command line describes (`typer.Option(help=...)`) is described there."""
+    """Names of a function's parameters, except those that `typer.Option(help=...)` describes."""
     arguments = function.args
     every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
-    named = [one for one in every if one is not None and one.arg not in ("self", "cls")]
-    return [one.arg for one in named if "typer." not in ast.unparse(one.annotation or ast.Constant(None))]
+    named = [argument for argument in every if argument is not None and argument.arg not in ("self", "cls")]
+    return [
+        argument.arg for argument in named if "typer." not in ast.unparse(argument.annotation or ast.Constant(None))
+    ]
 
 
 def missing_arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    """Parameters that the docstring's `Args:` does not describe; none where there are fewer than MANY."""
+    """Parameters that the docstring's `Args:` does not describe; none for fewer than MIN_PARAMETERS parameters."""
     parameters = list_parameters(function)
+    if len(parameters) < MIN_PARAMETERS:
+        return []
     described = (ast.get_docstring(function) or "").partition("Args:")[2]
-    return [name for name in parameters if not re.search(rf"\b{name}\b", described)] if len(parameters) >= MANY else []
+    return [name for name in parameters if not re.search(rf"\b{name}\b", described)]
 
 
 def docstrings(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and text of every docstring of a file, and of the strings that describe constants and fields."""
+    """Line and text of every docstring of a file, including those of constants and fields."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield node.lineno, node.value.value.strip()
 
 
-def place(path: Path) -> str:
+def relative_name(path: Path) -> str:
+    """A file's path in the repository."""
     return str(path.relative_to(ROOT))
 
 
-def test_a_public_function_of_three_parameters_lists_them() -> None:
+def test_a_public_function_with_three_parameters_describes_them() -> None:
     missing = [
-        f"{place(path)}:{function.lineno} {name}: {', '.join(missing_arguments(function))}"
+        f"{relative_name(path)}:{function.lineno} {name}: {', '.join(missing_arguments(function))}"
         for path in MODULES
-        if place(path) not in MIRRORS
+        if relative_name(path) not in MIRRORS
         for name, function in public_functions(path)
-        if DESCRIBED_BY_SETTINGS.get(place(path)) != name and missing_arguments(function)
+        if DESCRIBED_BY_SETTINGS.get(relative_name(path)) != name and missing_arguments(function)
     ]
     assert not missing, "`Args:` does not describe\n" + "\n".join(missing)
 
 
-def test_a_docstring_says_what_a_thing_is_and_does_not_only_point_elsewhere() -> None:
+def test_a_docstring_does_not_only_point_elsewhere() -> None:
     pointing = [
-        f"{place(path)}:{line} {text}"
+        f"{relative_name(path)}:{line} {text}"
         for path in MODULES
         for line, text in docstrings(path)
         if POINTS_ELSEWHERE.fullmatch(text)
@@ -91,17 +96,17 @@ def test_a_docstring_says_what_a_thing_is_and_does_not_only_point_elsewhere() ->
 
 def test_docstrings_are_plain_english() -> None:
     unclear = [
-        f"{place(path)}:{line} {found[0]!r}"
+        f"{relative_name(path)}:{line} {match[0]!r}"
         for path in MODULES
         for line, text in docstrings(path)
-        for found in (NOT_ENGLISH.search(text), PERSONIFIED.search(text))
-        if found
+        for match in (NOT_ENGLISH.search(text), PERSONIFIED.search(text))
+        if match
     ]
-    assert not unclear, "say what it is and returns:\n" + "\n".join(unclear)
+    assert not unclear, "say what the thing is or returns:\n" + "\n".join(unclear)
 
 
-def test_the_checks_find_what_they_look_for(tmp_path: Path) -> None:
-    """The rules above, on a file that breaks each of them."""
+def test_each_check_finds_a_violation(tmp_path: Path) -> None:
+    """A file that violates each of the rules above."""
     path = tmp_path / "bad.py"
     path.write_text(
         'def run(a, b, c):\n    """As `Backend.run`."""\n\n\nX = 1\n"""As of the class: what the manifest tells."""\n'

@@ -1,4 +1,4 @@
-"""Promises about the tree itself: rooms, names, imports, sizes, and that README, docs and Makefile agree."""
+"""The source tree: folders, names, imports, file sizes, and agreement between README, docs and Makefile."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from tests.support.imports import PACKAGES, ROOT, find_cycles, list_modules, read_imports
 
 MAX_MODULES = 12
-# Protocols that carry the names of TensorRT's own classes, of which the runtime and the exporter use different members.
+# Protocols with the names of TensorRT's own classes; the runtime and the exporter use different members of them.
 LIBRARY_MIRRORS = {"alterbute.backends.tensorrt.api", "alterbute_export.engine.api"}
-ROOMS = {"runtime", "export", "engines", "demo", "tests", "benchmarks", "docs"}
+TOP_FOLDERS = {"runtime", "export", "engines", "demo", "tests", "benchmarks", "docs"}
 
 
 def _tracked() -> list[Path]:
@@ -28,7 +28,7 @@ def _cpp_sources() -> list[Path]:
 
 
 def _modules() -> dict[str, Path]:
-    """Every product module by its dotted name."""
+    """Files of all product modules by dotted name."""
     return {name: path for package in PACKAGES for name, path in list_modules(package).items()}
 
 
@@ -51,15 +51,15 @@ def test_no_two_modules_of_a_package_have_one_name() -> None:
     assert not [stem for stem, count in stems.items() if count > 1]
 
 
-def test_no_imports_run_in_a_circle() -> None:
+def test_there_are_no_import_cycles() -> None:
     assert find_cycles(_imports()) == []
 
 
-def test_no_includes_run_in_a_circle() -> None:
+def test_there_are_no_include_cycles() -> None:
     source = ROOT / "runtime" / "cpp" / "src"
     files = {str(path.relative_to(source)): path for path in source.rglob("*.?pp")}
     includes = {
-        name: {other for other in re.findall(r'#include "([^"]+)"', path.read_text()) if other in files}
+        name: {header for header in re.findall(r'#include "([^"]+)"', path.read_text()) if header in files}
         for name, path in files.items()
     }
     assert any(includes.values())
@@ -68,35 +68,35 @@ def test_no_includes_run_in_a_circle() -> None:
 
 def test_top_level_folders_import_each_other_one_way_only() -> None:
     arrows = {
-        (name.split(".")[0], other.split(".")[0])
-        for name, others in _imports().items()
-        for other in others
-        if name.split(".")[0] != other.split(".")[0]
+        (name.split(".")[0], imported.split(".")[0])
+        for name, imports in _imports().items()
+        for imported in imports
+        if name.split(".")[0] != imported.split(".")[0]
     }
     assert ("alterbute_export", "alterbute") in arrows
     assert not [arrow for arrow in arrows if arrow[::-1] in arrows]
-    assert not [arrow for arrow in arrows if arrow[0] == "alterbute"], "the runtime stands alone"
+    assert not [arrow for arrow in arrows if arrow[0] == "alterbute"], "the runtime imports no other folder"
 
 
-def test_rooms_of_a_package_import_each_other_one_way_only() -> None:
-    """A room is a folder or a file right below the package; what `__init__` passes on counts as the room's own."""
+def test_folders_of_a_package_import_each_other_one_way_only() -> None:
+    """Folders and modules directly below the package; a name that `__init__` re-exports counts as the folder's own."""
     for package in PACKAGES:
         arrows = {
-            (name.split(".")[1], other.split(".")[1])
-            for name, others in _imports().items()
-            for other in others
-            if name.count(".") and other.count(".") and name.split(".")[0] == other.split(".")[0] == package
+            (name.split(".")[1], imported.split(".")[1])
+            for name, imports in _imports().items()
+            for imported in imports
+            if name.count(".") and imported.count(".") and name.split(".")[0] == imported.split(".")[0] == package
         }
         assert not [arrow for arrow in arrows if arrow[0] != arrow[1] and arrow[::-1] in arrows], package
 
 
 def test_a_public_class_name_has_one_meaning() -> None:
-    places: dict[str, list[str]] = {}
+    definitions: dict[str, list[str]] = {}
     for name, path in _modules().items():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and name not in LIBRARY_MIRRORS:
-                places.setdefault(node.name, []).append(name)
-    assert not {name: modules for name, modules in places.items() if len(modules) > 1}
+                definitions.setdefault(node.name, []).append(name)
+    assert not {name: modules for name, modules in definitions.items() if len(modules) > 1}
 
 
 def test_no_source_file_is_over_400_lines() -> None:
@@ -112,17 +112,17 @@ def test_no_file_is_over_16_megabytes_and_none_is_a_pickle() -> None:
 
 def test_top_level_folders_are_those_of_the_design() -> None:
     folders = {path.relative_to(ROOT).parts[0] for path in _tracked() if len(path.relative_to(ROOT).parts) > 1}
-    assert {name for name in folders if not name.startswith(".")} <= ROOMS
+    assert {name for name in folders if not name.startswith(".")} <= TOP_FOLDERS
 
 
-def test_links_of_every_page_lead_somewhere() -> None:
+def test_links_of_every_page_resolve() -> None:
     for page in (path for path in _tracked() if path.suffix == ".md"):
         for target in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
 
 
-def test_source_files_that_pages_name_are_there() -> None:
-    """A path of this repository in backticks, such as `runtime/alterbute/editor.py`."""
+def test_source_files_that_pages_name_exist() -> None:
+    """Paths of this repository in backticks, such as `runtime/alterbute/editor.py`."""
     for page in (path for path in _tracked() if path.suffix == ".md" and path.name != "CHANGELOG.md"):
         text = page.read_text(encoding="utf-8")
         for name in re.findall(r"`((?:runtime|export|tests|benchmarks|demo|docs)/[\w./-]+\.\w+)", text):

@@ -1,4 +1,4 @@
-"""Peers are compared on the same maths, turn by turn: what a stopped run measured is kept, and nothing else is mixed in."""
+"""Benchmarks against peers: equal results, and a stopped run resumes without mixing in turns of other settings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = [
 KIND = "sd15-adapter"
 SIDE = 16
 OPENVINO = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
-OURS = [pytest.param("alterbute"), pytest.param("openvino", marks=OPENVINO)]
+CONTENDERS = [pytest.param("alterbute"), pytest.param("openvino", marks=OPENVINO)]
 
 
 @pytest.fixture(scope="module")
@@ -38,45 +38,47 @@ def inputs(family_bundle: FamilyFolder, tmp_path_factory: pytest.TempPathFactory
     return EditInputs.load(path)
 
 
-@pytest.mark.parametrize("kind", OURS)
-def test_a_whole_edit_is_diffusers_own(
+@pytest.mark.parametrize("kind", CONTENDERS)
+def test_a_whole_edit_equals_that_of_diffusers(
     kind: str, inputs: EditInputs, family_bundle: FamilyFolder, family_checkpoint: FamilyFolder
 ) -> None:
-    theirs = open_contender("diffusers", family_bundle(KIND), family_checkpoint(KIND), 1).edit(inputs, 4)
-    ours = open_contender(kind, family_bundle(KIND), family_checkpoint(KIND), 1).edit(inputs, 4)
-    assert np.abs(ours.latent - theirs.latent).max() <= 1e-5 * np.abs(theirs.latent).max()
-    painted = ours.alpha == 255
+    expected = open_contender("diffusers", family_bundle(KIND), family_checkpoint(KIND), 1).edit(inputs, 4)
+    edit = open_contender(kind, family_bundle(KIND), family_checkpoint(KIND), 1).edit(inputs, 4)
+    assert np.abs(edit.latent - expected.latent).max() <= 1e-5 * np.abs(expected.latent).max()
+    painted = edit.alpha == 255
     assert painted.any() and not painted.all()
-    assert np.abs(ours.picture[painted].astype(int) - theirs.picture[painted]).max() <= 1
-    for made in (ours, theirs):
-        assert made.seconds["whole"] == pytest.approx(
-            sum(made.seconds[part] for part in ("encode", "steps", "decode")), rel=0.2
+    assert np.abs(edit.picture[painted].astype(int) - expected.picture[painted]).max() <= 1
+    for measured in (edit, expected):
+        assert measured.seconds["whole"] == pytest.approx(
+            sum(measured.seconds[part] for part in ("encode", "steps", "decode")), rel=0.2
         )
 
 
 @pytest.mark.parametrize("kind", ["alterbute", "decomposed", pytest.param("openvino-fixed", marks=OPENVINO)])
-def test_a_step_is_diffusers_own(kind: str, family_bundle: FamilyFolder, family_checkpoint: FamilyFolder) -> None:
+def test_a_step_equals_that_of_diffusers(
+    kind: str, family_bundle: FamilyFolder, family_checkpoint: FamilyFolder
+) -> None:
     folders = family_bundle(KIND), family_checkpoint(KIND)
-    theirs, ours = (np.asarray(make_step(who, *folders, SIDE, 1)()) for who in ("diffusers", kind))
-    assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max()
+    expected, output = (np.asarray(make_step(contender, *folders, SIDE, 1)()) for contender in ("diffusers", kind))
+    assert np.abs(output - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-def test_a_turn_that_fails_says_why() -> None:
-    found = run_process("benchmarks.peers.measure_step", ["--nonsense"])
-    assert isinstance(found, str) and "the following arguments are required" in found
+def test_a_turn_that_fails_returns_the_reason() -> None:
+    reason = run_process("benchmarks.peers.measure_step", ["--nonsense"])
+    assert isinstance(reason, str) and "the following arguments are required" in reason
 
 
 class Turns:
-    """Turns that take no time: what was asked for, and how the next ones end."""
+    """Fake turns that take no time: `measured` lists the contenders that were run, `broken` those that fail."""
 
     def __init__(self, work: Path) -> None:
-        self.asked: list[str] = []
+        self.measured: list[str] = []
         self.broken: set[str] = set()
         self._work = work
 
     def __call__(self, program: str, arguments: Sequence[str]) -> Turn | str:
         kind = arguments[arguments.index("--turn") + 1]
-        self.asked.append(kind)
+        self.measured.append(kind)
         if kind in self.broken:
             return "exit 1: out of memory"
         step = {"diffusers": 10.0, "alterbute": 8.0, "openvino": 9.0}[kind]
@@ -97,38 +99,38 @@ class Turns:
 def run(
     monkeypatch: pytest.MonkeyPatch, turns: Turns, out: Path, work: Path, bundle: Path, *more: str
 ) -> dict[str, Any]:
-    """The program with these turns; the one entry that it keeps."""
+    """Run the program with fake turns; returns the one entry that it writes."""
     monkeypatch.setattr(peers_edit, "run_process", turns)
     paths = ("--bundle", str(bundle), "--checkpoint", "none", "--out", str(out), "--work", str(work))
     monkeypatch.setattr("sys.argv", ["peers_edit", *paths, *more])
     peers_edit.main()
     (entry,) = json.loads(out.read_text(encoding="utf-8")).values()
-    found: dict[str, Any] = entry
-    return found
+    results: dict[str, Any] = entry
+    return results
 
 
-def test_a_run_goes_on_where_the_last_one_stopped(
+def test_a_run_resumes_where_the_last_one_stopped(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, family_bundle: FamilyFolder
 ) -> None:
     turns, bundle = Turns(tmp_path), family_bundle(KIND)
     turns.broken = {"openvino"}
     first = run(monkeypatch, turns, tmp_path / "out.json", tmp_path, bundle, "--limit", "2")
-    assert turns.asked == ["diffusers", "alterbute"]
+    assert turns.measured == ["diffusers", "alterbute"]
     assert first["contenders"]["alterbute"]["compared"] == {"latent_error": 1e-3, "pixels_off": 1.0, "pixel_max": 1}
     broken = run(monkeypatch, turns, tmp_path / "out.json", tmp_path, bundle, "--limit", "1")
     assert broken["failed"] == {"openvino": "exit 1: out of memory"}
     turns.broken = set()
     whole = run(monkeypatch, turns, tmp_path / "out.json", tmp_path, bundle)
-    assert turns.asked[2:] == ["openvino", "openvino", "diffusers", "alterbute", "openvino"]
+    assert turns.measured[2:] == ["openvino", "openvino", "diffusers", "alterbute", "openvino"]
     assert whole["failed"] == {}
     assert {kind: len(row["turns"]) for kind, row in whole["contenders"].items()} == dict.fromkeys(EDITS, 2)
     assert whole["contenders"]["alterbute"]["speed"] == {"whole": 1.2, "encode": 1.0, "steps": 1.25, "decode": 1.0}
     again = run(monkeypatch, turns, tmp_path / "out.json", tmp_path, bundle, "--again", "alterbute", "--rounds", "1")
-    assert turns.asked[7:] == ["alterbute"] and len(again["contenders"]["alterbute"]["turns"]) == 1
+    assert turns.measured[7:] == ["alterbute"] and len(again["contenders"]["alterbute"]["turns"]) == 1
     assert "`alterbute` is 1.10x as fast as `openvino`" in tables.peers_edit({"tiny": whole})
 
 
-def test_turns_of_other_steps_are_not_mixed_in(
+def test_turns_with_another_number_of_steps_are_not_mixed_in(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, family_bundle: FamilyFolder
 ) -> None:
     turns = Turns(tmp_path)
@@ -137,10 +139,10 @@ def test_turns_of_other_steps_are_not_mixed_in(
         run(monkeypatch, turns, tmp_path / "out.json", tmp_path, family_bundle(KIND), "--name", "a", "--steps", "3")
 
 
-def test_a_step_contender_that_failed_and_one_of_another_environment_are_told() -> None:
+def test_a_failed_step_contender_and_one_of_another_environment_are_reported() -> None:
     turn = {"wall_s": [2.0, 2.0], "cpu_s": [2.0], "peak_bytes": 10**9, "relative_error": 0.0}
-    other = {**turn, "wall_s": [4.0], "relative_error": 0.05, "packages": {"diffusers": "0.1"}}
-    rows = peers.summarise({"diffusers": [turn], "optimum": [other], "openvino": []})
+    optimum_turn = {**turn, "wall_s": [4.0], "relative_error": 0.05, "packages": {"diffusers": "0.1"}}
+    rows = peers.summarise({"diffusers": [turn], "optimum": [optimum_turn], "openvino": []})
     assert (rows["optimum"]["speed"], rows["optimum"]["relative_error"]) == (0.5, 0.05)
     machine = {"processor": "P", "cpus": 2, "load_before": 0.1, "packages": {}, "commit": "c"}
     text = tables.peers(

@@ -1,4 +1,4 @@
-"""Python and shell blocks of README and docs run as they are printed, in an empty folder, on the demo bundle."""
+"""Python and shell blocks of README and docs run as printed, in an empty folder, with the demo bundle."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def _blocks(language: str) -> list[str]:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Path:
-    """An empty folder with a photo and a mask under the names that README uses."""
+def work_folder(tmp_path: Path) -> Path:
+    """A folder with only a photo and a mask, under the names that README uses."""
     sample = default_bundle_path() / "sample"
     (tmp_path / "photo.png").write_bytes((sample / "photo.png").read_bytes())
     (tmp_path / "mask.png").write_bytes((sample / "mask.png").read_bytes())
@@ -29,29 +29,31 @@ def desk(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("block", _blocks("python"))
-def test_python_blocks_run(block: str, desk: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", block], cwd=desk, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_python_blocks_run(block: str, work_folder: Path) -> None:
+    completed = subprocess.run(
+        [sys.executable, "-c", block], cwd=work_folder, capture_output=True, text=True, check=False
+    )
+    assert completed.returncode == 0, completed.stderr[-2000:]
 
 
 COMMANDS = [line for block in _blocks("sh") for line in block.splitlines() if line.startswith("alterbute ")]
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_alterbute_commands_run(line: str, desk: Path) -> None:
+def test_alterbute_commands_run(line: str, work_folder: Path) -> None:
     import shlex
 
     words = shlex.split(line, comments=True)[1:]
     words = [str(default_bundle_path()) if word == "BUNDLE" else word for word in words]
-    done = subprocess.run([*ALTERBUTE, *words], cwd=desk, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    completed = subprocess.run([*ALTERBUTE, *words], cwd=work_folder, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stderr[-2000:]
 
 
-def test_the_worked_slot_of_the_step_graph_page_prints_what_the_page_shows(tmp_path: Path) -> None:
+def test_the_worked_example_of_the_step_graph_page_prints_what_the_page_shows(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "step_graph.md").read_text()
     code, printed = re.findall(r"```python\n(.*?)```\s+```text\n(.*?)```", page, re.DOTALL)[0]
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout == printed
+    completed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert completed.stdout == printed
 
 
 def test_readme_has_blocks_to_run() -> None:

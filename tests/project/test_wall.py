@@ -1,4 +1,4 @@
-"""The runtime does not import the exporter or its libraries (the wall of docs/architecture.md)."""
+"""The runtime imports neither the exporter nor its libraries (docs/architecture.md)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ HEAVY = ("torch", "diffusers", "transformers", "onnx", "polygraphy", "alterbute_
 _IMPORT_ALL = """
 import importlib, pkgutil, sys
 
-class Wall:
+class ImportBlocker:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {heavy!r}:
             raise ImportError("the runtime imports " + name)
 
-sys.meta_path.insert(0, Wall())
+sys.meta_path.insert(0, ImportBlocker())
 import alterbute
 for module in pkgutil.walk_packages(alterbute.__path__, "alterbute."):
     if not module.name.endswith("__main__"):
@@ -27,7 +27,7 @@ print(*sorted(sys.modules))
 """
 
 
-def test_every_runtime_module_imports_where_no_heavy_library_is() -> None:
+def test_every_runtime_module_imports_without_heavy_libraries() -> None:
     code = _IMPORT_ALL.replace("{heavy!r}", repr(set(HEAVY)))
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr[-2000:]
@@ -48,7 +48,7 @@ def test_no_runtime_source_names_a_heavy_library() -> None:
             assert not [name for name in names if name.split(".")[0] in HEAVY], f"{path.name} imports {names}"
 
 
-def test_the_public_face_is_at_most_ten_names() -> None:
+def test_there_are_at_most_ten_public_names() -> None:
     import alterbute
 
     assert len(alterbute.__all__) <= 10

@@ -1,4 +1,4 @@
-"""The wheel: what is in it, how big it is, and that it edits from an empty folder."""
+"""The wheel: its content and size, and an edit with it from an empty folder."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def test_wheel_is_at_most_20_megabytes(wheel: Path) -> None:
 
 
 def test_installed_wheel_edits_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
-    site, desk = tmp_path / "site", tmp_path / "desk"
-    desk.mkdir()
+    site, work_folder = tmp_path / "site", tmp_path / "work_folder"
+    work_folder.mkdir()
     install = [
         sys.executable,
         "-m",
@@ -52,8 +52,8 @@ def test_installed_wheel_edits_from_an_empty_folder(wheel: Path, tmp_path: Path)
         "import sys; sys.path.insert(0, sys.argv[1]); import alterbute; assert alterbute.__file__.startswith(sys.argv[1]); "
         "from alterbute.cli import main; sys.argv = ['alterbute', 'edit', '--steps', '4', '--seed', '1', '-o', 'out.png']; main()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(site)], cwd=desk, capture_output=True, text=True, check=False
+    completed = subprocess.run(
+        [sys.executable, "-c", code, str(site)], cwd=work_folder, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert (desk / "out.png").exists()
+    assert completed.returncode == 0, completed.stderr[-2000:]
+    assert (work_folder / "out.png").exists()
