@@ -91,7 +91,7 @@ class Slots:
         """
         slots = [self._slots[index] for index in sorted(self._slots)]
         for slot in slots:
-            self._load(slot)
+            self._write_inputs(slot)
         finished = []
         if not self._launch(slots):
             # Guidance sums over all rows of a launch, so one NaN spreads to every slot: each slot is run alone to find its source.
@@ -108,11 +108,11 @@ class Slots:
 
     def _launch(self, slots: list[_Slot]) -> bool:
         """Run the step graph on the rows of these slots; returns whether their new states are finite."""
-        self._pack(slots)
+        self._pack_rows(slots)
         self._state.launch(self._buffers.inputs(), self._buffers.pop_changed())
         return all(self._state.is_finite(slot.index) for slot in slots)
 
-    def _load(self, slot: _Slot) -> None:
+    def _write_inputs(self, slot: _Slot) -> None:
         """Write a slot's inputs of its next step."""
         plan, k = slot.job.plan, slot.step
         self._buffers.write_slot(slot.index, timestep=plan.timestep[k], solver=plan.matrix[k], reinject=plan.level[k])
@@ -120,7 +120,7 @@ class Slots:
             shape = slot.job.conditioning.background.shape
             self._buffers.write_slot(slot.index, noise=draw_noise(plan.seed, plan.image, k + 1, shape))
 
-    def _pack(self, slots: list[_Slot]) -> None:
+    def _pack_rows(self, slots: list[_Slot]) -> None:
         """Lay out the rows of this launch, unless they equal those of the last launch, as in most steps."""
         layout = tuple((slot.index, slot.job.plan.rows[slot.step]) for slot in slots)
         if layout == self._layout:
