@@ -17,8 +17,8 @@ from alterbute.backends import Array, Arrays, Backend, open_backend
 from alterbute.bundle import open_bundle
 from alterbute.serve.context import Context, make_context
 from alterbute.serve.process import make_server
-from alterbute.serve.scheduler.warmup import warm_up
 from alterbute.serve.settings import ServerSettings
+from alterbute.serve.warmup import warm_up
 from PIL import Image
 
 from tests.support.pictures import noise, to_bytes

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 def make_routes(context: Context, *, is_admin: bool = False) -> Starlette:
-    """The Starlette application with its routes, without middleware."""
+    """Build the Starlette application with its routes, without middleware."""
 
     async def answer_http_error(request: Request, fault: Exception) -> Response:
         status = fault.status_code if isinstance(fault, HTTPException) else 500
-        known = {
+        messages = {
             404: ("there is nothing at this path", "not_found"),
             405: ("this path has another method", "method_not_allowed"),
         }
-        message, code = known.get(status, ("the request is malformed", "bad_request"))
+        message, code = messages.get(status, ("the request is malformed", "bad_request"))
         response = answer_error(request, ApiError(status, message, code, retry=False))
         if isinstance(fault, HTTPException):
             response.headers.update(fault.headers or {})

@@ -41,15 +41,15 @@ class Context:
         rate: Rate limit per API key.
         pool: Threads for encoding files, cutting windows and pasting.
         decoders: Threads for decoding pictures, apart from `pool`, because a hostile file can keep one busy.
-        decoder_room: Counts the free threads of `decoders`.
+        free_decoders: Counts the free threads of `decoders`.
         model: The bundle's name.
         backend: Name of the backend.
         bundle_sha256: SHA-256 of the manifest, which holds those of all files.
         precision: Type in which the backend runs the step graph: `fp32`, `fp16`, `bf16` or `int8`.
         started: Start time in Unix seconds.
-        is_ready: Whether the first edit was made.
-        is_stopping: Whether the server will stop soon; it still accepts requests that a balancer sends.
-        num_open: Requests whose last byte was not sent yet.
+        is_ready: Whether warm-up has finished.
+        is_stopping: Whether the server will stop soon; it still accepts requests, until load balancers notice.
+        num_open: Requests whose response is not sent completely.
     """
 
     settings: ServerSettings
@@ -60,7 +60,7 @@ class Context:
     rate: RateLimit
     pool: ThreadPoolExecutor
     decoders: ThreadPoolExecutor
-    decoder_room: asyncio.Semaphore
+    free_decoders: asyncio.Semaphore
     model: str
     backend: str
     bundle_sha256: str
@@ -70,24 +70,25 @@ class Context:
     is_stopping: bool = False
     num_open: int = 0
 
-    async def on_pool(self, work: Callable[[], T]) -> T:
+    async def run_on_pool(self, work: Callable[[], T]) -> T:
         """Run blocking work on a thread of `pool`."""
         return await asyncio.get_running_loop().run_in_executor(self.pool, work)
 
-    async def on_decoder(self, work: Callable[[], T], deadline_s: float) -> T:
-        """Decode on a thread of `decoders`, for at most `deadline_s` seconds.
+    async def run_on_decoder(self, work: Callable[[], T], deadline_s: float) -> T:
+        """Run a decoder on a thread of `decoders`, for at most `deadline_s` seconds.
 
         Raises:
             ApiError: it took longer. The thread continues, and counts as taken until it ends.
+            DeadlineExceeded: no thread became free in time.
         """
         try:
-            await asyncio.wait_for(self.decoder_room.acquire(), self.settings.timeout_s)
+            await asyncio.wait_for(self.free_decoders.acquire(), self.settings.timeout_s)
         except TimeoutError:
             raise DeadlineExceeded(
                 "no decoder was free in time", "an edit within its deadline", "try again later"
             ) from None
         future = asyncio.get_running_loop().run_in_executor(self.decoders, work)
-        future.add_done_callback(lambda _: self.decoder_room.release())
+        future.add_done_callback(lambda _: self.free_decoders.release())
         done, _ = await asyncio.wait({future}, timeout=deadline_s)
         if not done:
             future.add_done_callback(lambda late: late.exception() if not late.cancelled() else None)
@@ -109,7 +110,7 @@ class Context:
 
 
 def make_context(settings: ServerSettings, backends: Sequence[Backend] | None = None) -> Context:
-    """Open bundle, backends, service and limits as the settings specify.
+    """Open the bundle, its backends, the service and the limits that the settings specify.
 
     Args:
         settings: The settings.
@@ -117,26 +118,27 @@ def make_context(settings: ServerSettings, backends: Sequence[Backend] | None = 
 
     Raises:
         BundleError: the bundle is missing or damaged.
-        InputError: a setting cannot be met.
+        InputError: a setting cannot be fulfilled on this machine.
         EngineError: the backend is not installed.
     """
     from alterbute.editor import Editor
 
     keyring = open_keyring(settings.api_key, settings.api_key_file)
     trusted = read_trust_keys([Path(settings.trust_key)] if settings.trust_key else [])
-    opened = open_bundle(Path(settings.bundle) if settings.bundle else default_bundle_path(), trust_keys=trusted)
-    manifest = opened.manifest
-    sha256 = hashlib.sha256((opened.path / MANIFEST_FILE).read_bytes()).hexdigest()
+    bundle = open_bundle(Path(settings.bundle) if settings.bundle else default_bundle_path(), trust_keys=trusted)
+    manifest = bundle.manifest
+    sha256 = hashlib.sha256((bundle.path / MANIFEST_FILE).read_bytes()).hexdigest()
     cpus = os.cpu_count() or 1
     num_decoders = settings.decoders or cpus
     pool = ThreadPoolExecutor(max(2, cpus), "alterbute-pool")
-    chosen = [] if backends else [_open_backend(settings, opened, device) for device in range(settings.lanes)]
+    choices = [] if backends else [_open_backend(settings, bundle, lane) for lane in range(settings.lanes)]
     editors = [
-        Editor(opened, backend=one, slots=settings.slots) for one in backends or [choice.backend for choice in chosen]
+        Editor(bundle, backend=backend, slots=settings.slots)
+        for backend in backends or [choice.backend for choice in choices]
     ]
-    backend = chosen[0].name if chosen else "given"
+    backend_name = choices[0].name if choices else "given"
     precision = editors[0].precision
-    metrics = Metrics(model=manifest.name, sha256=sha256, backend=backend, precision=precision)
+    metrics = Metrics(model=manifest.name, sha256=sha256, backend=backend_name, precision=precision)
     service = Service(
         editors, pool, slots=settings.slots, max_queue=settings.max_queue, stretch=settings.stretch, observer=metrics
     )
@@ -153,9 +155,9 @@ def make_context(settings: ServerSettings, backends: Sequence[Backend] | None = 
         rate=RateLimit(settings.rate, settings.rate_burst),
         pool=pool,
         decoders=ThreadPoolExecutor(num_decoders, "alterbute-decode"),
-        decoder_room=asyncio.Semaphore(num_decoders),
+        free_decoders=asyncio.Semaphore(num_decoders),
         model=manifest.name,
-        backend=backend,
+        backend=backend_name,
         bundle_sha256=sha256,
         precision=precision,
     )

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 async def live(request: Request) -> Response:
     """200 while the event loop answers and no worker is broken or stuck; otherwise the process should be restarted."""
     context: Context = request.app.state.context
-    why = context.service.failure_reason()
-    return JSONResponse({"status": "live" if why is None else why}, 200 if why is None else 503)
+    reason = context.service.failure_reason()
+    return JSONResponse({"status": "live" if reason is None else reason}, 200 if reason is None else 503)
 
 
 async def ready(request: Request) -> Response:
     """200 when a request would be accepted: warmed up, not draining, and room in the queue."""
-    why = why_not_ready(request.app.state.context)
-    return JSONResponse({"status": "ready" if why is None else why}, 200 if why is None else 503)
+    reason = unready_reason(request.app.state.context)
+    return JSONResponse({"status": "ready" if reason is None else reason}, 200 if reason is None else 503)
 
 
 async def metrics(request: Request) -> Response:
@@ -33,8 +33,8 @@ async def metrics(request: Request) -> Response:
     return Response(context.metrics.render(), media_type=CONTENT_TYPE)
 
 
-def why_not_ready(context: Context) -> str | None:
-    """The reason why the server accepts no request now, as one word; None when it does."""
+def unready_reason(context: Context) -> str | None:
+    """Why the server would refuse a request now, as one word; None if it would accept one."""
     if context.service.is_draining or context.is_stopping:
         return "draining"
     if not context.is_ready:

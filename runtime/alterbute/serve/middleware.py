@@ -1,4 +1,4 @@
-"""The outermost layer: request ids, safety headers, one log line and one count per request, a limit on slow readers."""
+"""The outermost layer: request ids, security headers, a log line and metrics per request, and a write timeout."""
 
 from __future__ import annotations
 
@@ -46,31 +46,31 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         start, headers = time.perf_counter(), Headers(scope=scope)
-        request_id = _given(headers, "x-request-id", _REQUEST_ID) or uuid.uuid4().hex
-        trace = _given(headers, "traceparent", _TRACE_PARENT)
+        request_id = _read_header(headers, "x-request-id", _REQUEST_ID) or uuid.uuid4().hex
+        trace = _read_header(headers, "traceparent", _TRACE_PARENT)
         scope["alterbute.request_id"] = request_id
         status, size_bytes = 499, 0
 
-        async def send_safely(message: Message) -> None:
+        async def send_limited(message: Message) -> None:
             nonlocal status, size_bytes
             if message["type"] == "http.response.start":
                 status = message["status"]
                 self._add_headers(MutableHeaders(raw=message["headers"]), request_id, trace)
             size_bytes += len(message.get("body", b""))
-            # A client that does not read its response would keep it in memory without end.
+            # Without a timeout a client that does not read its response would keep it in memory for ever.
             await asyncio.wait_for(send(message), self._context.settings.write_timeout_s)
 
         self._context.num_open += 1
         try:
-            refused = self._why_refused(headers)
-            if refused is not None:
-                scope["alterbute.error"] = refused.code
+            refusal = self._check_origin(headers)
+            if refusal is not None:
+                scope["alterbute.error"] = refusal.code
                 self._context.metrics.on_reject("auth")
-                await JSONResponse(refused.body(), refused.status, headers=refused.headers())(
-                    scope, receive, send_safely
+                await JSONResponse(refusal.body(), refusal.status, headers=refusal.headers())(
+                    scope, receive, send_limited
                 )
             else:
-                await self._app(scope, receive, send_safely)
+                await self._app(scope, receive, send_limited)
         except TimeoutError:
             scope["alterbute.error"], status = "client_reads_too_slowly", 499
         except Exception:
@@ -90,8 +90,11 @@ class RequestMiddleware:
         if self._context.is_stopping:  # clients should open their next connection elsewhere
             headers["connection"] = "close"
 
-    def _why_refused(self, headers: Headers) -> ApiError | None:
-        """Refuse requests of web pages: a browser can send forms to loopback, or to a name that resolves to it (DNS rebinding)."""
+    def _check_origin(self, headers: Headers) -> ApiError | None:
+        """The error for a request that a web page of another site makes a browser send; None for other requests.
+
+        A page can send forms to loopback, or to a host name that resolves to it (DNS rebinding).
+        """
         host = _hostname("//" + headers.get("host", ""))
         origin = headers.get("origin")
         if origin is not None and _hostname(origin) != host:
@@ -123,7 +126,8 @@ class RequestMiddleware:
         )
 
 
-def _given(headers: Headers, name: str, pattern: re.Pattern[str]) -> str | None:
+def _read_header(headers: Headers, name: str, pattern: re.Pattern[str]) -> str | None:
+    """A header's value; None if the header is absent or its value does not match."""
     value = headers.get(name)
     return value if value is not None and pattern.fullmatch(value) else None
 

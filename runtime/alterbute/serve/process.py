@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from alterbute.errors import InputError
 from alterbute.serve.app import make_app
 from alterbute.serve.context import Context, make_context
-from alterbute.serve.scheduler.warmup import warm_up
+from alterbute.serve.warmup import warm_up
 
 if TYPE_CHECKING:
     from alterbute.serve.settings import ServerSettings
@@ -30,9 +30,9 @@ _TICK_S: Final = 0.1
 _BACKLOG: Final = 2048
 _HEADER_BYTES: Final = 32 << 10
 _CLOSE_S: Final = 1.5
-# A chunked body with one line end per this many bytes, or fewer, consists of framing.
+# A chunked body with more than one line end per this many bytes consists of chunk headers.
 _LINE_BYTES: Final = 8
-_LOOK_BYTES: Final = 1024
+_MIN_CHECKED_BYTES: Final = 1024
 _PIECE_BYTES: Final = 16 << 10
 
 
@@ -47,7 +47,7 @@ class _Protocol(H11Protocol):
         self._wait_for_headers()
 
     def data_received(self, data: bytes) -> None:
-        # In pieces, so that the headers are known before much of a body is parsed.
+        # In pieces, so that the headers are parsed before much of a body.
         for start in range(0, len(data), _PIECE_BYTES):
             piece = data[start : start + _PIECE_BYTES]
             if self.transport.is_closing():
@@ -71,8 +71,8 @@ class _Protocol(H11Protocol):
         super().connection_lost(exc)
 
     def _is_tiny_chunks(self, data: bytes) -> bool:
-        """Whether a chunked body has too small chunks: a million one-byte chunks keep the parser and the event loop busy for seconds."""
-        if self.cycle is None or self.cycle.response_started or len(data) < _LOOK_BYTES:
+        """Whether a body's chunks are too small: a million one-byte chunks keep the event loop busy for seconds."""
+        if self.cycle is None or self.cycle.response_started or len(data) < _MIN_CHECKED_BYTES:
             return False
         is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
         return is_chunked and data.count(b"\r\n") * _LINE_BYTES > len(data)
@@ -123,26 +123,26 @@ def _bind(host: str, port: int, param: str) -> socket.socket:
 
 
 async def _serve(settings: ServerSettings, sockets: list[socket.socket]) -> int:
-    stop, now = asyncio.Event(), asyncio.Event()
+    stop, stop_now = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
         # A second signal stops without draining.
-        (now if stop.is_set() else stop).set()
+        (stop_now if stop.is_set() else stop).set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     context = make_context(settings)
     servers = [make_server(context, is_admin=bool(number)) for number in range(len(sockets))]
-    tasks = [asyncio.create_task(server.serve([one])) for server, one in zip(servers, sockets, strict=True)]
-    for one, name in zip(sockets, ("listening", "listening for the administrator"), strict=False):
-        host, port = one.getsockname()[:2]
-        _logger.info(name, extra={"host": host, "port": port, "model": context.model})
+    tasks = [asyncio.create_task(server.serve([listener])) for server, listener in zip(servers, sockets, strict=True)]
+    for listener, message in zip(sockets, ("listening", "listening for the administrator"), strict=False):
+        host, port = listener.getsockname()[:2]
+        _logger.info(message, extra={"host": host, "port": port, "model": context.model})
     warming = asyncio.create_task(_warm_up(context))
     try:
         code = await _until_stop(context, stop, tasks)
         if code == 0 and stop.is_set():
-            await _drain(context, now)
+            await _drain(context, stop_now)
     finally:
         warming.cancel()
         context.service.drain()
@@ -153,7 +153,7 @@ async def _serve(settings: ServerSettings, sockets: list[socket.socket]) -> int:
         for server in servers:
             server.force_exit = True
         await asyncio.gather(*tasks, return_exceptions=True)
-        if code_of(context) == 0:
+        if exit_code(context) == 0:
             await asyncio.to_thread(context.close)
     _logger.info("stopped")
     return code
@@ -171,7 +171,7 @@ async def _until_stop(context: Context, stop: asyncio.Event, tasks: list[asyncio
     while not stop.is_set():
         if any(task.done() for task in tasks):
             return 1
-        if code_of(context) != 0:
+        if exit_code(context) != 0:
             _logger.error("the device is broken: the process must be restarted")
             return EXIT_DEVICE
         with contextlib.suppress(TimeoutError):
@@ -179,33 +179,33 @@ async def _until_stop(context: Context, stop: asyncio.Event, tasks: list[asyncio
     return 0
 
 
-def code_of(context: Context) -> int:
+def exit_code(context: Context) -> int:
     """`EXIT_DEVICE` when a worker's device is broken, else 0."""
-    return EXIT_DEVICE if any(device.fatal is not None for device in context.service.workers) else 0
+    return EXIT_DEVICE if any(worker.fatal is not None for worker in context.service.workers) else 0
 
 
-async def _drain(context: Context, now: asyncio.Event) -> None:
-    """Report "not ready", accept requests for a little longer so that the balancer notices, then finish what was accepted."""
+async def _drain(context: Context, stop_now: asyncio.Event) -> None:
+    """Report "not ready", accept requests until load balancers have noticed, then finish the accepted ones."""
     settings = context.settings
     _logger.info("draining", extra={"accepted": context.service.num_accepted})
     context.is_stopping = True
-    await _sleep(settings.drain_delay_s, now)
+    await _sleep(settings.drain_delay_s, stop_now)
     context.service.drain()
     until = time.monotonic() + settings.drain_timeout_s
-    while context.num_open > 0 and time.monotonic() < until and not now.is_set():
+    while context.num_open > 0 and time.monotonic() < until and not stop_now.is_set():
         await asyncio.sleep(_TICK_S / 2)
-    left = context.service.num_accepted
-    if left:
-        _logger.warning("gave up requests", extra={"requests": left})
+    num_left = context.service.num_accepted
+    if num_left:
+        _logger.warning("gave up requests", extra={"requests": num_left})
 
 
-async def _sleep(seconds: float, now: asyncio.Event) -> None:
+async def _sleep(seconds: float, stop_now: asyncio.Event) -> None:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(now.wait(), seconds)
+        await asyncio.wait_for(stop_now.wait(), seconds)
 
 
 def make_server(context: Context, *, is_admin: bool = False) -> _Server:
-    """A uvicorn server of the application; the caller passes it sockets."""
+    """Build a uvicorn server of the application; its `serve` is passed the listening sockets."""
     header_timeout_s = context.settings.header_timeout_s
     protocol: type[Any] = type("Protocol", (_Protocol,), {"header_timeout_s": header_timeout_s})
     config = uvicorn.Config(

@@ -1,4 +1,4 @@
-"""The route table: every path with its access and endpoint. Paths that are not listed here are not served."""
+"""The route table: every path with its access and endpoint; a path that is not listed here gives 404."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ ADMIN_ROUTES: tuple[RouteSpec, ...] = (
 
 
 def make_route(spec: RouteSpec) -> Route:
-    """A route that checks the API key and answers errors in the form of its API."""
+    """Make a route that checks the API key and answers errors in the form of its API."""
 
     async def answer(request: Request) -> Response:
         request.scope["alterbute.endpoint"] = spec.path

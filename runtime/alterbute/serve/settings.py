@@ -1,9 +1,9 @@
-"""The table of the server's settings: a name is the TOML key, the flag and the environment variable."""
+"""The table of the server's settings: one name gives the TOML key, the flag and the environment variable."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -24,7 +24,7 @@ def _setting(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """The server's settings. `--max-queue`, `ALTERBUTE_SERVE_MAX_QUEUE` and the TOML key `max_queue` are one setting."""
+    """The server's settings: `--max-queue`, `ALTERBUTE_SERVE_MAX_QUEUE` and the TOML key `max_queue` set the same one."""
 
     bundle: str | None = _setting(None, "Bundle folder; else the demo bundle.")
     backend: str = _setting(
@@ -49,7 +49,7 @@ class ServerSettings:
 
     max_queue: int = _setting(4, "Images that may wait; more are refused with 429.", low=0, high=100_000)
     timeout_s: float = _setting(
-        60.0, "Deadline of a request that does not say; also the longest one.", low=0.1, high=3600
+        60.0, "Deadline of a request without timeout_s; also the longest that a request may set.", low=0.1, high=3600
     )
     stretch: float = _setting(
         1.5,
@@ -85,8 +85,8 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         """Check ranges, and refuse combinations that cannot work or are not safe."""
-        for one in fields(self):
-            _check_range(one, getattr(self, one.name))
+        for setting in fields(self):
+            _check_range(setting, getattr(self, setting.name))
         if not self.insecure and not is_loopback(self.host) and not (self.api_key or self.api_key_file):
             raise InputError(
                 f"host is {self.host!r} and there is no API key",
@@ -111,11 +111,11 @@ class EffectiveSettings:
 
     def lines(self) -> Iterator[str]:
         """The settings as lines of TOML with their origins, secrets hidden."""
-        for one in fields(self.settings):
-            value: Value = getattr(self.settings, one.name)
-            key = one.name if value is not None else f"# {one.name}"
-            shown = '"(hidden)"' if one.name in SECRETS and value is not None else _toml(value)
-            yield f"{key} = {shown}  # {self.source[one.name]}"
+        for setting in fields(self.settings):
+            value: Value = getattr(self.settings, setting.name)
+            key = setting.name if value is not None else f"# {setting.name}"
+            text = '"(hidden)"' if setting.name in SECRETS and value is not None else _toml(value)
+            yield f"{key} = {text}  # {self.source[setting.name]}"
 
 
 def merge(
@@ -131,30 +131,30 @@ def merge(
     Raises:
         InputError: an unknown key or variable, a wrong type, a value out of range, or an unreadable file.
     """
-    known = {one.name: one for one in fields(ServerSettings)}
+    table = {setting.name: setting for setting in fields(ServerSettings)}
     values: dict[str, Value] = {}
-    source = dict.fromkeys(known, "default")
+    source = dict.fromkeys(table, "default")
 
-    def take(name: str, value: Value, origin: str) -> None:
+    def set_value(name: str, value: Value, origin: str) -> None:
         values[name], source[name] = value, origin
 
     path = file or environment.get(CONFIG_VARIABLE)
     for key, value in (_read_toml(Path(path)) if path else {}).items():
-        if key not in known:
-            raise _unknown_error("the key", key, known)
-        take(key, _typed(known[key], value), "file")
+        if key not in table:
+            raise _unknown_error("the key", key, table)
+        set_value(key, _check_type(table[key], value), "file")
     for variable, text in environment.items():
         if not variable.startswith(ENV_PREFIX) or variable == CONFIG_VARIABLE:
             continue
         key = variable.removeprefix(ENV_PREFIX).lower()
-        if key not in known:
-            raise _unknown_error("the variable", variable, [ENV_PREFIX + name.upper() for name in known])
-        take(key, _parse(known[key], text), "variable")
+        if key not in table:
+            raise _unknown_error("the variable", variable, [ENV_PREFIX + name.upper() for name in table])
+        set_value(key, _parse_variable(table[key], text), "variable")
     for key, value in flags.items():
         if value is not None:
-            take(key, _typed(known[key], value), "flag")
-    given: dict[str, Any] = dict(values)
-    return EffectiveSettings(settings=ServerSettings(**given), source=source)
+            set_value(key, _check_type(table[key], value), "flag")
+    arguments: dict[str, Any] = dict(values)
+    return EffectiveSettings(settings=ServerSettings(**arguments), source=source)
 
 
 def _read_toml(path: Path) -> dict[str, object]:
@@ -170,56 +170,61 @@ def _read_toml(path: Path) -> dict[str, object]:
         ) from None
 
 
-def _parse(one: Field[Any], text: str) -> Value:
+def _parse_variable(setting: Field[Any], text: str) -> Value:
     """Convert a variable's text to the setting's type."""
-    kind = str(one.type)
+    type_name = str(setting.type)
     try:
-        if "bool" in kind:
+        if "bool" in type_name:
             return {"1": True, "true": True, "0": False, "false": False}[text.strip().lower()]
-        if "int" in kind:
+        if "int" in type_name:
             return int(text)
-        if "float" in kind:
+        if "float" in type_name:
             return float(text)
     except (KeyError, ValueError):
-        raise _type_error(one, text) from None
+        raise _type_error(setting, text) from None
     return text
 
 
-def _typed(one: Field[Any], value: object) -> Value:
-    kind = str(one.type)
+def _check_type(setting: Field[Any], value: object) -> Value:
+    """Return a value of the setting's type; whole numbers become floats where the setting is one."""
+    type_name = str(setting.type)
     if isinstance(value, bool):
-        is_right = "bool" in kind
-    elif isinstance(value, int) and "float" in kind:
+        is_right = "bool" in type_name
+    elif isinstance(value, int) and "float" in type_name:
         return float(value)
     else:
-        is_right = type(value).__name__ in kind
+        is_right = type(value).__name__ in type_name
     if not is_right or not isinstance(value, str | int | float | bool):
-        raise _type_error(one, value)
+        raise _type_error(setting, value)
     return value
 
 
-def _check_range(one: Field[Any], value: Value) -> None:
-    low, high, choices = one.metadata["low"], one.metadata["high"], one.metadata["choices"]
+def _check_range(setting: Field[Any], value: Value) -> None:
+    low, high, choices = setting.metadata["low"], setting.metadata["high"], setting.metadata["choices"]
     if choices and value not in choices:
-        raise _range_error(one.name, value, f"one of {', '.join(choices)}")
+        raise _range_error(setting.name, value, f"one of {', '.join(choices)}")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     # Written so that NaN fails.
     if not ((low is None or value >= low) and (high is None or value <= high)):
         raise _range_error(
-            one.name, value, f"{low if low is not None else 'anything'} to {high if high is not None else 'anything'}"
+            setting.name,
+            value,
+            f"{low if low is not None else 'anything'} to {high if high is not None else 'anything'}",
         )
 
 
-def _unknown_error(what: str, name: str, known: Any) -> InputError:
+def _unknown_error(what: str, name: str, names: Iterable[str]) -> InputError:
     return InputError(
-        f"{what} {name!r} is no setting", f"one of {', '.join(known)}", "correct or remove it", name, "setting_unknown"
+        f"{what} {name!r} is no setting", f"one of {', '.join(names)}", "correct or remove it", name, "setting_unknown"
     )
 
 
-def _type_error(one: Field[Any], value: object) -> InputError:
-    kind = str(one.type).removesuffix(" | None")
-    return InputError(f"{one.name} is {value!r}", f"a value of type {kind}", "correct it", one.name, "setting_type")
+def _type_error(setting: Field[Any], value: object) -> InputError:
+    type_name = str(setting.type).removesuffix(" | None")
+    return InputError(
+        f"{setting.name} is {value!r}", f"a value of type {type_name}", "correct it", setting.name, "setting_type"
+    )
 
 
 def _range_error(name: str, value: object, expected: str) -> InputError:

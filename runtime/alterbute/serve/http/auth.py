@@ -16,7 +16,7 @@ _LINE: Final = re.compile(r"([0-9a-f]{64})(?:\s+(\S+))?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key's SHA-256, and its name in logs and limits."""
+    """An accepted key: its SHA-256, and its name in logs and rate limits."""
 
     digest: bytes
     name: str
@@ -35,13 +35,13 @@ class Keyring:
 
     def find(self, authorization: str | None) -> ApiKey | None:
         """The key that an `Authorization: Bearer ...` header holds, or None; every key is compared, in constant time."""
-        scheme, _, given = (authorization or "").partition(" ")
-        digest = hashlib.sha256(given.strip().encode("utf-8", "surrogateescape")).digest()
-        found = None
+        scheme, _, key_text = (authorization or "").partition(" ")
+        digest = hashlib.sha256(key_text.strip().encode("utf-8", "surrogateescape")).digest()
+        accepted = None
         for key in self._keys:
             if hmac.compare_digest(key.digest, digest):
-                found = key
-        return found if scheme.lower() == "bearer" else None
+                accepted = key
+        return accepted if scheme.lower() == "bearer" else None
 
 
 def open_keyring(api_key: str | None, api_key_file: str | None) -> Keyring:

@@ -39,7 +39,7 @@ _TOO_LARGE: Final = ("_size_out_of_limits", "_too_large")
 
 @dataclass(slots=True)
 class ApiError(Exception):
-    """An error that is answered to a client.
+    """An error that is sent to the client.
 
     Args:
         status: The HTTP status; 499 is only logged.
@@ -61,7 +61,9 @@ class ApiError(Exception):
 
     def body(self) -> dict[str, object]:
         """The JSON body, with all four keys that OpenAI's clients read."""
-        return {"error": {"message": self.message, "type": _type(self.status), "param": self.param, "code": self.code}}
+        return {
+            "error": {"message": self.message, "type": _error_type(self.status), "param": self.param, "code": self.code}
+        }
 
     def headers(self) -> dict[str, str]:
         """Retry headers for OpenAI's clients and for plain HTTP clients."""
@@ -77,7 +79,7 @@ class ApiError(Exception):
 
 
 def bad_request(message: str, param: str | None, code: str = "invalid_value") -> ApiError:
-    """A status 400 about one field.
+    """Make an error with status 400 about one field.
 
     Args:
         message: Explanation for people.
@@ -88,7 +90,7 @@ def bad_request(message: str, param: str | None, code: str = "invalid_value") ->
 
 
 def as_api_error(fault: BaseException) -> ApiError:
-    """The response to an exception; an exception that is not in the table is a bug: status 500, no retry."""
+    """Convert an exception to its error response; one that is not in the table is a bug: status 500, no retry."""
     if isinstance(fault, ApiError):
         return fault
     if isinstance(fault, InputError):
@@ -119,9 +121,7 @@ def as_api_error(fault: BaseException) -> ApiError:
 
 def _input_error(fault: InputError) -> ApiError:
     param, code = PARAMS.get(fault.param, fault.param) or None, fault.code or "invalid_value"
-    message = (
-        f"{_in_our_words(fault.seen, fault.param)}; expected {fault.expected}; {_in_our_words(fault.fix, fault.param)}"
-    )
+    message = f"{_use_api_names(fault.seen, fault.param)}; expected {fault.expected}; {_use_api_names(fault.fix, fault.param)}"
     if code.endswith("_not_an_image"):
         return ApiError(415, message, "unsupported_image_type", param, retry=False, reason="bad_image")
     if code.endswith(_TOO_LARGE):
@@ -137,7 +137,7 @@ def _input_error(fault: InputError) -> ApiError:
     return ApiError(400, message, code, param, reason="bad_request")
 
 
-def _in_our_words(text: str, param: str) -> str:
+def _use_api_names(text: str, param: str) -> str:
     """Replace the runtime's names of arguments and flags by the API's names of fields."""
     text = text.replace("--mask-polarity", "mask_polarity").replace("--", "").replace("the photo", "the image")
     if param in PARAMS and text.startswith(param):
@@ -145,7 +145,7 @@ def _in_our_words(text: str, param: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def _type(status: int) -> str:
+def _error_type(status: int) -> str:
     if status in (401, 403):
         return "authentication_error"
     if status == 429:

@@ -11,7 +11,7 @@ from typing import Final
 
 from alterbute.errors import OverloadedError
 
-_KEPT_BUCKETS: Final = 10_000
+_MAX_BUCKETS: Final = 10_000
 
 
 class MemoryBudget:
@@ -49,7 +49,7 @@ class Reservation:
         self._budget, self._taken = budget, 0
 
     def take(self, size_bytes: int) -> None:
-        """Reserve more bytes.
+        """Reserve `size_bytes` more bytes.
 
         Raises:
             OverloadedError: the budget has fewer bytes left.
@@ -104,7 +104,7 @@ class RateLimit:
             bucket.level = min(self._burst, bucket.level + (now - bucket.at_s) * self._rate)
             bucket.at_s = now
             self._buckets[key] = bucket
-            while len(self._buckets) > _KEPT_BUCKETS:
+            while len(self._buckets) > _MAX_BUCKETS:
                 self._buckets.popitem(last=False)
             # A request larger than the bucket waits until it is full, and empties it.
             price = min(cost, self._burst)

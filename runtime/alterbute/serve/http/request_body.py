@@ -42,7 +42,7 @@ class ClientGone(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """A request's fields (JSON values or texts by name) and pictures (in the order in which they came)."""
+    """A request's fields (JSON values or strings, by name) and pictures (names and data, in the order received)."""
 
     fields: Mapping[str, Json]
     files: tuple[tuple[str, Source], ...]
@@ -67,7 +67,7 @@ async def read_body(request: Request, settings: ServerSettings, memory: Reservat
     limit = int(settings.max_request_mb * 2**20)
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
-        raise _too_big(limit)
+        raise _too_large_error(limit)
     start, size, num_chunks, chunks = time.monotonic(), 0, 0, []
     is_more = True
     while is_more:
@@ -83,7 +83,7 @@ async def read_body(request: Request, settings: ServerSettings, memory: Reservat
         chunk, is_more = message.get("body", b""), message.get("more_body", False)
         size, num_chunks = size + len(chunk), num_chunks + 1
         if size > limit:
-            raise _too_big(limit)
+            raise _too_large_error(limit)
         if num_chunks > _MANY_CHUNKS and size < num_chunks * _TINY_CHUNK_BYTES:
             raise bad_request("the body came in too many tiny chunks", None, "tiny_chunks")
         memory.take(len(chunk))
@@ -92,7 +92,7 @@ async def read_body(request: Request, settings: ServerSettings, memory: Reservat
 
 
 def split_body(data: bytes, content_type: str, settings: ServerSettings) -> Body:
-    """Split a body into fields and files; takes time, so it is run on a thread.
+    """Split a body into fields and files; slow for large bodies, so it is called on a thread of the pool.
 
     Args:
         data: The body.
@@ -119,7 +119,7 @@ def split_body(data: bytes, content_type: str, settings: ServerSettings) -> Body
 
 
 def read_json(data: bytes) -> Json:
-    """Parse strict JSON: no NaN, a limited depth, no huge numbers.
+    """Parse strict JSON: no NaN, no nesting or numbers beyond Python's limits.
 
     Raises:
         ApiError: the data is not such JSON.
@@ -216,9 +216,9 @@ class _Parts:
         if len(self._data) + end - start > limit:
             raise ApiError(
                 413,
-                f"{shown_name(self._name)} is over {limit} bytes",
+                f"{printable_name(self._name)} is over {limit} bytes",
                 "file_too_large",
-                shown_name(self._name),
+                printable_name(self._name),
                 reason="too_large",
             )
         self._data += data[start:end]
@@ -228,11 +228,11 @@ class _Parts:
             self.files.append((self._name, bytes(self._data)))
             return
         if self._name in self.fields:
-            raise bad_request("a field is given twice", shown_name(self._name), "duplicate_field")
+            raise bad_request("a field is given twice", printable_name(self._name), "duplicate_field")
         try:
             self.fields[self._name] = self._data.decode()
         except UnicodeDecodeError:
-            raise bad_request("a field is not UTF-8", shown_name(self._name), "invalid_encoding") from None
+            raise bad_request("a field is not UTF-8", printable_name(self._name), "invalid_encoding") from None
 
     def finish(self) -> None:
         self.is_whole = True
@@ -261,12 +261,12 @@ def _split_json(data: bytes, max_file: int) -> Body:
         fields.pop(name, None)
     for name, value in fields.items():
         if isinstance(value, str) and len(value) > MAX_FIELD_BYTES:
-            raise ApiError(413, "a field is too long", "field_too_large", shown_name(name), reason="too_large")
+            raise ApiError(413, "a field is too long", "field_too_large", printable_name(name), reason="too_large")
     return Body(fields=fields, files=tuple(files))
 
 
 def _read_data_url(entry: Json, param: str, max_file: int) -> bytes:
-    """The bytes of `{"image_url": "data:..."}`; other URLs are refused, nothing is fetched."""
+    """Decode the picture file of `{"image_url": "data:..."}`; other URLs are refused, nothing is fetched."""
     if not isinstance(entry, dict) or len(entry) != 1 or not isinstance(url := next(iter(entry.values())), str):
         raise bad_request(f'{param} needs {{"image_url": "data:image/...;base64,..."}}', param)
     if "file_id" in entry:
@@ -288,10 +288,10 @@ def _read_data_url(entry: Json, param: str, max_file: int) -> bytes:
         raise bad_request("the data URL is not base64", param, "invalid_data_url") from None
 
 
-def shown_name(name: str) -> str:
-    """A field name of a client, shortened and printable, for messages."""
+def printable_name(name: str) -> str:
+    """A field name from a client in a form that is safe in messages: at most 64 printable characters."""
     return "".join(char if char.isprintable() else "?" for char in name[:64])
 
 
-def _too_big(limit: int) -> ApiError:
+def _too_large_error(limit: int) -> ApiError:
     return ApiError(413, f"the body is over {limit} bytes", "body_too_large", retry=False, reason="too_large")

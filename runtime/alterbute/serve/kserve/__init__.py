@@ -1,1 +1,1 @@
-"""The KServe v2 inference protocol (also spoken by Triton's client)."""
+"""The KServe v2 inference protocol, which Triton's client uses, too."""

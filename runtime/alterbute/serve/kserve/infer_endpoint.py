@@ -10,13 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.responses import JSONResponse, Response
 
-from alterbute.serve.health import why_not_ready
+from alterbute.serve.health import unready_reason
 from alterbute.serve.http.error_response import ApiError, bad_request
-from alterbute.serve.http.request_body import Body, Json, Source, read_body, shown_name
-from alterbute.serve.kserve.tensors import InferRequest, Tensor, describe_outputs, picture_bytes, read_infer_request
-from alterbute.serve.openai import encode_image, validate_request
+from alterbute.serve.http.request_body import Body, Json, Source, printable_name, read_body
+from alterbute.serve.kserve.tensors import (
+    InferRequest,
+    Tensor,
+    decode_picture_bytes,
+    describe_outputs,
+    read_infer_request,
+)
+from alterbute.serve.openai.encode_image import dump_json, timings_ms
 from alterbute.serve.openai.fields import OPTIONS, EditForm, check_model, read_form
 from alterbute.serve.openai.response import make_timing_headers, wait_for_result
+from alterbute.serve.openai.validate_request import check_request
 from alterbute.serve.scheduler.server_request import ServerResult
 
 if TYPE_CHECKING:
@@ -77,14 +84,14 @@ async def model_metadata(request: Request) -> Response:
 
 
 async def model_ready(request: Request) -> Response:
-    """Whether the bundle can be used now: status 200, or 503 while it is not ready."""
+    """Whether the server would accept an edit with this bundle now: status 200, else 503."""
     context = _check_path(request)
-    why = why_not_ready(context)
-    return JSONResponse({"name": context.model, "ready": why is None}, 200 if why is None else 503)
+    reason = unready_reason(context)
+    return JSONResponse({"name": context.model, "ready": reason is None}, 200 if reason is None else 503)
 
 
 async def infer(request: Request) -> Response:
-    """Run one edit."""
+    """Run an edit of one image; the response has the output tensors."""
     context = _check_path(request)
     context.service.check_room()
     arrived_s = time.monotonic()
@@ -96,11 +103,11 @@ async def infer(request: Request) -> Response:
             )
         data = await read_body(request, context.settings, memory)
         header_length = request.headers.get("inference-header-content-length")
-        asked, form = await context.on_pool(lambda: _read(data, header_length, context))
-        checked = await validate_request.check(context, form, memory, key=request.state.key, arrived_s=arrived_s)
-        server_request = context.service.submit(await context.on_pool(checked.spec))
+        infer_request, form = await context.run_on_pool(lambda: _read_request(data, header_length, context))
+        checked = await check_request(context, form, memory, key=request.state.key, arrived_s=arrived_s)
+        server_request = context.service.submit(await context.run_on_pool(checked.spec))
         result = await wait_for_result(request, server_request)
-        return await context.on_pool(lambda: _reply(context, asked, result))
+        return await context.run_on_pool(lambda: _make_response(context, infer_request, result))
     finally:
         memory.release()
 
@@ -113,29 +120,31 @@ def _check_path(request: Request) -> Context:
     return context
 
 
-def _read(data: bytes, header_length: str | None, context: Context) -> tuple[InferRequest, EditForm]:
-    asked = read_infer_request(data, header_length)
+def _read_request(data: bytes, header_length: str | None, context: Context) -> tuple[InferRequest, EditForm]:
+    infer_request = read_infer_request(data, header_length)
     files: list[tuple[str, Source]] = []
     fields: dict[str, Json] = {}
-    for name, tensor in asked.inputs.items():
+    for name, tensor in infer_request.inputs.items():
         if name in _PICTURES:
-            files.append((_PICTURES[name], _picture(name, tensor, int(context.settings.max_file_mb * 2**20))))
+            files.append((_PICTURES[name], _read_picture(name, tensor, int(context.settings.max_file_mb * 2**20))))
         elif name in _SCALARS:
-            fields[_SCALARS[name]] = _scalar(name, tensor)
+            fields[_SCALARS[name]] = _read_scalar(name, tensor)
         else:
-            raise bad_request(f"the inputs are {', '.join((*_PICTURES, *_SCALARS))}", shown_name(name), "unknown_input")
-    for name, value in asked.parameters.items():
+            raise bad_request(
+                f"the inputs are {', '.join((*_PICTURES, *_SCALARS))}", printable_name(name), "unknown_input"
+            )
+    for name, value in infer_request.parameters.items():
         if name not in _PARAMETERS or name in fields:
-            raise bad_request("this parameter is unknown, or given twice", shown_name(name), "unknown_parameter")
+            raise bad_request("this parameter is unknown, or given twice", printable_name(name), "unknown_parameter")
         fields[name] = value
-    return asked, read_form(Body(fields=fields, files=tuple(files)))
+    return infer_request, read_form(Body(fields=fields, files=tuple(files)))
 
 
-def _picture(name: str, tensor: Tensor, max_file: int) -> Source:
+def _read_picture(name: str, tensor: Tensor, max_file: int) -> Source:
     if isinstance(tensor, list):
         if len(tensor) != 1:
             raise bad_request(f"{name} has {len(tensor)} elements; expected 1 picture file", name, "invalid_tensor")
-        data = picture_bytes(name, tensor[0])
+        data = decode_picture_bytes(name, tensor[0])
         if len(data) > max_file:
             raise ApiError(413, f"{name} is over {max_file} bytes", "file_too_large", name, reason="too_large")
         return data
@@ -145,7 +154,7 @@ def _picture(name: str, tensor: Tensor, max_file: int) -> Source:
     return tensor
 
 
-def _scalar(name: str, tensor: Tensor) -> Json:
+def _read_scalar(name: str, tensor: Tensor) -> Json:
     if len(tensor) != 1 or (not isinstance(tensor, list) and tensor.size != 1):
         raise bad_request(f"{name} does not have one value", name, "invalid_tensor")
     if isinstance(tensor, list):
@@ -157,19 +166,19 @@ def _scalar(name: str, tensor: Tensor) -> Json:
     return value if isinstance(value, bool | int | float) else None
 
 
-def _reply(context: Context, asked: InferRequest, result: ServerResult) -> Response:
+def _make_response(context: Context, infer_request: InferRequest, result: ServerResult) -> Response:
     edit = result.edits[0]
     photo = edit.photo
     outputs: dict[str, NDArray[Any]] = {
         "IMAGE": photo.pixels if photo.alpha is None else np.dstack((photo.pixels, photo.alpha)),
         "SEED_USED": np.array([edit.seed], np.int64),
-        "TIMINGS_MS": np.array(list(encode_image.timings_ms(edit).values()), np.float32),
+        "TIMINGS_MS": np.array(list(timings_ms(edit).values()), np.float32),
     }
     head: dict[str, Any] = {"model_name": context.model, "model_version": _VERSION}
-    if asked.id:
-        head["id"] = asked.id
-    head["outputs"], raw = describe_outputs(outputs, asked)
-    text, headers = encode_image.dump_json(head), make_timing_headers(result)
+    if infer_request.id:
+        head["id"] = infer_request.id
+    head["outputs"], raw = describe_outputs(outputs, infer_request)
+    text, headers = dump_json(head), make_timing_headers(result)
     if not raw:
         return Response(text, media_type="application/json", headers=headers)
     headers["inference-header-content-length"] = str(len(text))

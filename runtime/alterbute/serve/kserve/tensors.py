@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alterbute.serve.http.error_response import ApiError, bad_request
-from alterbute.serve.http.request_body import Json, read_json, shown_name
+from alterbute.serve.http.request_body import Json, printable_name, read_json
 
 Tensor: TypeAlias = "NDArray[Any] | list[bytes]"
 """An array, or the elements of a BYTES tensor."""
@@ -35,14 +35,14 @@ _ID: Final = re.compile(r"[\w.:-]{0,128}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferRequest:
-    """A request's tensors by name, its parameters, and the form of the outputs.
+    """A parsed inference request: its tensors, its parameters, and the form of the outputs.
 
     Args:
         id: The client's id of the request, returned in the response.
         inputs: Tensors by name.
         parameters: Parameters of the request.
-        binary: By output, whether it is sent as raw bytes; empty means all outputs.
-        is_binary: The same for outputs that are not named.
+        binary: Requested outputs, and whether each is sent as raw bytes; empty if the request names none, which requests all.
+        is_binary: Whether outputs are sent as raw bytes when the request names none.
     """
 
     id: str
@@ -71,32 +71,32 @@ def read_infer_request(data: bytes, header_length: str | None) -> InferRequest:
     if not isinstance(head, dict):
         raise bad_request("the body is not a JSON object", None, "invalid_json")
     for key in head.keys() - {"id", "inputs", "outputs", "parameters"}:
-        raise bad_request("this key is unknown", shown_name(key), "unknown_parameter")
+        raise bad_request("this key is unknown", printable_name(key), "unknown_parameter")
     identifier = head.get("id", "")
     if not isinstance(identifier, str) or not _ID.fullmatch(identifier):
         raise bad_request("id is not a short string of letters and digits", "id")
     raw, inputs = memoryview(data)[json_size:], {}
-    for entry in _entries(head.get("inputs"), "inputs"):
+    for entry in _read_entries(head.get("inputs"), "inputs"):
         name = str(entry["name"])
         if name in inputs:
-            raise bad_request("it is given twice", shown_name(name), "duplicate_field")
+            raise bad_request("it is given twice", printable_name(name), "duplicate_field")
         inputs[name], raw = _read_tensor(name, entry, raw)
     if len(raw):
         raise bad_request("there are bytes that no input claims", None, "invalid_tensor")
-    binary = {str(entry["name"]): _is_binary(entry) for entry in _entries(head.get("outputs", []), "outputs")}
-    parameters = _parameters(head)
+    binary = {str(entry["name"]): _is_binary(entry) for entry in _read_entries(head.get("outputs", []), "outputs")}
+    parameters = _read_parameters(head)
     is_binary = parameters.pop("binary_data_output", False) is True
     return InferRequest(id=identifier, inputs=inputs, parameters=parameters, binary=binary, is_binary=is_binary)
 
 
 def describe_outputs(outputs: Mapping[str, NDArray[Any]], request: InferRequest) -> tuple[list[Json], list[bytes]]:
-    """Return the `outputs` of a response, and the raw bytes that follow its JSON."""
-    wanted = request.binary or dict.fromkeys(outputs, request.is_binary)
+    """Return the `outputs` of a response, and the raw tensors that follow its JSON."""
+    requested = request.binary or dict.fromkeys(outputs, request.is_binary)
     described: list[Json] = []
     raw = []
-    for name, is_binary in wanted.items():
+    for name, is_binary in requested.items():
         if name not in outputs:
-            raise bad_request(f"the outputs are {', '.join(outputs)}", shown_name(name), "unknown_output")
+            raise bad_request(f"the outputs are {', '.join(outputs)}", printable_name(name), "unknown_output")
         array = outputs[name]
         datatype = next(datatype for datatype, dtype in DTYPES.items() if dtype == str(array.dtype))
         entry: dict[str, Json] = {"name": name, "datatype": datatype, "shape": [int(side) for side in array.shape]}
@@ -109,7 +109,7 @@ def describe_outputs(outputs: Mapping[str, NDArray[Any]], request: InferRequest)
     return described, raw
 
 
-def _entries(value: Json, what: str) -> list[dict[str, Json]]:
+def _read_entries(value: Json, what: str) -> list[dict[str, Json]]:
     if not isinstance(value, list) or len(value) > _MAX_TENSORS:
         raise bad_request(f"{what} is not a list of at most {_MAX_TENSORS} tensors", what)
     entries = []
@@ -121,27 +121,27 @@ def _entries(value: Json, what: str) -> list[dict[str, Json]]:
 
 
 def _read_tensor(name: str, entry: dict[str, Json], raw: memoryview) -> tuple[Tensor, memoryview]:
-    """Read one input; returns it and the raw bytes that are left."""
-    shown = shown_name(name)
-    shape, datatype = _shape(shown, entry.get("shape")), str(entry.get("datatype"))
+    """Read one input, from JSON or from the start of `raw`; returns it and the raw bytes that are left."""
+    printable = printable_name(name)
+    shape, datatype = _read_shape(printable, entry.get("shape")), str(entry.get("datatype"))
     count = math.prod(shape)
     if datatype != "BYTES" and datatype not in DTYPES:
-        raise bad_request(f"its datatype is none of BYTES, {', '.join(DTYPES)}", shown, "invalid_tensor")
-    size = _parameters(entry).get("binary_data_size")
+        raise bad_request(f"its datatype is none of BYTES, {', '.join(DTYPES)}", printable, "invalid_tensor")
+    size = _read_parameters(entry).get("binary_data_size")
     if size is None:
-        return _from_json(shown, entry.get("data"), datatype, shape), raw
+        return _from_json(printable, entry.get("data"), datatype, shape), raw
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(raw) or "data" in entry:
-        raise bad_request("its binary_data_size is not what follows the JSON", shown, "invalid_tensor")
-    mine, rest = raw[:size], raw[size:]
+        raise bad_request("its binary_data_size is not what follows the JSON", printable, "invalid_tensor")
+    data, rest = raw[:size], raw[size:]
     if datatype == "BYTES":
-        return _split_bytes(shown, mine, count), rest
+        return _split_bytes(printable, data, count), rest
     dtype = np.dtype(DTYPES[datatype])
     if size != count * dtype.itemsize:
-        raise bad_request(f"it has {size} bytes; its shape needs {count * dtype.itemsize}", shown, "invalid_tensor")
-    return np.frombuffer(mine, dtype).reshape(shape), rest
+        raise bad_request(f"it has {size} bytes; its shape needs {count * dtype.itemsize}", printable, "invalid_tensor")
+    return np.frombuffer(data, dtype).reshape(shape), rest
 
 
-def _shape(name: str, value: Json) -> tuple[int, ...]:
+def _read_shape(name: str, value: Json) -> tuple[int, ...]:
     if not isinstance(value, list) or not 0 < len(value) <= _MAX_DIMENSIONS:
         raise bad_request(f"its shape is not a list of 1 to {_MAX_DIMENSIONS} sizes", name, "invalid_tensor")
     sides = []
@@ -191,17 +191,17 @@ def _text_bytes(name: str, value: Json) -> bytes:
 def _split_bytes(name: str, data: memoryview, count: int) -> list[bytes]:
     """Elements of a raw BYTES tensor: each a length of four bytes, little-endian, and that many bytes."""
     elements: list[bytes] = []
-    at = 0
-    while at + 4 <= len(data) and len(elements) < count:
-        (length,) = struct.unpack_from("<I", data, at)
-        elements.append(bytes(data[at + 4 : at + 4 + length]))
-        at += 4 + length
-    if at != len(data) or len(elements) != count:
+    offset = 0
+    while offset + 4 <= len(data) and len(elements) < count:
+        (length,) = struct.unpack_from("<I", data, offset)
+        elements.append(bytes(data[offset + 4 : offset + 4 + length]))
+        offset += 4 + length
+    if offset != len(data) or len(elements) != count:
         raise bad_request(f"its bytes are not {count} elements", name, "invalid_tensor")
     return elements
 
 
-def _parameters(entry: dict[str, Json]) -> dict[str, Json]:
+def _read_parameters(entry: dict[str, Json]) -> dict[str, Json]:
     parameters = entry.get("parameters", {})
     if not isinstance(parameters, dict):
         raise bad_request("it is not an object", "parameters")
@@ -209,14 +209,14 @@ def _parameters(entry: dict[str, Json]) -> dict[str, Json]:
 
 
 def _is_binary(entry: dict[str, Json]) -> bool:
-    parameters = _parameters(entry)
+    parameters = _read_parameters(entry)
     for key in parameters.keys() - {"binary_data"}:
-        raise bad_request("this output parameter is unknown", shown_name(key), "unknown_parameter")
+        raise bad_request("this output parameter is unknown", printable_name(key), "unknown_parameter")
     return parameters.get("binary_data", False) is True
 
 
-def picture_bytes(name: str, element: bytes) -> bytes:
-    """The bytes of a picture file that was sent as such or in base64.
+def decode_picture_bytes(name: str, element: bytes) -> bytes:
+    """Return the bytes of a picture file that was sent as raw bytes or in base64.
 
     Raises:
         ApiError: it is neither.

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from alterbute.serve.http.limits import Reservation
 from alterbute.serve.http.request_body import read_body, split_body
-from alterbute.serve.openai import encode_image, validate_request
+from alterbute.serve.openai.encode_image import dump_json, encode_base64, encode_timed
 from alterbute.serve.openai.fields import read_form
 from alterbute.serve.openai.response import (
     AcceptedRequest,
@@ -20,6 +20,7 @@ from alterbute.serve.openai.response import (
     wait_for_result,
 )
 from alterbute.serve.openai.stream import EditStream
+from alterbute.serve.openai.validate_request import check_request
 from alterbute.serve.scheduler.server_request import ServerResult
 
 if TYPE_CHECKING:
@@ -29,26 +30,26 @@ if TYPE_CHECKING:
 
 
 async def edit_images(request: Request) -> Response:
-    """Edit an image; see the OpenAPI document for its fields."""
+    """Edit an image; the OpenAPI document describes the fields."""
     context: Context = request.app.state.context
     context.service.check_room()
     memory = context.memory.open()
-    keep = False
+    is_streaming = False
     try:
         accepted = await _accept(request, context, memory)
         if accepted.checked.form.is_dry_run:
-            return _dry_run(accepted)
+            return _describe_dry_run(accepted)
         if accepted.checked.form.is_stream:
             stream = await EditStream.open(request, accepted)
-            keep = True
+            is_streaming = True  # the stream releases the memory at its end
             return stream
-        spec = await context.on_pool(accepted.checked.spec)
+        spec = await context.run_on_pool(accepted.checked.spec)
         server_request = context.service.submit(spec)
         result = await wait_for_result(request, server_request)
-        body = await context.on_pool(lambda: _reply(accepted, result))
+        body = await context.run_on_pool(lambda: _encode_response(accepted, result))
         return Response(body, media_type="application/json", headers=make_timing_headers(result))
     finally:
-        if not keep:
+        if not is_streaming:
             memory.release()
 
 
@@ -56,20 +57,20 @@ async def _accept(request: Request, context: Context, memory: Reservation) -> Ac
     arrived_s = time.monotonic()
     data = await read_body(request, context.settings, memory)
     content_type = request.headers.get("content-type", "")
-    form = await context.on_pool(lambda: read_form(split_body(data, content_type, context.settings)))
-    checked = await validate_request.check(context, form, memory, key=request.state.key, arrived_s=arrived_s)
+    form = await context.run_on_pool(lambda: read_form(split_body(data, content_type, context.settings)))
+    checked = await check_request(context, form, memory, key=request.state.key, arrived_s=arrived_s)
     return AcceptedRequest(context=context, checked=checked, memory=memory)
 
 
-def _reply(accepted: AcceptedRequest, result: ServerResult) -> bytes:
+def _encode_response(accepted: AcceptedRequest, result: ServerResult) -> bytes:
     context, checked = accepted.context, accepted.checked
     form = checked.form
     data = []
     for edit in result.edits:
-        file, seconds = encode_image.encode_timed(edit.photo, form.output_format, form.output_compression)
+        file, seconds = encode_timed(edit.photo, form.output_format, form.output_compression)
         context.metrics.on_stage("encode_image", seconds)
-        data.append({"b64_json": encode_image.encode_base64(file)})
-    return encode_image.dump_json(
+        data.append({"b64_json": encode_base64(file)})
+    return dump_json(
         {
             "created": int(time.time()),
             "data": data,
@@ -80,8 +81,8 @@ def _reply(accepted: AcceptedRequest, result: ServerResult) -> bytes:
     )
 
 
-def _dry_run(accepted: AcceptedRequest) -> Response:
-    """The response of a dry run: everything was checked, nothing is run."""
+def _describe_dry_run(accepted: AcceptedRequest) -> Response:
+    """The response to a dry run: everything is checked, nothing is run."""
     context, checked = accepted.context, accepted.checked
     settings, spec = context.settings, checked.spec()
     body = {
@@ -103,4 +104,4 @@ def _dry_run(accepted: AcceptedRequest) -> Response:
             },
         },
     }
-    return Response(encode_image.dump_json(body), media_type="application/json")
+    return Response(dump_json(body), media_type="application/json")

@@ -1,4 +1,4 @@
-"""Results in the client's form: picture files, base64 and JSON. All of it takes time, so it is run on threads."""
+"""Encoding of results: picture files, base64 and JSON. Slow for large photos, so it is called on threads of the pool."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alterbute.images import Photo, encode, load_photo
 from alterbute.serve.openai.fields import OutputFormat
 from alterbute.serve.scheduler.server_request import ServerImage
 
-# Previews are small, because they are only looked at and are sent often.
+# Previews are small, because several are sent per image and each is shown only until the next.
 _PREVIEW_SIDE: Final = 512
 _STAGES: Final = ("window", "encode", "steps", "decode", "paste")
 
@@ -44,7 +44,7 @@ def is_lossless(output_format: OutputFormat, compression: int) -> bool:
     return output_format == "png" or (output_format == "webp" and compression == 100)
 
 
-def render_preview(photo: Photo, output_format: OutputFormat) -> tuple[bytes, str]:
+def encode_preview(photo: Photo, output_format: OutputFormat) -> tuple[bytes, str]:
     """Encode a photo as a small picture file; returns the file, and its size as `WIDTHxHEIGHT`."""
     image = photo.to_pil()
     image.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE), Resampling.BOX)
@@ -63,7 +63,7 @@ def dump_json(value: object) -> bytes:
 
 
 def timings_ms(edit: ServerImage) -> dict[str, float]:
-    """Milliseconds of an image by stage."""
+    """Milliseconds that each stage of an image took, in the order of `_STAGES`."""
     return {stage: round(edit.timings[stage] * 1000, 3) for stage in _STAGES}
 
 

@@ -10,10 +10,11 @@ from typing import Any, Final, Literal, TypeAlias, cast
 
 from alterbute.images import MaskKind, Polarity
 from alterbute.serve.http.error_response import ApiError, bad_request
-from alterbute.serve.http.request_body import Body, Json, Source, shown_name
+from alterbute.serve.http.request_body import Body, Json, Source, printable_name
 
 OutputFormat: TypeAlias = Literal["png", "webp", "jpeg"]
-Read: TypeAlias = Callable[[str, Json], Any]
+FieldReader: TypeAlias = Callable[[str, Json], Any]
+"""Converts a field, given by its name and value, to the right type; raises ApiError if it cannot."""
 
 QUALITY_STEPS: Final[Mapping[str, int | None]] = {
     "auto": None,
@@ -57,9 +58,9 @@ def _number(name: str, value: Json) -> float:
 
 
 def _flag(name: str, value: Json) -> bool:
-    known = {"true": True, "1": True, "false": False, "0": False}
-    if isinstance(value, str) and value.lower() in known:
-        return known[value.lower()]
+    flags = {"true": True, "1": True, "false": False, "0": False}
+    if isinstance(value, str) and value.lower() in flags:
+        return flags[value.lower()]
     if isinstance(value, bool):
         return value
     raise bad_request(f"{name} is neither true nor false", name, "invalid_type")
@@ -72,10 +73,10 @@ def _interval(name: str, value: Json) -> tuple[float, float]:
     return _number(name, ends[0]), _number(name, ends[1])
 
 
-def _choice(*known: str) -> Read:
+def _choice(*choices: str) -> FieldReader:
     def read(name: str, value: Json) -> str:
-        if value not in known:
-            raise bad_request(f"{name} is none of {', '.join(known)}", name)
+        if value not in choices:
+            raise bad_request(f"{name} is none of {', '.join(choices)}", name)
         return str(value)
 
     return read
@@ -86,7 +87,7 @@ def _ignored(name: str, value: Json) -> None:
         raise bad_request(f"{name} is not a string", name, "invalid_type")
 
 
-FIELDS: Final[Mapping[str, Read]] = {
+FIELDS: Final[Mapping[str, FieldReader]] = {
     "prompt": _text,
     "model": _text,
     "n": _integer,
@@ -123,7 +124,7 @@ FIELDS: Final[Mapping[str, Read]] = {
     "timeout_s": _number,
     "dry_run": _flag,
 }
-"""All fields except files."""
+"""All fields except files, with the function that reads each."""
 
 OPTIONS: Final[Mapping[str, str]] = {
     "num_inference_steps": "steps",
@@ -157,22 +158,22 @@ class EditForm:
     Args:
         files: Pictures by name: `image`, and those of `reference`, `mask`, `reference_mask` and `protect` that were sent.
         prompt: What to change.
-        model: Name of the bundle, if given.
+        model: Name of the bundle; None is the served one.
         count: Number of images.
         size: `auto`, or the photo's own size.
         quality: A key of `QUALITY_STEPS`.
         background: `auto`, `opaque` or `transparent`.
         output_format: Format of the result files.
         output_compression: 0..100; 100 is lossless where the format can be.
-        is_stream: Whether the reply is a stream of events.
+        is_stream: Whether the response is a stream of events.
         partial_images: Previews per image in the stream.
         is_dry_run: Whether to check everything and run nothing.
-        attribute: The attribute whose value is the prompt, if given.
+        attribute: The attribute whose value is the prompt; None if the prompt names it.
         mask_polarity: See `alterbute.images.Polarity`.
         mask_kind: See `alterbute.images.MaskKind`.
         dilate: See `alterbute.images.load_region`.
-        timeout_s: Seconds after which the client does not need the result, if given.
-        options: Fields of an `EditRequest` that were given.
+        timeout_s: Seconds after which the client does not need the result; None is the server's limit.
+        options: Fields of `EditRequest` that the client set, itself or by a preset.
     """
 
     files: Mapping[str, Source]
@@ -206,7 +207,7 @@ def read_form(body: Body) -> EditForm:
         if name in _UNSUPPORTED:
             raise bad_request(f"{name} is not supported here", name, "unsupported_parameter")
         if name not in FIELDS:
-            raise bad_request("this field is unknown", shown_name(name), "unknown_parameter")
+            raise bad_request("this field is unknown", printable_name(name), "unknown_parameter")
         if value is not None:  # JSON's null is "not given"
             values[name] = FIELDS[name](name, value)
     if "prompt" not in values:
@@ -256,12 +257,12 @@ def read_form(body: Body) -> EditForm:
 def _name_files(body: Body) -> dict[str, Source]:
     """Name the files: the first `image` (or `image[]`) is the photo, a second one is the reference."""
     files: dict[str, Source] = {}
-    for sent, data in body.files:
-        name = "image" if sent in ("image", "image[]") else sent
+    for field, data in body.files:
+        name = "image" if field in ("image", "image[]") else field
         if name == "image" and "image" in files:
             name = "reference"
         if name not in FILES:
-            raise bad_request("this file field is unknown", shown_name(sent), "unknown_parameter")
+            raise bad_request("this file field is unknown", printable_name(field), "unknown_parameter")
         if name in files:
             message = (
                 "there are more than two images: one to edit, one reference"

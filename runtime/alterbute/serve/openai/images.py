@@ -14,7 +14,7 @@ from alterbute.serve.http.error_response import ApiError
 from alterbute.serve.http.limits import Reservation
 from alterbute.serve.http.request_body import Source
 
-# Peak bytes per pixel of decoding, editing and encoding: planes as decoded and as kept, masks, the result.
+# Peak bytes per pixel of decoding, editing and encoding: decoded and converted planes, masks, the result.
 _BYTES_PER_PIXEL: Final = 16
 _MAX_ASPECT: Final = 16
 
@@ -26,8 +26,8 @@ class Pictures:
     Args:
         photo: The photo.
         region: The masks.
-        reference: HWC uint8 RGB and HW uint8 mask of the picture whose object gives the identity; None is the photo's own.
-        mask_mode: Which of the mask's pixels meant "object": `alpha`, `white` or `black`.
+        reference: Reference photo [H,W,3] uint8 and its mask [H,W] uint8, whose object gives the identity; None is the photo's own.
+        mask_mode: Which of the mask's pixels are the object: `alpha` (transparent ones), `white` or `black`.
         mask_pixels: Number of those pixels.
     """
 
@@ -57,20 +57,20 @@ def check_headers(files: Mapping[str, Source], max_megapixels: float, memory: Re
             continue
         header = read_header(data)
         if header is None:
-            what = "is empty" if not data else "is not a PNG, JPEG or WebP file"
+            problem = "is empty" if not data else "is not a PNG, JPEG or WebP file"
             raise ApiError(
-                415, f"{name} {what}", "unsupported_image_type", _public(name), retry=False, reason="bad_image"
+                415, f"{name} {problem}", "unsupported_image_type", _field_name(name), retry=False, reason="bad_image"
             )
         _check_size(name, header.width, header.height, max_megapixels)
         memory.take(header.width * header.height * _BYTES_PER_PIXEL)
 
 
 def decode_pictures(files: Mapping[str, Source], *, polarity: Polarity, kind: MaskKind, dilate: int | None) -> Pictures:
-    """Decode and check all pictures of a request; takes time, so it is run on a thread.
+    """Decode and check all pictures of a request; slow, so it is called on a decoder thread.
 
     Args:
         files: Pictures by field name.
-        polarity: Which of the masks' pixels mean "object".
+        polarity: Which of the masks' pixels are the object.
         kind: How the mask is used.
         dilate: Side of the square by which the object grows, in window pixels, odd; None is the bundle's.
 
@@ -110,11 +110,12 @@ def _check_size(name: str, width: int, height: int, max_megapixels: float) -> No
         413,
         f"{name} is {width}x{height} pixels; expected at most {max_megapixels:g} megapixels and sides of at most {_MAX_ASPECT}:1; resize it",
         "image_too_large",
-        _public(name),
+        _field_name(name),
         retry=False,
         reason="too_large",
     )
 
 
-def _public(name: str) -> str:
+def _field_name(name: str) -> str:
+    """The field in which a picture was sent: the reference is the second `image`."""
     return "image" if name == "reference" else name

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 async def list_models(request: Request) -> Response:
-    """List the bundle that this server has."""
+    """List the served bundle, the only model."""
     return JSONResponse({"object": "list", "data": [_describe(request.app.state.context)]})
 
 
 async def get_model(request: Request) -> Response:
-    """Describe the bundle, by its name."""
+    """Describe the served bundle, whose name the path has."""
     context: Context = request.app.state.context
     check_model(request.path_params["model"], context.model)
     return JSONResponse(_describe(context))

@@ -47,24 +47,27 @@ _FIELDS: Final[dict[str, Schema]] = {
     "guidance_scale": {**_NUMBER, "minimum": 0, "maximum": 100},
     "identity_guidance": {**_NUMBER, "minimum": 0, "maximum": 100},
     "guidance_rescale": {**_NUMBER, "minimum": 0, "maximum": 1},
-    "guidance_interval": {**_TEXT, "description": "Two shares of the steps, as `0,0.8`; a list in JSON."},
+    "guidance_interval": {
+        **_TEXT,
+        "description": "Start and end as shares of the steps: `0,0.8` in a form, a list in JSON.",
+    },
     "identity_scale": {**_NUMBER, "minimum": 0, "maximum": 10},
     "reinject": _FLAG,
     "negative_prompt": _TEXT,
-    "attribute": {**_TEXT, "description": "What the prompt is the value of: `color` with prompt `red`."},
+    "attribute": {**_TEXT, "description": "Attribute that the prompt is the value of: `color` with the prompt `red`."},
     "mask_polarity": {
         **_TEXT,
         "enum": ["auto", "alpha", "white", "black"],
-        "description": "Which of the masks' pixels mean the object.",
+        "description": "Which of the masks' pixels are the object.",
     },
     "mask_kind": {**_TEXT, "enum": ["precise", "box", "soft"]},
     "dilate": {**_INTEGER, "minimum": 1, "description": "Odd; pixels of the model's window."},
     "timeout_s": {
         **_NUMBER,
         "exclusiveMinimum": 0,
-        "description": "The request's own deadline; never beyond the server's.",
+        "description": "Deadline of the request in seconds; the server's own is the longest.",
     },
-    "dry_run": {**_FLAG, "description": "Check everything, tell plan and limits, run nothing."},
+    "dry_run": {**_FLAG, "description": "Check everything, return plan and limits, run nothing."},
 }
 
 _ERRORS: Final = {
@@ -105,15 +108,19 @@ def make_document(model: str) -> Schema:
             "/v1/models/{model}": {"get": _get("A bundle by name.", "model")},
             "/v2": {"get": _get("KServe v2: the server.")},
             "/v2/models/{model}": {"get": _get("KServe v2: a bundle's tensors.", "model")},
-            "/v2/models/{model}/ready": {"get": _get("KServe v2: whether a bundle may be asked.", "model")},
+            "/v2/models/{model}/ready": {"get": _get("KServe v2: whether a bundle is ready.", "model")},
             "/v2/models/{model}/infer": {"post": _infer_operation("model")},
-            "/v2/models/{model}/versions/{version}": {"get": _get("As without a version.", "model", "version")},
-            "/v2/models/{model}/versions/{version}/ready": {"get": _get("As without a version.", "model", "version")},
+            "/v2/models/{model}/versions/{version}": {
+                "get": _get("The same as without a version.", "model", "version")
+            },
+            "/v2/models/{model}/versions/{version}/ready": {
+                "get": _get("The same as without a version.", "model", "version")
+            },
             "/v2/models/{model}/versions/{version}/infer": {"post": _infer_operation("model", "version")},
-            "/v2/health/live": {"get": _get("As /health/live.")},
-            "/v2/health/ready": {"get": _get("As /health/ready.")},
-            "/health/live": {"get": _get("Whether the process is sound.")},
-            "/health/ready": {"get": _get("Whether a request would be taken.")},
+            "/v2/health/live": {"get": _get("The same as /health/live.")},
+            "/v2/health/ready": {"get": _get("The same as /health/ready.")},
+            "/health/live": {"get": _get("Whether the process works; it should be restarted if not.")},
+            "/health/ready": {"get": _get("Whether a request would be accepted.")},
             "/metrics": {"get": _get("Prometheus text.", content="text/plain")},
             "/openapi.json": {"get": _get("This document.")},
         },

@@ -1,4 +1,4 @@
-"""Waiting for an edit, and the parts that its response has in common with its events."""
+"""Waiting for an edit, and the parts that are the same in its response and in its stream of events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from alterbute.serve.http.limits import Reservation
 from alterbute.serve.http.request_body import ClientGone
-from alterbute.serve.openai import encode_image
+from alterbute.serve.openai.encode_image import is_lossless, timings_ms
 from alterbute.serve.openai.fields import QUALITY_STEPS
 from alterbute.serve.openai.validate_request import CheckedRequest
 from alterbute.serve.scheduler.server_request import ServerRequest, ServerResult
@@ -23,7 +23,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AcceptedRequest:
-    """A checked request, and the memory that it reserves until its response was sent."""
+    """A checked request of a server, and the memory that is reserved for it until its response is sent."""
 
     context: Context
     checked: CheckedRequest
@@ -38,15 +38,15 @@ async def wait_for_result(request: Request, server_request: ServerRequest) -> Se
         AlterbuteError: the edit failed.
     """
     outcome = watch_outcome(server_request)
-    gone = asyncio.ensure_future(until_gone(request))
+    disconnect = asyncio.ensure_future(wait_for_disconnect(request))
     try:
-        both: set[asyncio.Future[Any]] = {outcome, gone}
+        both: set[asyncio.Future[Any]] = {outcome, disconnect}
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if outcome.done():
             return outcome.result()
         raise ClientGone
     finally:
-        gone.cancel()
+        disconnect.cancel()
         if not outcome.done():
             server_request.cancel()
 
@@ -54,13 +54,13 @@ async def wait_for_result(request: Request, server_request: ServerRequest) -> Se
 def watch_outcome(server_request: ServerRequest) -> asyncio.Future[ServerResult]:
     """A request's future in this event loop. Do not cancel it: the request would end while its worker still uses it."""
     outcome = asyncio.wrap_future(server_request.future)
-    # When a waiter has given up, the exception is read here: asyncio warns of exceptions that are never retrieved.
+    # Reads the exception when nothing waits any more, because asyncio warns of exceptions that are never retrieved.
     outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
     return outcome
 
 
-async def until_gone(request: Request) -> None:
-    """Return when the client has left; its body must have been read."""
+async def wait_for_disconnect(request: Request) -> None:
+    """Return when the client has closed the connection; the request's body must have been read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -74,7 +74,7 @@ def make_timing_headers(result: ServerResult) -> dict[str, str]:
 
 
 def describe_output(checked: CheckedRequest) -> Json:
-    """The keys that every response and event has."""
+    """The keys that every response and event has: background, format, quality and size."""
     photo, form = checked.pictures.photo, checked.form
     return {
         "background": "transparent" if photo.alpha is not None and form.background == "transparent" else "opaque",
@@ -100,7 +100,7 @@ def count_tokens_used(context: Context, checked: CheckedRequest) -> Json:
 
 
 def describe_edit(context: Context, checked: CheckedRequest, result: ServerResult | None) -> Json:
-    """The key `alterbute` of a response: facts that OpenAI's form has no key for.
+    """The value of a response's key `alterbute`: seeds, bundle, mask, timings and what else OpenAI's form has no key for.
 
     Args:
         context: The server's parts.
@@ -115,14 +115,13 @@ def describe_edit(context: Context, checked: CheckedRequest, result: ServerResul
         "bundle_id": context.model,
         "bundle_sha256": context.bundle_sha256,
         "precision": context.precision,
-        "background_exact": encode_image.is_lossless(form.output_format, form.output_compression),
+        "background_exact": is_lossless(form.output_format, form.output_compression),
         "mask_mode": pictures.mask_mode,
         "mask_pixels": pictures.mask_pixels,
     }
     if result is not None:
         described["timings_ms"] = [
-            {"picture_decode": round(checked.decode_s * 1000, 3), **encode_image.timings_ms(edit)}
-            for edit in result.edits
+            {"picture_decode": round(checked.decode_s * 1000, 3), **timings_ms(edit)} for edit in result.edits
         ]
         described["warnings"] = list(dict.fromkeys(line for edit in result.edits for line in edit.warnings))
     return described

@@ -1,4 +1,4 @@
-"""A response as server-sent events: previews pasted into the photo, then the images."""
+"""A response as server-sent events: previews, pasted into the photo, then the images."""
 
 from __future__ import annotations
 
@@ -11,18 +11,24 @@ from starlette.responses import Response
 
 from alterbute.images import Photo
 from alterbute.serve.http.error_response import as_api_error
-from alterbute.serve.openai import encode_image, response
+from alterbute.serve.openai.encode_image import dump_json, encode_base64, encode_preview, encode_timed
+from alterbute.serve.openai.response import (
+    AcceptedRequest,
+    count_tokens_used,
+    describe_edit,
+    describe_output,
+    wait_for_disconnect,
+    watch_outcome,
+)
 from alterbute.serve.scheduler.server_request import ServerRequest
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-    from alterbute.serve.openai.response import AcceptedRequest
-
 _logger = logging.getLogger(__name__)
 
-_BEAT_S: Final = 15.0
+_KEEP_ALIVE_S: Final = 15.0
 _Preview = tuple[int, int, Photo]
 
 
@@ -51,7 +57,7 @@ class EditStream(Response):
 
     @classmethod
     async def open(cls, request: Request, accepted: AcceptedRequest) -> EditStream:
-        """Submit the request, so that a refusal is an ordinary response, and make the stream."""
+        """Submit the request before the stream starts, so that a refusal is an ordinary response; returns the stream."""
         loop = asyncio.get_running_loop()
         previews: asyncio.Queue[_Preview] = asyncio.Queue()
 
@@ -59,19 +65,19 @@ class EditStream(Response):
             loop.call_soon_threadsafe(previews.put_nowait, (image, number, photo))
 
         context = accepted.context
-        spec = await context.on_pool(lambda: accepted.checked.spec(on_preview))
+        spec = await context.run_on_pool(lambda: accepted.checked.spec(on_preview))
         return cls(request, accepted, context.service.submit(spec), previews)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events (ASGI)."""
-        gone = asyncio.ensure_future(response.until_gone(self._request))
+        disconnect = asyncio.ensure_future(wait_for_disconnect(self._request))
         events = asyncio.ensure_future(self._send_events(send))
         try:
-            await asyncio.wait({gone, events}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({disconnect, events}, return_when=asyncio.FIRST_COMPLETED)
             if events.done():
                 events.result()
         finally:
-            for task in (gone, events):
+            for task in (disconnect, events):
                 task.cancel()
             self._server_request.cancel()  # no effect on a request that has ended
             self._accepted.memory.release()
@@ -82,12 +88,12 @@ class EditStream(Response):
         async def send_bytes(data: bytes) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
-        outcome = response.watch_outcome(self._server_request)
+        outcome = watch_outcome(self._server_request)
         try:
             while not outcome.done():
                 preview = asyncio.ensure_future(self._previews.get())
-                either: set[asyncio.Future[Any]] = {outcome, preview}
-                await asyncio.wait(either, timeout=_BEAT_S, return_when=asyncio.FIRST_COMPLETED)
+                pending: set[asyncio.Future[Any]] = {outcome, preview}
+                await asyncio.wait(pending, timeout=_KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED)
                 if preview.done():
                     await send_bytes(await self._preview_event(*preview.result()))
                 else:
@@ -103,15 +109,13 @@ class EditStream(Response):
 
     async def _preview_event(self, image: int, number: int, photo: Photo) -> bytes:
         checked = self._accepted.checked
-        file, size = await self._accepted.context.on_pool(
-            lambda: encode_image.render_preview(photo, checked.form.output_format)
-        )
+        file, size = await self._accepted.context.run_on_pool(lambda: encode_preview(photo, checked.form.output_format))
         return _event(
             "image_edit.partial_image",
             {
-                "b64_json": encode_image.encode_base64(file),
+                "b64_json": encode_base64(file),
                 "created_at": int(time.time()),
-                **response.describe_output(checked),
+                **describe_output(checked),
                 "size": size,
                 "partial_image_index": number,
                 "alterbute": {"image": image},
@@ -122,28 +126,26 @@ class EditStream(Response):
         context, checked = self._accepted.context, self._accepted.checked
         result = self._server_request.future.result()
 
-        def make() -> bytes:
+        def encode_event() -> bytes:
             form = checked.form
-            file, seconds = encode_image.encode_timed(
-                result.edits[number].photo, form.output_format, form.output_compression
-            )
+            file, seconds = encode_timed(result.edits[number].photo, form.output_format, form.output_compression)
             context.metrics.on_stage("encode_image", seconds)
             return _event(
                 "image_edit.completed",
                 {
-                    "b64_json": encode_image.encode_base64(file),
+                    "b64_json": encode_base64(file),
                     "created_at": int(time.time()),
-                    **response.describe_output(checked),
-                    "usage": response.count_tokens_used(context, checked),
-                    "alterbute": {**response.describe_edit(context, checked, result), "image": number},
+                    **describe_output(checked),
+                    "usage": count_tokens_used(context, checked),
+                    "alterbute": {**describe_edit(context, checked, result), "image": number},
                 },
             )
 
-        return await context.on_pool(make)
+        return await context.run_on_pool(encode_event)
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:
-    return f"event: {name}\ndata: ".encode() + encode_image.dump_json({"type": name, **data}) + b"\n\n"
+    return f"event: {name}\ndata: ".encode() + dump_json({"type": name, **data}) + b"\n\n"
 
 
 def _error_event(fault: Exception) -> bytes:
@@ -151,4 +153,4 @@ def _error_event(fault: Exception) -> bytes:
     error = as_api_error(fault)
     if error.status == 500:
         _logger.error("a stream failed", exc_info=fault)
-    return b"event: error\ndata: " + encode_image.dump_json({"type": "error", **error.body()}) + b"\n\n"
+    return b"event: error\ndata: " + dump_json({"type": "error", **error.body()}) + b"\n\n"

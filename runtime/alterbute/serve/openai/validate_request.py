@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CheckedRequest:
-    """A request that this server can run.
+    """A request that passed all checks, so that the server can run it.
 
     Args:
         form: Its fields.
@@ -35,7 +35,7 @@ class CheckedRequest:
         text_tokens: Tokens of the prompt.
         deadline_s: Deadline in `time.monotonic` seconds.
         decode_s: Seconds of decoding.
-        window_side: Side of the window in which the model will see the object, in pixels: one of the bundle's resolutions.
+        window_side: Side of the square window around the object, in pixels of the model: one of the bundle's resolutions.
     """
 
     form: EditForm
@@ -53,7 +53,10 @@ class CheckedRequest:
         return len(self.requests) * sum(len(rows) for rows in self.plan.rows)
 
     def spec(self, on_preview: Callable[[int, int, Photo], None] | None = None) -> RequestSpec:
-        """Make the specification that the service is given."""
+        """Make the specification to submit to the service.
+
+        `on_preview` is called with (image, number, photo) for each preview, from any thread.
+        """
         digest = hashlib.sha256(self.pictures.photo.pixels.data)
         digest.update(self.pictures.region.edit.data)
         digest.update(repr([replace(request, seed=None) for request in self.requests]).encode("utf-8", "replace"))
@@ -71,24 +74,26 @@ class CheckedRequest:
         )
 
 
-async def check(context: Context, form: EditForm, memory: Reservation, *, key: str, arrived_s: float) -> CheckedRequest:
+async def check_request(
+    context: Context, form: EditForm, memory: Reservation, *, key: str, arrived_s: float
+) -> CheckedRequest:
     """Check a form, and decode its pictures.
 
     Args:
         context: The server's parts.
         form: The request's fields and files.
         memory: The request's reservation, which grows by its pictures.
-        key: Name of the API key whose rate it counts against.
+        key: Name of the API key whose rate limit is charged.
         arrived_s: Time of its arrival in `time.monotonic` seconds.
 
     Raises:
         ApiError, InputError, OverloadedError: the request cannot be run.
     """
     check_model(form.model, context.model)
-    requests, plan, text_tokens = await context.on_pool(lambda: _make_requests(context, form))
+    requests, plan, text_tokens = await context.run_on_pool(lambda: _make_requests(context, form))
     check_headers(form.files, context.settings.max_megapixels, memory)
     start = time.perf_counter()
-    pictures, window_side = await context.on_decoder(
+    pictures, window_side = await context.run_on_decoder(
         lambda: _decode(form, context.service.editor.manifest), context.settings.decode_timeout_s
     )
     decode_s = time.perf_counter() - start
@@ -143,21 +148,21 @@ def _check_counts(form: EditForm, settings: ServerSettings) -> None:
         )
 
 
-def _with_attribute(form: EditForm, known: object) -> str:
+def _with_attribute(form: EditForm, attributes: object) -> str:
     """The prompt with its attribute in front: attribute `color` and prompt `red` give "color: red"."""
     if form.attribute is None:
         return form.prompt
-    if isinstance(known, dict) and form.attribute not in known:
-        raise bad_request(f"attribute is none of {', '.join(known)}", "attribute")
+    if isinstance(attributes, dict) and form.attribute not in attributes:
+        raise bad_request(f"attribute is none of {', '.join(attributes)}", "attribute")
     return f"{form.attribute}: {form.prompt}"
 
 
 def _check_photo(form: EditForm, photo: Photo) -> None:
     """Check fields that depend on the photo's size and transparency."""
-    own = f"{photo.width}x{photo.height}"
-    if form.size not in ("auto", own):
+    own_size = f"{photo.width}x{photo.height}"
+    if form.size not in ("auto", own_size):
         raise bad_request(
-            f"size is neither auto nor {own}, the image's own: the background is kept bit for bit",
+            f"size is neither auto nor {own_size}, the image's own: the background is kept bit for bit",
             "size",
             "size_unsupported",
         )

@@ -10,8 +10,10 @@ Admission: TypeAlias = Literal["step", "request", "single"]
 """When a waiting image may enter the lane. `step`: at any step with a free slot; `request`: only into an empty lane, which then
 runs to its end as one batch; `single`: only into an empty lane, alone. The last two exist for comparison."""
 
-_FORGET: Final = 0.98
-_OUTLIER: Final = 20.0
+# Weight of the past in the fit, per launch: about the last 50 launches count.
+_DECAY: Final = 0.98
+# A launch is recorded with at most this multiple of its predicted time.
+_MAX_SLOWDOWN: Final = 20.0
 
 
 class LaunchCost:
@@ -28,16 +30,16 @@ class LaunchCost:
             self._has_started = True
             return
         if self._weight:  # a stall of the machine does not predict the next launch
-            seconds = min(seconds, _OUTLIER * self.seconds(rows))
-        self._weight = _FORGET * self._weight + 1
-        self._x = _FORGET * self._x + rows
-        self._y = _FORGET * self._y + seconds
-        self._xx = _FORGET * self._xx + rows * rows
-        self._xy = _FORGET * self._xy + rows * seconds
+            seconds = min(seconds, _MAX_SLOWDOWN * self.seconds(rows))
+        self._weight = _DECAY * self._weight + 1
+        self._x = _DECAY * self._x + rows
+        self._y = _DECAY * self._y + seconds
+        self._xx = _DECAY * self._xx + rows * rows
+        self._xy = _DECAY * self._xy + rows * seconds
         self._recent.append(seconds)
 
     def seconds(self, rows: float) -> float:
-        """Predicted seconds of a launch of this many rows; 0 before the first launch, so that nothing is refused on a guess."""
+        """Predicted seconds of a launch of this many rows; 0 before any is measured, so that nothing is refused on a guess."""
         if not self._weight:
             return 0.0
         mean_x, mean_y = self._x / self._weight, self._y / self._weight
@@ -64,14 +66,14 @@ class LaunchCost:
 def priority(*, arrived_s: float, deadline_s: float, work_s: float, stretch: float) -> float:
     """Priority of a waiting image, as a time in clock seconds: the smallest enters the lane first.
 
-    A request is overtaken by shorter requests that came later, until it has waited `stretch` times its own work or its
-    deadline is near. So short requests do not wait for long ones, and no request starves: in first-come order an 8-step edit
-    behind four 40-step edits would wait for all of them.
+    Shorter requests that came later overtake a request until it has waited `stretch` times its own work, or its deadline is
+    near. So a short request does not wait for long ones (in first-come order an 8-step edit behind four 40-step edits waits for
+    all of them), and a long one does not wait for ever.
 
     Args:
         arrived_s: Time of its arrival.
         deadline_s: Time at which it must be done.
         work_s: Predicted seconds of its work.
-        stretch: See above; 0 is first come, first served.
+        stretch: Multiple of its own work, see above; 0 is first come, first served.
     """
     return min(arrived_s + stretch * work_s, deadline_s - work_s)

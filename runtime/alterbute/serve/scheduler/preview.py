@@ -1,6 +1,6 @@
 """Previews: the clean latent that the UNet predicted in an image's last launch.
 
-The lane keeps no UNet output, but it follows from the solver's matrix: of S' = W @ [S ; y ; z] all but y is known.
+The lane keeps no UNet output, but it follows from the solver's matrix: of S' = W @ [S ; y ; z] every term but y is known.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from alterbute.denoise.plan import Plan
 from alterbute.solver import NOISE, OUTPUT, STATE_ROWS
 
 
-def preview_steps(steps: int, wanted: int) -> tuple[int, ...]:
-    """The steps after which previews are made, spread evenly; never the last one, which gives the result."""
-    return tuple(sorted({round(steps * (part + 1) / (wanted + 1)) for part in range(wanted)} & set(range(2, steps))))
+def preview_steps(steps: int, count: int) -> tuple[int, ...]:
+    """The steps after which `count` previews are made, from 1, spread evenly; neither the first nor the last step."""
+    return tuple(sorted({round(steps * (part + 1) / (count + 1)) for part in range(count)} & set(range(2, steps))))
 
 
 def clean_estimate(plan: Plan, step: int, prediction: str, before: Array, after: Array, noise: Array | None) -> Array:
-    """[C,h,w] f32, the clean latent that the UNet saw in a launch.
+    """Compute the clean latent [C,h,w] f32 that the UNet predicted in a launch.
 
     Args:
         plan: The image's plan.
@@ -38,10 +38,10 @@ def clean_estimate(plan: Plan, step: int, prediction: str, before: Array, after:
     if abs(weight) < 1e-6:
         noisy: Array = before[0].astype(np.float32)
         return noisy
-    known = np.tensordot(matrix[row, :STATE_ROWS], before.astype(np.float64), axes=1)
+    other_terms = np.tensordot(matrix[row, :STATE_ROWS], before.astype(np.float64), axes=1)
     if noise is not None and matrix[row, NOISE]:
-        known = known + matrix[row, NOISE] * noise
-    output = (after[row] - known) / weight
+        other_terms = other_terms + matrix[row, NOISE] * noise
+    output = (after[row] - other_terms) / weight
     signal, sigma = (float(scale) for scale in plan.level[step - 1])
     latent = before[0].astype(np.float64)
     if prediction == "epsilon":

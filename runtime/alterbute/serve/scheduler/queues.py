@@ -1,4 +1,4 @@
-"""The queues of a worker: requests to encode, images ready for the lane, in the lane, or denoised. Used by its thread only."""
+"""The queues of a worker: requests to encode, images ready for the lane, in it, and denoised. Used by its thread only."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from alterbute.subject import JobInfo, PreparedPhoto, Subject
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class ScheduledRequest:
-    """A request on a worker.
+    """A request on a worker, from the moment when its window is cut (see `server_request` for the states before and after).
 
     Args:
         request: The request.
         prepared: Its photo with the window cut out.
         order: Order of arrival; breaks ties of priority.
         subject: Its encoded photo; None before it is encoded.
-        job_infos: Encoding time and warnings of each job.
-        images: Index of each job's image within the request.
-        is_solo: A launch that it was part of failed: it continues alone, so that it cannot fail the launch of another.
+        job_infos: Encoding time and warnings of each job; empty before the photo is encoded.
+        images: Index of each job's image within the request; empty before the photo is encoded.
+        is_solo: Whether its images run alone in the lane, because a launch that they were part of failed.
     """
 
     request: ServerRequest
@@ -37,7 +37,7 @@ class ScheduledRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Preview:
-    """A preview of a job that is still in the lane; `decode` returns its window, SS3 uint8."""
+    """A preview of a job that is still in the lane; `decode` returns its window [S,S,3] uint8."""
 
     scheduled: ScheduledRequest
     job: Job
@@ -73,7 +73,7 @@ class Queues:
 
     def all_requests(self) -> list[ScheduledRequest]:
         """All requests of the worker, each once."""
-        return list(dict.fromkeys(self._places()))
+        return list(dict.fromkeys(self._iterate_requests()))
 
     def peek_ready(self) -> tuple[ScheduledRequest, Job]:
         """The job that should enter the lane next; `ready` is not empty. It stays in the queue."""
@@ -108,9 +108,11 @@ class Queues:
         self.held = []
 
     def _rank(self, scheduled: ScheduledRequest) -> tuple[bool, float, int]:
+        """Sort key, smallest first: requests that run alone, then priority, then order of arrival."""
         return not scheduled.is_solo, self.key(scheduled.request), scheduled.order
 
-    def _places(self) -> Iterator[ScheduledRequest]:
+    def _iterate_requests(self) -> Iterator[ScheduledRequest]:
+        """The requests of all queues; one with several images comes several times."""
         yield from self.encoding
         yield from (scheduled for scheduled, _ in self.ready)
         yield from self.running.values()

@@ -1,4 +1,12 @@
-"""A request in the server: its specification, its progress and its result."""
+"""A request in the scheduler: its specification, its progress and its result.
+
+One request passes through these types:
+
+1. `RequestSpec`: checked and decoded, not yet accepted; `Service.submit` may still refuse it.
+2. `ServerRequest`: accepted; the endpoint waits for its `future`, which may fail or be cancelled at any time from here on.
+3. `ScheduledRequest` (module `queues`): its window is cut and a worker has it: to encode, ready, in the lane, to decode.
+4. `ServerResult`: every image is pasted; it is set on the `future` of the `ServerRequest`.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +27,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RequestSpec:
-    """What a request asks for: checked values and decoded pictures.
+    """The specification of a request: checked values and decoded pictures.
 
     Args:
         photo: The photo.
         region: The photo's masks.
-        reference: HWC uint8 RGB and HW uint8, whose object gives the identity; None is the photo's own.
-        requests: One request per image, each with its seed and count 1.
+        reference: Reference photo [H,W,3] uint8 and its mask [H,W] uint8, whose object gives the identity; None is the photo's own.
+        requests: The edit of each image, with its own seed.
         rows: UNet rows of all images over all steps: the request's work.
-        steps: Launches that it takes at least.
-        deadline_s: Time after which the result is not needed, in `time.monotonic` seconds.
-        previews: Partial images per image.
-        on_preview: Called with (image, number, photo) for each partial image, from any thread.
+        steps: Least number of launches that it takes: the steps of one image.
+        deadline_s: Time after which the client does not need the result, in `time.monotonic` seconds.
+        previews: Number of previews per image.
+        on_preview: Called with (image, number, photo) for each preview, from any thread.
         fingerprint: Hash of its content, for the list of requests that failed a launch.
     """
 
@@ -48,7 +56,7 @@ class RequestSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ServerImage:
-    """One edited photo: the photo, HW uint8 alpha (0 = untouched), its seed, seconds by stage, and warnings for the user."""
+    """An edited photo, its alpha [H,W] uint8 (0 = untouched), seed, seconds by stage, and warnings for the client."""
 
     photo: Photo
     alpha: Bytes
@@ -59,7 +67,7 @@ class ServerImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ServerResult:
-    """A request's images in order, seconds from arrival to the first launch, and seconds from there to the end."""
+    """A request's images in order; seconds from arrival to the first launch, and from there to the last image."""
 
     edits: tuple[ServerImage, ...]
     queue_s: float
@@ -70,11 +78,15 @@ class ServerResult:
 class ServerRequest:
     """An accepted request. `future` is set to a `ServerResult` or an `AlterbuteError`, exactly once.
 
-    It is waiting while `started_s` is None, running from the launch of its first image on, and over when `future` is done.
+    Its states: waiting while `started_s` is None, running once its first image is in a lane, over when `future` is done.
 
     Args:
-        spec: What it asks for.
+        spec: Its specification.
         on_change: Called after `cancel`, to wake the worker.
+        future: Its outcome.
+        arrived_s: Time of acceptance in `time.monotonic` seconds.
+        started_s: Time at which its first image entered a lane; None before.
+        rows_left: UNet rows that are still to be run, of all images.
     """
 
     spec: RequestSpec
@@ -82,7 +94,6 @@ class ServerRequest:
     future: Future[ServerResult] = field(default_factory=Future)
     arrived_s: float = field(default_factory=lambda: time.monotonic())
     started_s: float | None = None
-    """Time at which its first image entered a lane; None before."""
     rows_left: int = 0
     _edits: dict[int, ServerImage] = field(default_factory=dict)
     _cancel: Event = field(default_factory=Event)
@@ -98,16 +109,16 @@ class ServerRequest:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether it was cancelled."""
+        """Whether the request was cancelled."""
         return self._cancel.is_set()
 
     @property
     def is_over(self) -> bool:
-        """Whether it has a result or an error."""
+        """Whether the request has a result or an error."""
         return self.future.done()
 
     def failure_reason(self) -> AlterbuteError | None:
-        """The error with which it ends now because it was cancelled or is late; None otherwise."""
+        """The error that must end the request now, because it was cancelled or its deadline has passed; None otherwise."""
         if self._cancel.is_set():
             return Cancelled("the request was cancelled", "a client that waits", "ask for it again")
         if time.monotonic() > self.spec.deadline_s:
@@ -118,12 +129,12 @@ class ServerRequest:
             )
         return None
 
-    def add(self, image: int, edit: ServerImage) -> None:
-        """Add a finished image; the last one sets the result."""
+    def add_image(self, image: int, edit: ServerImage) -> None:
+        """Add the finished image with index `image`; the last one sets the result."""
         with self._lock:
             self._edits[image] = edit
-            is_whole = len(self._edits) == len(self.spec.requests)
-        if is_whole:
+            is_complete = len(self._edits) == len(self.spec.requests)
+        if is_complete:
             now, started = time.monotonic(), self.started_s or self.arrived_s
             edits = tuple(self._edits[number] for number in range(len(self._edits)))
             self._settle(
@@ -133,16 +144,16 @@ class ServerRequest:
             )
 
     def fail(self, fault: AlterbuteError) -> None:
-        """End it with an error, unless it is over already."""
+        """End the request with an error, unless it is over already."""
         self._settle(lambda: self.future.set_exception(fault))
 
-    def _settle(self, settle: Callable[[], None]) -> None:
+    def _settle(self, set_outcome: Callable[[], None]) -> None:
         with self._lock:
             if self.future.done():
                 return
         # Callbacks of the future run here, without the lock. Of two threads that arrive here at once, the second one's call fails.
         try:
-            settle()
+            set_outcome()
         except Exception:
             if not self.future.done():
                 raise

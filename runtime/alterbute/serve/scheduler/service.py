@@ -1,4 +1,4 @@
-"""The service: accepts requests from any thread, bounds how many wait, and assigns each to a worker."""
+"""The service: accepts requests from any thread, limits how many wait, and assigns each to a worker."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Service:
     """Workers behind one bounded queue.
 
     Args:
-        editors: One editor per device; the service owns them from here on.
+        editors: One editor per lane; the service closes them.
         pool: Threads for work that needs no device.
         slots: Images in a lane at most; the editors have at least as many slots.
         max_queue: Images that may wait, in addition to those in the lanes.
@@ -52,7 +52,7 @@ class Service:
         observer: Observer | None = None,
     ) -> None:
         self._pool, self._stretch = pool, stretch
-        self._room = max_queue + slots * len(editors)
+        self._max_images = max_queue + slots * len(editors)
         self._observer = observer or Observer()
         self._requests: dict[ServerRequest, Worker] = {}
         self._quarantine: OrderedDict[bytes, float] = OrderedDict()
@@ -96,7 +96,7 @@ class Service:
     @property
     def is_full(self) -> bool:
         """Whether a request of one image would be refused."""
-        return self._num_images() >= self._room
+        return self._num_images() >= self._max_images
 
     def failure_reason(self) -> str | None:
         """`device_fault` or `device_stuck` when the process should be restarted; None otherwise."""
@@ -108,7 +108,7 @@ class Service:
         return None
 
     def check_room(self, images: int = 1) -> None:
-        """Refuse a request for which there is no room; cheap, and called before its body is read.
+        """Refuse a request of so many images if there is no room; cheap, and called before its body is read.
 
         Raises:
             OverloadedError: the queue is full, or the server is about to stop.
@@ -117,12 +117,12 @@ class Service:
             raise OverloadedError(
                 "the server is about to stop", "another server", "try again", retry_after_s=5, code="draining"
             )
-        taken = self._num_images()
+        num_images = self._num_images()
         # A request that is larger than the whole queue is accepted when the server is empty.
-        if taken > 0 and taken + images > self._room:
+        if num_images > 0 and num_images + images > self._max_images:
             raise OverloadedError(
-                f"{taken} images are waiting or running",
-                f"at most {self._room}",
+                f"{num_images} images are waiting or running",
+                f"at most {self._max_images}",
                 "try again after Retry-After",
                 retry_after_s=self.retry_after_s(),
                 code="queue_full",
@@ -137,7 +137,7 @@ class Service:
         return min(max(math.ceil(seconds / len(self.workers)), _RETRY_S[0]), _RETRY_S[1])
 
     def estimate_s(self, spec: RequestSpec) -> float:
-        """Predicted seconds until a request would be done if it came now: work before it, and its own."""
+        """Predicted seconds until a request would be done if it was submitted now: the work before it, and its own."""
         return self._estimate_s(spec, self._pick_worker())
 
     def submit(self, spec: RequestSpec) -> ServerRequest:
@@ -155,7 +155,7 @@ class Service:
         return self.submit_to(worker, spec)
 
     def submit_to(self, worker: Worker, spec: RequestSpec) -> ServerRequest:
-        """Accept a request for one worker without checking for room; used for warming up."""
+        """Accept a request for a worker without checking for room or deadline; for warm-up."""
         request = ServerRequest(spec=spec, on_change=worker.wake)
         with self._lock:
             self._requests[request] = worker
@@ -168,7 +168,7 @@ class Service:
         self.is_draining = True
 
     def cancel_all(self) -> None:
-        """Cancel all accepted requests."""
+        """End all accepted requests with the error `draining`."""
         with self._lock:
             requests = list(self._requests)
         for request in requests:
@@ -190,9 +190,9 @@ class Service:
     def _prepare_window(self, request: ServerRequest, worker: Worker) -> None:
         start = time.perf_counter()
         try:
-            if why := request.failure_reason():
+            if error := request.failure_reason():
                 self._observer.on_cancel("deadline" if not request.is_cancelled else "waiting")
-                raise why
+                raise error
             spec = request.spec
             prepared = worker.editor.prepare_window(spec.photo, spec.region, spec.reference)
         except Exception as fault:
@@ -202,38 +202,39 @@ class Service:
         worker.offer(request, prepared)
 
     def _pick_worker(self) -> Worker:
-        """The worker with the least work left."""
+        """The worker with the least work left, of those whose device is not broken."""
         with self._lock:
             work = dict.fromkeys(self.workers, 0.0)
             for request, worker in self._requests.items():
                 work[worker] += request.rows_left * (worker.cost.seconds_per_row() or 1.0)
-        sound = [worker for worker in self.workers if worker.fatal is None]
-        return min(sound or self.workers, key=lambda worker: work[worker])
+        working = [worker for worker in self.workers if worker.fatal is None]
+        return min(working or self.workers, key=lambda worker: work[worker])
 
     def _estimate_s(self, spec: RequestSpec, worker: Worker) -> float:
         now, row_s = time.monotonic(), worker.cost.seconds_per_row()
 
-        def key(other: RequestSpec, arrived_s: float) -> float:
+        def rank(other: RequestSpec, arrived_s: float) -> float:
             return priority(
                 arrived_s=arrived_s, deadline_s=other.deadline_s, work_s=other.rows * row_s, stretch=self._stretch
             )
 
-        mine = key(spec, now)
+        own_rank = rank(spec, now)
         with self._lock:
-            before = sum(
+            rows_before = sum(
                 request.rows_left
                 for request, owner in self._requests.items()
-                if owner is worker and (request.started_s is not None or key(request.spec, request.arrived_s) <= mine)
+                if owner is worker
+                and (request.started_s is not None or rank(request.spec, request.arrived_s) <= own_rank)
             )
         own_s = spec.steps * worker.cost.seconds(spec.rows / spec.steps)
-        return before * row_s + own_s
+        return rows_before * row_s + own_s
 
     def _forget(self, request: ServerRequest) -> None:
         with self._lock:
             self._requests.pop(request, None)
 
     def _put_in_quarantine(self, request: ServerRequest) -> None:
-        """Refuse the content of a request that failed a launch alone for some time."""
+        """Refuse the content of a request, which failed a launch while it was alone in it, for ten minutes."""
         with self._lock:
             self._quarantine[request.spec.fingerprint] = time.monotonic()
             while len(self._quarantine) > _MAX_QUARANTINED:

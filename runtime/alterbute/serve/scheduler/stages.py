@@ -36,11 +36,11 @@ class Stages:
         self._prediction = str(editor.manifest.scheduler.get("prediction_type", "epsilon"))
 
     def next_work(self) -> Callable[[], None] | None:
-        """The next piece of work: decode first, because a client waits for it; then encode for the lane; then previews."""
+        """The next piece of work, None when there is none: decoding first, which completes a request; then encoding; then previews."""
         queues = self._queues
         if queues.latents:
-            denoised, finished = queues.latents.popleft()
-            return lambda: self._decode(denoised, finished)
+            denoised, result = queues.latents.popleft()
+            return lambda: self._decode(denoised, result)
         scheduled = queues.pop_encoding(self._slots)
         if scheduled is not None:
             return lambda: self._encode(scheduled)
@@ -50,7 +50,7 @@ class Stages:
         return None
 
     def queue_preview(self, scheduled: ScheduledRequest, job: Job, step: int) -> None:
-        """Queue a preview of a job if its request wants one at this step; called right after the launch.
+        """Queue a preview of a job if its request has one after this step; called right after the launch.
 
         Args:
             scheduled: The job's request.
@@ -60,15 +60,15 @@ class Stages:
         spec = scheduled.request.spec
         if spec.on_preview is None or spec.previews == 0:
             return
-        looks = preview_steps(job.plan.steps, spec.previews)
-        if step + 1 not in looks:
+        steps = preview_steps(job.plan.steps, spec.previews)
+        if step + 1 not in steps:
             return
         before, after, noise = self._editor.lane.last_states(job)
 
         def decode() -> Bytes:
             return self._editor.decode(clean_estimate(job.plan, step, self._prediction, before, after, noise))
 
-        self._queues.previews.append(Preview(scheduled=scheduled, job=job, number=looks.index(step + 1), decode=decode))
+        self._queues.previews.append(Preview(scheduled=scheduled, job=job, number=steps.index(step + 1), decode=decode))
 
     def _encode(self, scheduled: ScheduledRequest) -> None:
         start = time.perf_counter()
@@ -82,23 +82,23 @@ class Stages:
         scheduled.images = {job: image for image, job in enumerate(jobs)}
         self._queues.ready += [(scheduled, job) for job in jobs]
 
-    def _decode(self, scheduled: ScheduledRequest, finished: JobResult) -> None:
+    def _decode(self, scheduled: ScheduledRequest, result: JobResult) -> None:
         start = time.perf_counter()
         try:
-            edited = self._editor.decode(finished.latent)
+            edited = self._editor.decode(result.latent)
         except Exception as fault:
             scheduled.request.fail(to_project_error(fault))
             return
         seconds = time.perf_counter() - start
         self._observer.on_stage("vae_decode", seconds)
-        self._pool.submit(self._paste, scheduled, finished, edited, seconds)
+        self._pool.submit(self._paste, scheduled, result, edited, seconds)
 
-    def _paste(self, scheduled: ScheduledRequest, finished: JobResult, edited: Bytes, decode_s: float) -> None:
-        request, subject, info = scheduled.request, scheduled.subject, scheduled.job_infos[finished.job]
+    def _paste(self, scheduled: ScheduledRequest, result: JobResult, edited: Bytes, decode_s: float) -> None:
+        request, subject, info = scheduled.request, scheduled.subject, scheduled.job_infos[result.job]
         start = time.perf_counter()
         try:
-            if subject is None or (why := request.failure_reason()):
-                raise why or EngineError("an image has no subject", "one", "report this")
+            if subject is None or (error := request.failure_reason()):
+                raise error or EngineError("an image has no subject", "one", "report this")
             photo, alpha = self._editor.paste(subject, edited)
         except Exception as fault:
             request.fail(to_project_error(fault))
@@ -108,35 +108,33 @@ class Stages:
         timings = {
             "window": subject.timings["window"],
             "encode": subject.timings["encode"] + info.encode_s,
-            "steps": finished.seconds,
+            "steps": result.seconds,
             "decode": decode_s,
             "paste": paste_s,
         }
-        edit = ServerImage(
-            photo=photo, alpha=alpha, seed=finished.job.plan.seed, timings=timings, warnings=info.warnings
-        )
-        request.add(scheduled.images[finished.job], edit)
+        edit = ServerImage(photo=photo, alpha=alpha, seed=result.job.plan.seed, timings=timings, warnings=info.warnings)
+        request.add_image(scheduled.images[result.job], edit)
 
     def _decode_preview(self, preview: Preview) -> None:
         try:
             edited = preview.decode()
-        except Exception:  # the edit continues without this preview
+        except Exception:  # the edit goes on without this preview
             _logger.warning("a preview could not be decoded", exc_info=True)
             return
-        self._pool.submit(self._send, preview, edited)
+        self._pool.submit(self._send_preview, preview, edited)
 
-    def _send(self, preview: Preview, edited: Bytes) -> None:
-        scheduled, tell = preview.scheduled, preview.scheduled.request.spec.on_preview
-        if scheduled.request.is_over or scheduled.subject is None or tell is None:
+    def _send_preview(self, preview: Preview, edited: Bytes) -> None:
+        scheduled, on_preview = preview.scheduled, preview.scheduled.request.spec.on_preview
+        if scheduled.request.is_over or scheduled.subject is None or on_preview is None:
             return
         try:
-            tell(scheduled.images[preview.job], preview.number, self._editor.paste(scheduled.subject, edited)[0])
+            on_preview(scheduled.images[preview.job], preview.number, self._editor.paste(scheduled.subject, edited)[0])
         except Exception:
             _logger.warning("a preview could not be sent", exc_info=True)
 
 
 def to_project_error(fault: Exception) -> AlterbuteError:
-    """An exception as an error of this package; one of another kind is logged with its traceback."""
+    """Convert an exception to an error of this package; one from elsewhere is logged with its traceback."""
     if isinstance(fault, AlterbuteError):
         return fault
     _logger.error("a piece of work failed", exc_info=fault)

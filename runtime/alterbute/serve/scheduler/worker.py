@@ -1,7 +1,7 @@
 """The worker: the thread that owns one device and runs everything on it.
 
-Between two launches of the step graph it drops requests that have ended, admits the next ones, and does a bounded share of
-encoding and decoding, so that neither the images in the lane nor those before and after it starve.
+Between two launches of the step graph it removes requests that have ended, admits the next ones, and does a limited share of
+encoding and decoding, so that neither the images in the lane nor those before and after it wait for ever.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from alterbute.subject import PreparedPhoto
 
 _logger = logging.getLogger(__name__)
 
-# Share of a launch's time that stages before and after the lane may take between two launches; at least one piece of work.
+# Time that encoding and decoding may take between two launches, as a share of a launch; at least one piece of work is done.
 _STAGES_SHARE: Final = 0.5
 
 
@@ -40,7 +40,7 @@ class Worker:
         admission: See `Admission`.
         stretch: See `priority`.
         observer: Receives measurements.
-        on_broken: Called with a request whose launch failed while it was alone in it.
+        on_broken: Called with a request that was alone in a launch that failed.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Worker:
         self._thread.start()
 
     def offer(self, request: ServerRequest, prepared: PreparedPhoto) -> None:
-        """Give the worker a request whose window is cut; from any thread."""
+        """Put a request whose window is cut into the worker's inbox; from any thread."""
         with self._changed:
             self._inbox.append((request, prepared))
             self._changed.notify()
@@ -81,7 +81,7 @@ class Worker:
             self._changed.notify()
 
     def close(self) -> None:
-        """Stop the thread after its current work; requests that are left fail. From any other thread."""
+        """Stop the thread after its current work; remaining requests fail. From any other thread."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
@@ -100,7 +100,7 @@ class Worker:
     def _run(self) -> None:
         while self._wait_for_work():
             try:
-                self._drop_dead()
+                self._remove_ended()
                 self._admit()
                 if self._queues.running:
                     self._launch()
@@ -131,23 +131,23 @@ class Worker:
             arrived_s=request.arrived_s, deadline_s=request.spec.deadline_s, work_s=work_s, stretch=self._stretch
         )
 
-    # Leaving
+    # Requests that leave
 
-    def _drop_dead(self) -> None:
-        """Remove requests that were cancelled, are late, or can no longer meet their deadline."""
+    def _remove_ended(self) -> None:
+        """Remove requests that are over, were cancelled, are late, or can no longer meet their deadline."""
         for scheduled in self._queues.all_requests():
             request = scheduled.request
             if request.is_over:
                 self._remove(scheduled)
-            elif why := request.failure_reason():
+            elif error := request.failure_reason():
                 is_late = not request.is_cancelled
                 self._observer.on_cancel("deadline" if is_late else "running" if request.started_s else "waiting")
-                self._fail(scheduled, why)
+                self._fail(scheduled, error)
             elif request.started_s is None and self._misses_deadline(request):
                 self._fail(scheduled, deadline_error())
 
     def _misses_deadline(self, request: ServerRequest) -> bool:
-        """Whether even an empty lane would not finish the request in time."""
+        """Whether the request would be late even if it had a lane to itself from now on."""
         spec = request.spec
         return time.monotonic() + spec.steps * self.cost.seconds(spec.rows / spec.steps) > spec.deadline_s
 
@@ -167,7 +167,7 @@ class Worker:
         for request, _ in arrived:
             request.fail(fault)
 
-    # Joining
+    # Images that enter the lane
 
     def _admit(self) -> None:
         """Fill free slots with the next images; a solo image has the lane to itself."""
@@ -194,15 +194,15 @@ class Worker:
             return False
         return len(running) < self._slots
 
-    # The launch
+    # Launches
 
     def _launch(self) -> None:
         queues, lane = self._queues, self.editor.lane
-        done = lane.steps_done
-        rows = {job: len(job.plan.rows[done[job]]) for job in queues.running}
+        steps_done = lane.steps_done
+        rows = {job: len(job.plan.rows[steps_done[job]]) for job in queues.running}
         start = time.perf_counter()
         try:
-            finished = lane.step()
+            results = lane.step()
         except Exception as fault:
             self._break_launch(to_project_error(fault))
             return
@@ -212,25 +212,25 @@ class Worker:
         for job, scheduled in queues.running.items():
             scheduled.request.rows_left -= rows[job]
             if job in lane.steps_done:
-                self._stages.queue_preview(scheduled, job, done[job])
-        for one in finished:
-            scheduled = queues.running.pop(one.job)
-            if one.fault is None:
-                queues.held.append((scheduled, one))
+                self._stages.queue_preview(scheduled, job, steps_done[job])
+        for result in results:
+            scheduled = queues.running.pop(result.job)
+            if result.fault is None:
+                queues.held.append((scheduled, result))
             else:  # only this image failed
-                self._fail(scheduled, one.fault)
+                self._fail(scheduled, result.fault)
         if self._admission != "request" or not queues.running:
             queues.release_held()
 
     def _break_launch(self, fault: AlterbuteError) -> None:
-        """Handle a failed launch: a single image in it fails; of several, each starts again alone, with the same noise."""
+        """Handle a failed launch: an image that was alone in it fails; of several, each starts again alone, with the same noise."""
         is_fatal = isinstance(fault, DeviceError) and fault.is_fatal
         self._observer.on_device_fault(is_fatal)
-        done, members = self.editor.lane.steps_done, list(self._queues.running.items())
+        steps_done, members = self.editor.lane.steps_done, list(self._queues.running.items())
         _logger.error("a launch of %d images failed", len(members), exc_info=fault)
         for job, scheduled in members:
             self.editor.lane.evict(job)
-            scheduled.request.rows_left += sum(len(rows) for rows in job.plan.rows[: done.get(job, 0)])
+            scheduled.request.rows_left += sum(len(rows) for rows in job.plan.rows[: steps_done.get(job, 0)])
         self._queues.running.clear()
         self._queues.release_held()
         if is_fatal:
@@ -248,8 +248,8 @@ class Worker:
 
     def _run_stages(self) -> None:
         until = time.perf_counter() + (_STAGES_SHARE * self._last_launch_s if self._queues.running else 0.0)
-        while piece := self._stages.next_work():
-            piece()
+        while work := self._stages.next_work():
+            work()
             self._progress_s = time.monotonic()
             if time.perf_counter() >= until:
                 return

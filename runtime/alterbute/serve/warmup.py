@@ -21,7 +21,7 @@ _TIMEOUT_S: Final = 600.0
 
 
 def warm_up(context: Context) -> None:
-    """Run an edit of one image on every worker, and one with every slot in use; the pictures are noise and are discarded.
+    """Run an edit of one image on every worker, then one with every slot in use; both edit noise, and are discarded.
 
     Raises:
         AlterbuteError: the bundle cannot be run on this machine.
@@ -44,5 +44,5 @@ def warm_up(context: Context) -> None:
             steps=plan.steps,
             deadline_s=time.monotonic() + _TIMEOUT_S,
         )
-        for request in [service.submit_to(device, spec) for device in service.workers]:
+        for request in [service.submit_to(worker, spec) for worker in service.workers]:
             request.future.result(_TIMEOUT_S)
