@@ -1,8 +1,8 @@
-"""Time of a first edit as a whole process, from its start to a written picture, on a warm disk.
+"""Time of a first edit as a whole process, from its start to the written image, on a warm disk.
 
     python -m benchmarks.cold_start --out benchmarks/results/cold_start.json
 
-Each figure is over several fresh processes; the first one, which warms the disk, is not counted.
+Each figure summarises several fresh processes; the first one, which warms the disk cache, is not counted.
 """
 
 from __future__ import annotations
@@ -24,45 +24,45 @@ IMPORT: Final = "import time; t = time.perf_counter(); import alterbute; print(t
 IMPORT_EDITOR: Final = "import time; t = time.perf_counter(); from alterbute import Editor; import onnxruntime; print(time.perf_counter() - t)"
 
 
-def inside(code: str, runs: int) -> list[float]:
-    """Seconds that the code prints, in fresh processes."""
+def run_code(code: str, runs: int) -> list[float]:
+    """Run Python code in fresh processes; returns the seconds that each of them prints."""
     command = [sys.executable, "-c", code]
-    found = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(runs + 1)]
-    return [float(process.stdout) for process in found[1:]]
+    processes = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(runs + 1)]
+    return [float(process.stdout) for process in processes[1:]]
 
 
-def whole_edit(runs: int, steps: int | None = None, bundle: Path | None = None) -> list[float]:
+def time_edit_process(runs: int, steps: int | None = None, bundle: Path | None = None) -> list[float]:
     """Wall seconds of `alterbute edit` as a process: interpreter, import, sessions, edit, PNG and before/after sheet.
 
     Args:
-        runs: Number of processes that are counted.
+        runs: Number of counted processes.
         steps: Denoising steps; None takes the bundle's default.
-        bundle: The bundle's folder. None is the demo bundle.
+        bundle: The bundle's folder; None takes the demo bundle.
     """
     seconds = []
     command = [sys.executable, "-m", "alterbute.cli", "edit", "--seed", "1", "--quiet"]
     command += ["--steps", str(steps)] if steps else []
     command += ["--bundle", str(bundle.resolve())] if bundle else []
-    with tempfile.TemporaryDirectory() as desk:
+    with tempfile.TemporaryDirectory() as folder:
         for _ in range(runs + 1):
             begin = time.perf_counter()
-            subprocess.run(command, cwd=desk, check=True, env=os.environ)
+            subprocess.run(command, cwd=folder, check=True, env=os.environ)
             seconds.append(time.perf_counter() - begin)
     return seconds[1:]
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure, and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=15)
-    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--runs", type=int, default=15, help="counted processes of each kind")
+    parser.add_argument("--out", type=Path, default=None, help="result file (JSON); default: print only")
     options = parser.parse_args()
     machine = machine_facts("onnxruntime", "numpy", "pillow", "tokenizers", "typer")
     figures = {
-        "import alterbute": summary_ms(inside(IMPORT, options.runs)),
-        "import Editor and onnxruntime": summary_ms(inside(IMPORT_EDITOR, options.runs)),
-        "alterbute edit": summary_ms(whole_edit(options.runs)),
-        "alterbute edit --steps 20": summary_ms(whole_edit(options.runs, 20)),
+        "import alterbute": summary_ms(run_code(IMPORT, options.runs)),
+        "import Editor and onnxruntime": summary_ms(run_code(IMPORT_EDITOR, options.runs)),
+        "alterbute edit": summary_ms(time_edit_process(options.runs)),
+        "alterbute edit --steps 20": summary_ms(time_edit_process(options.runs, 20)),
     }
     write_results(options.out, {"processes": figures, "machine": machine})
 

@@ -1,4 +1,4 @@
-"""The demo's quality measure on a bundle, with the runtime; figures as JSON.
+"""The demo's quality measure, with the edits of a bundle as the runtime makes them.
 
 python -m benchmarks.demo_quality --bundle engines/demo --scenes 40 --out benchmarks/results/demo_quality.json
 """
@@ -22,7 +22,7 @@ from demo.quality import Bytes, measure
 
 
 def round_trip(editor: Editor, photo: Bytes, mask: Bytes) -> Bytes:
-    """The truth sent through the bundle's autoencoder and paste, which is the ceiling of every edit; HWC uint8.
+    """Encode and decode the truth with the bundle's autoencoder and paste it back: the ceiling of any edit; HWC uint8.
 
     Args:
         editor: The editor of the bundle.
@@ -46,18 +46,18 @@ def measure_bundle(
     solver: str | None = None,
     sheet: Path | None = None,
 ) -> dict[str, Any]:
-    """The quality measure of one bundle, with its settings.
+    """Figures of the quality measure for one bundle, and the settings of its edits.
 
     Args:
-        folder: The bundle.
-        scenes: New identities; each is edited in six ways.
+        folder: The bundle's folder.
+        scenes: Number of held-out identities; each is edited in six ways.
         steps: Denoising steps; None takes the bundle's default.
         guidance: Scale of text guidance; None takes the bundle's default.
         solver: Name of the solver; None takes the bundle's default.
-        sheet: Path of a contact sheet; None writes none.
+        sheet: Path of a contact sheet (PNG); None writes none.
     """
     bundle = open_bundle(folder)
-    # Attributes outside the bundle's vocabulary are measured too: the figures decide what the vocabulary may hold.
+    # No attribute list: attributes that the bundle does not offer yet are measured, too, to decide which it may offer.
     editor = Editor.open(replace(bundle, manifest=replace(bundle.manifest, attributes=None)))
     seconds: list[float] = []
 
@@ -78,14 +78,15 @@ def measure_bundle(
 
 
 def main() -> None:
+    """Measure, and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, default=None, help="a bundle folder; else the demo bundle")
-    parser.add_argument("--scenes", type=int, default=40, help="new identities; each is edited in six ways")
-    parser.add_argument("--steps", type=int, default=None)
-    parser.add_argument("--guidance", type=float, default=None)
-    parser.add_argument("--solver", default=None)
-    parser.add_argument("--out", type=Path, default=None)
-    parser.add_argument("--sheet", type=Path, default=None)
+    parser.add_argument("--bundle", type=Path, default=None, help="bundle folder; default: the demo bundle")
+    parser.add_argument("--scenes", type=int, default=40, help="held-out identities; each is edited in six ways")
+    parser.add_argument("--steps", type=int, default=None, help="denoising steps; default: the bundle's")
+    parser.add_argument("--guidance", type=float, default=None, help="scale of text guidance; default: the bundle's")
+    parser.add_argument("--solver", default=None, help="name of the solver; default: the bundle's")
+    parser.add_argument("--out", type=Path, default=None, help="result file (JSON); default: print only")
+    parser.add_argument("--sheet", type=Path, default=None, help="path of a contact sheet (PNG)")
     options = parser.parse_args()
     figures = measure_bundle(
         options.bundle or default_bundle_path(),

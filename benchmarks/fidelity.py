@@ -3,10 +3,10 @@
     python -m benchmarks.fidelity FP32 INT8 [FP16 ...] --edits 8 --out benchmarks/results/fidelity.json
     python -m benchmarks.fidelity engines/demo build/demo-int8 --quality 40 --out benchmarks/results/fidelity.json
 
-Every folder is a bundle of the same checkpoint; the first one is the reference. Seeds, photos, prompts and steps are the same, and so is the
-noise, so what differs is arithmetic alone. Latents are compared before decoding: the largest difference and the root mean
-square, relative to the reference's. Pixels are compared where the edit was allowed; outside the mask all must be equal, or the program
-fails. `--quality N` also runs the demo's quality measure on N scenes for each bundle, and gives the difference in points.
+Every folder is a bundle of the same checkpoint; the first one is the reference. Photos, prompts, seeds (hence noise) and steps are
+equal, so that only the arithmetic differs. Latents are compared before decoding: the largest difference relative to the largest
+value, and the rms difference relative to the rms. Pixels are compared inside the mask (alpha > 0); outside all must be equal, or
+the program fails. `--quality N` also runs the demo's quality measure on N scenes with each bundle, and reports the change in points.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from alterbute.encode.prompt import first_prompts
 
 from benchmarks.common.machine import machine_facts
 from benchmarks.common.results_file import update_results
-from benchmarks.common.timing import open_timed, sample
+from benchmarks.common.timing import load_sample, open_timed_editor
 
 Edits = list[tuple[Array, Array, Array]]
+"""Latent [C,h,w] f32, picture HWC uint8 and alpha HW uint8 of each edit."""
 
 
-def edit_all(bundle: Bundle, edits: int, steps: int | None, threads: int | None) -> Edits:
-    """Make the same edits with a bundle: latent [C,h,w], picture HWC uint8 and alpha HW uint8 of each.
+def run_edits(bundle: Bundle, edits: int, steps: int | None, threads: int | None) -> Edits:
+    """Edit the sample photo with seeds 0, 1, ... and the bundle's first prompts in turn.
 
     Args:
         bundle: The bundle.
@@ -36,24 +37,26 @@ def edit_all(bundle: Bundle, edits: int, steps: int | None, threads: int | None)
         steps: Denoising steps; None takes the bundle's default.
         threads: CPU threads; None takes the backend's default.
     """
-    editor, watch, _ = open_timed(bundle, threads=threads)
-    photo, mask, prompt = sample(bundle)
+    editor, watch, _ = open_timed_editor(bundle, threads=threads)
+    photo, mask, prompt = load_sample(bundle)
     prompts = first_prompts(bundle.manifest.attributes) or (prompt,)
-    made: Edits = []
+    results: Edits = []
     with editor:
         for seed in range(edits):
             result = editor.edit(photo, mask, prompts[seed % len(prompts)], steps=steps, seed=seed)
             latent = watch.inputs["decode"]["latent"][0].copy()
-            made.append((latent, np.asarray(result.image), result.alpha))
-    return made
+            results.append((latent, np.asarray(result.image), result.alpha))
+    return results
 
 
-def compare(found: Edits, wanted: Edits) -> dict[str, Any]:
-    """Errors of one bundle's edits against the reference's: the worst of all edits, and the mean PSNR."""
+def compare(edits: Edits, reference: Edits) -> dict[str, Any]:
+    """Errors of a bundle's edits against the reference bundle's: the worst over all edits, and the mean PSNR in dB."""
     errors: list[dict[str, float]] = []
-    for (latent, picture, alpha), (true_latent, true_picture, true_alpha) in zip(found, wanted, strict=True):
+    for (latent, picture, alpha), (true_latent, true_picture, true_alpha) in zip(edits, reference, strict=True):
         if not np.array_equal(picture[alpha == 0], true_picture[true_alpha == 0]):
-            raise SystemExit("a pixel outside the mask differs: no precision may do that")
+            raise SystemExit(
+                "a pixel outside the mask differs from the reference; expected equal pixels in every precision"
+            )
         difference = picture[alpha > 0].astype(np.float64) - true_picture[alpha > 0]
         mean_square = float((difference**2).mean())
         errors.append(
@@ -76,12 +79,12 @@ def compare(found: Edits, wanted: Edits) -> dict[str, Any]:
     }
 
 
-def quality(folder: Path, scenes: int, steps: int | None) -> dict[str, float]:
-    """The demo's quality measure, in per cent by row.
+def measure_quality(folder: Path, scenes: int, steps: int | None) -> dict[str, float]:
+    """Per cent of right attributes, by row of the demo's quality measure.
 
     Args:
         folder: The bundle's folder.
-        scenes: New identities; each is edited in six ways.
+        scenes: Number of held-out identities; each is edited in six ways.
         steps: Denoising steps; None takes the bundle's default.
     """
     from benchmarks.demo_quality import measure_bundle
@@ -90,43 +93,48 @@ def quality(folder: Path, scenes: int, steps: int | None) -> dict[str, float]:
     return {name: row["value"] for name, row in rows.items() if name.startswith("edit/")}
 
 
-def precision_of(bundle: Bundle) -> str:
-    """The type of the step graph's heavy arithmetic on ONNX Runtime's CPU."""
+def step_precision(bundle: Bundle) -> str:
+    """Precision of the step graph's variant for ONNX Runtime."""
     return next(
         variant.precision for variant in bundle.manifest.graphs["step"].variants if variant.backend == "onnxruntime"
     )
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure, and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reference", type=Path, help="the fp32 bundle")
     parser.add_argument("bundles", type=Path, nargs="+", help="bundles of the same checkpoint in other precisions")
-    parser.add_argument("--name", default=None, help="the entry's name; else the reference bundle's")
-    parser.add_argument("--edits", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=None)
-    parser.add_argument("--quality", type=int, default=0, help="scenes of the demo's quality measure; 0 leaves it out")
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument(
+        "--name", default=None, help="name of the entry in the result file; default: the reference bundle's name"
+    )
+    parser.add_argument("--edits", type=int, default=8, help="number of edits")
+    parser.add_argument("--steps", type=int, default=None, help="denoising steps of an edit; default: the bundle's")
+    parser.add_argument("--quality", type=int, default=0, help="scenes of the demo's quality measure; 0: not measured")
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads; default: the backend's")
+    parser.add_argument("--out", type=Path, default=None, help="result file (JSON); default: print only")
     options = parser.parse_args()
     reference = open_bundle(options.reference)
-    wanted = edit_all(reference, options.edits, options.steps, options.threads)
-    true_quality = quality(options.reference, options.quality, options.steps) if options.quality else {}
-    found: dict[str, Any] = {}
+    reference_edits = run_edits(reference, options.edits, options.steps, options.threads)
+    reference_quality = measure_quality(options.reference, options.quality, options.steps) if options.quality else {}
+    errors: dict[str, Any] = {}
     for folder in options.bundles:
         bundle = open_bundle(folder)
         if bundle.manifest.checkpoint != reference.manifest.checkpoint:
-            raise SystemExit(f"{folder} is of another checkpoint than {options.reference}: nothing is compared")
-        row = compare(edit_all(bundle, options.edits, options.steps, options.threads), wanted)
+            raise SystemExit(
+                f"{folder} was exported from another checkpoint than {options.reference}; expected the same"
+            )
+        row = compare(run_edits(bundle, options.edits, options.steps, options.threads), reference_edits)
         if options.quality:
-            own = quality(folder, options.quality, options.steps)
-            row["quality_points"] = {name: round(own[name] - true_quality[name], 1) for name in true_quality}
-        found[precision_of(bundle) if precision_of(bundle) not in found else folder.name] = row
+            percent = measure_quality(folder, options.quality, options.steps)
+            row["quality_points"] = {name: round(percent[name] - value, 1) for name, value in reference_quality.items()}
+        precision = step_precision(bundle)
+        errors[precision if precision not in errors else folder.name] = row
     figures = {
         "steps": options.steps or reference.manifest.defaults.steps,
-        "against": precision_of(reference),
-        "bundles": found,
-        **({"quality_of_reference": true_quality} if true_quality else {}),
+        "against": step_precision(reference),
+        "bundles": errors,
+        **({"quality_of_reference": reference_quality} if reference_quality else {}),
         "machine": machine_facts("onnxruntime", "numpy"),
     }
     update_results(options.out, options.name or reference.manifest.name, figures)

@@ -1,11 +1,11 @@
-"""Error of half precision after a whole edit: latents of 20 steps, computed with fp32 accumulation.
+"""Error of half precision after whole edits of 20 steps, computed with fp32 accumulation.
 
     python -m benchmarks.half_precision --bundle engines/demo
     python -m benchmarks.half_precision --bundle sd15-bundle --resolution 128 --seeds 1
 
-The half-precision graphs are computed as fp32 graphs whose values and weights are rounded (`alterbute_export.half.simulate`), which is
-what a GPU computes that accumulates in fp32. The same edit (photo, mask, prompt, seed) runs once in fp32 and once rounded; compared
-are the inputs of the decode graph. With --graphs step the encoders stay fp32.
+The half-precision graphs are computed as fp32 graphs whose weights and values are rounded (`alterbute_export.half.simulate`): the
+result of a GPU that accumulates in fp32. The same edit (photo, mask, prompt, seed) runs once in fp32 and once rounded, and the
+inputs of the decode graph are compared. With `--graphs step` the encoders and the decoder stay fp32.
 """
 
 from __future__ import annotations
@@ -32,77 +32,80 @@ from benchmarks.published import PACKAGES
 
 RESULTS = Path(__file__).parent / "results" / "half_precision.json"
 LIMIT = 2e-3
+"""Largest allowed error, relative to the largest fp32 latent."""
 
 
 def round_graphs(
     bundle: Bundle, precision: Precision, graphs: list[str], calls: dict[str, list[GraphCall]]
 ) -> dict[str, bytes]:
-    """The bundle's graphs in half precision, computed as fp32 graphs with rounding, by name; fp32 operators are chosen as the exporter does.
+    """Serialized fp32 graphs by name that round weights and values to half precision.
+
+    As in an export, operators whose fp16 values would overflow in the recorded edit stay fp32.
 
     Args:
         bundle: An fp32 bundle.
         precision: `fp16` or `bf16`.
-        graphs: Names of the graphs that are rounded.
-        calls: Recorded calls of a real edit, to find values that overflow.
+        graphs: Names of the graphs to round.
+        calls: Recorded calls of a real edit by graph, to find values that overflow.
     """
     rounded = {}
     for name in graphs:
         path = bundle.path / f"{name}.onnx"
-        wide = find_overflow(path, calls.get(name, [])) if precision == "fp16" else {}
-        report = convert_graph(ir.load(path), precision, fp32_values=wide.keys())
+        fp32_values = find_overflow(path, calls.get(name, [])) if precision == "fp16" else {}
+        report = convert_graph(ir.load(path), precision, fp32_values=fp32_values.keys())
         model = onnx.load(path, load_external_data=False)
         round_values(model, report.rounded, precision)
         rounded[name] = model.SerializeToString()
     return rounded
 
 
-def last_latent(calls: dict[str, list[GraphCall]]) -> Any:
-    """The latent that the decode graph was given."""
+def decoder_input(calls: dict[str, list[GraphCall]]) -> Any:
+    """Latent [1,C,h,w] of the last call of the decode graph."""
     return calls["decode"][-1].inputs["latent"]
 
 
 def compare(bundle: Bundle, rounded: dict[str, bytes], steps: int, seeds: int) -> dict[str, Any]:
-    """Largest and root mean square error of every seed, as shares of the fp32 latent's.
+    """Largest and rms error of the latents for every seed, relative to the largest and rms fp32 value.
 
     Args:
         bundle: The fp32 bundle.
-        rounded: Rounded graphs by name.
+        rounded: Serialized rounded graphs by name, from `round_graphs`.
         steps: Denoising steps.
         seeds: Number of seeds.
     """
-    largest, mean, nans = [], [], 0
+    largest, rms, nans = [], [], 0
     for seed in range(seeds):
-        wanted = last_latent(record_edit(bundle, steps=steps, seed=seed)).astype(np.float64)
+        expected = decoder_input(record_edit(bundle, steps=steps, seed=seed)).astype(np.float64)
         backend = StreamingBackend(bundle, lambda graph, model: rounded.get(graph, model))
-        found = last_latent(record_edit(bundle, backend, steps=steps, seed=seed)).astype(np.float64)
-        nans += int((~np.isfinite(found)).sum())
-        largest.append(float(np.abs(found - wanted).max() / np.abs(wanted).max()))
-        mean.append(float(np.sqrt(((found - wanted) ** 2).mean() / (wanted**2).mean())))
+        latent = decoder_input(record_edit(bundle, backend, steps=steps, seed=seed)).astype(np.float64)
+        nans += int((~np.isfinite(latent)).sum())
+        largest.append(float(np.abs(latent - expected).max() / np.abs(expected).max()))
+        rms.append(float(np.sqrt(((latent - expected) ** 2).mean() / (expected**2).mean())))
     return {
         "largest": [float(f"{value:.2e}") for value in largest],
-        "root_mean_square": [float(f"{value:.2e}") for value in mean],
+        "root_mean_square": [float(f"{value:.2e}") for value in rms],
         "nans": nans,
         "is_within_limit": max(largest) <= LIMIT and not nans,
     }
 
 
 def main() -> None:
-    """Measure one bundle and merge the result into the file."""
+    """Measure one bundle, and replace its entry of the result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True, help="an fp32 bundle")
     parser.add_argument("--precision", choices=("fp16", "bf16"), default="fp16")
-    parser.add_argument("--resolution", type=int, help="edit at another one than the bundle's: a small latent")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--graphs", nargs="+", choices=MODEL_GRAPHS, default=list(MODEL_GRAPHS))
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--resolution", type=int, help="side of the window in pixels; default: the bundle's")
+    parser.add_argument("--steps", type=int, default=20, help="denoising steps of an edit")
+    parser.add_argument("--seeds", type=int, default=4, help="number of edits, with seeds 0, 1, ...")
+    parser.add_argument("--graphs", nargs="+", choices=MODEL_GRAPHS, default=list(MODEL_GRAPHS), help="graphs to round")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="result file (JSON)")
     options = parser.parse_args()
     bundle = open_bundle(options.bundle)
     if options.resolution:
         bundle = replace(bundle, manifest=replace(bundle.manifest, resolution=options.resolution))
     graphs = [name for name in options.graphs if name in bundle.manifest.graphs]
     rounded = round_graphs(bundle, options.precision, graphs, record_edit(bundle))
-    found = {
+    figures = {
         "graphs": graphs,
         "resolution": bundle.manifest.resolution,
         "steps": options.steps,
@@ -111,8 +114,8 @@ def main() -> None:
     }
     key = f"{bundle.manifest.name} {options.precision} {'+'.join(graphs)}"
     results = json.loads(options.out.read_text()) if options.out.is_file() else {}
-    options.out.write_text(json.dumps({**results, key: found}, indent=1) + "\n", encoding="utf-8")
-    print(key, {name: value for name, value in found.items() if name != "machine"})
+    options.out.write_text(json.dumps({**results, key: figures}, indent=1) + "\n", encoding="utf-8")
+    print(key, {name: value for name, value in figures.items() if name != "machine"})
 
 
 if __name__ == "__main__":

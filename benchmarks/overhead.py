@@ -1,10 +1,10 @@
-"""Share of an edit outside the engine: wall time of whole edits against the time inside ONNX Runtime's calls.
+"""Share of an edit spent outside the engine: wall time of whole edits less the time inside ONNX Runtime.
 
     python -m benchmarks.overhead --out benchmarks/results/overhead.json
 
-Inside is `InferenceSession.run` alone: copying arrays, plans, noise, caches, cutting and pasting all count as outside. Edits go
-from a decoded photo to a Pillow picture; those for which nothing was cached and those of a photo that is known take turns. `--profile`
-lists the functions with the most time of their own, to show where a share comes from.
+Only `InferenceSession.run` counts as inside; copying arrays, plans, noise, caches, cropping and pasting count as outside. An edit takes
+a decoded photo and returns a Pillow image. First edits, for which nothing is cached, alternate with second edits of the same photo.
+`--profile` prints the functions with the most time of their own.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any
 
 from alterbute.bundle import open_bundle
 
-from benchmarks.common.bundle_options import bundle_parser, chosen_bundle, keep
+from benchmarks.common.bundle_options import bundle_folder, make_bundle_parser, save_figures
 from benchmarks.common.machine import machine_facts
-from benchmarks.common.timing import Stopwatch, forget_encodings, open_timed, sample
+from benchmarks.common.timing import Stopwatch, clear_encodings, load_sample, open_timed_editor
 
 
-def share_of(edit: Callable[[], object], watch: Stopwatch) -> tuple[float, float]:
-    """Milliseconds of an edit outside the engine, and of all of it."""
+def time_outside(edit: Callable[[], object], watch: Stopwatch) -> tuple[float, float]:
+    """Milliseconds of an edit that are spent outside the engine, and of the whole edit."""
     watch.reset()
     start = time.perf_counter()
     edit()
@@ -33,32 +33,32 @@ def share_of(edit: Callable[[], object], watch: Stopwatch) -> tuple[float, float
     return 1000 * (whole_s - watch.total_s), 1000 * whole_s
 
 
-def summary(found: list[tuple[float, float]]) -> dict[str, float]:
-    """Medians over edits; the share is the median of each edit's own."""
+def summarise(times: list[tuple[float, float]]) -> dict[str, float]:
+    """Medians over edits of (milliseconds outside, milliseconds of the edit); `share` is the median of their ratios."""
     return {
-        "share": round(statistics.median(outside / whole for outside, whole in found), 5),
-        "outside_ms": round(statistics.median(outside for outside, _ in found), 3),
-        "edit_ms": round(statistics.median(whole for _, whole in found), 3),
-        "n": len(found),
+        "share": round(statistics.median(outside / whole for outside, whole in times), 5),
+        "outside_ms": round(statistics.median(outside for outside, _ in times), 3),
+        "edit_ms": round(statistics.median(whole for _, whole in times), 3),
+        "n": len(times),
     }
 
 
 def measure(
     folder: Path, *, steps: int | None, runs: int, warm_up: int, threads: int | None, profile: bool
 ) -> dict[str, Any]:
-    """Measure the share of a first and of a second edit that is not spent in ONNX Runtime.
+    """Shares of a first and of a second edit that are spent outside ONNX Runtime.
 
     Args:
         folder: The bundle's folder.
         steps: Denoising steps; None takes the bundle's default.
-        runs: Edits that are counted.
-        warm_up: Edits before them.
+        runs: Number of counted edits of each kind.
+        warm_up: Number of edits before them.
         threads: CPU threads; None takes the backend's default.
-        profile: Also print the functions with the most time of their own.
+        profile: Whether to print the functions with the most time of their own.
     """
     bundle = open_bundle(folder)
-    editor, watch, _ = open_timed(bundle, threads=threads)
-    photo, mask, prompt = sample(bundle)
+    editor, watch, _ = open_timed_editor(bundle, threads=threads)
+    photo, mask, prompt = load_sample(bundle)
 
     def edit() -> None:
         editor.edit(photo, mask, prompt, steps=steps, seed=1)
@@ -67,24 +67,24 @@ def measure(
     seconds: list[tuple[float, float]] = []
     with editor:
         for number in range(warm_up + runs):
-            forget_encodings(editor)
-            first = share_of(edit, watch)
-            second = share_of(edit, watch)
+            clear_encodings(editor)
+            first = time_outside(edit, watch)
+            second = time_outside(edit, watch)
             if number >= warm_up:
                 firsts.append(first)
                 seconds.append(second)
         if profile:
-            show_profile(edit, max(runs, 1))
+            print_profile(edit, max(runs, 1))
     return {
         "steps": steps or bundle.manifest.defaults.steps,
-        "first_edit": summary(firsts),
-        "second_edit": summary(seconds),
+        "first_edit": summarise(firsts),
+        "second_edit": summarise(seconds),
         "machine": machine_facts("onnxruntime", "numpy", "pillow"),
     }
 
 
-def show_profile(edit: Callable[[], object], runs: int) -> None:
-    """Functions by their own time over some edits of a known photo."""
+def print_profile(edit: Callable[[], object], runs: int) -> None:
+    """Profile second edits, and print the 25 functions with the most time of their own."""
     profiler = cProfile.Profile()
     profiler.enable()
     for _ in range(runs):
@@ -94,21 +94,21 @@ def show_profile(edit: Callable[[], object], runs: int) -> None:
 
 
 def main() -> None:
-    """Measure and write."""
-    parser = bundle_parser(__doc__)
-    parser.add_argument("--runs", type=int, default=60)
-    parser.add_argument("--warm-up", type=int, default=3)
-    parser.add_argument("--profile", action="store_true")
+    """Measure, and write the result file."""
+    parser = make_bundle_parser(__doc__)
+    parser.add_argument("--runs", type=int, default=60, help="counted edits of each kind")
+    parser.add_argument("--warm-up", type=int, default=3, help="edits before them")
+    parser.add_argument("--profile", action="store_true", help="print the functions with the most time")
     options = parser.parse_args()
     figures = measure(
-        chosen_bundle(options),
+        bundle_folder(options),
         steps=options.steps,
         runs=options.runs,
         warm_up=options.warm_up,
         threads=options.threads,
         profile=options.profile,
     )
-    keep(options, figures)
+    save_figures(options, figures)
 
 
 if __name__ == "__main__":

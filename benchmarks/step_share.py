@@ -1,10 +1,10 @@
-"""Share of a step outside the UNet: time by node, from ONNX Runtime's profile of the step graph.
+"""Share of a step's time outside the UNet, by node, from ONNX Runtime's profile of the step graph.
 
     python -m benchmarks.step_share --bundle engines/demo --out benchmarks/results/step_share.json
 
-A node is the UNet's if its first convolution or the model output depends on nothing else: precisely, what the rows are
-made of (gathering, scaling, joining with the scene) is outside, and so is all that happens to the rows' outputs
-(guidance, residual, rescale, solver, re-injection). Nodes are those of the graph as ONNX Runtime runs it, after its fusions.
+The UNet's nodes lie between the inputs of its first convolution and its output. Outside are the nodes that make its rows (gather,
+scale, concatenate with the scene) and those that process its output (guidance, residual, rescale, solver, reinjection). The nodes
+are those of the graph that ONNX Runtime runs after its fusions.
 """
 
 from __future__ import annotations
@@ -26,53 +26,56 @@ from benchmarks.common.machine import machine_facts
 from benchmarks.common.results_file import write_results
 
 WARM_UP = 2
-"""Launches that plan memory and warm caches."""
+"""Number of launches before the counted ones."""
 ROWS_PER_SLOT = 2
-"""Text guidance, the demo's default."""
+"""UNet rows of one image with text guidance, the demo's default."""
 
 
-def open_step(folder: Path, workplace: Path) -> tuple[Any, onnx.GraphProto]:
-    """A session with profiling, and the optimised graph that it runs."""
+def open_step(folder: Path, profile_folder: Path) -> tuple[Any, onnx.GraphProto]:
+    """Profiled session of a bundle's step graph, and the optimised graph that it runs.
+
+    Both the profile and the optimised graph are written to `profile_folder`.
+    """
     bundle = open_bundle(folder)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.enable_profiling = True
-    options.profile_file_prefix = str(workplace / "profile")
-    options.optimized_model_filepath = str(workplace / "optimized.onnx")
+    options.profile_file_prefix = str(profile_folder / "profile")
+    options.optimized_model_filepath = str(profile_folder / "optimized.onnx")
     weights = bundle.read(WEIGHTS_FILE)
     options.add_external_initializers_from_files_in_memory([WEIGHTS_FILE], [weights], [len(weights)])
     session = onnxruntime.InferenceSession(bundle.read("step.onnx"), options, providers=["CPUExecutionProvider"])
-    return session, onnx.load(workplace / "optimized.onnx").graph
+    return session, onnx.load(profile_folder / "optimized.onnx").graph
 
 
-def outside_nodes(graph: onnx.GraphProto) -> set[str]:
-    """Names of the nodes that are not the UNet's."""
-    makers = {name: node for node in graph.node for name in node.output}
+def find_outside_nodes(graph: onnx.GraphProto) -> set[str]:
+    """Names of the nodes outside the UNet; see the module's docstring for its bounds."""
+    producers = {name: node for node in graph.node for name in node.output}
 
     def ancestors(tensor: str) -> set[str]:
-        found: set[str] = set()
-        waiting = [tensor]
-        while waiting:
-            node = makers.get(waiting.pop())
-            if node is not None and node.name not in found:
-                found.add(node.name)
-                waiting += node.input
-        return found
+        names: set[str] = set()
+        tensors = [tensor]
+        while tensors:
+            node = producers.get(tensors.pop())
+            if node is not None and node.name not in names:
+                names.add(node.name)
+                tensors += node.input
+        return names
 
     (guidance,) = (node for node in graph.node if "guidance" in node.input)
     rows = next(name for name in guidance.input if name != "guidance")
-    first = next(node for node in graph.node if node.op_type in ("Conv", "FusedConv"))
-    return {node.name for node in graph.node} - (ancestors(rows) - ancestors(first.input[0]))
+    first_convolution = next(node for node in graph.node if node.op_type in ("Conv", "FusedConv"))
+    return {node.name for node in graph.node} - (ancestors(rows) - ancestors(first_convolution.input[0]))
 
 
-def draw(manifest: Manifest, slots: int, side: int | None = None) -> dict[str, Any]:
-    """Draw inputs of a launch with every slot in use.
+def draw_inputs(manifest: Manifest, slots: int, side: int | None = None) -> dict[str, Any]:
+    """Random inputs by name of a launch of the step graph in which all slots are used.
 
     Args:
         manifest: The bundle's manifest.
         slots: Number of slots.
-        side: Side of the latents in cells; None is the bundle's.
+        side: Height and width of the latents in cells; None takes the bundle's.
     """
     generator = np.random.default_rng(0)
     rows, side = slots * ROWS_PER_SLOT, side or manifest.resolution // manifest.latent_factor
@@ -89,35 +92,37 @@ def draw(manifest: Manifest, slots: int, side: int | None = None) -> dict[str, A
 
 
 def measure(folder: Path, slots: int, steps: int) -> dict[str, Any]:
-    """Measure the share of a step's time outside the UNet, and the costliest kinds of node there.
+    """Share of a step's time outside the UNet, and the five operator types that take the most of it.
 
     Args:
         folder: The bundle's folder.
         slots: Number of slots.
-        steps: Launches that are counted.
+        steps: Number of counted launches.
     """
     with tempfile.TemporaryDirectory() as name:
-        workplace = Path(name)
-        session, graph = open_step(folder, workplace)
-        inputs = draw(open_bundle(folder).manifest, slots)
+        profile_folder = Path(name)
+        session, graph = open_step(folder, profile_folder)
+        inputs = draw_inputs(open_bundle(folder).manifest, slots)
         for _ in range(steps + WARM_UP):
             session.run(None, inputs)
         events = json.loads(Path(session.end_profiling()).read_text())
-        outside = outside_nodes(graph)
+        outside = find_outside_nodes(graph)
     kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
-    # Median over the launches by node: a sum would include the time of other processes.
-    spent: dict[str, list[int]] = defaultdict(list)
-    kinds: dict[str, str] = {}
+    # Median over the launches by node, since a sum would include the time of other processes.
+    times_us: dict[str, list[int]] = defaultdict(list)
+    op_types: dict[str, str] = {}
     for event in kernels:
         node = event["name"].removesuffix("_kernel_time")
-        spent[node].append(event["dur"])
-        kinds[node] = event["args"]["op_name"]
-    if strange := spent.keys() - {node.name for node in graph.node}:
-        raise SystemExit(f"the profile has a node {min(strange)!r} that the graph has not: session and graph differ")
-    micros = {node: statistics.median(times[WARM_UP:]) for node, times in spent.items()}
-    total, by_kind = sum(micros.values()), defaultdict[str, float](float)
-    for node in outside & micros.keys():
-        by_kind[kinds[node]] += micros[node]
+        times_us[node].append(event["dur"])
+        op_types[node] = event["args"]["op_name"]
+    if unknown_nodes := times_us.keys() - {node.name for node in graph.node}:
+        raise SystemExit(
+            f"the profile lists a node {min(unknown_nodes)!r} that the optimised graph lacks; expected the graph of the session"
+        )
+    median_us = {node: statistics.median(times[WARM_UP:]) for node, times in times_us.items()}
+    total, by_kind = sum(median_us.values()), defaultdict[str, float](float)
+    for node in outside & median_us.keys():
+        by_kind[op_types[node]] += median_us[node]
     return {
         "slots": slots,
         "rows": slots * ROWS_PER_SLOT,
@@ -133,11 +138,11 @@ def measure(folder: Path, slots: int, steps: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure, and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, default=Path("engines/demo"))
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--bundle", type=Path, default=Path("engines/demo"), help="bundle folder")
+    parser.add_argument("--steps", type=int, default=40, help="counted launches")
+    parser.add_argument("--out", type=Path, default=None, help="result file (JSON); default: print only")
     options = parser.parse_args()
     figures = {
         "bundle": open_bundle(options.bundle).manifest.name,

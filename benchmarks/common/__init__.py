@@ -1,1 +1,1 @@
-"""What every benchmark shares: machine facts, timing, result files, tables and plots."""
+"""Helpers of all benchmarks: machine facts, timing, result files, tables and plots."""

@@ -1,4 +1,4 @@
-"""Facts of the machine and the software for result files."""
+"""Facts about the machine and the installed software, for result files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _ROOT: Final = Path(__file__).parents[2]
 
 
 def machine_facts(*packages: str) -> dict[str, Any]:
-    """Processor, cores, memory, load before the run, Python, the given packages' versions, and the commit.
+    """Processor, cores, memory, load average, Python version, package versions and the commit.
 
     Args:
-        packages: Distributions whose numbers matter for the figure; one that is not installed is left out.
+        packages: Distributions whose versions are recorded; those that are not installed are left out.
     """
     return {
         "processor": cpu_name(),
@@ -31,19 +31,19 @@ def machine_facts(*packages: str) -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """The CPU's name and widest vector instructions from Linux; elsewhere Python's name of the processor."""
+    """Name and widest vector instructions of the CPU on Linux; elsewhere `platform.processor()`."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     pairs = (line.split(":", 1) for line in lines if ":" in line)
-    known = {name.strip(): value.strip() for name, value in pairs}
-    name = known.get("model name") or platform.processor() or platform.machine()
-    flags = set(known.get("flags", "").split())
+    fields = {name.strip(): value.strip() for name, value in pairs}
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    flags = set(fields.get("flags", "").split())
     widest = next((flag for flag in ("amx_tile", "avx512_vnni", "avx512f", "avx_vnni", "avx2") if flag in flags), "")
     return f"{name} ({widest})" if widest else name
 
 
 def usable_cpus() -> int:
-    """Cores that this process may run on, which may be fewer than the machine has."""
+    """Number of cores that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -61,29 +61,29 @@ def load_average() -> float:
 
 
 def package_versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """Versions of the packages that are installed."""
-    found = {}
+    """Versions by name of those packages that are installed."""
+    versions = {}
     for package in packages:
         try:
-            found[package] = version(package).split("+")[0]
+            versions[package] = version(package).split("+")[0]
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def commit() -> str:
-    """The commit that was measured; `+` says that files differed from it. Empty outside a checkout."""
-    name = ask("git", "-C", str(_ROOT), "rev-parse", "--short", "HEAD")
+    """Short hash of HEAD, with `+` if files of the product differ from it; empty outside a checkout."""
+    name = run_command("git", "-C", str(_ROOT), "rev-parse", "--short", "HEAD")
     is_changed = bool(name) and bool(
-        ask("git", "-C", str(_ROOT), "status", "--porcelain", "-uno", "runtime", "export", "engines")
+        run_command("git", "-C", str(_ROOT), "status", "--porcelain", "-uno", "runtime", "export", "engines")
     )
     return f"{name}+" if is_changed else name
 
 
-def ask(*command: str) -> str:
-    """Output of a program; empty when it is missing, fails or hangs."""
+def run_command(*command: str) -> str:
+    """Standard output of a program; empty if it is missing, fails or runs longer than 20 s."""
     try:
-        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+        process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return found.stdout.strip() if found.returncode == 0 else ""
+    return process.stdout.strip() if process.returncode == 0 else ""

@@ -1,4 +1,4 @@
-"""Plots of the results: where an edit's time goes, and how it grows with the photo."""
+"""Plots of the results: time of an edit by graph, and its dependence on the photo's size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ORDER: Final = ("window", "scene", "identity", "prompt", "step", "decode", "pas
 
 
 def draw_plots(results: Path) -> None:
-    """Draw a plot beside each result file that exists."""
+    """Draw a PNG beside each result file that exists."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -20,12 +20,12 @@ def draw_plots(results: Path) -> None:
             draw(json.loads(file.read_text(encoding="utf-8")), results / f"{name}.png")
 
 
-def draw_latency(found: dict[str, Any], path: Path) -> None:
-    """One bar per bundle: the share of a first edit that each graph takes; the rest is the host's."""
+def draw_latency(entries: dict[str, Any], path: Path) -> None:
+    """Draw one bar per bundle: the share of a first edit's time by graph; the rest is spent on the host."""
     from matplotlib import pyplot
 
-    figure, axis = pyplot.subplots(figsize=(8, 1 + 0.7 * len(found)))
-    for row, entry in enumerate(found.values()):
+    figure, axis = pyplot.subplots(figsize=(8, 1 + 0.7 * len(entries)))
+    for row, entry in enumerate(entries.values()):
         # Means: medians of parts do not add up to the median of the whole.
         whole, left = entry["first_edit"]["mean_ms"], 0.0
         for color, graph in enumerate(_ORDER):
@@ -38,21 +38,21 @@ def draw_latency(found: dict[str, Any], path: Path) -> None:
         axis.barh(
             row, max(0.0, 1 - left), left=left, color="lightgrey", label="outside the engine" if row == 0 else None
         )
-    axis.set(yticks=range(len(found)), yticklabels=list(found), xlim=(0, 1), xlabel="share of a first edit")
+    axis.set(yticks=range(len(entries)), yticklabels=list(entries), xlim=(0, 1), xlabel="share of a first edit")
     axis.legend(ncols=4, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.35))
     figure.savefig(path, dpi=110, bbox_inches="tight")
 
 
-def draw_photo_size(found: dict[str, Any], path: Path) -> None:
-    """Cost of an edit, relative to the same object in a 512x512 photo."""
+def draw_photo_size(entries: dict[str, Any], path: Path) -> None:
+    """Draw the time of an edit by photo size, relative to a 512x512 photo."""
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=(8, 3.2))
-    cases = next(iter(found.values()))["cases"]
-    for offset, (name, entry) in enumerate(found.items()):
+    cases = next(iter(entries.values()))["cases"]
+    for offset, (name, entry) in enumerate(entries.items()):
         ratios = [entry["cases"].get(case, {}).get("ratio", 0.0) for case in cases]
-        places = [place + 0.8 * offset / len(found) for place in range(len(cases))]
-        axis.barh(places, ratios, height=0.8 / len(found), label=name)
+        places = [place + 0.8 * offset / len(entries) for place in range(len(cases))]
+        axis.barh(places, ratios, height=0.8 / len(entries), label=name)
     axis.axvline(1.15, color="black", linewidth=0.8, linestyle=":")
     axis.set(
         yticks=range(len(cases)),

@@ -1,4 +1,4 @@
-"""Result files: figures, how they were asked for, and the machine; one writer for all programs."""
+"""Result files (JSON): figures, the settings that they were measured with, and the machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RESULTS: Final = Path(__file__).parents[1] / "results"
 
 
 def write_results(out: Path | None, figures: dict[str, Any]) -> None:
-    """Print the figures, and keep them if a path is given."""
+    """Print the figures as JSON, and write them to a file if a path is given."""
     text = json.dumps(figures, indent=1) + "\n"
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -20,12 +20,12 @@ def write_results(out: Path | None, figures: dict[str, Any]) -> None:
 
 
 def update_results(out: Path | None, name: str, figures: dict[str, Any]) -> None:
-    """Replace one entry of a result file that holds one entry per bundle; the other entries stay.
+    """Replace one entry of a result file that has one entry per bundle or setting; keep the others.
 
     Args:
-        out: The file; None only prints.
+        out: The result file; None prints only.
         name: Name of the entry.
         figures: The figures, as JSON values.
     """
-    kept = json.loads(out.read_text(encoding="utf-8")) if out is not None and out.exists() else {}
-    write_results(out, {**kept, name: figures})
+    entries = json.loads(out.read_text(encoding="utf-8")) if out is not None and out.exists() else {}
+    write_results(out, {**entries, name: figures})

@@ -1,10 +1,10 @@
 """Tables and plots of `benchmarks/README.md`, made from the JSON in `results/`.
 
     python -m benchmarks.common.tables            # rewrite the marked sections, draw the plots
-    python -m benchmarks.common.tables --check    # only check that README agrees with the results
+    python -m benchmarks.common.tables --check    # only check that the README matches the results
 
-A section stands between `<!-- table: NAME -->` and `<!-- end -->`; NAME is a function of `SECTIONS`. A section without results
-has the text "Not measured yet.".
+A section lies between `<!-- table: NAME -->` and `<!-- end -->`; the function NAME of `SECTIONS` makes its text from
+`results/NAME.json`. A section without a result file has the text "Not measured yet.".
 """
 
 from __future__ import annotations
@@ -23,78 +23,86 @@ from benchmarks.common.results_file import RESULTS
 README: Final = Path(__file__).parents[1] / "README.md"
 _SECTION: Final = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Entries = Mapping[str, Any]
+"""Content of a result file: most have one entry per bundle or setting."""
 
 
 def make_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table."""
+    """A Markdown table of a header and rows of cells."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
 
 
-def percent(share: float) -> str:
-    """A share in per cent with two significant digits."""
+def format_percent(share: float) -> str:
+    """A share 0..1 in per cent: two digits below 10 %, whole numbers above."""
     return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 
-def spread(times: Mapping[str, float]) -> list[str]:
-    """p50, p90 and p99 as cells."""
+def format_percentiles(times: Mapping[str, float]) -> list[str]:
+    """Cells of p50, p90 and p99 in milliseconds."""
     return [f"{times[f'p{rank}_ms']:,.1f}" for rank in (50, 90, 99)]
 
 
-def cold_start(found: Entries) -> str:
-    """Whole processes."""
-    rows = [(f"`{name}`", *spread(times), times["n"]) for name, times in found["processes"].items()]
-    return make_table(("process", "p50 ms", "p90 ms", "p99 ms", "n"), rows) + told(found)
+def cold_start(entries: Entries) -> str:
+    """Table of the times of whole processes."""
+    rows = [(f"`{name}`", *format_percentiles(times), times["n"]) for name, times in entries["processes"].items()]
+    return make_table(("process", "p50 ms", "p90 ms", "p99 ms", "n"), rows) + list_machines(entries)
 
 
-def latency(found: Entries) -> str:
-    """Whole edits and graphs, by bundle."""
+def latency(entries: Entries) -> str:
+    """One table per bundle: times of whole edits and of each graph."""
     text = ""
-    for name, entry in found.items():
+    for name, entry in entries.items():
         whole: list[tuple[str, Any]] = [
             (f"first edit of a photo, {entry['steps']} steps", entry["first_edit"]),
-            ("second edit of it, another seed", entry["second_edit"]),
+            ("second edit of the same photo, another seed", entry["second_edit"]),
         ]
         whole += [("`alterbute edit` as a process", entry["cold_start"])] if "cold_start" in entry else []
-        graphs = [(f"graph `{graph}`, each run", times) for graph, times in entry["graphs"].items()]
-        rows = [(what, *spread(times), times["n"]) for what, times in (*whole, *graphs)]
+        graphs = [(f"graph `{graph}`, per call", times) for graph, times in entry["graphs"].items()]
+        rows = [(part, *format_percentiles(times), times["n"]) for part, times in (*whole, *graphs)]
         text += f"\n`{name}`, window of {entry['resolution']} pixels, engines loaded in {entry['open_s']:.1f} s:\n\n"
-        text += make_table(("what", "p50 ms", "p90 ms", "p99 ms", "n"), rows) + told(entry)
+        text += make_table(("part", "p50 ms", "p90 ms", "p99 ms", "n"), rows) + list_machines(entry)
     return text
 
 
-def overhead(found: Entries) -> str:
-    """The host's share of an edit."""
+def overhead(entries: Entries) -> str:
+    """Table of the share of an edit that is spent outside the engine."""
     rows = [
         (
             f"`{name}`, {entry['steps']} steps, {kind} edit",
-            percent(times["share"]),
+            format_percent(times["share"]),
             f"{times['outside_ms']:.1f}",
             times["n"],
         )
-        for name, entry in found.items()
+        for name, entry in entries.items()
         for kind, times in (("first", entry["first_edit"]), ("second", entry["second_edit"]))
     ]
-    header = ("edit", "outside the engine", "that is, ms", "n")
-    return make_table(header, rows) + told(*found.values())
+    header = ("edit", "share outside the engine", "ms outside", "n")
+    return make_table(header, rows) + list_machines(*entries.values())
 
 
-def memory(found: Entries) -> str:
-    """Peaks of resident memory."""
+def memory(entries: Entries) -> str:
+    """Table of the peaks of resident memory."""
     rows = []
-    for name, entry in found.items():
+    for name, entry in entries.items():
         cases = entry["cases"]
         peaks = [f"{cases[case]['peak_mb']:,.0f}" if case in cases else "" for case in ("libraries", "step", "edit")]
         running = f"{cases['step']['run_peak_mb']:,.0f}" if "step" in cases else ""
         rows.append((f"`{name}`", f"{entry['weights_mb']:,.0f}", *peaks[:2], running, peaks[2]))
-    header = ("bundle", "files MB", "libraries alone", "step: peak MB", "of it while running", "edit: peak MB")
-    return make_table(header, rows) + told(*found.values())
+    header = (
+        "bundle",
+        "files MB",
+        "libraries alone: peak MB",
+        "step: peak MB",
+        "step: peak MB while running",
+        "edit: peak MB",
+    )
+    return make_table(header, rows) + list_machines(*entries.values())
 
 
-def fidelity(found: Entries) -> str:
-    """Each precision against fp32."""
+def fidelity(entries: Entries) -> str:
+    """Table of the errors of each precision against fp32."""
     rows = []
-    for name, entry in found.items():
+    for name, entry in entries.items():
         for precision, row in entry["bundles"].items():
             points = row.get("quality_points")
             worst = f"{min(points.values()):+.1f}" if points else ""
@@ -109,18 +117,18 @@ def fidelity(found: Entries) -> str:
             rows.append((f"`{name}`, {precision}, {entry['steps']} steps", *cells))
     header = (
         "bundle",
-        "latents, rms",
-        "latents, worst",
+        "latent error, rms",
+        "latent error, largest",
         "PSNR dB, mean",
-        "worst",
-        "quality, worst row, points",
+        "PSNR dB, worst",
+        "quality measure, worst change, points",
         "edits",
     )
-    return make_table(header, rows) + told(*found.values())
+    return make_table(header, rows) + list_machines(*entries.values())
 
 
-def photo_size(found: Entries) -> str:
-    """Cost of one object in photos of several sizes."""
+def photo_size(entries: Entries) -> str:
+    """Table of the cost of editing one object in photos of several sizes."""
     rows = [
         (
             f"`{name}`, {case}",
@@ -132,7 +140,7 @@ def photo_size(found: Entries) -> str:
                 for kind in ("read photo, JPEG", "read photo, PNG", "read mask, PNG", "write result, PNG")
             ),
         )
-        for name, entry in found.items()
+        for name, entry in entries.items()
         for case, row in entry["cases"].items()
     ]
     header = (
@@ -141,17 +149,17 @@ def photo_size(found: Entries) -> str:
         "second edit",
         "first edit, ms",
         "read JPEG, ms",
-        "read PNG",
-        "read mask",
-        "write PNG",
+        "read PNG, ms",
+        "read mask, ms",
+        "write PNG, ms",
     )
-    return make_table(header, rows) + told(*found.values())
+    return make_table(header, rows) + list_machines(*entries.values())
 
 
-def published(found: Entries) -> str:
-    """What exports of published sizes take."""
+def published(entries: Entries) -> str:
+    """Table of memory, time and sizes of exports of published sizes."""
     rows = []
-    for name, row in found.items():
+    for name, row in entries.items():
         worst = max(graph["parity"] for graph in row["graphs"].values() if graph["parity"] is not None)
         cells = (row["checkpoint_fp32_gb"], row["peak_gb"], f"{row['peak_by_fp32_size']:.2f}x", row["estimated_gb"])
         rows.append((f"`{name}`", *cells, row["bundle_disk_gb"], f"{row['seconds']:,.0f}", worst))
@@ -160,29 +168,29 @@ def published(found: Entries) -> str:
         "fp32 GB",
         "peak GB",
         "peak / fp32",
-        "told before, GB",
+        "estimated GB",
         "bundle GB",
         "seconds",
         "worst parity",
     )
-    return make_table(header, rows) + told(*found.values())
+    return make_table(header, rows) + list_machines(*entries.values())
 
 
-def half_precision(found: Entries) -> str:
-    """Half-precision latents after whole edits."""
+def half_precision(entries: Entries) -> str:
+    """Table of the latent errors of half precision after whole edits."""
     rows = [
         (f"`{name}`", row["steps"], row["resolution"], max(row["largest"]), max(row["root_mean_square"]), row["nans"])
-        for name, row in found.items()
+        for name, row in entries.items()
     ]
-    header = ("bundle and graphs", "steps", "window", "largest error, share of the largest value", "rms", "NaN")
-    return make_table(header, rows) + told(*found.values())
+    header = ("bundle and graphs", "steps", "window", "largest error, relative to the largest value", "rms", "NaN")
+    return make_table(header, rows) + list_machines(*entries.values())
 
 
-def peers(found: Entries) -> str:
-    """A step beside its peers."""
-    header = ("contender", "speed", "seconds", "n", "peak GB, loading included", "from diffusers")
+def peers(entries: Entries) -> str:
+    """One table per setting: a denoising step by each contender."""
+    header = ("contender", "speed", "seconds", "n", "peak GB, loading included", "error against diffusers")
     text = ""
-    for name, entry in found.items():
+    for name, entry in entries.items():
         rows = [
             (
                 f"`{kind}`",
@@ -194,17 +202,23 @@ def peers(found: Entries) -> str:
             )
             for kind, row in entry["contenders"].items()
         ]
-        own = [
-            f"`{kind}` ran in an environment of its own: {versions(row['turns'][0]['packages'])}.\n"
+        environments = [
+            f"`{kind}` ran in an environment of its own: {format_versions(row['turns'][0]['packages'])}.\n"
             for kind, row in entry["contenders"].items()
             if "packages" in row["turns"][0]
         ]
-        text += f"\n{name}:\n\n" + make_table(header, rows) + failures(entry) + told(entry) + "".join(own)
+        text += (
+            f"\n{name}:\n\n"
+            + make_table(header, rows)
+            + list_failures(entry)
+            + list_machines(entry)
+            + "".join(environments)
+        )
     return text
 
 
-def peers_edit(found: Entries) -> str:
-    """A whole edit beside its peers."""
+def peers_edit(entries: Entries) -> str:
+    """One table per setting: a whole edit by each contender."""
     parts = ("whole", "encode", "steps", "decode")
     header = (
         "contender",
@@ -213,11 +227,11 @@ def peers_edit(found: Entries) -> str:
         "seconds",
         "n",
         "peak GB",
-        "latents from diffusers",
-        "painted pixels off",
+        "latent error against diffusers",
+        "pixels that differ",
     )
     text = ""
-    for name, entry in found.items():
+    for name, entry in entries.items():
         rows = [
             (
                 f"`{kind}`",
@@ -226,37 +240,37 @@ def peers_edit(found: Entries) -> str:
                 len(row["turns"]),
                 row["peak_gb"],
                 row["compared"]["latent_error"],
-                f"{percent(row['compared']['pixels_off'])}, by {row['compared']['pixel_max']} at most",
+                f"{format_percent(row['compared']['pixels_off'])}, by {row['compared']['pixel_max']} at most",
             )
             for kind, row in entry["contenders"].items()
         ]
-        text += f"\n{name}:\n\n" + make_table(header, rows) + failures(entry)
-        ours = entry["contenders"].get("alterbute")
+        text += f"\n{name}:\n\n" + make_table(header, rows) + list_failures(entry)
+        alterbute = entry["contenders"].get("alterbute")
         for kind, row in entry["contenders"].items():
-            if ours is not None and kind != "alterbute":
-                text += (
-                    f"\n`alterbute` is {row['seconds']['whole'] / ours['seconds']['whole']:.2f}x as fast as `{kind}`.\n"
-                )
-        text += told(entry)
+            if alterbute is not None and kind != "alterbute":
+                text += f"\n`alterbute` is {row['seconds']['whole'] / alterbute['seconds']['whole']:.2f}x as fast as `{kind}`.\n"
+        text += list_machines(entry)
     return text
 
 
-def failures(entry: Entries) -> str:
-    """Contenders that did not run, with their messages."""
+def list_failures(entry: Entries) -> str:
+    """One sentence per contender that failed, with its error message."""
     return "".join(f"\n`{kind}` did not run: {reason}\n" for kind, reason in entry["failed"].items())
 
 
-def versions(packages: Mapping[str, str]) -> str:
-    """Packages and their numbers."""
+def format_versions(packages: Mapping[str, str]) -> str:
+    """Names and versions of packages, separated by commas."""
     return ", ".join(f"{name} {number}" for name, number in packages.items())
 
 
-def told(*entries: Entries) -> str:
-    """Where it was measured, once for each machine."""
+def list_machines(*entries: Entries) -> str:
+    """One sentence per machine (hardware, load, packages and commit) that the entries were measured on."""
     lines = []
     for machine in (entry["machine"] for entry in entries):
-        told_of = f"{machine['processor']}, {machine['cpus']} cores, load {machine['load_before']}"
-        line = f"{told_of}, {versions(machine['packages'])}, commit {machine['commit']}"
+        cores = "1 core" if machine["cpus"] == 1 else f"{machine['cpus']} cores"
+        load = machine["load_before"]
+        hardware = f"{machine['processor']}, {cores}, load {load if isinstance(load, int | float) else 'not recorded'}"
+        line = f"{hardware}, {format_versions(machine['packages'])}, commit {machine['commit']}"
         if line not in lines:
             lines.append(line)
     return "\n" + "".join(f"Measured on {line}.\n" for line in lines)
@@ -280,11 +294,11 @@ SECTIONS: Final[dict[str, Callable[[Entries], str]]] = {
 
 
 def fill(text: str, results: Path = RESULTS) -> str:
-    """The README's text with every marked section made anew.
+    """The README's text with every marked section replaced by its table.
 
     Args:
-        text: With sections between their marks.
-        results: Where `NAME.json` of each section is.
+        text: Markdown with marked sections.
+        results: Folder of the result files `NAME.json`.
     """
 
     def section(match: re.Match[str]) -> str:
@@ -298,15 +312,15 @@ def fill(text: str, results: Path = RESULTS) -> str:
 
 
 def main() -> None:
-    """Rewrite, or check."""
+    """Rewrite the README and draw the plots, or check the README (`--check`)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the README is out of date")
     options = parser.parse_args()
     old = README.read_text(encoding="utf-8")
     new = fill(old)
     if options.check:
         sys.exit(
-            0 if new == old else f"{README.name} is not what the results give: run `python -m benchmarks.common.tables`"
+            0 if new == old else f"{README.name} does not match the results; run `python -m benchmarks.common.tables`"
         )
     README.write_text(new, encoding="utf-8")
     draw_plots(RESULTS)

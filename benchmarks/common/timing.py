@@ -1,4 +1,4 @@
-"""Timing of calls with a separate warm-up, and of an editor's calls of ONNX Runtime."""
+"""Timing of calls after a warm-up, timing of an editor's calls of ONNX Runtime, and test images."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ RANKS: Final = (50, 90, 99)
 
 
 def time_calls(call: Callable[[], object], runs: int, warm_up: int) -> tuple[list[float], list[float]]:
-    """Time calls: wall seconds of the calls that warm up, and of those that count.
+    """Wall seconds of each warm-up call, and of each counted call.
 
     Args:
         call: The function to time.
-        runs: Calls that count.
-        warm_up: Calls before them.
+        runs: Number of counted calls.
+        warm_up: Number of calls before them.
     """
     seconds = []
     for _ in range(warm_up + runs):
@@ -45,43 +45,43 @@ def summary_ms(seconds: Sequence[float]) -> dict[str, float]:
 
 
 class Stopwatch:
-    """Seconds inside ONNX Runtime's calls by graph, without the code around them."""
+    """Seconds inside ONNX Runtime's calls, by graph; the latest inputs of each graph."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, list[float]] = defaultdict(list)
         self.inputs: dict[str, dict[str, Any]] = {}
 
     def start(self, backend: OnnxRuntimeBackend) -> None:
-        """Put the stopwatch between a backend and its sessions; waits until all are loaded."""
-        for graph, loaded in list(backend._sessions.items()):
+        """Wrap the backend's sessions, so that their runs are timed; waits until all are loaded."""
+        for graph, session in list(backend._sessions.items()):
             timed: Future[Any] = Future()
-            timed.set_result(_TimedSession(loaded.result(), graph, self))
+            timed.set_result(_TimedSession(session.result(), graph, self))
             backend._sessions[graph] = timed
 
     @contextmanager
     def call(self, graph: str) -> Any:
-        """Add the time of the block to a graph."""
+        """Context manager that adds the duration of its block to a graph's times."""
         start = time.perf_counter()
         yield
         self.seconds[graph].append(time.perf_counter() - start)
 
     def reset(self) -> None:
-        """Set all times to 0."""
+        """Remove all recorded times."""
         self.seconds.clear()
 
     @property
     def total_s(self) -> float:
-        """Seconds of all graphs together."""
+        """Sum over all graphs, in seconds."""
         return sum(sum(times) for times in self.seconds.values())
 
     @property
     def calls(self) -> dict[str, int]:
-        """How often each graph ran."""
+        """Number of calls, by graph."""
         return {graph: len(times) for graph, times in self.seconds.items()}
 
 
 class _TimedSession:
-    """A session whose runs are timed."""
+    """An `InferenceSession` whose runs are timed."""
 
     def __init__(self, session: Any, graph: str, watch: Stopwatch) -> None:
         self._session, self._graph, self._watch = session, graph, watch
@@ -100,16 +100,16 @@ class _TimedSession:
         return getattr(self._session, name)
 
 
-def open_timed(bundle: Bundle, *, threads: int | None = None, slots: int = 1) -> tuple[Editor, Stopwatch, float]:
+def open_timed_editor(bundle: Bundle, *, threads: int | None = None, slots: int = 1) -> tuple[Editor, Stopwatch, float]:
     """Open an editor on the CPU whose engine calls are timed.
 
     Args:
         bundle: The bundle.
         threads: CPU threads; None takes the backend's default.
-        slots: Images that are denoised together at most.
+        slots: Maximum number of images that are denoised together.
 
     Returns:
-        The editor, its stopwatch, and the seconds until all engines were loaded.
+        The editor, its stopwatch, and the seconds that loading all engines took.
     """
     start, watch = time.perf_counter(), Stopwatch()
     backend = OnnxRuntimeBackend(bundle, threads=threads)
@@ -118,17 +118,18 @@ def open_timed(bundle: Bundle, *, threads: int | None = None, slots: int = 1) ->
     return editor, watch, time.perf_counter() - start
 
 
-def forget_encodings(editor: Editor) -> None:
+def clear_encodings(editor: Editor) -> None:
     """Clear the cache of encodings, so that the next edit encodes everything."""
     editor._encoder.cache.clear()
 
 
-def sample(bundle: Bundle, side: int | None = None) -> tuple[Photo, Bytes, str]:
-    """A photo, its mask and a prompt: the bundle's own sample, or a drawn one of a bundle that has none.
+def load_sample(bundle: Bundle, side: int | None = None) -> tuple[Photo, Bytes, str]:
+    """Photo, mask HW uint8 and prompt: the bundle's sample photo, or a drawn one if the bundle has none.
 
     Args:
         bundle: The bundle.
-        side: Side of the drawn photo; None is twice the model's resolution.
+        side: Side in pixels of a photo that is drawn instead of the sample; None takes the sample, or draws
+            a photo of twice the model's resolution.
     """
     prompt = first_prompt(bundle.manifest.attributes) or "color: red"
     if side is None and bundle.has("sample/photo.png"):
@@ -140,7 +141,7 @@ def sample(bundle: Bundle, side: int | None = None) -> tuple[Photo, Bytes, str]:
 
 
 def draw_scene(height: int, width: int, share: float) -> tuple[Bytes, Bytes]:
-    """Draw a photo HWC uint8, and the mask HW uint8 of a disc a little off its middle.
+    """Draw a photo HWC uint8 with a disc near its centre, and the disc's mask HW uint8.
 
     Args:
         height: Rows of pixels.

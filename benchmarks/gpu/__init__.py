@@ -1,1 +1,1 @@
-"""Times on an NVIDIA GPU: machine, cases, contenders, measures and report, one file each; `main.py` runs them."""
+"""Benchmark on an NVIDIA GPU: machine, cases, contenders, measurements and report; `main.py` is the program."""

@@ -1,4 +1,4 @@
-"""The measured cases: models of published size with random weights, and kinds of edits."""
+"""The measured models (published sizes, random weights) and kinds of edits."""
 
 from __future__ import annotations
 
@@ -15,8 +15,14 @@ MAX_SLOTS: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A checkpoint to be measured. `row_gflop` is one UNet row's work, `others` that of the graphs around the steps, from
-    the project's cost model (2 x multiply-adds, attention counted), None where it was not counted.
+    """A sample checkpoint, and the work of its graphs in GFLOP (2 x multiply-adds, attention included).
+
+    Args:
+        name: Name in the report.
+        kind: Kind of the sample checkpoint, such as `sd15-adapter`.
+        size: `published` or `tiny`.
+        row_gflop: Work of one UNet row; None if unknown.
+        others_gflop: Work of the other graphs by name.
     """
 
     name: str
@@ -28,7 +34,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuCase:
-    """One kind of edit. `rows` is what one image owns in a launch."""
+    """One kind of edit: denoising steps, scale of text guidance (1 = none) and number of images."""
 
     steps: int
     guidance: float
@@ -36,12 +42,12 @@ class GpuCase:
 
     @property
     def rows(self) -> int:
-        """UNet rows of one launch."""
+        """UNet rows of one launch: two per image with guidance, else one."""
         return self.batch * (2 if self.guidance != 1 else 1)
 
     @property
     def name(self) -> str:
-        """Name in the report."""
+        """Name in the report, such as `20 steps, guided, batch 8`."""
         return f"{self.steps} steps, {'guided' if self.guidance != 1 else 'plain'}, batch {self.batch}"
 
 
@@ -74,7 +80,7 @@ def cases(batches: tuple[int, ...] = BATCHES) -> tuple[GpuCase, ...]:
 
 
 def make_model(model: Model, work: Path) -> tuple[Path, Path]:
-    """The model's checkpoint and bundle folders, made on first use and kept."""
+    """Folders of the model's checkpoint and bundle under `work`; made if they do not exist."""
     checkpoint, bundle = work / f"{model.size}-{model.kind}-checkpoint", work / f"{model.size}-{model.kind}"
     if not (bundle / "manifest.json").is_file():
         from alterbute_export.export_bundle import export_bundle
@@ -88,7 +94,7 @@ def make_model(model: Model, work: Path) -> tuple[Path, Path]:
 
 
 def make_pictures(side: int) -> tuple[Any, Any]:
-    """A photo with noise and slopes, and a mask of a quarter of it."""
+    """A photo [side,side,3] uint8 of a gradient with noise, and a mask [side,side] uint8 of its middle quarter."""
     generator = np.random.default_rng(1)
     slope = np.linspace(0, 160, side)
     photo = slope[:, None, None] + generator.integers(0, 96, (side, side, 3))

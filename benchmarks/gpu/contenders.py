@@ -1,9 +1,8 @@
-"""Opening of contenders; each runs under the same editor, with engines that are built first where needed."""
+"""Contenders as backends of the same editor; engines and half-precision graphs that they need are built first."""
 
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,23 +17,13 @@ from benchmarks.gpu.timed import Clock, CudaClock, HostClock, TimedBackend, Torc
 RECIPES: Final = Path(__file__).parents[2] / "engines" / "recipes"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuContender:
-    """An open contender, and seconds that opening and building took."""
-
-    name: str
-    backend: TimedBackend
-    build_s: float
-    open_s: float
-
-
 def open_contender(name: str, bundle: Path, checkpoint: Path) -> TimedBackend:
-    """Open one contender.
+    """Load a contender as a backend that times its graphs.
 
     Args:
-        name: One of `machine.CONTENDERS`, or "onnxruntime" or "torch-cpu" for a run without a GPU.
-        bundle: Its bundle, with engines or half-precision variants already built.
-        checkpoint: The checkpoint that the bundle was exported from, for torch.
+        name: One of `CONTENDERS`, or "onnxruntime" or "torch-cpu" for a run without a GPU.
+        bundle: The bundle's folder, to which `prepare_bundle` added what the contender needs.
+        checkpoint: The checkpoint that the bundle was exported from, which torch loads.
     """
     opened = open_bundle(bundle)
     if name.startswith("torch"):
@@ -56,20 +45,20 @@ def open_contender(name: str, bundle: Path, checkpoint: Path) -> TimedBackend:
 
 
 def prepare_bundle(name: str, bundle: Path, machine: GpuMachine) -> str:
-    """Build what a contender needs into the bundle.
+    """Add the engines or half-precision graphs that a contender needs to the bundle.
 
     Args:
         name: Name of the contender.
-        bundle: The bundle's folder.
-        machine: The machine.
+        bundle: The bundle's folder, changed in place.
+        machine: Facts about this machine.
 
     Returns:
-        Name of the recipe, or "" when nothing is needed.
+        Name of the recipe that the engines are built with; "" for contenders without engines.
 
     Raises:
         AlterbuteError: the build failed.
     """
-    recipe = recipe_for(name, machine)
+    recipe = find_recipe(name, machine)
     if recipe:
         from alterbute_export.engine.build import build_engines
         from alterbute_export.engine.recipe import read_recipe
@@ -84,8 +73,8 @@ def prepare_bundle(name: str, bundle: Path, machine: GpuMachine) -> str:
     return recipe
 
 
-def recipe_for(name: str, machine: GpuMachine) -> str:
-    """Name of the shipped recipe for this GPU and contender, or "" for contenders that need no engines."""
+def find_recipe(name: str, machine: GpuMachine) -> str:
+    """Name of the shipped fp16 recipe for a contender on this GPU; "" if there is none or no engines are needed."""
     if name == "tensorrt_rtx":
         return "rtx_fp16"
     if name != "tensorrt" or machine.driver.gpu is None:
@@ -113,7 +102,7 @@ def _write_half_variants(bundle: Path) -> None:
 
 
 def free_bytes(name: str) -> int | None:
-    """Bytes of free memory on the GPU, from torch or from the CUDA runtime."""
+    """Free memory of the GPU in bytes, from torch or the CUDA runtime; None for contenders on the CPU."""
     if name in ("onnxruntime", "torch-cpu"):
         return None
     if name.startswith("torch"):

@@ -1,4 +1,4 @@
-"""Results as a table in Markdown and one plot."""
+"""Report of the results: a Markdown table and a plot."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """One row per model, contender and case; a contender that failed parity has no times."""
+    """Markdown table with a row per model, contender and case; a contender that failed has one row without times."""
     lines = [
         "| model | contender | parity (latents, PSNR) | case | edits p50 ms | step GPU ms | host share | TFLOP/s | share of peak |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -19,12 +19,12 @@ def table(results: list[dict[str, Any]]) -> str:
 
 def _rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     parity = result.get("parity")
-    told = f"{parity['latents_relative']:.1e}, {parity['psnr_db']} dB" if parity else "reference"
+    errors = f"{parity['latents_relative']:.1e}, {parity['psnr_db']} dB" if parity else "reference"
     if not result.get("cases"):
         yield (
             result["model"],
             result["contender"],
-            told if parity else "",
+            errors if parity else "",
             result.get("error", "fails parity: not timed"),
             *[""] * 5,
         )
@@ -32,18 +32,18 @@ def _rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         yield (
             result["model"],
             result["contender"],
-            told,
+            errors,
             case["case"],
             f"{case['edits_ms']['p50']:.1f}",
             f"{case['step_gpu_ms']:.2f}",
             f"{case['host_share']:.1%}",
-            _number(case["achieved_tflops"], "{:.0f}"),
-            _number(case["share_of_peak"], "{:.0%}"),
+            _format_number(case["achieved_tflops"], "{:.0f}"),
+            _format_number(case["share_of_peak"], "{:.0%}"),
         )
 
 
 def plot(results: list[dict[str, Any]], path: Path) -> None:
-    """Milliseconds per image over the batch size, one line per contender, one panel per model and kind of edit."""
+    """Plot milliseconds per image over the batch size: a panel per model and kind of edit, a line per contender."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -57,14 +57,14 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
     figure, axes = pyplot.subplots(1, len(kinds), figsize=(5 * len(kinds), 4), squeeze=False)
     for axis, (model, kind) in zip(axes[0], kinds, strict=True):
         for result in results:
-            own = [
+            measured = [
                 case
                 for case in result.get("cases", [])
                 if result["model"] == model and case["case"].startswith(kind + ",")
             ]
-            batches = [int(case["case"].rsplit(" ", 1)[1]) for case in own]
-            if own:
-                per_image = [case["edits_ms"]["p50"] / batch for case, batch in zip(own, batches, strict=True)]
+            batches = [int(case["case"].rsplit(" ", 1)[1]) for case in measured]
+            if measured:
+                per_image = [case["edits_ms"]["p50"] / batch for case, batch in zip(measured, batches, strict=True)]
                 axis.plot(batches, per_image, marker="o", label=result["contender"])
         axis.set(title=f"{model}, {kind}", xlabel="images at once", ylabel="ms per image", xscale="log", yscale="log")
         axis.legend(fontsize=7)
@@ -72,5 +72,5 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else form.format(value)
+def _format_number(value: float | None, spec: str) -> str:
+    return "" if value is None else spec.format(value)

@@ -1,4 +1,4 @@
-"""A backend that times its graphs: seconds per graph, host seconds per launch, and replays of the step alone."""
+"""A backend that times its graphs, host seconds of each launch, and replays of the step alone."""
 
 from __future__ import annotations
 
@@ -11,24 +11,34 @@ from alterbute.backends import Array, Arrays, Backend, StepState, open_step_stat
 
 
 class Clock(Protocol):
-    """Time on the device's own stream."""
+    """Clock of the device that runs the graphs."""
 
-    def mark(self) -> Any: ...
-    def elapsed_ms(self, start: Any, end: Any) -> float: ...
-    def wait(self) -> None: ...
+    def mark(self) -> Any:
+        """Record the current point of the stream."""
+        ...
+
+    def elapsed_ms(self, start: Any, end: Any) -> float:
+        """Milliseconds between two marks."""
+        ...
+
+    def wait(self) -> None:
+        """Wait until the stream is idle."""
+        ...
 
 
 class HostClock:
-    """The host's clock, for backends whose calls return when they are done."""
+    """The host's clock, for backends whose calls are synchronous; a mark is in seconds."""
 
     def mark(self) -> float:
+        """Current time in seconds."""
         return time.perf_counter()
 
     def elapsed_ms(self, start: float, end: float) -> float:
+        """Milliseconds between two marks."""
         return 1000 * (end - start)
 
     def wait(self) -> None:
-        pass
+        """Do nothing: calls are synchronous."""
 
 
 class CudaClock:
@@ -38,15 +48,18 @@ class CudaClock:
         self._cuda = cuda
 
     def mark(self) -> Any:
+        """Record an event on the backend's stream."""
         (event,) = self._cuda.call("cudaEventCreateWithFlags", 0)
         self._cuda.call("cudaEventRecord", event, self._cuda.stream)
         return event
 
     def elapsed_ms(self, start: Any, end: Any) -> float:
+        """Milliseconds between two events; waits for the later one."""
         self._cuda.call("cudaEventSynchronize", end)
         return float(self._cuda.call("cudaEventElapsedTime", start, end)[0])
 
     def wait(self) -> None:
+        """Wait until the backend's stream is idle."""
         self._cuda.synchronize()
 
 
@@ -59,20 +72,23 @@ class TorchClock:
         self._torch = torch
 
     def mark(self) -> Any:
+        """Record an event on torch's current stream."""
         event = self._torch.cuda.Event(enable_timing=True)
         event.record()
         return event
 
     def elapsed_ms(self, start: Any, end: Any) -> float:
+        """Milliseconds between two events; waits for the later one."""
         end.synchronize()
         return float(start.elapsed_time(end))
 
     def wait(self) -> None:
+        """Wait until the device is idle."""
         self._torch.cuda.synchronize()
 
 
 class TimedBackend:
-    """A backend that records seconds per graph, host seconds per launch, and the last latents."""
+    """A backend that records seconds and latest inputs per graph, the step states, and all decoded latents."""
 
     def __init__(self, inner: Backend, clock: Clock) -> None:
         self._inner, self.clock = inner, clock
@@ -84,7 +100,7 @@ class TimedBackend:
         self.steps: list[TimedStepState] = []
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
-        """Run a graph on the inner backend, and add its time.
+        """Run a graph on the inner backend, and record its inputs and wall seconds.
 
         Args:
             graph: Name of the graph.
@@ -95,20 +111,22 @@ class TimedBackend:
             self.latents.append(inputs["latent"].copy())
         self.inputs[graph] = dict(inputs)
         start = time.perf_counter()
-        made = self._inner.run(graph, inputs, outputs)
+        results = self._inner.run(graph, inputs, outputs)
         self.graph_s[graph].append(time.perf_counter() - start)
-        return made
+        return results
 
     def open_step_state(self, state: tuple[int, ...]) -> TimedStepState:
+        """Allocate the state [slots,K,C,h,w] on the inner backend; its launches are timed."""
         self.steps.append(TimedStepState(open_step_state(self._inner, state)))
         return self.steps[-1]
 
     def close(self) -> None:
+        """Close the inner backend."""
         self._inner.close()
 
 
 class TimedStepState:
-    """Step state that keeps the inputs of its last launch."""
+    """Step state that records host seconds of every launch, and the inputs of the last one for `replay`."""
 
     def __init__(self, inner: StepState) -> None:
         self._inner = inner
@@ -118,13 +136,14 @@ class TimedStepState:
         self.latent, self.last_states = inner.latent, inner.last_states
 
     def launch(self, inputs: Arrays, changed: Collection[str]) -> None:
+        """Launch a step, and record the host seconds until the call returns."""
         self._inputs = dict(inputs)
         start = time.perf_counter()
         self._inner.launch(inputs, changed)
         self.enqueue_s.append(time.perf_counter() - start)
 
     def replay(self, times: int, clock: Clock) -> float:
-        """Milliseconds of the last launch on the device, with nothing for the host to do between launches."""
+        """Device milliseconds per launch, over `times` repeats of the last launch with unchanged inputs."""
         self._inner.launch(self._inputs, self._inputs.keys())
         self._inner.flip()
         start = clock.mark()

@@ -1,4 +1,4 @@
-"""torch as a backend of the same editor: the exported modules with the bundle's weights, and state on the device."""
+"""torch as a backend of the editor: the exporter's modules with the checkpoint's weights, and step state on the device."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _PRECISIONS: Final[dict[torch.dtype, VariantPrecision]] = {
 }
 
 
-class HalfDenoiser(nn.Module):  # type: ignore[misc]
-    """The family's UNet call in half precision; latent, timestep and output stay fp32, as in the exported graphs."""
+class HalfDenoiser(nn.Module):  # type: ignore[misc]  # mypy skips torch: nn.Module is Any
+    """The family's UNet call in half precision; latent, timestep and output stay fp32, as in exported graphs."""
 
     def __init__(self, inner: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class HalfDenoiser(nn.Module):  # type: ignore[misc]
         Args:
             latent: [N,C,h,w] f32.
             timestep: [N] f32.
-            row: The UNet's other inputs by name, one entry per row.
+            row: The UNet's other inputs by name, each with N rows.
         """
         half = {name: value.to(self.dtype) if value.is_floating_point() else value for name, value in row.items()}
         output: torch.Tensor = self.inner(latent.to(self.dtype), timestep, half)
@@ -41,14 +41,14 @@ class HalfDenoiser(nn.Module):  # type: ignore[misc]
 
 
 class TorchBackend:
-    """A backend that runs the exported modules with torch.
+    """A backend that runs the exporter's modules with torch.
 
     Args:
         checkpoint: The checkpoint that the bundle was exported from.
-        host: The backend that runs the image graphs.
+        host: The backend that runs the image graphs (`window`, `paste`).
         device: Name of a torch device.
-        dtype: Type of the heavy arithmetic.
-        compile_mode: Mode of `torch.compile`; None runs eagerly.
+        dtype: Type that the graphs compute in.
+        compile_mode: Mode of `torch.compile` for the step; None runs it eagerly.
     """
 
     min_slots: int = 1
@@ -80,19 +80,19 @@ class TorchBackend:
         if graph in HOST_GRAPHS:
             return self._host.run(graph, inputs, outputs)
         spec = self._specs[graph]
-        given = [torch.from_numpy(np.ascontiguousarray(inputs[edge.name])).to(self._device) for edge in spec.inputs]
+        arguments = [torch.from_numpy(np.ascontiguousarray(inputs[edge.name])).to(self._device) for edge in spec.inputs]
         half = self._dtype is not torch.float32 and graph != "step"
         with torch.inference_mode(), torch.autocast(self._device.type, self._dtype, enabled=half):
-            made: Any = self._graphs[graph](*given)
-        made = made if isinstance(made, tuple) else (made,)
-        return {edge.name: _to_numpy(value, edge.dtype) for edge, value in zip(spec.outputs, made, strict=True)}
+            results: Any = self._graphs[graph](*arguments)
+        results = results if isinstance(results, tuple) else (results,)
+        return {edge.name: _to_numpy(value, edge.dtype) for edge, value in zip(spec.outputs, results, strict=True)}
 
     def open_step_state(self, state: tuple[int, ...]) -> TorchStepState:
         """Allocate the state [slots,K,C,h,w] on the device."""
         return TorchStepState(self._step, [edge.name for edge in self._specs["step"].inputs], state, self._device)
 
     def close(self) -> None:
-        """Release the modules."""
+        """Release the modules and the device's cached memory."""
         self._specs.clear()
         self._host.close()
         if self._device.type == "cuda":
@@ -100,7 +100,7 @@ class TorchBackend:
 
 
 class TorchStepState:
-    """The step graph's state in torch tensors, on torch's current stream."""
+    """State of the step module in two torch tensors [slots,K,C,h,w], which swap roles after each step."""
 
     def __init__(self, step: Any, names: list[str], state: tuple[int, ...], device: torch.device) -> None:
         self._step, self._names, self._device = step, names, device
@@ -108,28 +108,34 @@ class TorchStepState:
         self._inputs: dict[str, torch.Tensor] = {}
 
     def write_slot(self, slot: int, state: Array) -> None:
+        """Copy a slot's state [K,C,h,w] to the device."""
         self._states[0][slot] = torch.from_numpy(state).to(self._device)
 
     def launch(self, inputs: Arrays, changed: Collection[str]) -> None:
+        """Upload inputs that changed, and compute the next state of all slots."""
         for name, array in inputs.items():
             if name in changed or name not in self._inputs or self._inputs[name].shape != array.shape:
                 self._inputs[name] = torch.from_numpy(array.copy()).to(self._device, non_blocking=True)
         slots = len(inputs["guidance"])
-        given = [self._states[0][:slots] if name == "state" else self._inputs[name] for name in self._names]
+        arguments = [self._states[0][:slots] if name == "state" else self._inputs[name] for name in self._names]
         with torch.inference_mode():
-            self._states[1][:slots] = self._step(*given)
+            self._states[1][:slots] = self._step(*arguments)
 
     def is_finite(self, slot: int) -> bool:
+        """True: parity with the reference is checked instead."""
         return True
 
     def flip(self) -> None:
+        """Make the next state the current one."""
         self._states.reverse()
 
     def latent(self, slot: int) -> Array:
+        """A slot's current latent [C,h,w] on the host."""
         latent: Array = self._states[0][slot, 0].cpu().numpy().copy()
         return latent
 
     def last_states(self, slot: int) -> tuple[Array, Array]:
+        """A slot's states [K,C,h,w] before and after the last step, on the host."""
         before, after = (state[slot].cpu().numpy().copy() for state in reversed(self._states))
         return before, after
 

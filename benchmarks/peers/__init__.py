@@ -1,1 +1,1 @@
-"""A step and a whole edit on the CPU beside diffusers, torch.compile, OpenVINO and optimum-onnx."""
+"""A step and a whole edit on the CPU, compared with diffusers, torch.compile, OpenVINO and optimum-onnx."""

@@ -1,4 +1,4 @@
-"""Runs that alternate between contenders. Each result is kept at once, so that an interrupted measurement can be continued."""
+"""Processes that alternate between contenders; each result is written at once, so that a measurement can be resumed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from typing import Any
 
 from benchmarks.common.machine import commit
 from benchmarks.common.results_file import update_results
-from benchmarks.peers.processes import Turn
+from benchmarks.peers.processes import ProcessResult
 
 Entry = dict[str, Any]
-Turns = dict[str, list[Turn]]
+"""One entry of the result file: JSON values."""
+Results = dict[str, list[ProcessResult]]
+"""Results of all processes by contender, in the order in which they ran."""
 
 
 def alternating_parser(
     description: str | None, contenders: Sequence[str], default: Sequence[str]
 ) -> argparse.ArgumentParser:
-    """A parser with the options that both programs have; each adds its own.
+    """A parser with the options of both programs; each program adds options of its own.
 
     Args:
         description: Text for `--help`.
@@ -28,73 +30,81 @@ def alternating_parser(
         default: Names of the contenders that run by default.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--name", help="the entry's name; else that of the bundle's folder and what is asked")
-    parser.add_argument("--contenders", nargs="+", choices=contenders, default=list(default))
-    parser.add_argument("--rounds", type=int, default=2, help="turns of each contender in all")
-    parser.add_argument("--limit", type=int, help="turns that this run takes at most")
+    parser.add_argument("--bundle", type=Path, required=True, help="bundle folder")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint that the bundle was exported from")
+    parser.add_argument("--name", help="name of the entry; default: from the bundle's folder and the settings")
+    parser.add_argument("--contenders", nargs="+", choices=contenders, default=list(default), help="contenders to run")
     parser.add_argument(
-        "--again", nargs="+", choices=contenders, default=[], help="contenders whose kept turns are forgotten"
+        "--rounds", type=int, default=2, help="processes per contender, including those of earlier runs"
     )
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--limit", type=int, help="maximum number of processes of this run")
     parser.add_argument(
-        "--work", type=Path, default=Path("build/peers"), help="where arrays pass between turns; one folder per entry"
+        "--again", nargs="+", choices=contenders, default=[], help="contenders whose earlier results are dropped"
     )
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--turn", choices=contenders, help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("build/peers"),
+        help="folder for arrays that processes exchange; one per entry",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="result file (JSON)")
+    parser.add_argument("--turn", dest="contender", choices=contenders, help=argparse.SUPPRESS)
     return parser
 
 
 def run_alternating(
     options: argparse.Namespace,
     name: str,
-    asked: Entry,
+    settings: Entry,
     machine: Entry,
-    take: Callable[[str], Turn | str],
-    summarise: Callable[[Turns], Entry],
+    run: Callable[[str], ProcessResult | str],
+    summarise: Callable[[Results], Entry],
 ) -> None:
-    """Run the contenders alternately, until no result is missing or `--limit` runs were made.
+    """Run the contenders alternately, each in a process, until no result is missing or `--limit` is reached.
 
     Args:
         options: Parsed options of `alternating_parser`.
         name: Name of the entry.
-        asked: Settings of every run of the entry.
-        machine: Facts of the machine before the first run.
-        take: Runs a contender once; returns its result, or the reason why it failed.
-        summarise: Makes the entry's `contenders` from all results, by contender, each with its `turns`.
+        settings: Settings of all results of the entry, which its key `asked` holds.
+        machine: Facts about the machine before the first process.
+        run: Runs a contender once; returns its result, or the reason why it failed.
+        summarise: Makes the entry's `contenders` from all results: figures by contender, and its results as `turns`.
 
     Raises:
-        SystemExit: the entry exists with other settings.
+        SystemExit: the entry exists with different settings.
     """
-    entry = kept_entry(options.out, name, asked)
-    turns: Turns = {kind: row["turns"] for kind, row in entry["contenders"].items() if kind not in options.again}
+    entry = read_entry(options.out, name, settings)
+    results: Results = {kind: row["turns"] for kind, row in entry["contenders"].items() if kind not in options.again}
     missing = [
-        kind for number in range(options.rounds) for kind in options.contenders if len(turns.get(kind, ())) <= number
+        kind for number in range(options.rounds) for kind in options.contenders if len(results.get(kind, ())) <= number
     ]
     for kind in missing[: options.limit]:
         entry["failed"].pop(kind, None)
-        found = take(kind)
-        if isinstance(found, str):
-            entry["failed"][kind] = found
+        result = run(kind)
+        if isinstance(result, str):
+            entry["failed"][kind] = result
         else:
-            turns.setdefault(kind, []).append({**found, "commit": commit()})
-        entry |= {"machine": machine, "contenders": summarise(turns)}
+            results.setdefault(kind, []).append({**result, "commit": commit()})
+        entry |= {"machine": machine, "contenders": summarise(results)}
         update_results(options.out, name, entry)
     left = len(missing[options.limit :]) if options.limit is not None else 0
-    sys.stderr.write(f"{name}: {left} turns are still missing\n")
+    sys.stderr.write(f"{name}: {left} processes are still to run\n")
 
 
-def kept_entry(out: Path, name: str, asked: Entry) -> Entry:
-    """The entry that earlier runs kept under a name, or an empty one.
+def read_entry(out: Path, name: str, settings: Entry) -> Entry:
+    """The entry that earlier runs wrote under a name, or an empty one.
 
     Args:
         out: The result file.
         name: Name of the entry.
-        asked: Settings of the run; an entry with other settings is an error.
+        settings: Settings of this run.
+
+    Raises:
+        SystemExit: the entry exists with different settings.
     """
-    kept = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-    entry: Entry = kept.get(name, {"asked": asked, "contenders": {}, "failed": {}})
-    if entry["asked"] != asked:
-        raise SystemExit(f"{out} has {name!r} with {entry['asked']}, and now it is {asked}: give another --name")
+    entries = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    entry: Entry = entries.get(name, {"asked": settings, "contenders": {}, "failed": {}})
+    if entry["asked"] != settings:
+        raise SystemExit(f"{out} has {name!r} with settings {entry['asked']}; expected {settings}; give another --name")
     return entry

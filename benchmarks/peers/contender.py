@@ -13,13 +13,13 @@ from benchmarks.peers.inputs import EditInputs
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TimedEdit:
-    """One edit.
+    """Times and result of one edit.
 
     Args:
-        seconds: `whole`, from pictures and words to a picture, and its parts `encode`, `steps` and `decode`.
-        latent: [C,h,w] f32, the clean latent before it is decoded.
+        seconds: `whole`, from decoded images and prompt to the edited image, and its parts `encode`, `steps`, `decode`.
+        latent: [C,h,w] f32, the clean latent before decoding.
         picture: SS3 uint8, the edited photo.
-        alpha: SS uint8, how much of the edit each pixel of it got; diffusers changes the whole window.
+        alpha: SS uint8, weight of the edit in each pixel; 255 everywhere for diffusers, which does not paste back.
     """
 
     seconds: dict[str, float]
@@ -29,8 +29,8 @@ class TimedEdit:
 
 
 class EditContender(Protocol):
-    """A contender that is loaded; no encoding is cached between calls."""
+    """A loaded contender, which caches no encodings between calls."""
 
     def edit(self, inputs: EditInputs, steps: int) -> TimedEdit:
-        """Make a whole edit of one image."""
+        """Edit one image, and time the edit and its parts."""
         ...

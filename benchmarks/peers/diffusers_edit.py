@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from alterbute.images.photo import Bytes
 from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
 from PIL import Image
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
@@ -16,10 +17,11 @@ from benchmarks.peers.contender import TimedEdit
 from benchmarks.peers.inputs import GUIDANCE, IDENTITY_SCALE, PROMPT, EditInputs
 
 _GREY: Final = 0.5
+"""Background of the reference, 0..1; as in the bundle's identity graph."""
 
 
-class _MeanPipeline(StableDiffusionInpaintPipeline):  # type: ignore[misc]
-    """diffusers' pipeline with the mean of the autoencoder's posterior instead of a sample, as the other contenders; same cost."""
+class _MeanPipeline(StableDiffusionInpaintPipeline):  # type: ignore[misc]  # mypy skips diffusers: the base is Any
+    """diffusers' pipeline with the mean of the autoencoder's posterior instead of a sample, as in the other contenders."""
 
     def _encode_vae_image(self, image: torch.Tensor, generator: Any) -> torch.Tensor:
         latent: torch.Tensor = self.vae.config.scaling_factor * self.vae.encode(image).latent_dist.mode()
@@ -27,7 +29,7 @@ class _MeanPipeline(StableDiffusionInpaintPipeline):  # type: ignore[misc]
 
 
 class DiffusersEdit:
-    """The pipeline, timed at its calls of the UNet and the decoder."""
+    """diffusers' inpainting pipeline, timed by hooks at its first UNet call and at its decoder call."""
 
     def __init__(self, checkpoint: Path, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -52,10 +54,10 @@ class DiffusersEdit:
         pipeline.vae.decode = timed_decode
 
     def edit(self, inputs: EditInputs, steps: int) -> TimedEdit:
-        """Make a whole edit of one image with diffusers.
+        """Edit one image with the pipeline, and time the edit and its parts.
 
         Raises:
-            SystemExit: its tokenizer gives other ids than the bundle's.
+            SystemExit: the pipeline's token ids differ from the bundle's.
         """
         self._check_ids(inputs)
         self._entered.clear()
@@ -66,7 +68,7 @@ class DiffusersEdit:
                 negative_prompt="",
                 image=Image.fromarray(inputs.photo),
                 mask_image=Image.fromarray(inputs.painted),
-                ip_adapter_image=_normalised(inputs.identity_pixels, inputs.identity_mask),
+                ip_adapter_image=_normalise_reference(inputs.identity_pixels, inputs.identity_mask),
                 latents=torch.from_numpy(inputs.noise)[None],
                 height=inputs.photo.shape[0],
                 width=inputs.photo.shape[1],
@@ -99,17 +101,17 @@ class DiffusersEdit:
 
     def _check_ids(self, inputs: EditInputs) -> None:
         length = inputs.ids.shape[1]
-        found = self._pipeline.tokenizer(
-            ["", PROMPT], padding="max_length", max_length=length, truncation=True
-        ).input_ids
-        if not np.array_equal(found, inputs.ids):
-            raise SystemExit(f"diffusers reads {PROMPT!r} as {found[1]}, the bundle as {inputs.ids[1].tolist()}")
+        ids = self._pipeline.tokenizer(["", PROMPT], padding="max_length", max_length=length, truncation=True).input_ids
+        if not np.array_equal(ids, inputs.ids):
+            raise SystemExit(
+                f"diffusers tokenizes {PROMPT!r} as {ids[1]}; expected {inputs.ids[1].tolist()}, the bundle's ids"
+            )
 
 
-def _normalised(pixels: Any, mask: Any) -> torch.Tensor:
-    """The picture on the bundle's grey, normalised as by CLIP's image processor."""
+def _normalise_reference(pixels: Bytes, mask: Bytes) -> torch.Tensor:
+    """The reference [1,3,s,s] f32 on a grey background, normalised as by CLIP's image processor."""
     inside = torch.from_numpy(mask)[None, None].float() / 255
-    shown = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
-    shown = inside * shown + (1 - inside) * _GREY
+    picture = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    picture = inside * picture + (1 - inside) * _GREY
     mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
-    return (shown - mean) / std
+    return (picture - mean) / std

@@ -1,4 +1,4 @@
-"""The contenders of a whole edit by name, and those that are this project's editor over some backend."""
+"""Contenders of a whole edit: diffusers, and alterbute's editor on ONNX Runtime or OpenVINO."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from alterbute.backends import Backend
 from alterbute.bundle import open_bundle
 from alterbute.editor import Editor
 
-from benchmarks.common.timing import forget_encodings
+from benchmarks.common.timing import clear_encodings
 from benchmarks.gpu.timed import HostClock, TimedBackend
 from benchmarks.peers.contender import EditContender, TimedEdit
 from benchmarks.peers.inputs import GUIDANCE, IDENTITY_SCALE, PROMPT, SEED, SOLVER, EditInputs
@@ -20,10 +20,10 @@ EDITS: Final = ("diffusers", "alterbute", "openvino")
 
 
 def open_contender(kind: str, bundle: Path, checkpoint: Path, threads: int) -> EditContender:
-    """Load one of `EDITS`.
+    """Load a contender.
 
     Args:
-        kind: Name of the contender.
+        kind: Name of the contender, one of `EDITS`.
         bundle: The bundle's folder.
         checkpoint: The checkpoint that the bundle was exported from.
         threads: CPU threads.
@@ -47,14 +47,14 @@ def open_contender(kind: str, bundle: Path, checkpoint: Path, threads: int) -> E
 
 
 class EditorEdit:
-    """This project's editor over a backend."""
+    """alterbute's editor on a backend."""
 
     def __init__(self, editor: Editor, backend: TimedBackend) -> None:
         self._editor, self._backend = editor, backend
 
     def edit(self, inputs: EditInputs, steps: int) -> TimedEdit:
-        """Make a whole edit of one image."""
-        forget_encodings(self._editor)
+        """Edit one image with nothing cached, and time the edit and its parts."""
+        clear_encodings(self._editor)
         start = time.perf_counter()
         result = self._editor.edit(
             inputs.photo,

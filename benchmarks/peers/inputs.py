@@ -1,4 +1,4 @@
-"""Inputs of a whole edit for all contenders: pictures, masks, and what the runtime's window graph makes of them."""
+"""Inputs of a whole edit for all contenders: photo, reference and masks, and the results of the window graph for them."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ GUIDANCE: Final = 7.5
 IDENTITY_SCALE: Final = 0.6
 SOLVER: Final = "ddim"
 _OBJECT_SHARE: Final = 0.2
-"""Of a photo of the model's size: an object so large that its window is the whole photo, and cutting changes no pixel."""
+"""Share of the photo that the object covers: so large that the window is the whole photo, and cropping changes no pixel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EditInputs:
-    """One edit's inputs.
+    """Inputs of one edit.
 
     Args:
-        photo: SS3 uint8, of the model's resolution; also what the model sees.
+        photo: SS3 uint8, at the model's resolution S; equal to the window.
         mask: SS uint8, 255 = object.
-        reference: hw3 uint8, with the object that gives the identity.
-        reference_mask: hw uint8.
-        painted: SS uint8, the mask grown by the bundle's rim, which is generated anew.
-        identity_pixels: ss3 uint8, the reference as the image encoder sees it.
-        identity_mask: ss uint8, its object; the rest is grey.
-        noise: [C,h,w] f32, the first latent.
+        reference: HW3 uint8, photo of the object whose identity is kept.
+        reference_mask: HW uint8, 255 = object.
+        painted: SS uint8, the dilated mask, inside which pixels are generated.
+        identity_pixels: ss3 uint8, the crop of the reference that the image encoder takes.
+        identity_mask: ss uint8, 255 = object; the rest becomes grey.
+        noise: [C,h,w] f32, the initial noise.
         ids: [2,T] int64, token ids of the empty prompt and of the prompt.
     """
 
@@ -53,39 +53,38 @@ class EditInputs:
     ids: Array
 
     def save(self, path: Path) -> None:
-        """Write the inputs to a file, for the processes of the contenders."""
+        """Write the inputs to an .npz file, which the contenders' processes read."""
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, **asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> EditInputs:
-        """Read inputs that were written by `save`."""
-        with np.load(path) as kept:
-            return cls(**kept)
+        """Read inputs from a file that `save` wrote."""
+        with np.load(path) as arrays:
+            return cls(**arrays)
 
 
 def make_inputs(bundle: Bundle) -> EditInputs:
-    """Draw the pictures, and process them with the bundle's window graph.
+    """Draw photo and reference, and process them with the bundle's window graph.
 
     Raises:
-        SystemExit: the window does not show the photo as it is, so diffusers could not be given the same.
+        SystemExit: the bundle takes no reference, or its window differs from the photo, so that diffusers
+            could not edit the same pixels.
     """
     manifest, side = bundle.manifest, bundle.manifest.resolution
     pixels, mask = draw_scene(side, side, _OBJECT_SHARE)
     reference, reference_mask = draw_scene(side, side, _OBJECT_SHARE / 2)
     photo, identity = load_photo(pixels), manifest.identity
     if identity is None:
-        raise SystemExit(
-            f"the bundle {manifest.name!r} takes no reference: a whole edit is compared with an IP-Adapter"
-        )
+        raise SystemExit(f"the bundle {manifest.name!r} takes no reference; expected a bundle with an IP-Adapter")
     backend = OnnxRuntimeBackend(bundle, graphs=("window",))
     encoder = Encoder(bundle, backend)
     region = load_region(mask, photo)
     _, window, _ = encoder.crop_photo(photo, region, side)
     if not np.array_equal(window.pixels, pixels):
-        raise SystemExit("the window is not the whole photo: draw a larger object")
-    shown, where = load_reference(reference, reference_mask)
-    close = encoder.crop_window(shown, whole_region(where), identity_box(where), identity.size)
+        raise SystemExit("the window differs from the photo; expected equal pixels; draw a larger object")
+    reference_photo, object_mask = load_reference(reference, reference_mask)
+    crop = encoder.crop_window(reference_photo, whole_region(object_mask), identity_box(object_mask), identity.size)
     cells = side // manifest.latent_factor
     inputs = EditInputs(
         photo=pixels,
@@ -93,8 +92,8 @@ def make_inputs(bundle: Bundle) -> EditInputs:
         reference=reference,
         reference_mask=reference_mask,
         painted=window.edit_mask,
-        identity_pixels=close.pixels,
-        identity_mask=close.object_mask,
+        identity_pixels=crop.pixels,
+        identity_mask=crop.object_mask,
         noise=draw_noise(SEED, 0, 0, (manifest.latent_channels, cells, cells)),
         ids=np.concatenate([encoder.tokenize(""), encoder.tokenize(PROMPT)]),
     )

@@ -1,15 +1,16 @@
-"""A whole edit beside its peers: 20 steps with guidance and an IP-Adapter reference, from pictures and words to a picture.
+"""A whole edit compared with peers: 20 steps with guidance and an IP-Adapter reference, encoders and decoder included.
 
     python -m benchmarks.peers.measure_edit --bundle BUNDLE --checkpoint CHECKPOINT --out benchmarks/results/peers_edit.json
 
-`diffusers` is its inpainting pipeline with IP-Adapter in eager fp32, `alterbute` is `Editor.edit` on ONNX Runtime, `openvino` is the same
-editor over OpenVINO in fp32 with the bundle's decomposed graphs. All take the same weights, photo, mask, reference, token ids and first
-noise, and DDIM: the maths is the same, so the clean latents and the painted pixels are compared. Differences that stay: diffusers takes
-the mean of the autoencoder's posterior, as we do, instead of drawing from it; it encodes the masked photo alone, we the photo too; we cut
-the window, and paste it into the photo.
+`diffusers` is its inpainting pipeline with IP-Adapter in eager fp32, `alterbute` is `Editor.edit` on ONNX Runtime, and `openvino` is the
+same editor on OpenVINO in fp32 with the bundle's decomposed graphs. All use DDIM and the same weights, photo, mask, reference, token ids
+and initial noise, so that their clean latents and generated pixels can be compared. diffusers is changed to take the mean of the
+autoencoder's posterior instead of a sample. Two differences remain: alterbute also encodes the photo, not the masked photo only, and it
+crops the window and pastes it back.
 
-Every turn is a process of its own: it loads, makes an edit of one step to warm up, and times one edit. Turns alternate. What a turn found
-is kept as soon as it is there, and a run goes on where the last one stopped: `--limit 1` takes one turn, `--again KIND` forgets one's turns.
+Each contender runs in processes of its own, which alternate. A process loads, makes a warm-up edit of one step, and times one edit. Its
+result is written at once, and the program resumes where its last run stopped: `--limit 1` runs one process, `--again NAME` drops a
+contender's earlier results.
 """
 
 from __future__ import annotations
@@ -24,35 +25,40 @@ import numpy as np
 from alterbute.bundle import open_bundle
 
 from benchmarks.common.machine import machine_facts
-from benchmarks.peers.alternate import Entry, Turns, alternating_parser, run_alternating
+from benchmarks.peers.alternate import Entry, Results, alternating_parser, run_alternating
 from benchmarks.peers.edit_contenders import EDITS, open_contender
 from benchmarks.peers.inputs import GUIDANCE, SOLVER, EditInputs, make_inputs
-from benchmarks.peers.processes import Turn, print_process, run_process
+from benchmarks.peers.processes import ProcessResult, print_result, run_process
 
 _BASE: Final = "diffusers"
 _PARTS: Final = ("whole", "encode", "steps", "decode")
 _PACKAGES: Final = ("torch", "diffusers", "onnxruntime", "openvino")
 
 
-def take_turn(options: argparse.Namespace) -> Turn:
-    """Load a contender, warm it up, time one edit, and keep what it made."""
-    inputs, start = EditInputs.load(options.work / "material.npz"), time.perf_counter()
-    contender = open_contender(options.turn, options.bundle, options.checkpoint, options.threads)
+def run_contender(options: argparse.Namespace) -> ProcessResult:
+    """Load a contender, warm it up, time one edit, and save its latent, picture and alpha under `--work`."""
+    inputs, start = EditInputs.load(options.work / "inputs.npz"), time.perf_counter()
+    contender = open_contender(options.contender, options.bundle, options.checkpoint, options.threads)
     loaded = time.perf_counter()
     contender.edit(inputs, 1)
     warm = time.perf_counter()
-    made = contender.edit(inputs, options.steps)
-    np.savez(options.work / f"{options.turn}.npz", latent=made.latent, picture=made.picture, alpha=made.alpha)
-    seconds = {part: round(value, 4) for part, value in made.seconds.items()}
+    edit = contender.edit(inputs, options.steps)
+    np.savez(options.work / f"{options.contender}.npz", latent=edit.latent, picture=edit.picture, alpha=edit.alpha)
+    seconds = {part: round(value, 4) for part, value in edit.seconds.items()}
     return {"load_s": round(loaded - start, 2), "warm_up_s": round(warm - loaded, 2), "seconds": seconds}
 
 
-def compare_made(work: Path, kind: str) -> dict[str, float]:
-    """How far a contender's last edit is from the base's: latents by their largest value, pixels where both painted in full."""
-    with np.load(work / f"{_BASE}.npz") as wanted, np.load(work / f"{kind}.npz") as found:
-        latent = float(np.abs(found["latent"] - wanted["latent"]).max() / np.abs(wanted["latent"]).max())
-        painted = (found["alpha"] == 255) & (wanted["alpha"] == 255)
-        levels = np.abs(found["picture"][painted].astype(int) - wanted["picture"][painted])
+def compare_output(work: Path, kind: str) -> dict[str, float]:
+    """Errors of a contender's last edit against diffusers'.
+
+    Returns:
+        `latent_error`, the largest difference relative to the largest value; of the pixels where both alphas are 255,
+        the share that differs (`pixels_off`) and the largest difference in 8-bit levels (`pixel_max`).
+    """
+    with np.load(work / f"{_BASE}.npz") as expected, np.load(work / f"{kind}.npz") as edit:
+        latent = float(np.abs(edit["latent"] - expected["latent"]).max() / np.abs(expected["latent"]).max())
+        painted = (edit["alpha"] == 255) & (expected["alpha"] == 255)
+        levels = np.abs(edit["picture"][painted].astype(int) - expected["picture"][painted])
     return {
         "latent_error": float(f"{latent:.1e}"),
         "pixels_off": float(f"{(levels > 0).mean():.1e}"),
@@ -60,55 +66,55 @@ def compare_made(work: Path, kind: str) -> dict[str, float]:
     }
 
 
-def summarise(turns: Turns) -> Entry:
-    """Per contender: medians over its turns, speed against the base, the worst error, the highest peak; and its turns."""
+def summarise(results: Results) -> Entry:
+    """By contender: median seconds, speed relative to diffusers, largest errors, highest peak, and all results (`turns`)."""
     rows: Entry = {}
     median = {
-        kind: {part: statistics.median(turn["seconds"][part] for turn in taken) for part in _PARTS}
-        for kind, taken in turns.items()
-        if taken
+        kind: {part: statistics.median(result["seconds"][part] for result in runs) for part in _PARTS}
+        for kind, runs in results.items()
+        if runs
     }
     for kind, seconds in median.items():
-        taken = turns[kind]
+        runs = results[kind]
         row: Entry = {"seconds": {part: round(value, 3) for part, value in seconds.items()}}
         if _BASE in median:
             row["speed"] = {part: round(median[_BASE][part] / value, 3) for part, value in seconds.items()}
-        compared = [turn["compared"] for turn in taken if "compared" in turn]
-        if compared:
-            row["compared"] = {name: max(found[name] for found in compared) for name in compared[0]}
-        rows[kind] = {**row, "peak_gb": round(max(turn["peak_bytes"] for turn in taken) / 1e9, 2), "turns": taken}
+        errors = [result["compared"] for result in runs if "compared" in result]
+        if errors:
+            row["compared"] = {name: max(error[name] for error in errors) for name in errors[0]}
+        rows[kind] = {**row, "peak_gb": round(max(result["peak_bytes"] for result in runs) / 1e9, 2), "turns": runs}
     return rows
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Take the turns that are missing."""
+    """Run the processes whose results are missing."""
     bundle = open_bundle(options.bundle)
-    inputs, base = options.work / "material.npz", options.work / f"{_BASE}.npz"
+    inputs, base = options.work / "inputs.npz", options.work / f"{_BASE}.npz"
     if not inputs.exists():
         make_inputs(bundle).save(inputs)
     names = ("bundle", "checkpoint", "steps", "threads", "work", "out")
-    shared = [word for key in names for word in (f"--{key}", str(getattr(options, key)))]
+    arguments = [word for key in names for word in (f"--{key}", str(getattr(options, key)))]
 
-    def take(kind: str) -> Turn | str:
-        found = run_process("benchmarks.peers.measure_edit", ["--turn", kind, *shared])
-        if isinstance(found, str):
-            return found
-        found.pop("packages")  # all run in this environment: the machine's facts have them
-        return {**found, "compared": compare_made(options.work, kind)} if base.exists() else found
+    def run(kind: str) -> ProcessResult | str:
+        result = run_process("benchmarks.peers.measure_edit", ["--turn", kind, *arguments])
+        if isinstance(result, str):
+            return result
+        result.pop("packages")  # all run in this environment: the machine facts list the packages
+        return {**result, "compared": compare_output(options.work, kind)} if base.exists() else result
 
-    asked = {"resolution": bundle.manifest.resolution, "steps": options.steps, "threads": options.threads}
-    asked |= {"solver": SOLVER, "guidance": GUIDANCE}
+    settings = {"resolution": bundle.manifest.resolution, "steps": options.steps, "threads": options.threads}
+    settings |= {"solver": SOLVER, "guidance": GUIDANCE}
     name = options.name or f"{options.bundle.name}, {options.steps} steps"
-    run_alternating(options, name, asked, machine_facts(*_PACKAGES), take, summarise)
+    run_alternating(options, name, settings, machine_facts(*_PACKAGES), run, summarise)
 
 
 def main() -> None:
-    """Take turns, or be one."""
+    """Run all contenders, or time one contender in this process."""
     parser = alternating_parser(__doc__, EDITS, EDITS)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=20, help="denoising steps of an edit")
     options = parser.parse_args()
-    if options.turn:
-        print_process(take_turn(options), _PACKAGES)
+    if options.contender:
+        print_result(run_contender(options), _PACKAGES)
     else:
         measure(options)
 

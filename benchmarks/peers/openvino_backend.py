@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU as a backend of the editor, for comparison only."""
+"""OpenVINO on the CPU as a backend of the editor, for benchmarks only."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from alterbute.backends.onnxruntime import OnnxRuntimeBackend
 from alterbute.bundle import Bundle
 
 HOST_GRAPHS: Final = ("window", "paste")
-"""The image graphs, which run in ONNX Runtime with every backend."""
+"""The image graphs, which every backend runs in ONNX Runtime."""
 
 Run = Callable[[Arrays], dict[str, Array]]
 
 
 def compile_graph(file: Path, threads: int, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Run:
-    """A graph in fp32, for one caller at a time.
+    """Compile a graph in fp32; returns a function from inputs to outputs by name, which is not thread-safe.
 
     Args:
-        file: ONNX, its weights beside it.
+        file: ONNX file, with its weights in the same folder.
         threads: CPU threads.
-        shapes: Shape of every input, for a graph that is compiled for these only; None keeps free dimensions.
+        shapes: Shape of every input by name to compile for; None keeps free dimensions.
     """
     import openvino
 
@@ -35,14 +35,16 @@ def compile_graph(file: Path, threads: int, shapes: Mapping[str, tuple[int, ...]
     request = core.compile_model(model, "CPU", settings).create_infer_request()
 
     def run(inputs: Arrays) -> dict[str, Array]:
-        made = request.infer(dict(inputs), share_inputs=True)
-        return {port.get_any_name(): array for port, array in made.items()}
+        outputs = request.infer(dict(inputs), share_inputs=True)
+        return {port.get_any_name(): array for port, array in outputs.items()}
 
     return run
 
 
 class OpenVinoBackend:
-    """A bundle's decomposed graphs in OpenVINO, each compiled for the sizes of its latest call; the warm-up pays for that.
+    """A backend that runs a bundle's decomposed graphs in OpenVINO, compiled for the shapes of the latest call.
+
+    A call with other shapes compiles the graph again, so benchmarks call each graph once before they time it.
 
     Args:
         bundle: The bundle.
@@ -56,10 +58,10 @@ class OpenVinoBackend:
         self._bundle, self._threads = bundle, threads
         self._host = OnnxRuntimeBackend(bundle, threads=threads, graphs=HOST_GRAPHS)
         self.precisions = dict(self._host.precisions)
-        self._known: dict[str, tuple[Any, Run]] = {}
+        self._compiled: dict[str, tuple[Any, Run]] = {}
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
-        """Run a graph once in OpenVINO, compiled for the sizes of this call.
+        """Run a graph once in OpenVINO, compiled for the shapes of this call.
 
         Args:
             graph: Name of the graph.
@@ -69,12 +71,12 @@ class OpenVinoBackend:
         if graph in HOST_GRAPHS:
             return self._host.run(graph, inputs, outputs)
         shapes = {name: array.shape for name, array in inputs.items()}
-        if graph not in self._known or self._known[graph][0] != shapes:
-            self._known.pop(graph, None)
-            self._known[graph] = shapes, compile_graph(self._bundle.path / f"{graph}.onnx", self._threads, shapes)
-        return copy_outputs(self._known[graph][1](inputs), outputs)
+        if graph not in self._compiled or self._compiled[graph][0] != shapes:
+            self._compiled.pop(graph, None)
+            self._compiled[graph] = shapes, compile_graph(self._bundle.path / f"{graph}.onnx", self._threads, shapes)
+        return copy_outputs(self._compiled[graph][1](inputs), outputs)
 
     def close(self) -> None:
         """Release the compiled graphs."""
-        self._known.clear()
+        self._compiled.clear()
         self._host.close()

@@ -1,4 +1,4 @@
-"""A run of one contender in a process of its own, so that memory peaks and thread pools do not mix."""
+"""Processes that run one contender each, so that memory peaks and thread pools stay separate."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from typing import Any
 
 from benchmarks.common.machine import load_average, package_versions
 
-Turn = dict[str, Any]
+ProcessResult = dict[str, Any]
+"""Result of a process as JSON values: times, peak memory, package versions and load average."""
 
 
-def run_process(program: str, arguments: Sequence[str], python: str = sys.executable) -> Turn | str:
-    """Run a contender in a process; returns its result, or the last line of its error.
+def run_process(program: str, arguments: Sequence[str], python: str = sys.executable) -> ProcessResult | str:
+    """Run a contender in a process; returns its result, or its exit code and last line of standard error.
 
     Args:
-        program: A module of the benchmarks.
-        arguments: Its command line; the program ends by `print_process`.
-        python: The interpreter, for a contender that needs an environment of its own.
+        program: Name of a module whose last act is `print_result`.
+        arguments: Its command line.
+        python: Interpreter of the environment that the contender needs.
     """
     load = load_average()
-    done = subprocess.run([python, "-m", program, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = done.stderr.strip().splitlines()
-        return f"exit {done.returncode}: {said[-1] if said else 'nothing was said'}"
-    turn: Turn = json.loads(done.stdout.strip().splitlines()[-1])
-    return {**turn, "load_before": load}
+    process = subprocess.run([python, "-m", program, *arguments], capture_output=True, text=True, check=False)
+    if process.returncode:
+        lines = process.stderr.strip().splitlines()
+        return f"exit {process.returncode}: {lines[-1] if lines else 'no message'}"
+    result: ProcessResult = json.loads(process.stdout.strip().splitlines()[-1])
+    return {**result, "load_before": load}
 
 
-def print_process(turn: Turn, packages: tuple[str, ...]) -> None:
-    """Print a run's result with its peak of resident memory and package versions, as JSON."""
+def print_result(result: ProcessResult, packages: tuple[str, ...]) -> None:
+    """Print a result as one line of JSON, together with the peak of resident memory and package versions."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    told = {**turn, "peak_bytes": peak, "packages": package_versions(packages)}
-    sys.stdout.write("\n" + json.dumps(told) + "\n")
+    document = {**result, "peak_bytes": peak, "packages": package_versions(packages)}
+    sys.stdout.write("\n" + json.dumps(document) + "\n")

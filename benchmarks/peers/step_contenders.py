@@ -1,4 +1,4 @@
-"""The contenders of a denoising step: all take the same inputs and return the guided output."""
+"""Contenders of a denoising step; all take the same inputs and return the guided UNet output."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from typing import Any, Final
 
 import numpy as np
 from alterbute.bundle import open_bundle, read_manifest
+from alterbute.solver import OUTPUT
 
-from benchmarks.step_share import draw
+from benchmarks.step_share import draw_inputs
 
 GUIDANCE: Final = 7.5
 _IDENTITY_SCALE: Final = 0.6
-_SOLVER_Y: Final = 4
 
 Arrays = dict[str, Any]
 Step = Callable[[], Any]
+"""Runs a step; returns the guided output [1,C,h,w]."""
 
 
-def draw_step(bundle: Path, side: int) -> Arrays:
-    """The step graph's inputs for one image with guidance; the solver's matrix passes the guided output on unchanged."""
-    inputs = draw(read_manifest(bundle), 1, side)
+def draw_step_inputs(bundle: Path, side: int) -> Arrays:
+    """Random inputs of the step graph for one image with guidance; the next latent is the guided output itself."""
+    inputs = draw_inputs(read_manifest(bundle), 1, side)
     inputs["guidance"][:] = [[1 - GUIDANCE, GUIDANCE]]
     inputs["solver"][:] = 0
-    inputs["solver"][:, 0, _SOLVER_Y] = 1
+    inputs["solver"][:, 0, OUTPUT] = 1
     for name in ("keep", "guidance_rescale"):
         inputs[name][:] = 0
     if "identity_scale" in inputs:
@@ -33,32 +34,32 @@ def draw_step(bundle: Path, side: int) -> Arrays:
 
 
 def make_step(kind: str, bundle: Path, checkpoint: Path, side: int, threads: int) -> Step:
-    """Load a contender of a step.
+    """Load a contender; returns a function that runs the step once.
 
     Args:
         kind: Name of the contender.
         bundle: The bundle's folder.
-        checkpoint: The checkpoint that the bundle was exported from.
-        side: Side of the latents in cells.
+        checkpoint: The checkpoint that the bundle was exported from; for `optimum`, the folder that optimum-cli wrote.
+        side: Height and width of the latents in cells.
         threads: CPU threads.
     """
-    inputs = draw_step(bundle, side)
+    inputs = draw_step_inputs(bundle, side)
     if kind == "optimum":
         return _optimum(checkpoint, inputs, threads)
     if kind.startswith("diffusers"):
         return _diffusers(checkpoint, inputs, kind, threads)
-    makers = {
+    loaders = {
         "alterbute": _alterbute,
         "alterbute-int8": _alterbute,
         "decomposed": _decomposed,
         "openvino": _openvino,
         "openvino-fixed": _openvino_fixed,
     }
-    return makers[kind](bundle, inputs, threads)
+    return loaders[kind](bundle, inputs, threads)
 
 
 def _diffusers(checkpoint: Path, inputs: Arrays, kind: str, threads: int) -> Step:
-    """diffusers' UNet, with its own IP-Adapter processors where there is an adapter, called as its inpainting pipeline calls it."""
+    """diffusers' UNet, with its IP-Adapter processors if the bundle has an adapter, called as in its inpainting pipeline."""
     import torch
     from diffusers import UNet2DConditionModel
 
@@ -84,7 +85,7 @@ def _diffusers(checkpoint: Path, inputs: Arrays, kind: str, threads: int) -> Ste
 
 
 def _load_adapter(unet: Any, checkpoint: Path, dtype: Any) -> None:
-    """The adapter's attention; the graph takes tokens, so the projection in front of them is left to neither side."""
+    """Load the adapter's attention weights. The projection is replaced by an identity, since the step graph takes tokens."""
     import torch
     from safetensors.torch import load_file
 
@@ -101,7 +102,7 @@ def _load_adapter(unet: Any, checkpoint: Path, dtype: Any) -> None:
 
 
 def _optimum(exported: Path, inputs: Arrays, threads: int) -> Step:
-    """optimum-onnx's UNet of the checkpoint that it exported: ONNX Runtime under diffusers' own pipeline. It knows no IP-Adapter."""
+    """The UNet that optimum-onnx exported, in its pipeline class for ONNX Runtime, which does not support IP-Adapter."""
     import onnxruntime
     from diffusers import DDIMScheduler
     from optimum.onnxruntime import ORTStableDiffusionInpaintPipeline
@@ -121,23 +122,23 @@ def _optimum(exported: Path, inputs: Arrays, threads: int) -> Step:
 
 
 def _guided(run: Callable[[Any, Any, Any], Any], inputs: Arrays) -> Step:
-    """Doubling, scene and guidance as diffusers' pipelines do them on the host."""
+    """A step that concatenates rows and applies guidance on the host, as diffusers' pipelines do."""
     import torch
 
-    given = {name: torch.from_numpy(value) for name, value in inputs.items()}
-    scene, latent = given["scene"], given["state"][:, 0]
+    tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
+    scene, latent = tensors["scene"], tensors["state"][:, 0]
 
     def step() -> Any:
         with torch.inference_mode():
             rows = torch.cat([torch.cat([latent] * 2), torch.cat([scene] * 2)], dim=1)
-            blank, prompted = run(rows, given["timestep"][0], given["text"]).float().chunk(2)
-            return (blank + GUIDANCE * (prompted - blank)).numpy()
+            unconditional, conditional = run(rows, tensors["timestep"][0], tensors["text"]).float().chunk(2)
+            return (unconditional + GUIDANCE * (conditional - unconditional)).numpy()
 
     return step
 
 
 def _alterbute(bundle: Path, inputs: Arrays, threads: int) -> Step:
-    """The step as the runtime runs it."""
+    """The step graph in the runtime's ONNX Runtime backend: the variant with fused attention, or int8."""
     from alterbute.backends.onnxruntime import OnnxRuntimeBackend
 
     backend = OnnxRuntimeBackend(open_bundle(bundle), threads=threads, graphs=["step"])
@@ -145,7 +146,7 @@ def _alterbute(bundle: Path, inputs: Arrays, threads: int) -> Step:
 
 
 def _decomposed(bundle: Path, inputs: Arrays, threads: int) -> Step:
-    """The decomposed graph in ONNX Runtime: what the fused variant is worth."""
+    """The decomposed graph in ONNX Runtime, to measure the gain of fused attention."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -155,7 +156,7 @@ def _decomposed(bundle: Path, inputs: Arrays, threads: int) -> Step:
 
 
 def _openvino(bundle: Path, inputs: Arrays, threads: int) -> Step:
-    """The decomposed graph in OpenVINO, in fp32, with the bundle's free sizes."""
+    """The decomposed graph in OpenVINO in fp32, compiled with free dimensions."""
     from benchmarks.peers.openvino_backend import compile_graph
 
     run = compile_graph(bundle / "step.onnx", threads)
@@ -163,7 +164,7 @@ def _openvino(bundle: Path, inputs: Arrays, threads: int) -> Step:
 
 
 def _openvino_fixed(bundle: Path, inputs: Arrays, threads: int) -> Step:
-    """The same, compiled for these inputs' sizes alone."""
+    """The decomposed graph in OpenVINO in fp32, compiled for the shapes of these inputs."""
     from benchmarks.peers.openvino_backend import compile_graph
 
     run = compile_graph(bundle / "step.onnx", threads, {name: np.shape(value) for name, value in inputs.items()})

@@ -1,1 +1,1 @@
-"""Step-level batching beside request-level batching."""
+"""Step-level batching under load, compared with request-level batching."""

@@ -1,7 +1,7 @@
-"""A clock and a backend that replay measured launches: the real scheduler, thousands of requests, on a machine that others use.
+"""A clock and a backend that replay measured times, to test the scheduler with thousands of requests on a shared machine.
 
-Each graph runs for real until it has been timed (CPU seconds, the least of a few runs, by rows for the step graph); from then on
-its time is added to the clock instead of being spent, and its outputs are those of the last real run.
+Each graph first runs a few times and its shortest CPU time is recorded, for the step graph by number of rows. Every call, the first
+included, advances the clock by that time. Later calls do not run the graph: they return the outputs of the last real run.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from typing import Any
 from alterbute.backends import Array, Arrays, Backend
 
 RUNS = 4
-BESIDE = ("window", "paste")
-"""Graphs that the server runs beside its device."""
+"""Real runs of each graph, of which the shortest counts."""
+HOST_GRAPHS = ("window", "paste")
+"""Graphs that the server runs on the host, in parallel to its device; they take no time on the replay clock."""
 
 
 class Inline(Executor):
-    """An executor that runs work at once: on this clock, work beside the device takes no time."""
+    """An executor that runs each call at once in the caller's thread: host work takes no time on the replay clock."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
-        """Run a call at once; returns a future that is done.
+        """Run a function at once; returns a future with its result.
 
         Args:
             fn: The function.
-            *args: Its positional arguments.
-            **options: Its keyword arguments.
+            *args: Positional arguments of the function.
+            **options: Keyword arguments of the function.
         """
         future: Future[Any] = Future()
         future.set_result(fn(*args, **options))
@@ -36,26 +37,27 @@ class Inline(Executor):
 
 
 class ReplayClock:
-    """Time that passes only when a launch is replayed, or when there is nothing to do until the next arrival."""
+    """Clock in seconds that advances only by replayed launches, and to the next arrival if the service is idle."""
 
     def __init__(self) -> None:
         self._now_s, self._next_s = 0.0, float("inf")
         self._changed = Condition()
 
     def monotonic(self) -> float:
+        """Current time of the clock in seconds."""
         return self._now_s
 
     perf_counter = monotonic
 
     def advance(self, seconds: float) -> None:
-        """Advance the clock by a launch; requests that arrived meanwhile are submitted before the next launch."""
+        """Advance the clock by a launch; returns once all requests that arrived meanwhile are submitted."""
         with self._changed:
             self._now_s += seconds
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._now_s < self._next_s)
 
     def wait_until(self, at_s: float, is_idle: Callable[[], bool]) -> None:
-        """Wait for an arrival's time."""
+        """Wait until the clock reaches `at_s`; if the service is idle, set it to `at_s`."""
         with self._changed:
             self._next_s = at_s
             while self._now_s < at_s and not is_idle():
@@ -63,55 +65,56 @@ class ReplayClock:
             self._now_s = max(self._now_s, at_s)
 
     def release(self, next_s: float) -> None:
-        """A request was submitted; the next arrival is due at `next_s`."""
+        """Let the clock advance to `next_s`, when the next request arrives; call it after a request was submitted."""
         with self._changed:
             self._next_s = next_s
             self._changed.notify_all()
 
 
 class ReplayBackend:
-    """A real backend until its graphs are timed.
+    """A backend that runs each graph until its time is recorded, and then replays time and outputs.
 
     Args:
-        real: The real backend, on one thread.
-        clock: The clock that launches advance.
-        seconds: Seconds by graph and rows, shared by all contenders.
+        real: The backend that runs the graphs, on one thread.
+        clock: The clock that calls advance.
+        seconds: Recorded seconds by graph and rows, shared by all contenders.
     """
 
     def __init__(self, real: Backend, clock: ReplayClock, seconds: dict[tuple[str, int], float]) -> None:
         self.min_slots, self.min_rows = real.min_slots, real.min_rows
         self.precisions = real.precisions
         self._real, self._clock, self._seconds = real, clock, seconds
-        self._kept: dict[str, dict[str, Array]] = {}
+        self._outputs: dict[str, dict[str, Array]] = {}
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:
-        """Run a graph, or wait as long as an earlier run of the same graph and rows took.
+        """Run or replay a graph, and advance the clock by its recorded time.
 
         Args:
             graph: Name of the graph.
             inputs: Every input of the graph by name.
             outputs: Arrays to write results into, by output name.
         """
-        if graph in BESIDE:
-            if graph not in self._kept:
-                self._kept[graph] = self._real.run(graph, inputs, outputs)
-            return dict(self._kept[graph])
+        if graph in HOST_GRAPHS:
+            if graph not in self._outputs:
+                self._outputs[graph] = self._real.run(graph, inputs, outputs)
+            return dict(self._outputs[graph])
         key = (graph, inputs["guidance"].shape[1] if graph == "step" else 1)
-        if key not in self._seconds or (graph != "step" and graph not in self._kept):
+        if key not in self._seconds or (graph != "step" and graph not in self._outputs):
             spent = []
             for _ in range(RUNS):
                 start = time.thread_time()
-                found = self._real.run(graph, inputs, outputs)
+                results = self._real.run(graph, inputs, outputs)
                 spent.append(time.thread_time() - start)
             self._seconds.setdefault(key, min(spent))
             if graph != "step":
-                self._kept[graph] = found
+                self._outputs[graph] = results
         self._clock.advance(self._seconds[key])
         if graph == "step":
             assert outputs is not None
             outputs["next_state"][:] = inputs["state"]
             return dict(outputs)
-        return {name: array.copy() for name, array in self._kept[graph].items()}
+        return {name: array.copy() for name, array in self._outputs[graph].items()}
 
     def close(self) -> None:
+        """Close the real backend."""
         self._real.close()

@@ -1,1 +1,1 @@
-"""Every solver's trajectories beside diffusers'."""
+"""Trajectories of every solver, compared with diffusers."""

@@ -1,11 +1,11 @@
-"""Parity of the solver matrices with diffusers: whole trajectories with a nonlinear function in place of the UNet.
+"""Parity of the solver matrices with diffusers: whole trajectories, with a nonlinear function instead of the UNet.
 
     python -m benchmarks.solvers.solver_parity --out benchmarks/results/solver_parity.json
 
-Every configuration is walked four times: by us in float32, as the lane does it, and in float64; by diffusers as it is, in
-float32, and with its arithmetic in float64. The error of a trajectory is the largest difference of any latent after any
-UNet call, relative to the largest latent after that call. Where diffusers' float32 cannot be met to 1e-5 because
-of its own rounding, the exception is named (`solver_cases.EXCEPTIONS`) and its float64 is met instead.
+Every configuration is computed four times: by our matrices in float32, as the lane computes it, and in float64; by diffusers
+unchanged, in float32, and with its arithmetic in float64. The error of a trajectory is the largest difference of any latent after
+any UNet call, relative to the largest value after that call. Where diffusers' own rounding in float32 exceeds 1e-5, an exception
+(`solver_cases.EXCEPTIONS`) limits the float64 error instead.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from benchmarks.solvers.solver_walks import SolverCase, trajectory_errors
 
 
 def measure(cases: list[SolverCase]) -> dict[str, Any]:
-    """Worst errors and numbers of configurations, per solver and per exception."""
+    """Worst errors and number of configurations, by solver and by exception, and the cases beyond their limit."""
     solvers: dict[str, Any] = {}
     exceptions: dict[str, Any] = {}
     failed = []
@@ -46,7 +46,7 @@ def measure(cases: list[SolverCase]) -> dict[str, Any]:
         if name:
             row["cause"] = EXCEPTIONS[name].cause
         row["configurations"] += 1
-        # diffusers gives NaN in some of the exceptions.
+        # Some of diffusers' latents are NaN under the exceptions.
         float32, float64 = (math.inf if math.isnan(error) else error for error in (errors.float32, errors.float64))
         if float32 > row["worst_float32"]:
             row |= {"worst_float32": float32, "worst_at": str(case)}
@@ -55,19 +55,20 @@ def measure(cases: list[SolverCase]) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Measure, and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=None, help="result file (JSON); default: print only")
     options = parser.parse_args()
     cases = list(sweep())
-    found = measure(cases)
-    for row in (*found["solvers"].values(), *found["exceptions"].values()):
+    parity = measure(cases)
+    for row in (*parity["solvers"].values(), *parity["exceptions"].values()):
         for key in ("worst_float32", "worst_float64"):
             row[key] = float(f"{row[key]:.1e}") if math.isfinite(row[key]) else "NaN"
     figures = {
         "configurations": len(cases),
         "limit": LIMIT,
-        "worst_float32": max(row["worst_float32"] for row in found["solvers"].values()),
-        **found,
+        "worst_float32": max(row["worst_float32"] for row in parity["solvers"].values()),
+        **parity,
         "adapted_reference": ADAPTED,
         "no_reference": NO_REFERENCE,
         "torch_kernels": torch.backends.cpu.get_cpu_capability(),

@@ -1,4 +1,4 @@
-"""One trajectory of a solver: by our matrices, and by diffusers' own scheduler class."""
+"""Trajectories of a solver, by our matrices and by diffusers' scheduler class."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from alterbute.solver import SIGMAS, STATE_ROWS, Trajectory, compile_trajectory
 
 SHAPE = (1, 4, 6, 6)
+"""Shape of the latent [1,C,h,w]."""
 CONFIG: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "beta_schedule": "scaled_linear",
@@ -35,11 +36,12 @@ CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
     "plms": ("PNDMScheduler", {"skip_prk_steps": True}),
 }
 SIGMA_SPACE = ("euler", "euler_a", "heun")
+"""Solvers whose latents in diffusers have the variance 1 + sigma^2; ours have unit variance."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SolverCase:
-    """One trajectory: what is changed in CONFIG, and the options of `compile_trajectory`."""
+    """One trajectory: solver, steps, changes to CONFIG, and options of `compile_trajectory`."""
 
     solver: str
     steps: int
@@ -48,6 +50,7 @@ class SolverCase:
 
     @property
     def config(self) -> dict[str, Any]:
+        """CONFIG with this case's changes."""
         return {**CONFIG, **self.change}
 
     def __str__(self) -> str:
@@ -56,20 +59,20 @@ class SolverCase:
 
 
 def fake_model(latent: Any, timestep: float) -> Any:
-    """Nonlinear in the latent and the timestep, so that an error of one step is not undone by the next.
+    """Stand-in for the UNet, nonlinear in latent and timestep, so that no step cancels the error of another.
 
-    Its slope is at most 1, as a denoiser's: steeper ones blow up the last bit of either side.
+    Its slope is at most 1, like a denoiser's; a steeper one would amplify rounding errors of both sides.
     """
     return 0.6 * torch.tanh(latent) + 0.2 * torch.sin(2 * latent + timestep / 100)
 
 
 def walk_matrices(plan: Trajectory, photo: Any, noises: Any, dtype: type) -> Any:
-    """The trajectory as the step graph computes it: latents [n,1,C,h,w] after each call.
+    """Latents [n,1,C,h,w] after each call, computed as in the step graph.
 
     Args:
         plan: The trajectory.
         photo: Clean latent of shape SHAPE.
-        noises: [n+1,*SHAPE], noise of the first latent and fresh noise of each call.
+        noises: [n+1,*SHAPE], initial noise, then the noise of each call.
         dtype: numpy float type of the arithmetic.
     """
     state: Any = np.zeros((STATE_ROWS, *SHAPE), dtype)
@@ -84,20 +87,20 @@ def walk_matrices(plan: Trajectory, photo: Any, noises: Any, dtype: type) -> Any
 
 
 def make_reference(case: SolverCase) -> tuple[Any, int]:
-    """diffusers' scheduler with its timesteps set as a pipeline of strength < 1 leaves them, and its first call."""
+    """diffusers' scheduler with timesteps set as by a pipeline of the case's strength, and the index of its first call."""
     name, extra = CLASSES[case.solver]
-    spread = case.options.get("sigmas")
-    extra = {**extra, **({f"use_{spread}_sigmas": True} if spread in SIGMAS[1:] else {})}
+    spacing = case.options.get("sigmas")
+    extra = {**extra, **({f"use_{spacing}_sigmas": True} if spacing in SIGMAS[1:] else {})}
     scheduler = getattr(diffusers, name).from_config({**case.config, **extra})
     if case.solver == "heun" and case.config.get("rescale_betas_zero_snr"):
-        # This class alone lacks the key; its arithmetic is Euler's.
+        # HeunDiscreteScheduler lacks this key; its noise levels are Euler's.
         scheduler.alphas_cumprod = diffusers.EulerDiscreteScheduler.from_config(case.config).alphas_cumprod
     scheduler.set_timesteps(case.steps)
     first = case.steps - int(case.steps * case.options.get("strength", 1.0))
     call = first * scheduler.order
     if case.solver == "plms" and first:
-        # A pipeline slices the list that holds the second timestep twice, so that the anchor step is not repeated
-        # where the trajectory starts and a level is skipped. Here the list is made for the steps that are left.
+        # A pipeline slices the list, which has the second timestep twice: the slice does not repeat its own second
+        # timestep, and a level is skipped. Here the list is made for the remaining steps.
         steps = scheduler._timesteps[::-1][first:].tolist()
         scheduler.timesteps = torch.tensor([steps[0], *steps[1:2], *steps[1:]])
         call = 0
@@ -107,7 +110,7 @@ def make_reference(case: SolverCase) -> tuple[Any, int]:
 
 
 class Float64Torch:
-    """Stands for `torch` in a scheduler's module: what it casts to float32 for precision stays float64."""
+    """Replacement of `torch` in a scheduler's module, in which casts to float32 are casts to float64."""
 
     float32 = torch.float64
 
@@ -116,16 +119,16 @@ class Float64Torch:
 
 
 def walk_diffusers(case: SolverCase, photo: Any, noises: Any, dtype: torch.dtype, calls: int) -> Any:
-    """The latents after the first calls by diffusers' scheduler class, at unit variance.
+    """Latents [calls,1,C,h,w] after each call of diffusers' scheduler, scaled to unit variance.
 
-    In float64 it is the same code on the same float32 levels, without the rounding of its arithmetic.
+    In float64 the same code runs on the same float32 noise levels, without the rounding of float32 arithmetic.
 
     Args:
         case: Scheduler config and options.
         photo: Clean latent of shape SHAPE.
-        noises: [n+1,*SHAPE], noise of the first latent and fresh noise of each call.
+        noises: [n+1,*SHAPE], initial noise, then the noise of each call.
         dtype: torch float type of the arithmetic.
-        calls: Number of calls.
+        calls: Number of calls, at most n.
     """
     scheduler, first = make_reference(case)
     for name in ("sigmas", "alphas_cumprod", "final_alpha_cumprod"):
@@ -134,7 +137,7 @@ def walk_diffusers(case: SolverCase, photo: Any, noises: Any, dtype: torch.dtype
     photo, noises = torch.from_numpy(photo).to(dtype), torch.from_numpy(noises).to(dtype)
     timesteps = scheduler.timesteps[first:]
     if len(timesteps) != len(noises) - 1:
-        raise ValueError(f"{case}: {len(noises) - 1} calls, diffusers makes {len(timesteps)}")
+        raise ValueError(f"{case}: diffusers makes {len(timesteps)} calls; expected {len(noises) - 1}")
     module = importlib.import_module(type(scheduler).__module__)
     latents: list[Any] = []
     draws = iter(noises[1:])
@@ -158,28 +161,29 @@ def walk_diffusers(case: SolverCase, photo: Any, noises: Any, dtype: torch.dtype
 
 
 def relative_error(ours: Any, theirs: Any) -> float:
-    """Largest difference of any latent, relative to the largest latent of that call."""
+    """Largest difference over all calls, relative to the largest value of the reference after that call."""
     axes = tuple(range(1, ours.ndim))
     return float((abs(ours - theirs).max(axes) / abs(theirs).max(axes)).max())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Errors:
-    """Errors of a trajectory: ours in float32 against diffusers as it is, and float64 against float64."""
+    """Relative errors of a trajectory: ours in float32 against unchanged diffusers, and both in float64."""
 
     float32: float
     float64: float
 
 
 def trajectory_errors(case: SolverCase, *, leaves_out_last: bool = False) -> Errors:
-    """Walk a case four times and compare.
+    """Errors of a case's trajectory against diffusers, in float32 and in float64.
 
     Args:
-        leaves_out_last: The last call is not made by diffusers, and not compared.
+        case: The configuration.
+        leaves_out_last: Whether to leave out the last call, whose latent is NaN in diffusers.
     """
     plan = compile_trajectory(case.config, case.solver, case.steps, **case.options)
     generator = np.random.default_rng(case.steps)
-    # The values that float32 holds, so that both sides start from the same numbers.
+    # Rounded to float32, so that all four computations start from the same numbers.
     shapes = (SHAPE, (len(plan.timestep) + 1, *SHAPE))
     photo, noises = (generator.standard_normal(shape).astype(np.float32).astype(np.float64) for shape in shapes)
     calls = len(plan.timestep) - leaves_out_last

@@ -1,4 +1,4 @@
-"""The GPU benchmark runs where there is no GPU as far as it can, and says what is missing."""
+"""The GPU benchmark without a GPU: dry run, parity limits, report, and the whole program on the CPU."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import Any
 import pytest
 
 from benchmarks.gpu.cases import cases
-from benchmarks.gpu.contenders import recipe_for
-from benchmarks.gpu.gpu_machine import CONTENDERS, look_at_machine
+from benchmarks.gpu.contenders import find_recipe
+from benchmarks.gpu.gpu_machine import CONTENDERS, probe_machine
 from benchmarks.gpu.measure import RunOutput, compare, summary
 from benchmarks.gpu.report import plot, table
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_dry_run_names_every_contender_and_why_it_cannot_run() -> None:
+def test_a_dry_run_prints_why_each_contender_cannot_run() -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu" / "main.py"), "--dry-run"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    machine = look_at_machine()
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr[-2000:]
+    machine = probe_machine()
     for name in CONTENDERS:
-        assert f"{name:<19} {machine.missing.get(name, 'runs')}" in done.stdout
-    assert "SDXL 1024x1024, 20 steps, guided, batch 8: 16 rows a launch" in done.stdout
+        assert f"{name:<19} {machine.missing.get(name, 'runs')}" in process.stdout
+    assert "SDXL 1024x1024, 20 steps, guided, batch 8: 16 rows a launch" in process.stdout
 
 
-def test_cases_are_those_of_the_question() -> None:
+def test_cases_cover_steps_with_and_without_guidance_at_every_batch_size() -> None:
     assert [(case.steps, case.batch, case.rows) for case in cases()] == [
         (20, 1, 2), (20, 2, 4), (20, 4, 8), (20, 8, 16), (4, 1, 1), (4, 2, 2), (4, 4, 4), (4, 8, 8),
     ]  # fmt: skip
@@ -45,23 +45,28 @@ def test_cases_are_those_of_the_question() -> None:
         ("Tesla T4", ""),
     ],
 )
-def test_the_recipe_is_that_of_the_gpu(gpu: str, recipe: str) -> None:
+def test_the_recipe_is_chosen_by_the_gpus_name(gpu: str, recipe: str) -> None:
     from dataclasses import replace
 
     from alterbute.backends.cuda.driver import Driver, Gpu
 
     driver = Driver(cuda="13.0", gpu=Gpu(name=gpu, capability="9.0", memory=1), reason="")
-    assert recipe_for("tensorrt", replace(look_at_machine(), driver=driver)) == recipe
+    assert find_recipe("tensorrt", replace(probe_machine(), driver=driver)) == recipe
 
 
-def test_parity_is_judged_before_times() -> None:
+def test_parity_requires_small_finite_errors() -> None:
     import numpy as np
 
-    wanted = RunOutput(latents=np.ones((4, 8, 8), np.float32), picture=np.full((8, 8, 3), 100.0, np.float32))
-    near = RunOutput(latents=wanted.latents + 0.005, picture=wanted.picture + 1)
-    far = RunOutput(latents=wanted.latents + 0.5, picture=wanted.picture)
-    broken = RunOutput(latents=wanted.latents * np.nan, picture=wanted.picture)
-    assert [compare(found, wanted)["passes"] for found in (wanted, near, far, broken)] == [True, True, False, False]
+    reference = RunOutput(latents=np.ones((4, 8, 8), np.float32), picture=np.full((8, 8, 3), 100.0, np.float32))
+    near = RunOutput(latents=reference.latents + 0.005, picture=reference.picture + 1)
+    far = RunOutput(latents=reference.latents + 0.5, picture=reference.picture)
+    broken = RunOutput(latents=reference.latents * np.nan, picture=reference.picture)
+    assert [compare(output, reference)["passes"] for output in (reference, near, far, broken)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_contender_that_failed_has_a_row_and_no_times(tmp_path: Path) -> None:
@@ -84,20 +89,20 @@ def test_a_contender_that_failed_has_a_row_and_no_times(tmp_path: Path) -> None:
         },
         {"model": "SD1.5", "contender": "tensorrt_rtx", "error": "refused"},
     ]
-    told = table(json.loads(json.dumps(results)))
-    assert "| 300.0 | 9.00 | 1.0% | 178 | 18% |" in told
-    assert "fails parity: not timed" in told
-    assert "refused" in told
+    markdown = table(json.loads(json.dumps(results)))
+    assert "| 300.0 | 9.00 | 1.0% | 178 | 18% |" in markdown
+    assert "fails parity: not timed" in markdown
+    assert "refused" in markdown
     plot(results, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
 @pytest.mark.slow
-def test_the_whole_program_runs_on_the_cpu_and_passes_parity(tmp_path: Path) -> None:
+def test_the_program_runs_on_the_cpu_within_the_parity_limits(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu" / "main.py"), "--smoke", "--runs", "2"]
     command += ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "r")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr[-2000:]
     results = json.loads((tmp_path / "r.json").read_text())["results"]
     assert [result["contender"] for result in results] == ["torch-cpu", "onnxruntime"]
     assert results[1]["parity"]["latents_relative"] <= 1e-5

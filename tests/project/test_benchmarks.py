@@ -1,4 +1,4 @@
-"""Benchmarks: machine facts come from one module, tables are generated from results, and every program runs."""
+"""Benchmarks: facts about the machine, tables generated from results, and short runs of the programs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GENERATED = sorted(path for path in RESULTS.glob("*.json") if path.stem in table
 FACTS = {"processor", "cpus", "memory_gib", "load_before", "system", "python", "packages", "commit"}
 
 
-def test_the_readmes_tables_are_those_of_the_results() -> None:
+def test_the_readmes_tables_match_the_results() -> None:
     text = tables.README.read_text(encoding="utf-8")
     assert tables.fill(text) == text, "run `python -m benchmarks.common.tables`"
     assert set(re.findall(r"<!-- table: (\w+) -->", text)) == set(tables.SECTIONS)
@@ -33,7 +33,7 @@ def test_a_missing_result_is_shown_as_not_measured(tmp_path: Path) -> None:
     assert tables.fill(text, tmp_path).count("Not measured yet.") == len(tables.SECTIONS)
 
 
-def test_an_unknown_table_is_named() -> None:
+def test_the_error_names_an_unknown_table() -> None:
     with pytest.raises(SystemExit, match="no table 'speed'"):
         tables.fill("<!-- table: speed -->\n<!-- end -->")
 
@@ -46,7 +46,7 @@ def test_every_entry_records_its_machine(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_program_of_the_readme_exists_and_takes_machine_facts_from_one_module(name: str) -> None:
+def test_a_program_of_the_readme_exists_and_uses_the_shared_machine_facts(name: str) -> None:
     text = (FOLDER / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8")
     assert not re.findall(
         r"^import platform|cpu_count|getloadavg|/proc/cpuinfo|sched_getaffinity|importlib.metadata", text, re.MULTILINE
@@ -54,21 +54,21 @@ def test_a_program_of_the_readme_exists_and_takes_machine_facts_from_one_module(
     assert re.search(r"from benchmarks\.(common\.machine|gpu\.gpu_machine) import", text)
 
 
-def test_machine_facts_name_the_packages_that_are_installed() -> None:
+def test_machine_facts_list_installed_packages_only() -> None:
     facts = machine.machine_facts("numpy", "no-such-package")
     assert facts.keys() == FACTS
     assert facts["packages"] == {"numpy": np.__version__}
     assert facts["cpus"] >= 1
 
 
-def test_an_entry_replaces_the_entry_of_its_name_only(tmp_path: Path) -> None:
+def test_an_update_replaces_only_the_entry_of_that_name(tmp_path: Path) -> None:
     out = tmp_path / "new" / "latency.json"
     for name, value in (("a", 1), ("b", 2), ("a", 3)):
         update_results(out, name, {"value": value})
     assert json.loads(out.read_text()) == {"a": {"value": 3}, "b": {"value": 2}}
 
 
-def test_percentiles_are_those_of_the_times() -> None:
+def test_summary_has_percentiles_minimum_and_mean_in_milliseconds() -> None:
     summary = summary_ms([value / 1000 for value in range(101)])
     assert summary == {"p50_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0, "min_ms": 0.0, "mean_ms": 50.0, "n": 101}
 
@@ -79,7 +79,9 @@ def test_a_drawn_object_covers_the_requested_share() -> None:
     assert abs((mask > 0).mean() - 0.05) < 0.002
 
 
-def test_every_program_measures_a_real_bundle(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_measure_a_small_bundle_and_their_tables_have_its_figures(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     times = latency.measure(tiny_bundle, steps=2, runs=2, warm_up=1, threads=1)
     assert times["second_edit"]["graph_runs"] == {"step": 2, "decode": 1, "paste": 1}
     assert times["graphs"]["step"]["n"] == 4
@@ -97,14 +99,14 @@ def test_every_program_measures_a_real_bundle(tiny_bundle: Path, monkeypatch: py
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from Linux's /proc")
-def test_a_steps_peak_is_that_of_a_process_of_its_own(tiny_bundle: Path) -> None:
+def test_memory_peaks_are_those_of_fresh_processes(tiny_bundle: Path) -> None:
     peaks = memory.measure(tiny_bundle, None, 1, ("libraries", "step"))
     assert peaks["step"]["peak_mb"] > peaks["libraries"]["peak_mb"] > 10
 
 
-def test_equal_bundles_are_equal_and_a_changed_background_stops_the_comparison(tiny_bundle: Path) -> None:
+def test_fidelity_compares_latents_and_pixels_and_fails_on_a_changed_background(tiny_bundle: Path) -> None:
     bundle = open_bundle(tiny_bundle)
-    edits = fidelity.edit_all(bundle, 2, 1, 1)
+    edits = fidelity.run_edits(bundle, 2, 1, 1)
     unchanged: dict[str, Any] = fidelity.compare(edits, edits)
     assert (unchanged["latent_max"], unchanged["psnr_db_worst"], unchanged["edits"]) == (0, 99.0, 2)
     latent, picture, alpha = edits[0]
