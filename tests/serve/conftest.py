@@ -1,4 +1,4 @@
-"""One server for all tests that leave it as they found it."""
+"""A server that is shared by all tests that do not change its settings or state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.serving import RunningServer, serving
 
 
 @pytest.fixture(scope="session")
-def served(tiny_bundle: Path) -> Iterator[RunningServer]:
-    """A server of the tiny bundle with its defaults and no key."""
+def server(tiny_bundle: Path) -> Iterator[RunningServer]:
+    """A server of the tiny bundle with room for 16 waiting images, other settings at their defaults, and no API key."""
     with serving(tiny_bundle, max_queue=16) as running:
         yield running

@@ -1,4 +1,4 @@
-"""SIGTERM under load: whatever was accepted is answered, and the process ends in time."""
+"""SIGTERM under load: every accepted request gets its response, and the process ends in time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from tests.support.serving import edit_files, wait_until
 
 
 def terminate_under_load(process: Process, moment_s: float, steps: str) -> tuple[Counter[int | str], float]:
-    """Clients that send until the server says that it is not ready. Outcomes, and seconds from the signal to the exit."""
+    """Send from six clients, and send SIGTERM `moment_s` seconds after the first edit; clients stop when the server is not ready.
+
+    Returns the number of responses by status, or of connection errors by class, and the seconds from signal to exit.
+    """
     outcomes: Counter[int | str] = Counter()
     is_open = threading.Event()
     is_open.set()
@@ -60,7 +63,7 @@ def terminate_under_load(process: Process, moment_s: float, steps: str) -> tuple
 def test_sigterm_under_load_loses_nothing(tiny_bundle: Path) -> None:
     with running_process("--drain-delay-s", "0.5", "--max-queue", "16", str(tiny_bundle)) as process:
         outcomes, seconds = terminate_under_load(process, 0.2, "10")
-    # A connection that is refused was not accepted; one that breaks would be another error.
+    # A refused connection carried no accepted request; a broken one would have another class.
     assert outcomes.keys() <= {200, 503, "ConnectError"}, outcomes
     assert seconds < 35
     assert process.lines[-1]["message"] == "stopped"
@@ -77,7 +80,7 @@ def test_sigterm_at_twenty_random_moments_loses_nothing(tiny_bundle: Path) -> No
         assert seconds < 35
 
 
-def test_requests_that_take_too_long_get_a_503_and_a_second_signal_does_not_wait(tiny_bundle: Path) -> None:
+def test_a_second_signal_ends_running_requests_with_503(tiny_bundle: Path) -> None:
     with running_process(
         "--drain-delay-s", "0", "--drain-timeout-s", "20", "--max-steps", "1000", "--timeout-s", "600", str(tiny_bundle)
     ) as process:
@@ -108,8 +111,8 @@ def test_requests_that_take_too_long_get_a_503_and_a_second_signal_does_not_wait
     assert replies[0].headers["x-should-retry"] == "true"
 
 
-def test_a_port_that_is_taken_is_told_before_anything_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+def test_a_port_in_use_is_reported_before_the_bundle_is_opened(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         assert main(["serve", "--port", str(port), "/no/bundle"]) == 2
     assert f"127.0.0.1:{port} cannot be listened on" in capsys.readouterr().err

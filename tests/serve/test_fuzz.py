@@ -1,4 +1,4 @@
-"""Thousands of requests made from the OpenAPI document, and bent: no answer is an undeclared 5xx."""
+"""Thousands of requests drawn from the OpenAPI document and damaged: no response is an undeclared 5xx."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PHOTO, MASK = photo_bytes(), mask_bytes()
 
 
 class Fuzzer:
-    """Draws requests for the operations of a document: most parts right, some wrong."""
+    """Draws requests for the operations of a document, with most parts valid and some not."""
 
     def __init__(self, document: dict[str, Any], model: str, seed: int) -> None:
         self._operations = [
@@ -51,11 +51,11 @@ class Fuzzer:
         self._model, self._random = model, random.Random(seed)
 
     def draw(self) -> dict[str, Any]:
-        """Arguments of `httpx.Client.request`."""
+        """Draw a request, as arguments of `httpx.Client.request`."""
         pick = self._random
         path, method, operation = pick.choice(self._operations)
         if method == "POST" and pick.random() < 0.5:
-            path, method, operation = pick.choice([one for one in self._operations if one[1] == "POST"])
+            path, method, operation = pick.choice([entry for entry in self._operations if entry[1] == "POST"])
         names = {"{model}": self._model, "{version}": "1"}
         for name, value in names.items():
             path = path.replace(
@@ -78,19 +78,19 @@ class Fuzzer:
             request |= {"content": json.dumps(self._json(schema)).encode()}
             request["headers"]["content-type"] = "application/json"
         if "content" in request and pick.random() < 0.1:
-            request["content"] = self._bend(request["content"])
+            request["content"] = self._damage(request["content"])
         return request
 
     def _headers(self) -> dict[str, str]:
         pick = self._random
-        chosen = {
+        headers = {
             "authorization": pick.choice(("Bearer", "Bearer x", "x")),
             "x-request-id": pick.choice(("mine", "a b", "x" * 500)),
             "inference-header-content-length": pick.choice(("1", "-1", "x", "99999")),
             "content-encoding": pick.choice(("gzip", "identity")),
             "traceparent": "00-x",
         }
-        return {name: value for name, value in chosen.items() if pick.random() < 0.05}
+        return {name: value for name, value in headers.items() if pick.random() < 0.05}
 
     def _form(self, properties: dict[str, Any]) -> dict[str, Any]:
         pick = self._random
@@ -108,7 +108,7 @@ class Fuzzer:
             for name in ("image[]", "reference", "protect", "other")
             if pick.random() < 0.05
         ]
-        return {"data": data, "files": [one for one in files if pick.random() < 0.95]}
+        return {"data": data, "files": [entry for entry in files if pick.random() < 0.95]}
 
     def _json(self, schema: dict[str, Any]) -> Any:
         pick = self._random
@@ -195,11 +195,10 @@ class Fuzzer:
             )
         )
 
-    def _picture(self, good: bytes) -> bytes:
-        pick = self._random.random()
-        return good if pick < 0.9 else self._bend(good)
+    def _picture(self, file: bytes) -> bytes:
+        return file if self._random.random() < 0.9 else self._damage(file)
 
-    def _bend(self, data: bytes) -> bytes:
+    def _damage(self, data: bytes) -> bytes:
         pick = self._random
         if not data or pick.random() < 0.2:
             return pick.randbytes(pick.randrange(50))
@@ -207,16 +206,16 @@ class Fuzzer:
         return pick.choice((data[:spot], data[spot:], data[:spot] + pick.randbytes(3) + data[spot:], data + data))
 
 
-def send_all(served: RunningServer, count: int, seed: int) -> Counter[int]:
-    """Send so many; every 5xx must be one that the document declares."""
-    document = make_document(served.context.model)
-    fuzzer, counts = Fuzzer(document, served.context.model, seed), Counter[int]()
-    with httpx.Client(base_url=served.url, timeout=30) as client:
+def send_all(server: RunningServer, count: int, seed: int) -> Counter[int]:
+    """Send `count` drawn requests; returns the number of responses by status. A 5xx must be 503 or 504."""
+    document = make_document(server.context.model)
+    fuzzer, counts = Fuzzer(document, server.context.model, seed), Counter[int]()
+    with httpx.Client(base_url=server.url, timeout=30) as client:
         for _ in range(count):
             request = fuzzer.draw()
             try:
                 reply = client.request(**request)
-            except (httpx.InvalidURL, httpx.LocalProtocolError):  # the client itself would not send it
+            except (httpx.InvalidURL, httpx.LocalProtocolError):  # the client refuses to send it
                 continue
             counts[reply.status_code] += 1
             assert reply.status_code not in range(500, 600) or reply.status_code in (503, 504), (request, reply.text)
@@ -224,24 +223,24 @@ def send_all(served: RunningServer, count: int, seed: int) -> Counter[int]:
     return counts
 
 
-def assert_idle(served: RunningServer) -> None:
-    """Nothing of what was sent is left."""
-    wait_until(lambda: served.context.service.num_accepted == 0, 30)
-    wait_until(lambda: served.context.memory.used_bytes == 0)
+def assert_idle(server: RunningServer) -> None:
+    """Check that no request is left, and no memory reserved."""
+    wait_until(lambda: server.context.service.num_accepted == 0, 30)
+    wait_until(lambda: server.context.memory.used_bytes == 0)
 
 
-def test_three_hundred_bent_requests_are_answered_as_declared(served: RunningServer) -> None:
-    counts = send_all(served, 300, seed=0)
-    assert_idle(served)
+def test_three_hundred_damaged_requests_get_declared_statuses(server: RunningServer) -> None:
+    counts = send_all(server, 300, seed=0)
+    assert_idle(server)
     assert counts[200] > 20, counts
     assert counts[400] > 20, counts
 
 
 @pytest.mark.slow
-def test_twenty_thousand_bent_requests_are_answered_as_declared(served: RunningServer) -> None:
-    """Eight clients at once: what one bends must not show in what another gets."""
+def test_twenty_thousand_damaged_requests_get_declared_statuses(server: RunningServer) -> None:
+    """Eight clients at once: a damaged request of one must not affect the responses of another."""
     with ThreadPoolExecutor(8) as pool:
-        counts = sum(pool.map(lambda seed: send_all(served, REQUESTS // 8, seed), range(1, 9)), Counter[int]())
+        counts = sum(pool.map(lambda seed: send_all(server, REQUESTS // 8, seed), range(1, 9)), Counter[int]())
     print(counts.total(), dict(sorted(counts.items())))
-    assert_idle(served)
+    assert_idle(server)
     assert counts.total() > 0.9 * REQUESTS

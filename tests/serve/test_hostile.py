@@ -1,4 +1,4 @@
-"""Files, bodies and connections made to hurt: each ends in a 4xx, soon, and leaves nothing behind."""
+"""Hostile files, bodies and connections: each gets a 4xx soon, and leaves no memory or request behind."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ FAST_SAMPLE = 40
 
 
 @pytest.fixture(scope="module")
-def client(served: RunningServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=served.url, timeout=30) as opened:
-        yield opened
+def client(server: RunningServer) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=30) as http_client:
+        yield http_client
 
 
 def memory_mb() -> float:
+    """Resident memory of this process, where the server runs too, in MiB."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def check_refused(client: httpx.Client, name: str, data: bytes) -> tuple[float, int]:
-    """Send a file as each of the pictures; the longest it took, and the last status."""
+    """Send a file as image and as mask, and check the refusals; returns the longest time in seconds, and the last status."""
     slowest, status = 0.0, 0
     for field in ("image", "mask"):
         files = {**edit_files(), field: ("a.png", data)}
@@ -47,45 +48,51 @@ def check_refused(client: httpx.Client, name: str, data: bytes) -> tuple[float, 
     return slowest, status
 
 
-def test_a_sample_of_hostile_files_is_refused(client: httpx.Client, served: RunningServer) -> None:
+def test_a_sample_of_hostile_files_is_refused(client: httpx.Client, server: RunningServer) -> None:
     for name, data in random.Random(0).sample(list(hostile_files()), FAST_SAMPLE):
         check_refused(client, name, data)
-    assert served.context.memory.used_bytes == 0
+    assert server.context.memory.used_bytes == 0
 
 
 @pytest.mark.slow
-def test_every_hostile_file_is_refused_soon_and_costs_no_memory(client: httpx.Client, served: RunningServer) -> None:
+def test_every_hostile_file_is_refused_within_2_s_without_memory_growth(
+    client: httpx.Client, server: RunningServer
+) -> None:
     files = list(hostile_files())
     assert len(files) >= 400
     check_refused(client, *files[0])
-    before, took = memory_mb(), []
+    before, durations = memory_mb(), []
     for name, data in files:
-        took.append((check_refused(client, name, data)[0], name))
-    print(f"{len(files)} files, slowest {max(took)}, memory {memory_mb() - before:+.0f} MB")
-    assert max(took)[0] < 2.0
+        durations.append((check_refused(client, name, data)[0], name))
+    print(f"{len(files)} files, slowest {max(durations)}, memory {memory_mb() - before:+.0f} MB")
+    assert max(durations)[0] < 2.0
     assert memory_mb() - before < 256
-    assert served.context.memory.used_bytes == 0
+    assert server.context.memory.used_bytes == 0
 
 
 @pytest.mark.parametrize(
-    ("what", "status", "code"),
+    ("file", "status", "code"),
     [
         (b"", 415, "unsupported_image_type"),
         (photo_bytes()[:-3000], 400, "image_truncated"),
     ],
 )
-def test_what_is_wrong_is_named(client: httpx.Client, what: bytes, status: int, code: str) -> None:
+def test_an_empty_and_a_truncated_file_have_their_own_codes(
+    client: httpx.Client, file: bytes, status: int, code: str
+) -> None:
     reply = client.post(
-        "/v1/images/edits", files={**edit_files(), "image": ("a.png", what)}, data={"prompt": "color: red"}
+        "/v1/images/edits", files={**edit_files(), "image": ("a.png", file)}, data={"prompt": "color: red"}
     )
     assert (reply.status_code, reply.json()["error"]["code"]) == (status, code)
 
 
 def multipart(*parts: bytes, end: bytes = b"--x--\r\n") -> bytes:
+    """A multipart body with the boundary `x`."""
     return b"".join(b"--x\r\n" + part + b"\r\n" for part in parts) + end
 
 
 def field(name: str, value: bytes, headers: bytes = b"") -> bytes:
+    """A part of a multipart body: its headers and value."""
     return b'Content-Disposition: form-data; name="' + name.encode() + b'"\r\n' + headers + b"\r\n" + value
 
 
@@ -107,7 +114,7 @@ BODIES: dict[str, tuple[bytes, int]] = {
 
 
 @pytest.mark.parametrize(("body", "status"), BODIES.values(), ids=BODIES.keys())
-def test_a_body_that_is_no_form_is_refused(client: httpx.Client, body: bytes, status: int) -> None:
+def test_a_malformed_form_is_refused(client: httpx.Client, body: bytes, status: int) -> None:
     reply = client.post("/v1/images/edits", content=body, headers={"content-type": "multipart/form-data; boundary=x"})
     assert reply.status_code == status, reply.text
     assert "error" in reply.json()
@@ -154,13 +161,13 @@ JSON_BODIES: dict[str, object] = {
 
 
 @pytest.mark.parametrize("body", JSON_BODIES.values(), ids=JSON_BODIES.keys())
-def test_json_that_is_no_request_is_refused(client: httpx.Client, body: object) -> None:
+def test_json_that_is_not_a_valid_request_is_refused(client: httpx.Client, body: object) -> None:
     reply = client.post("/v1/images/edits", content=json.dumps(body), headers={"content-type": "application/json"})
     assert reply.status_code == 400, reply.text
     assert "passwd" not in reply.text
 
 
-def test_json_with_data_urls_gives_what_multipart_gives(client: httpx.Client) -> None:
+def test_json_with_data_urls_gives_the_same_image_as_multipart(client: httpx.Client) -> None:
     body = {
         "prompt": "color: red",
         "seed": 3,
@@ -168,11 +175,11 @@ def test_json_with_data_urls_gives_what_multipart_gives(client: httpx.Client) ->
         "images": [{"image_url": URL}],
         "mask": {"image_url": MASK_URL},
     }
-    mine = client.post("/v1/images/edits", json=body).json()
-    other = client.post(
+    from_json = client.post("/v1/images/edits", json=body).json()
+    from_form = client.post(
         "/v1/images/edits", files=edit_files(), data={"prompt": "color: red", "seed": "3", "num_inference_steps": "2"}
     ).json()
-    assert mine["data"] == other["data"]
+    assert from_json["data"] == from_form["data"]
 
 
 def test_a_body_that_is_too_big_is_refused_by_its_length_and_by_its_bytes(client: httpx.Client) -> None:
@@ -186,22 +193,22 @@ def test_a_body_that_is_too_big_is_refused_by_its_length_and_by_its_bytes(client
         assert reply.json()["error"]["code"] == "body_too_large"
 
 
-def test_tiny_chunks_are_refused_and_others_are_served_meanwhile(client: httpx.Client, served: RunningServer) -> None:
+def test_tiny_chunks_are_refused_while_other_requests_are_served(client: httpx.Client, server: RunningServer) -> None:
     delays: list[float] = []
     stop = threading.Event()
 
-    def spec() -> None:
-        with httpx.Client(base_url=served.url) as other:
+    def poll_health() -> None:
+        with httpx.Client(base_url=server.url) as health_client:
             while not stop.is_set():
                 start = time.perf_counter()
-                assert other.get("/health/live").status_code == 200
+                assert health_client.get("/health/live").status_code == 200
                 delays.append(time.perf_counter() - start)
                 time.sleep(0.01)
 
-    thread = threading.Thread(target=spec)
+    thread = threading.Thread(target=poll_health)
     thread.start()
     try:
-        with socket.create_connection(("127.0.0.1", served.port)) as raw:
+        with socket.create_connection(("127.0.0.1", server.port)) as raw:
             raw.sendall(b"POST /v1/images/edits HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n")
             raw.settimeout(10)
             start = time.perf_counter()
@@ -215,18 +222,19 @@ def test_tiny_chunks_are_refused_and_others_are_served_meanwhile(client: httpx.C
         stop.set()
         thread.join()
     assert sorted(delays)[len(delays) // 2] < 0.3
-    wait_until(lambda: served.context.num_open == 0)
-    assert served.context.memory.used_bytes == 0
+    wait_until(lambda: server.context.num_open == 0)
+    assert server.context.memory.used_bytes == 0
 
 
 @pytest.fixture(scope="module")
-def impatient(tiny_bundle: Path) -> Iterator[RunningServer]:
+def strict(tiny_bundle: Path) -> Iterator[RunningServer]:
+    """A server with short timeouts and 2 MiB of memory for pictures."""
     with serving(tiny_bundle, header_timeout_s=0.3, min_body_rate=1e9, write_timeout_s=1, memory_mb=2) as running:
         yield running
 
 
-def test_a_client_that_sends_no_headers_is_let_go(impatient: RunningServer) -> None:
-    with socket.create_connection(("127.0.0.1", impatient.port)) as raw:
+def test_a_client_that_sends_no_headers_is_disconnected(strict: RunningServer) -> None:
+    with socket.create_connection(("127.0.0.1", strict.port)) as raw:
         raw.sendall(b"POST /v1/ima")
         raw.settimeout(5)
         start = time.perf_counter()
@@ -234,39 +242,39 @@ def test_a_client_that_sends_no_headers_is_let_go(impatient: RunningServer) -> N
         assert time.perf_counter() - start < 3
 
 
-def test_a_client_that_sends_its_body_too_slowly_gets_a_408(served: RunningServer) -> None:
-    from alterbute.serve.http import request_body as body
+def test_a_client_that_sends_its_body_too_slowly_gets_a_408(server: RunningServer) -> None:
+    from alterbute.serve.http import request_body
 
-    grace, body._GRACE_S = body._GRACE_S, 0.2  # type: ignore[misc]
+    grace_s, request_body._GRACE_S = request_body._GRACE_S, 0.2  # type: ignore[misc]
     try:
-        with socket.create_connection(("127.0.0.1", served.port)) as raw:
+        with socket.create_connection(("127.0.0.1", server.port)) as raw:
             raw.sendall(b"POST /v1/images/edits HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{")
             raw.settimeout(5)
             assert b" 408 " in raw.recv(1000)
     finally:
-        body._GRACE_S = grace  # type: ignore[misc]
+        request_body._GRACE_S = grace_s  # type: ignore[misc]
 
 
-def test_memory_that_is_taken_is_a_503_that_may_be_tried_again(impatient: RunningServer) -> None:
+def test_a_used_up_memory_budget_is_a_503_that_may_be_retried(strict: RunningServer) -> None:
     big = {**edit_files(), "image": ("a.png", photo_bytes(size=(400, 400)))}
-    reply = httpx.post(f"{impatient.url}/v1/images/edits", files=big, data={"prompt": "color: red"})
+    reply = httpx.post(f"{strict.url}/v1/images/edits", files=big, data={"prompt": "color: red"})
     assert reply.status_code == 503
     assert reply.headers["x-should-retry"] == "true"
-    assert impatient.context.memory.used_bytes == 0
+    assert strict.context.memory.used_bytes == 0
     fits = httpx.post(
-        f"{impatient.url}/v1/images/edits",
+        f"{strict.url}/v1/images/edits",
         files=edit_files(),
         data={"prompt": "color: red", "num_inference_steps": "1"},
     )
     assert fits.status_code == 200
 
 
-def test_headers_of_a_megabyte_end_the_connection(served: RunningServer) -> None:
-    with socket.create_connection(("127.0.0.1", served.port)) as raw:
+def test_headers_of_a_megabyte_end_the_connection(server: RunningServer) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as raw:
         raw.settimeout(5)
         try:
             raw.sendall(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"y" * (1 << 20))
             assert b" 400 " in raw.recv(1000) or raw.recv(1000) == b""
         except (BrokenPipeError, ConnectionResetError):
             pass
-    wait_until(lambda: served.context.num_open == 0)
+    wait_until(lambda: server.context.num_open == 0)

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, with the unmodified Triton client and by hand."""
+"""The Open Inference Protocol (KServe v2), with the unmodified Triton client and with handwritten bodies."""
 
 from __future__ import annotations
 
@@ -17,21 +17,24 @@ from tests.support.serving import RunningServer, mask_array, mask_bytes, photo_b
 
 
 @pytest.fixture
-def client(served: RunningServer) -> triton.InferenceServerClient:
-    return triton.InferenceServerClient(f"127.0.0.1:{served.port}")
+def client(server: RunningServer) -> triton.InferenceServerClient:
+    return triton.InferenceServerClient(f"127.0.0.1:{server.port}")
 
 
 def tensor(name: str, array: Any, datatype: str, *, binary: bool = True) -> triton.InferInput:
-    given = triton.InferInput(name, list(array.shape), datatype)
-    given.set_data_from_numpy(array, binary_data=binary)
-    return given
+    """An input tensor of an array, sent as raw bytes or as JSON."""
+    infer_input = triton.InferInput(name, list(array.shape), datatype)
+    infer_input.set_data_from_numpy(array, binary_data=binary)
+    return infer_input
 
 
 def text(value: bytes) -> Any:
+    """A BYTES array of one element."""
     return np.array([value], dtype=object)
 
 
 def array_inputs() -> list[triton.InferInput]:
+    """Inputs of an edit whose pictures are UINT8 arrays."""
     return [
         tensor("IMAGE", load_photo(photo_bytes()).pixels, "UINT8"),
         tensor("MASK", mask_array(), "UINT8"),
@@ -42,17 +45,16 @@ def array_inputs() -> list[triton.InferInput]:
     ]
 
 
-def openai_pixels(served: RunningServer) -> Any:
+def openai_pixels(server: RunningServer) -> Any:
+    """Pixels of the same edit through `/v1/images/edits`."""
     files = {"image": ("a.png", photo_bytes()), "mask": ("m.png", mask_bytes())}
     data = {"prompt": "color: red", "seed": "7", "num_inference_steps": "3", "guidance_scale": "1.5"}
-    reply = httpx.post(f"{served.url}/v1/images/edits", files=files, data=data)
+    reply = httpx.post(f"{server.url}/v1/images/edits", files=files, data=data)
     return load_photo(base64.b64decode(reply.json()["data"][0]["b64_json"])).pixels
 
 
-def test_health_and_metadata_are_what_triton_clients_ask_for(
-    client: triton.InferenceServerClient, served: RunningServer
-) -> None:
-    name = served.context.model
+def test_health_and_metadata_of_the_triton_client(client: triton.InferenceServerClient, server: RunningServer) -> None:
+    name = server.context.model
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready(name)
@@ -67,9 +69,9 @@ def test_health_and_metadata_are_what_triton_clients_ask_for(
 
 
 def test_arrays_and_files_give_the_same_edit_as_the_openai_route(
-    client: triton.InferenceServerClient, served: RunningServer
+    client: triton.InferenceServerClient, server: RunningServer
 ) -> None:
-    name, expected = served.context.model, openai_pixels(served)
+    name, expected = server.context.model, openai_pixels(server)
     result = client.infer(name, array_inputs(), request_id="mine")
     assert np.array_equal(result.as_numpy("IMAGE"), expected)
     assert result.as_numpy("SEED_USED").tolist() == [7]
@@ -81,13 +83,13 @@ def test_arrays_and_files_give_the_same_edit_as_the_openai_route(
         *array_inputs()[2:],
     ]
     assert np.array_equal(client.infer(name, files).as_numpy("IMAGE"), expected)
-    wanted = [triton.InferRequestedOutput("IMAGE", binary_data=False)]
-    as_json = client.infer(name, array_inputs(), outputs=wanted, model_version="1")
+    outputs = [triton.InferRequestedOutput("IMAGE", binary_data=False)]
+    as_json = client.infer(name, array_inputs(), outputs=outputs, model_version="1")
     assert np.array_equal(as_json.as_numpy("IMAGE"), expected)
     assert as_json.as_numpy("SEED_USED") is None
 
 
-def test_json_alone_works_with_pictures_in_base64(served: RunningServer) -> None:
+def test_json_with_pictures_in_base64_gives_the_same_edit(server: RunningServer) -> None:
     def bytes_input(name: str, value: str) -> dict[str, Any]:
         return {"name": name, "shape": [1], "datatype": "BYTES", "data": [value]}
 
@@ -100,10 +102,10 @@ def test_json_alone_works_with_pictures_in_base64(served: RunningServer) -> None
         ],
         "parameters": {"num_inference_steps": 3, "guidance_scale": 1.5},
     }
-    reply = httpx.post(f"{served.url}/v2/models/{served.context.model}/infer", json=body).json()
+    reply = httpx.post(f"{server.url}/v2/models/{server.context.model}/infer", json=body).json()
     image = next(output for output in reply["outputs"] if output["name"] == "IMAGE")
     pixels = np.array(image["data"], np.uint8).reshape(image["shape"])
-    assert np.array_equal(pixels, openai_pixels(served))
+    assert np.array_equal(pixels, openai_pixels(server))
 
 
 MALFORMED: dict[str, Any] = {
@@ -140,22 +142,22 @@ MALFORMED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED.keys())
-def test_what_breaks_the_protocol_is_a_400_with_one_string(served: RunningServer, body: Any) -> None:
-    reply = httpx.post(f"{served.url}/v2/models/{served.context.model}/infer", json=body)
+def test_a_malformed_body_is_a_400_with_a_string(server: RunningServer, body: Any) -> None:
+    reply = httpx.post(f"{server.url}/v2/models/{server.context.model}/infer", json=body)
     assert reply.status_code == 400
     assert list(reply.json()) == ["error"]
     assert isinstance(reply.json()["error"], str)
 
 
 @pytest.mark.parametrize("length", ["-1", "0", "99999999999", "1e3", "x", "9999"])
-def test_a_wrong_header_length_is_refused(served: RunningServer, length: str) -> None:
-    url = f"{served.url}/v2/models/{served.context.model}/infer"
+def test_a_wrong_header_length_is_refused(server: RunningServer, length: str) -> None:
+    url = f"{server.url}/v2/models/{server.context.model}/infer"
     reply = httpx.post(url, content=json.dumps({"inputs": []}), headers={"Inference-Header-Content-Length": length})
     assert reply.status_code == 400
 
 
-def test_json_that_is_no_json_is_refused(served: RunningServer) -> None:
-    url = f"{served.url}/v2/models/{served.context.model}/infer"
+def test_invalid_json_is_refused(server: RunningServer) -> None:
+    url = f"{server.url}/v2/models/{server.context.model}/infer"
     for content in (
         b"",
         b"{",
@@ -168,7 +170,7 @@ def test_json_that_is_no_json_is_refused(served: RunningServer) -> None:
         assert httpx.post(url, content=content).status_code == 400, content[:20]
 
 
-def test_a_name_that_is_a_path_is_only_a_name(served: RunningServer) -> None:
+def test_a_path_as_model_name_is_a_404(server: RunningServer) -> None:
     for name in ("..%2f..%2fetc", "%00", "a%e2%88%95b", "x" * 5000, "....//"):
-        assert httpx.get(f"{served.url}/v2/models/{name}").status_code == 404
-        assert httpx.get(f"{served.url}/v1/models/{name}").status_code == 404
+        assert httpx.get(f"{server.url}/v2/models/{name}").status_code == 404
+        assert httpx.get(f"{server.url}/v1/models/{name}").status_code == 404

@@ -1,4 +1,4 @@
-"""Ten times what the server can do, for two minutes: those it takes are served as ever, the others hear so at once."""
+"""Ten times the server's capacity: accepted requests take little longer, the others are refused at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GUIDANCE = ("1.0", "1.5")
 
 
 class Client:
-    """Open-loop requests of mixed steps and guidance."""
+    """Sends requests of mixed steps and guidance in an open loop; records the seconds of served and refused ones."""
 
     def __init__(self, url: str) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=50)
@@ -31,10 +31,11 @@ class Client:
             "image": ("a.png", (sample / "photo.png").read_bytes()),
             "mask": ("m.png", (sample / "mask.png").read_bytes()),
         }
-        self.served: list[float] = []
-        self.refused: list[float] = []
+        self.served_s: list[float] = []
+        self.refused_s: list[float] = []
 
     async def send(self, generator: random.Random) -> None:
+        """Send a request of random steps and guidance; a refusal must name the seconds to wait."""
         data = {
             "prompt": "color: red",
             "num_inference_steps": str(generator.choice(STEPS)),
@@ -44,14 +45,15 @@ class Client:
         reply = await self._http.post("/v1/images/edits", files=self._files, data=data)
         seconds = time.perf_counter() - start
         if reply.status_code == 200:
-            self.served.append(seconds)
+            self.served_s.append(seconds)
             return
         assert reply.status_code in (429, 503), reply.text
         assert 1 <= int(reply.headers["retry-after"]) <= 60
         assert reply.headers["x-should-retry"] == "true"
-        self.refused.append(seconds)
+        self.refused_s.append(seconds)
 
-    async def play(self, rate: float, seconds: float, generator: random.Random) -> None:
+    async def send_poisson(self, rate: float, seconds: float, generator: random.Random) -> None:
+        """Send `rate` requests per second on average, at random times, for so many seconds."""
         tasks, until, due = [], time.perf_counter() + seconds, time.perf_counter()
         while due < until:
             due += generator.expovariate(rate)
@@ -59,45 +61,46 @@ class Client:
             tasks.append(asyncio.create_task(self.send(generator)))
         await asyncio.gather(*tasks)
 
-    async def capacity(self) -> float:
-        """Requests per second with eight clients that wait for their answers."""
+    async def measure_capacity(self) -> float:
+        """Requests per second with eight clients that wait for their responses."""
         generator, count = random.Random(0), 32
         room = asyncio.Semaphore(8)
 
-        async def one() -> None:
+        async def send_in_turn() -> None:
             async with room:
                 await self.send(generator)
 
         start = time.perf_counter()
-        await asyncio.gather(*(one() for _ in range(count)))
-        self.served.clear()
+        await asyncio.gather(*(send_in_turn() for _ in range(count)))
+        self.served_s.clear()
         return count / (time.perf_counter() - start)
 
 
 def memory_mb(pid: int) -> float:
+    """Resident memory of a process in MiB."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 @pytest.mark.slow
-def test_overload_changes_little_for_those_who_are_served() -> None:
+def test_overload_makes_served_requests_little_slower() -> None:
     async def measure(url: str, pid: int) -> None:
         client, generator = Client(url), random.Random(1)
-        capacity = await client.capacity()
-        await client.play(0.8 * capacity, PHASE_S, generator)
-        usual, refused_usually = np.percentile(client.served, 99), len(client.refused)
-        client.served.clear()
-        client.refused.clear()
-        # Until the allocator's pools have their size: measured, 10 MB in the first three minutes and none after.
-        await client.play(10 * capacity, 1.5 * PHASE_S, generator)
+        capacity = await client.measure_capacity()
+        await client.send_poisson(0.8 * capacity, PHASE_S, generator)
+        usual, num_refused = np.percentile(client.served_s, 99), len(client.refused_s)
+        client.served_s.clear()
+        client.refused_s.clear()
+        # Until the allocator's pools have their full size: they grew by 10 MB in the first three minutes and not after.
+        await client.send_poisson(10 * capacity, 1.5 * PHASE_S, generator)
         before = memory_mb(pid)
-        client.served.clear()
-        client.refused.clear()
-        await client.play(10 * capacity, PHASE_S, generator)
+        client.served_s.clear()
+        client.refused_s.clear()
+        await client.send_poisson(10 * capacity, PHASE_S, generator)
         growth = memory_mb(pid) / before - 1
-        overloaded, refusal = np.percentile(client.served, 99), np.percentile(client.refused, [50, 99])
+        overloaded, refusal = np.percentile(client.served_s, 99), np.percentile(client.refused_s, [50, 99])
         print(
-            f"capacity {capacity:.2f}/s; p99 at 80 % {usual:.2f} s ({refused_usually} refused); at 10x: {len(client.served)} served, "
-            f"p99 {overloaded:.2f} s = {overloaded / usual:.2f}x; {len(client.refused)} refused in {refusal * 1000} ms (p50, p99); "
+            f"capacity {capacity:.2f}/s; p99 at 80 % {usual:.2f} s ({num_refused} refused); at 10x: {len(client.served_s)} served, "
+            f"p99 {overloaded:.2f} s = {overloaded / usual:.2f}x; {len(client.refused_s)} refused in {refusal * 1000} ms (p50, p99); "
             f"memory {growth:+.1%} of {before:.0f} MB; load average {os.getloadavg()[0]:.1f}"
         )
         assert overloaded <= 1.5 * usual

@@ -13,7 +13,7 @@ from tests.support.serving import edit_files, serving
 
 
 def make_bundle(precision: str, fp32: Path, folder: Path) -> Path:
-    """A bundle of this precision, made of an fp32 one."""
+    """A bundle of this precision, converted from the fp32 bundle, or for int8 quantized from the demo bundle."""
     if precision == "int8":
         from alterbute_export.int8 import default_edits, quantize_bundle
 
@@ -32,8 +32,8 @@ def make_bundle(precision: str, fp32: Path, folder: Path) -> Path:
 def test_models_replies_and_metrics_name_the_precision(precision: str, tiny_bundle: Path, tmp_path: Path) -> None:
     bundle = make_bundle(precision, tiny_bundle, tmp_path / "bundle")
     inputs = {edge.name: edge.dtype for edge in open_bundle(bundle).manifest.graphs["step"].inputs}
-    assert inputs["text"] == "float32", "what the server must not read it from"
-    with serving(bundle) as served, httpx.Client(base_url=served.url, timeout=60) as client:
+    assert inputs["text"] == "float32", "the step graph's inputs are float32 in every precision, so they do not show it"
+    with serving(bundle) as server, httpx.Client(base_url=server.url, timeout=60) as client:
         (model,) = client.get("/v1/models").json()["data"]
         reply = client.post(
             "/v1/images/edits", files=edit_files(), data={"prompt": "color: red", "num_inference_steps": "1"}

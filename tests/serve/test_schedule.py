@@ -1,4 +1,4 @@
-"""Measured launches and the order of admission, without any engine."""
+"""Launch cost, priority, limits and previews of the scheduler, without an engine."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 
-def test_a_launch_is_predicted_from_those_seen_at_other_sizes() -> None:
+def test_launch_time_is_predicted_from_launches_of_other_sizes() -> None:
     cost = LaunchCost()
-    cost.observe(2, 30.0)  # the first one loads the engine, and does not count
+    cost.observe(2, 30.0)  # the first launch loads the engine, and is not counted
     assert cost.seconds(5) == 0
     for rows in (2, 8, 4, 6) * 30:
         cost.observe(rows, 0.01 + 0.005 * rows)
@@ -25,7 +25,7 @@ def test_a_launch_is_predicted_from_those_seen_at_other_sizes() -> None:
     assert cost.slow_s == pytest.approx(0.05)
 
 
-def test_launches_of_one_size_only_give_their_share_per_row() -> None:
+def test_launches_of_one_size_give_equal_seconds_per_row() -> None:
     cost = LaunchCost()
     for _ in range(10):
         cost.observe(4, 0.04)
@@ -34,15 +34,15 @@ def test_launches_of_one_size_only_give_their_share_per_row() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 48), st.floats(1e-4, 1.0)), min_size=2, max_size=60), st.integers(1, 48))
-def test_a_prediction_is_finite_and_never_negative(seen: list[tuple[int, float]], rows: int) -> None:
+def test_a_prediction_is_finite_and_never_negative(launches: list[tuple[int, float]], rows: int) -> None:
     cost = LaunchCost()
-    for size, seconds in seen:
+    for size, seconds in launches:
         cost.observe(size, seconds)
     assert 0 <= cost.seconds(rows) < 60
     assert 0 <= cost.seconds_per_row() < 60
 
 
-def test_short_work_passes_long_work_that_came_shortly_before_and_nothing_waits_for_ever() -> None:
+def test_short_work_overtakes_earlier_long_work_for_a_limited_time() -> None:
     def key(arrived_s: float, work_s: float, deadline_s: float = 1e9) -> float:
         return priority(arrived_s=arrived_s, deadline_s=deadline_s, work_s=work_s, stretch=5)
 
@@ -54,7 +54,7 @@ def test_short_work_passes_long_work_that_came_shortly_before_and_nothing_waits_
     )
 
 
-def test_a_rate_limit_refills_and_says_when() -> None:
+def test_a_rate_limit_refills_and_names_the_seconds_to_wait() -> None:
     now = 0.0
     limit = RateLimit(2.0, 10.0, clock=lambda: now)
     limit.take("a", 10)
@@ -65,41 +65,41 @@ def test_a_rate_limit_refills_and_says_when() -> None:
     now = 2.0
     limit.take("a", 4)
     now = 100.0
-    limit.take("a", 1000)  # more than the bucket: it empties it
+    limit.take("a", 1000)  # more than the bucket holds: it is accepted, and empties the bucket
     with pytest.raises(OverloadedError):
         limit.take("a", 0.1)
     RateLimit(0, 1).take("a", 1e9)
 
 
-def test_memory_is_given_back_once() -> None:
+def test_reserved_memory_is_released_once() -> None:
     budget = MemoryBudget(100)
-    one, other = budget.open(), budget.open()
-    one.take(60)
+    first, second = budget.open(), budget.open()
+    first.take(60)
     with pytest.raises(OverloadedError):
-        other.take(41)
-    other.take(40)
-    one.release()
-    one.release()
+        second.take(41)
+    second.take(40)
+    first.release()
+    first.release()
     assert budget.used_bytes == 40
-    other.release()
+    second.release()
     assert budget.used_bytes == 0
 
 
-@pytest.mark.parametrize("wanted", [0, 1, 2, 3])
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 8, 20, 100])
-def test_previews_are_spread_and_never_the_first_or_the_last_step(steps: int, wanted: int) -> None:
-    looks = preview_steps(steps, wanted)
-    assert len(looks) <= wanted
-    assert all(1 < look < steps for look in looks)
+def test_previews_follow_neither_the_first_nor_the_last_step(steps: int, count: int) -> None:
+    preview_at = preview_steps(steps, count)
+    assert len(preview_at) <= count
+    assert all(1 < step < steps for step in preview_at)
     if steps >= 8:
-        assert len(looks) == wanted
+        assert len(preview_at) == count
 
 
 @pytest.mark.parametrize("prediction", ["sample", "epsilon", "v_prediction"])
 @pytest.mark.parametrize(
     "solver", ["ddim", "euler", "euler_a", "dpmpp_2m", "dpmpp_2m_sde", "unipc", "dpmpp_3m", "heun", "lcm"]
 )
-def test_the_clean_estimate_is_the_one_that_the_unet_gave(solver: str, prediction: str) -> None:
+def test_the_clean_estimate_equals_the_prediction_of_the_unet(solver: str, prediction: str) -> None:
     from alterbute.solver import compile_trajectory
 
     config = {
@@ -109,17 +109,19 @@ def test_the_clean_estimate_is_the_one_that_the_unet_gave(solver: str, predictio
         "beta_end": 0.012,
     }
     try:
-        solved = compile_trajectory({**config, "prediction_type": prediction, "num_train_timesteps": 1000}, solver, 12)
+        trajectory = compile_trajectory(
+            {**config, "prediction_type": prediction, "num_train_timesteps": 1000}, solver, 12
+        )
     except Exception as fault:
         pytest.skip(f"{solver}: {fault}")
-    count = len(solved.timestep)
+    count = len(trajectory.timestep)
     plan = Plan(
-        timestep=solved.timestep,
-        matrix=solved.matrix.astype(np.float32),
-        level=solved.level.astype(np.float32),
+        timestep=trajectory.timestep,
+        matrix=trajectory.matrix.astype(np.float32),
+        level=trajectory.level.astype(np.float32),
         start=(0.0, 1.0),
         rows=((Row(weight=1.0),),) * count,
-        is_noisy=solved.is_noisy,
+        is_noisy=trajectory.is_noisy,
         identity_scale=1.0,
         guidance_rescale=0.0,
         reinject=False,

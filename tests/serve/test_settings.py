@@ -1,4 +1,4 @@
-"""One setting, three places: flag over variable over file over default; what is not known is an error."""
+"""Settings: a flag overrides a variable, a variable the file, the file the default; unknown names are errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alterbute.serve.http.auth import open_keyring
 from alterbute.serve.settings import ServerSettings, merge
 
 
-def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(tmp_path: Path) -> None:
+def test_a_flag_overrides_a_variable_overrides_the_file_overrides_the_default(tmp_path: Path) -> None:
     file = tmp_path / "serve.toml"
     file.write_text('slots = 2\nport = 9000\nlog_level = "debug"\ntimeout_s = 5\ninsecure = true\n')
     environment = {
@@ -61,7 +61,7 @@ def test_the_file_can_be_named_by_a_variable(tmp_path: Path) -> None:
         ("slots = ", "cannot be read"),
     ],
 )
-def test_a_file_that_is_wrong_is_told_so(tmp_path: Path, text: str, match: str) -> None:
+def test_a_wrong_file_is_an_error(tmp_path: Path, text: str, match: str) -> None:
     file = tmp_path / "serve.toml"
     file.write_text(text)
     with pytest.raises(InputError, match=match):
@@ -77,13 +77,13 @@ def test_a_file_that_is_wrong_is_told_so(tmp_path: Path, text: str, match: str) 
         ("ALTERBUTE_SERVE_PORT", "70000"),
     ],
 )
-def test_a_variable_that_is_wrong_is_told_so(variable: str, value: str) -> None:
+def test_a_wrong_variable_is_an_error(variable: str, value: str) -> None:
     with pytest.raises(InputError):
         merge(flags={}, environment={variable: value})
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.10", "example.com"])
-def test_an_address_that_others_reach_needs_a_key(host: str) -> None:
+def test_an_address_other_than_loopback_needs_a_key(host: str) -> None:
     with pytest.raises(InputError, match="there is no API key"):
         ServerSettings(host=host)
     assert ServerSettings(host=host, api_key="correct horse").host == host
@@ -91,25 +91,21 @@ def test_an_address_that_others_reach_needs_a_key(host: str) -> None:
     assert ServerSettings(host="127.0.0.1").host == "127.0.0.1"
 
 
-def test_every_setting_has_its_flag_its_variable_and_its_key(
+def test_every_setting_has_a_flag_and_a_variable(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["serve", "--help"]) == 0
     text = capsys.readouterr().out
     settings = ServerSettings()
-    for one in fields(ServerSettings):
-        assert one.name == "bundle" or f"--{one.name.replace('_', '-')}" in text, one.name
-        value = getattr(settings, one.name)
+    for name in (setting.name for setting in fields(ServerSettings)):
+        assert name == "bundle" or f"--{name.replace('_', '-')}" in text, name
+        value = getattr(settings, name)
         if value is not None and not isinstance(value, bool):
-            assert (
-                getattr(
-                    merge(flags={}, environment={f"ALTERBUTE_SERVE_{one.name.upper()}": str(value)}).settings, one.name
-                )
-                == value
-            )
+            merged = merge(flags={}, environment={f"ALTERBUTE_SERVE_{name.upper()}": str(value)})
+            assert getattr(merged.settings, name) == value
 
 
-def test_config_prints_the_merge_and_hides_the_key(
+def test_config_prints_the_effective_settings_and_hides_the_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALTERBUTE_SERVE_API_KEY", "correct horse")
@@ -133,16 +129,16 @@ def test_a_wrong_setting_ends_serve_with_code_2(capsys: pytest.CaptureFixture[st
     assert "slots is 0" in capsys.readouterr().err
 
 
-def test_keys_are_kept_as_hashes_and_found_by_name(tmp_path: Path) -> None:
+def test_keys_are_stored_as_hashes_and_have_names(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(
         f"# one a line\n{hashlib.sha256(b'first').hexdigest()} alice\n\n{hashlib.sha256(b'second').hexdigest()}\n"
     )
-    ring = open_keyring(None, str(file))
-    assert ring.find("Bearer first").name == "alice"  # type: ignore[union-attr]
-    assert ring.find("bearer second").name == "key-4"  # type: ignore[union-attr]
-    for wrong in (None, "", "first", "Bearer", "Bearer ", "Basic first", "Bearer third", "Bearer \udcff"):
-        assert ring.find(wrong) is None, wrong
+    keyring = open_keyring(None, str(file))
+    assert keyring.find("Bearer first").name == "alice"  # type: ignore[union-attr]
+    assert keyring.find("bearer second").name == "key-4"  # type: ignore[union-attr]
+    for authorization in (None, "", "first", "Bearer", "Bearer ", "Basic first", "Bearer third", "Bearer \udcff"):
+        assert keyring.find(authorization) is None, authorization
     assert open_keyring(None, None).is_open
     for text in ("", "first alice", "abc"):
         file.write_text(text)

@@ -1,4 +1,4 @@
-"""What surrounds every request: ids, headers, logs, limits, other origins, and clients that leave."""
+"""Behaviour of every response: ids, headers, logs, formats, limits, other origins, and clients that disconnect."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ QUICK = {"prompt": "color: red", "num_inference_steps": "1", "seed": "1"}
 
 
 @pytest.fixture(scope="module")
-def client(served: RunningServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=served.url, timeout=30) as opened:
-        yield opened
+def client(server: RunningServer) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=30) as http_client:
+        yield http_client
 
 
 def edit(client: httpx.Client, **fields: str) -> httpx.Response:
+    """Send an edit of one step, with further or other fields."""
     return client.post("/v1/images/edits", files=edit_files(), data={**QUICK, **fields})
 
 
-def test_every_response_has_an_id_and_safe_headers(client: httpx.Client) -> None:
+def test_every_response_has_an_id_and_security_headers(client: httpx.Client) -> None:
     for reply in (client.get("/health/live"), client.get("/nothing"), edit(client), edit(client, n="99")):
         assert len(reply.headers["x-request-id"]) == 32
         assert reply.headers["x-content-type-options"] == "nosniff"
@@ -69,13 +70,13 @@ def test_logs_are_json_and_hold_nothing_of_the_request(client: httpx.Client, cap
         assert secret not in text, secret
 
 
-def test_an_unknown_mistake_is_a_500_without_details(
-    client: httpx.Client, served: RunningServer, monkeypatch: pytest.MonkeyPatch
+def test_an_unexpected_exception_is_a_500_without_details(
+    client: httpx.Client, server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def break_it() -> None:
+    def raise_key_error() -> None:
         raise KeyError("/etc/passwd of the prompt")
 
-    monkeypatch.setattr(served.context.service, "check_room", break_it)
+    monkeypatch.setattr(server.context.service, "check_room", raise_key_error)
     reply = edit(client)
     assert reply.status_code == 500
     assert reply.json()["error"]["code"] == "internal_error"
@@ -83,14 +84,14 @@ def test_an_unknown_mistake_is_a_500_without_details(
     assert "passwd" not in reply.text
 
 
-def test_pages_of_other_origins_and_other_host_names_are_refused(client: httpx.Client, served: RunningServer) -> None:
+def test_pages_of_other_origins_and_other_host_names_are_refused(client: httpx.Client, server: RunningServer) -> None:
     assert client.get("/v1/models", headers={"origin": "https://evil.example"}).status_code == 403
     assert client.get("/v1/models", headers={"host": "rebound.example"}).status_code == 403
     assert (
         client.get("/v1/models", headers={"host": "rebound.example", "origin": "http://rebound.example"}).status_code
         == 403
     )
-    assert client.get("/v1/models", headers={"origin": served.url}).status_code == 200
+    assert client.get("/v1/models", headers={"origin": server.url}).status_code == 200
     assert client.get("/v1/models", headers={"host": "localhost:1"}).status_code == 200
 
 
@@ -103,7 +104,7 @@ def test_pages_of_other_origins_and_other_host_names_are_refused(client: httpx.C
         ({"output_format": "jpeg", "output_compression": "90"}, "JPEG", False),
     ],
 )
-def test_each_format_says_whether_its_background_is_exact(
+def test_background_exact_is_true_for_lossless_formats_only(
     client: httpx.Client, fields: dict[str, str], format: str, is_exact: bool
 ) -> None:
     reply = edit(client, **fields).json()
@@ -124,7 +125,7 @@ def test_the_photos_transparency_is_kept_and_jpeg_cannot_hold_it(client: httpx.C
     assert client.post("/v1/images/edits", files=files, data={**QUICK, "output_format": "jpeg"}).status_code == 400
 
 
-def test_mask_polarity_is_what_the_table_says(client: httpx.Client) -> None:
+def test_mask_polarity_selects_the_pixels_of_the_object(client: httpx.Client) -> None:
     white = mask_bytes()
     black = to_bytes(255 - np.asarray(Image.open(io.BytesIO(white))))
     alpha = to_bytes(np.dstack([np.zeros((48, 64, 3), np.uint8), 255 - np.asarray(Image.open(io.BytesIO(white)))]))
@@ -146,25 +147,25 @@ def test_mask_polarity_is_what_the_table_says(client: httpx.Client) -> None:
         assert "mask_polarity" in reply.json()["error"]["message"]
 
 
-def test_a_dry_run_checks_everything_and_runs_nothing(client: httpx.Client, served: RunningServer) -> None:
-    launches = len(served.hooks.launches)
+def test_a_dry_run_checks_everything_without_a_launch(client: httpx.Client, server: RunningServer) -> None:
+    launches = len(server.hooks.launches)
     reply = edit(client, dry_run="true", n="2", num_inference_steps="7", quality="high").json()
     assert reply["object"] == "image_edit.dry_run"
-    told = reply["alterbute"]
-    assert (told["seeds"], told["steps"], told["mask_pixels"]) == ([1, 2], 7, 320)
-    assert told["limits"]["n"] == served.context.settings.max_count
-    assert len(served.hooks.launches) == launches
+    extra = reply["alterbute"]
+    assert (extra["seeds"], extra["steps"], extra["mask_pixels"]) == ([1, 2], 7, 320)
+    assert extra["limits"]["n"] == server.context.settings.max_count
+    assert len(server.hooks.launches) == launches
     assert edit(client, dry_run="true", n="99").status_code == 400
 
 
-def test_tokens_are_counted_in_the_window_that_the_object_gets(tiny_bundle: Path, tmp_path: Path) -> None:
-    """A bundle of two window sizes takes the small one for a small object: its latent has fewer positions."""
+def test_tokens_are_counted_in_the_window_around_the_object(tiny_bundle: Path, tmp_path: Path) -> None:
+    """A bundle with two window sizes uses the smaller one for a small object: its latent has fewer positions."""
     shutil.copytree(tiny_bundle, tmp_path / "bundle")
     path = tmp_path / "bundle" / "manifest.json"
     manifest = json.loads(path.read_text())
     base, factor = manifest["resolution"], manifest["latent_factor"]
     path.write_text(json.dumps({**manifest, "resolutions": [base, 2 * base]}))
-    with serving(tmp_path / "bundle") as served, httpx.Client(base_url=served.url) as client:
+    with serving(tmp_path / "bundle") as server, httpx.Client(base_url=server.url) as client:
         (model,) = client.get("/v1/models").json()["data"]
         assert model["alterbute"]["resolutions"] == [base, 2 * base]
         for side, window in ((10, base), (90, 2 * base)):
@@ -175,7 +176,7 @@ def test_tokens_are_counted_in_the_window_that_the_object_gets(tiny_bundle: Path
             assert reply["usage"]["output_tokens"] == (window // factor) ** 2
 
 
-def test_presets_become_steps_and_the_effective_one_is_told(client: httpx.Client) -> None:
+def test_quality_presets_set_steps_and_the_nearest_is_returned(client: httpx.Client) -> None:
     for fields, quality, steps in (
         ({"quality": "low"}, "low", 8),
         ({"quality": "low", "num_inference_steps": "40"}, "high", 40),
@@ -188,13 +189,13 @@ def test_presets_become_steps_and_the_effective_one_is_told(client: httpx.Client
         assert (reply["quality"], reply["alterbute"]["steps"]) == (quality, steps)
 
 
-def test_a_key_that_uses_up_its_rate_waits_and_others_do_not(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_rate_limit_counts_per_key(tiny_bundle: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text(
-        "# who may\n"
+        "# accepted keys\n"
         + "".join(f"{hashlib.sha256(name.encode()).hexdigest()} {name}\n" for name in ("first-key", "second-key"))
     )
-    # The picture is 48x64: 0.003 megapixels, and one step of it.
+    # An edit costs 0.003 megapixel-steps: 48x64 pixels, one step.
     with (
         serving(tiny_bundle, api_key_file=str(keys), rate=0.0001, rate_burst=0.0065) as running,
         httpx.Client(base_url=running.url) as client,
@@ -207,18 +208,18 @@ def test_a_key_that_uses_up_its_rate_waits_and_others_do_not(tiny_bundle: Path, 
         refused = edit(client)
         assert refused.json()["error"]["code"] == "rate_limit_exceeded"
         assert int(refused.headers["retry-after"]) >= 1
-        # n = 2 costs two, and a refused request nothing.
+        # n = 2 costs twice as much; a refused request costs nothing.
         assert edit(client, n="2").status_code == 429
 
 
-def test_a_hundred_clients_that_leave_at_random_moments_leave_nothing_behind(served: RunningServer) -> None:
+def test_clients_that_disconnect_at_random_moments_leave_nothing_behind(server: RunningServer) -> None:
     generator = random.Random(2)
 
-    async def leave_all() -> None:
+    async def disconnect_all() -> None:
         limits = httpx.Limits(max_connections=10)
-        async with httpx.AsyncClient(base_url=served.url, limits=limits, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=30) as client:
 
-            async def spec(number: int) -> None:
+            async def send_and_disconnect(number: int) -> None:
                 stream = {"stream": "true", "partial_images": "2"} if number % 2 else {}
                 call = client.post(
                     "/v1/images/edits",
@@ -229,13 +230,13 @@ def test_a_hundred_clients_that_leave_at_random_moments_leave_nothing_behind(ser
                     await asyncio.wait_for(call, 0.01 + generator.random() * 0.2)
 
             for start in range(0, 100, 10):
-                await asyncio.gather(*(spec(number) for number in range(start, start + 10)))
+                await asyncio.gather(*(send_and_disconnect(number) for number in range(start, start + 10)))
 
-    served.hooks.step_s = 0.01
-    asyncio.run(leave_all())
-    wait_until(lambda: served.context.service.num_accepted == 0 and served.context.num_open == 0)
-    served.hooks.step_s = 0.0
-    with httpx.Client(base_url=served.url) as client:
+    server.hooks.step_s = 0.01
+    asyncio.run(disconnect_all())
+    wait_until(lambda: server.context.service.num_accepted == 0 and server.context.num_open == 0)
+    server.hooks.step_s = 0.0
+    with httpx.Client(base_url=server.url) as client:
         values = dict(
             line.split(" ")
             for line in client.get("/metrics").text.splitlines()
