@@ -1,1 +1,1 @@
-"""How the demo checkpoint is made: renderer, training, quality measure. Not part of the wheel."""
+"""Renderer, training and quality measure of the demo checkpoint; not part of the wheel."""

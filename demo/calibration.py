@@ -1,4 +1,4 @@
-"""Edits that calibrate the demo in int8: new identities from the renderer, in every way of the quality measure, which never sees them.
+"""Rendered edits that calibrate the demo's int8 bundle, of identities that the quality measure does not use.
 
 python -m demo.calibration build/demo-edits
 alterbute-export quantize engines/demo -o build/demo-int8 --edits build/demo-edits/edits.toml
@@ -11,17 +11,17 @@ from pathlib import Path
 
 from PIL import Image
 
-from demo.quality import cases
+from demo.quality import draw_cases
 
-SEED = 700_000_000  # between the training shards and the held-out identities
-SCENES = 6
+SEED = 700_000_000  # between the seeds of training shards and those of held-out identities
+SCENES = 6  # identities, each with an edit of every kind
 
 
 def write_edits(folder: Path, scenes: int = SCENES) -> Path:
-    """Write photos, masks and `edits.toml`, the file that `--edits` takes; its path is returned."""
+    """Write photos, masks and `edits.toml`, the file that `--edits` takes; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
-    for number, case in enumerate(cases(scenes, seed=SEED)):
+    for number, case in enumerate(draw_cases(scenes, seed=SEED)):
         photo, mask = f"photo-{number:02d}.png", f"mask-{number:02d}.png"
         Image.fromarray(case.draw(case.before)).save(folder / photo)
         Image.fromarray(case.mask).save(folder / mask)

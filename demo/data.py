@@ -1,8 +1,8 @@
-"""Training tuples: what the relaxed objective needs, rendered with exact ground truth.
+"""Training tuples for the relaxed objective, rendered with exact ground truth.
 
-One tuple: the target photo window, its mask, a reference of the same entity under another look (same view, or
-another view aligned to the mask box), and the attributes that the text names. An attribute that the text does not
-name is shared by reference and target: "what is not named is taken from the reference".
+A tuple has the target photo window, its mask, a reference of the same identity with another look (in the same view, or
+in another view that is aligned to the mask's box), and the attributes that the prompt names. Reference and target share
+the attributes that the prompt does not name, so that the model learns to take those from the reference.
 """
 
 from __future__ import annotations
@@ -26,7 +26,17 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """N tuples. photo, reference [N,64,64,3]; mask, reference_mask [N,64,64] 0/255; attributes, named [N,3]."""
+    """Training tuples as uint8 arrays.
+
+    Args:
+        photo: [N,64,64,3], the target.
+        mask: [N,64,64], 0 or 255.
+        reference: [N,64,64,3], the object with another look.
+        reference_mask: [N,64,64], 0 or 255.
+        attributes: [N,3], index of the value of each attribute of the target.
+        named: [N,3], 1 where the prompt names the attribute.
+        same_view: [N], 1 where reference and target have the same view.
+    """
 
     photo: Bytes
     mask: Bytes
@@ -37,61 +47,65 @@ class Shard:
     same_view: Bytes
 
     def save(self, path: Path) -> None:
+        """Write the arrays to an .npz file, by way of a temporary file."""
         partial = path.with_suffix(".partial.npz")
         np.savez(partial, **{name: getattr(self, name) for name in self.__slots__})
         partial.rename(path)
 
 
 def load_shards(folder: Path, limit: int | None = None) -> Shard:
+    """Concatenate the shards of a folder, or the first `limit` of them by name."""
     files = sorted(p for p in folder.glob("*.npz") if ".partial" not in p.name)[:limit]
     parts = [dict(np.load(p)) for p in files]
     return Shard(*(np.concatenate([part[name] for part in parts]) for name in Shard.__slots__))
 
 
 def dilate(mask: Bytes, kernel: int) -> Bytes:
-    """Square dilation of [h,w] 0/255, as the `window` graph does it."""
+    """Dilate a mask [h,w] 0/255 by a square of `kernel` pixels, as the `window` graph does."""
     r = kernel // 2
     padded = np.pad(mask, r)
     dilated: Bytes = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel)).max((-1, -2)).astype(np.uint8)
     return dilated
 
 
-def binary(coverage: Floats) -> Bytes:
+def threshold_coverage(coverage: Floats) -> Bytes:
+    """Mask 0/255 of the pixels that the object covers by a quarter or more."""
     return np.where(coverage >= 0.25, 255, 0).astype(np.uint8)
 
 
-def box_of(mask: Bytes, pad: int) -> Bytes:
+def fill_box(mask: Bytes, pad: int) -> Bytes:
+    """Mask of the bounding box of a mask [h,w], extended by `pad` pixels on each side."""
     ys, xs = np.nonzero(mask)
     out = np.zeros_like(mask)
     out[max(ys.min() - pad, 0) : ys.max() + pad + 1, max(xs.min() - pad, 0) : xs.max() + pad + 1] = 255
     return out
 
 
-def other_look(rng: np.random.Generator, look: Look, named: NDArray[np.bool_]) -> Look:
-    """A look that differs from another one in the named attributes only.
+def change_look(rng: np.random.Generator, look: Look, named: NDArray[np.bool_]) -> Look:
+    """A look in which the named attributes are drawn anew and the others are unchanged.
 
     Args:
         rng: Random numbers.
-        look: The other look.
-        named: [attributes] bool, the attributes that differ.
+        look: The look to change.
+        named: [attributes] bool, the attributes to draw.
     """
     drawn = asdict(render.sample_look(rng))
     return Look(**{name: drawn[name] if named[i] else getattr(look, name) for i, name in enumerate(NAMES)})
 
 
-def draw_named(rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Which attributes the text names: colour edits are the commonest wish, so they are the commonest tuple."""
+def draw_named_attributes(rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw which attributes [3] bool the prompt names; colour, the most common edit, is the most frequent."""
     named = rng.random(3) < (0.6, 0.5, 0.35)
     return named if named.any() or rng.random() < 0.5 else np.array([True, False, False])
 
 
 def make_shard(seed: int, geometries: int, per_geometry: int = 6) -> Shard:
-    """Render `geometries * per_geometry` tuples; the last of each geometry has a reference from another view.
+    """Render `geometries * per_geometry` tuples; the last of each geometry has a reference in another view.
 
     Args:
         seed: Seed of the shard.
-        geometries: Number of identities with a view.
-        per_geometry: Tuples of each.
+        geometries: Number of pairs of an identity and a view.
+        per_geometry: Number of tuples of each pair.
     """
     rng = np.random.default_rng(seed)
     columns: list[tuple[Bytes, ...]] = []
@@ -100,29 +114,30 @@ def make_shard(seed: int, geometries: int, per_geometry: int = 6) -> Shard:
         view = render.sample_view(rng, identity)
         g = render.trace(identity, view, 2 * SIZE)
         for i in range(per_geometry):
-            columns.append(_tuple(rng, identity, view, g, same_view=i < per_geometry - 1))
+            columns.append(_draw_tuple(rng, identity, view, g, same_view=i < per_geometry - 1))
     return Shard(*(np.stack(column) for column in zip(*columns, strict=True)))
 
 
-def _tuple(
+def _draw_tuple(
     rng: np.random.Generator, identity: ObjectIdentity, view: View, g: render.GBuffer, same_view: bool
 ) -> tuple[Bytes, ...]:
-    look, named, light = render.sample_look(rng), draw_named(rng), render.sample_light(rng)
+    """One entry of every array of `Shard`."""
+    look, named, light = render.sample_look(rng), draw_named_attributes(rng), render.sample_light(rng)
     picture, coverage = render.compose(render.shade(identity, look, light, g), g, render.backdrop(rng, g.hit.shape), 2)
     reference_light: Light = light if rng.random() < 0.8 else render.sample_light(rng)
     reference_g, reference_backdrop = g, np.zeros((*g.hit.shape, 3), np.float32)
     if not same_view:
-        turned = replace(view, yaw=float(rng.uniform(-0.75, 0.75)), pitch=float(rng.uniform(0.15, 0.6)))
-        reference_g = render.trace(identity, render.align(identity, turned, view), 2 * SIZE)
-    colour = render.shade(identity, other_look(rng, look, named), reference_light, reference_g)
+        other_view = replace(view, yaw=float(rng.uniform(-0.75, 0.75)), pitch=float(rng.uniform(0.15, 0.6)))
+        reference_g = render.trace(identity, render.align(identity, other_view, view), 2 * SIZE)
+    colour = render.shade(identity, change_look(rng, look, named), reference_light, reference_g)
     reference, reference_coverage = render.compose(colour, reference_g, reference_backdrop, 2)
-    mask, reference_mask = binary(coverage), binary(reference_coverage)
+    mask, reference_mask = threshold_coverage(coverage), threshold_coverage(reference_coverage)
     photo, canvas = render.to_uint8(picture), render.to_uint8(reference)
     edge = (reference_coverage > 0) & (reference_coverage < 1)
-    if same_view:  # the runtime's default reference is the photo itself: its edge pixels carry the background
+    if same_view:  # the runtime's default reference is the photo itself, whose edge pixels contain background
         canvas = np.where(
             edge[..., None],
-            render.to_uint8(reference + (1 - reference_coverage[..., None]) * _around(picture, coverage)),
+            render.to_uint8(reference + (1 - reference_coverage[..., None]) * _mean_background(picture, coverage)),
             canvas,
         )
     else:
@@ -131,23 +146,23 @@ def _tuple(
         )
     mask = dilate(mask, 3)
     if same_view and rng.random() < 0.12:  # coarse box masks, as users draw them
-        mask = box_of(mask, int(rng.integers(0, 3)))
+        mask = fill_box(mask, int(rng.integers(0, 3)))
     attributes = np.array([ATTRIBUTES[name].index(getattr(look, name)) for name in NAMES], np.uint8)
-    return photo, mask, canvas, reference_mask, attributes, named.astype(np.uint8), np.uint8(same_view)  # type: ignore[return-value]
+    return photo, mask, canvas, reference_mask, attributes, named.astype(np.uint8), np.asarray(same_view, np.uint8)
 
 
-def _around(picture: Floats, coverage: Floats) -> Floats:
-    """A rough background colour for edge pixels: the mean of what is outside the object."""
+def _mean_background(picture: Floats, coverage: Floats) -> Floats:
+    """Mean colour outside the object, broadcast to [h,w,3], as the background of edge pixels."""
     return np.broadcast_to(picture[coverage == 0].mean(0), picture.shape).astype(np.float32)
 
 
 def build(folder: Path, seeds: range, geometries: int = 64) -> None:
-    """Render the shards that are not there yet; resumable, because a shard is determined by its seed.
+    """Render the shards that do not exist yet. A shard is determined by its seed, so the work can be resumed.
 
     Args:
         folder: Folder of the shards.
         seeds: Seeds of the shards.
-        geometries: Identities per shard.
+        geometries: Identities with a view per shard.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for seed in seeds:

@@ -1,9 +1,9 @@
-"""One command from nothing to the demo checkpoint: render, autoencoder, editor, folder. Every stage resumes where it stopped.
+"""Make the demo checkpoint: render, train autoencoder and editor, write the folder. Each stage can be resumed.
 
     python -m demo.make build/demo --minutes 240
 
-Rendering and both trainings use every core through worker processes. Progress goes to standard output, one JSON line a
-few minutes; sheet.png in the folder shows held-out edits as they improve.
+Rendering and the editor's training run one process per core. Training prints a JSON line every few minutes; sheet.png in
+the state folder shows edits of held-out tuples.
 """
 
 from __future__ import annotations
@@ -16,40 +16,40 @@ from pathlib import Path
 
 from demo.write import write_checkpoint
 
-SHARDS, AUTOENCODER_SHARE = 64, 0.1  # of the minutes
+SHARDS = 64
+AUTOENCODER_SHARE = 0.1  # of the training time
 
 
-def workers(count: int, module: str, *arguments: str, distributed: bool = False) -> None:
-    """Run single-threaded processes of one module and wait for all of them.
+def run_workers(count: int, module: str, *arguments: str, distributed: bool = False) -> None:
+    """Run single-threaded processes of one module, and wait for all of them.
 
     Args:
         count: Number of processes.
         module: Name of the module.
         *arguments: Command line of each process; `{rank}` stands for its index.
-        distributed: Whether the processes train together.
+        distributed: Whether to set the environment of `torch.distributed`.
     """
     rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511", "WORLD_SIZE": str(count)} if distributed else {}
     processes = []
     for rank in range(count):
-        own = [argument.replace("{rank}", str(rank)) for argument in arguments]
+        command_line = [argument.replace("{rank}", str(rank)) for argument in arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "RANK": str(rank), **rendezvous}
-        processes.append(subprocess.Popen([sys.executable, "-m", module, *own], env=environment))
-    failed = [process.wait() for process in processes]
-    if any(failed):
-        raise SystemExit(
-            f"{module} failed with exit codes {failed}; what it had saved is in place, run the same command again"
-        )
+        processes.append(subprocess.Popen([sys.executable, "-m", module, *command_line], env=environment))
+    exit_codes = [process.wait() for process in processes]
+    if any(exit_codes):
+        raise SystemExit(f"{module} ended with exit codes {exit_codes}; expected 0; run the command again to resume")
 
 
 def main() -> None:
+    """Run all stages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where shards, training state and the checkpoint go")
-    parser.add_argument("--minutes", type=float, default=240, help="training time, autoencoder and editor together")
+    parser.add_argument("folder", type=Path, help="folder for shards, training state and the checkpoint")
+    parser.add_argument("--minutes", type=float, default=240, help="training time of autoencoder and editor together")
     options = parser.parse_args()
     folder, cores = options.folder, os.cpu_count() or 1
     shards, state = folder / "shards", folder / "state"
     state.mkdir(parents=True, exist_ok=True)
-    workers(cores, "demo.data", str(shards), "{rank}", str(SHARDS), str(cores))
+    run_workers(cores, "demo.data", str(shards), "{rank}", str(SHARDS), str(cores))
     if not (state / "vae" / "config.json").exists():
         subprocess.run(
             [
@@ -64,7 +64,7 @@ def main() -> None:
             ],
             check=True,
         )
-    workers(
+    run_workers(
         cores,
         "demo.training.train",
         str(state),

@@ -1,4 +1,4 @@
-"""The demo networks, in diffusers' and transformers' own classes: a small latent-diffusion editor, family `adapter`."""
+"""The demo's networks in diffusers' and transformers' classes: a small latent-diffusion editor of family `adapter`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVi
 
 from demo.rendering.render import ATTRIBUTES
 
-SIZE, FACTOR, LATENTS, TOKENS, WIDTH, IDENTITY_TOKENS = 64, 4, 16, 32, 128, 4
+SIZE, FACTOR, LATENTS = 64, 4, 16  # window side in pixels, pixels per latent cell, latent channels
+TOKENS, WIDTH, IDENTITY_TOKENS = 32, 128, 4  # of the prompt, of text states and embeddings, of the identity
 GRID = SIZE // FACTOR
 
-# ᾱ at the last timestep is 6e-6: the first step starts from pure noise without zero-terminal-SNR's special cases.
+# ᾱ is 6e-6 at the last timestep, so that steps start from pure noise without the special cases of zero terminal SNR.
 SCHEDULER = {
     "num_train_timesteps": 1000,
     "beta_schedule": "scaled_linear",
@@ -32,7 +33,10 @@ SCHEDULER = {
 
 
 def make_vae() -> AutoencoderDC:
-    """Space-to-channel autoencoder (DC-AE): no convolution at full resolution is wide, and its linear path can hold a PCA."""
+    """Space-to-channel autoencoder (DC-AE) with random weights.
+
+    It has no wide convolutions at full resolution, and its linear path can represent a PCA.
+    """
     return AutoencoderDC(
         latent_channels=LATENTS,
         encoder_block_out_channels=(32, 32, 64),
@@ -48,7 +52,10 @@ def make_vae() -> AutoencoderDC:
 
 
 def make_unet() -> UNet2DConditionModel:
-    """9+ channels: latent, mask, masked photo, aligned reference. Pooled text also enters through the time embedding."""
+    """UNet with random weights.
+
+    Input channels are latent, mask, masked photo and aligned reference; pooled text is added to the time embedding.
+    """
     return UNet2DConditionModel(
         sample_size=GRID,
         in_channels=LATENTS + 1 + 2 * LATENTS,
@@ -62,7 +69,7 @@ def make_unet() -> UNet2DConditionModel:
         norm_num_groups=16,
         addition_embed_type="text",
         addition_embed_type_num_heads=4,
-        resnet_time_scale_shift="scale_shift",  # the text may turn a feature off, not only move it
+        resnet_time_scale_shift="scale_shift",  # text scales features, so that it can switch them off
     )
 
 
@@ -91,6 +98,7 @@ def make_text_encoder(vocabulary: int, start: int, end: int) -> CLIPTextModel:
 
 
 def make_image_encoder() -> CLIPVisionModelWithProjection:
+    """A small CLIP image encoder with random weights."""
     return CLIPVisionModelWithProjection(
         CLIPVisionConfig(
             hidden_size=96,
@@ -105,7 +113,7 @@ def make_image_encoder() -> CLIPVisionModelWithProjection:
 
 
 def attach_adapter(unet: UNet2DConditionModel) -> None:
-    """Give every cross-attention its decoupled image branch (IP-Adapter, base projector), freshly initialised from the text branch."""
+    """Add an IP-Adapter (base projector); the image branch of each cross-attention starts from its text branch."""
     state: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
     state["image_proj"] = {
         "proj.weight": torch.randn(IDENTITY_TOKENS * WIDTH, WIDTH) * 0.05,
@@ -121,7 +129,7 @@ def attach_adapter(unet: UNet2DConditionModel) -> None:
 
 
 def adapter_state(unet: UNet2DConditionModel) -> dict[str, Tensor]:
-    """The adapter in the published IP-Adapter layout, flat keys."""
+    """Weights of the adapter by flat key, in the layout of published IP-Adapters."""
     projection = unet.encoder_hid_proj.image_projection_layers[0]
     state = {
         "image_proj.proj.weight": projection.image_embeds.weight,
@@ -135,8 +143,8 @@ def adapter_state(unet: UNet2DConditionModel) -> dict[str, Tensor]:
     return {key: value.detach().clone() for key, value in state.items()}
 
 
-class EditorNetwork(nn.Module):  # type: ignore[misc]
-    """Everything that the diffusion stage trains: UNet with adapter, text encoder, image encoder."""
+class EditorNetwork(nn.Module):  # type: ignore[misc]  # mypy skips torch: nn.Module is Any
+    """The networks that are trained together: UNet with adapter, text encoder and image encoder."""
 
     def __init__(self, vocabulary: int, start: int, end: int) -> None:
         super().__init__()
@@ -147,19 +155,22 @@ class EditorNetwork(nn.Module):  # type: ignore[misc]
         )
         attach_adapter(self.unet)
         self.register_buffer("signal", DDIMScheduler(**SCHEDULER).alphas_cumprod.sqrt(), persistent=False)
-        nn.init.zeros_(self.unet.conv_out.weight)  # the residual starts at zero: "keep" is solved before the first step
+        nn.init.zeros_(
+            self.unet.conv_out.weight
+        )  # the residual starts at zero, so that the untrained editor returns the collage
         nn.init.zeros_(self.unet.conv_out.bias)
 
     def forward(self, noisy: Tensor, timestep: Tensor, scene: Tensor, text: Tensor, embeds: Tensor) -> Tensor:
         """Predict the clean latent [B,16,h,w].
 
-        The UNet sees the noisy latent times its signal scale: what is noise only is not seen, and cannot mottle the edit.
+        The UNet takes the noisy latent times its signal scale sqrt(ᾱ), so that pure noise, which holds no information,
+        is suppressed and cannot mottle the edit.
 
         Args:
-            noisy: [B,16,h,w], latent at the level of `timestep`.
-            timestep: [B].
-            scene: [B,33,h,w].
-            text: [B,T,128], prompt states.
+            noisy: [B,16,h,w], latent at the noise level of `timestep`.
+            timestep: [B], 0..999.
+            scene: [B,33,h,w], mask, masked photo and reference.
+            text: [B,T,128], hidden states of the prompt.
             embeds: [B,128], the reference's image embedding.
         """
         out = self.unet(
@@ -173,12 +184,13 @@ class EditorNetwork(nn.Module):  # type: ignore[misc]
 
 
 def collage(scene: Tensor) -> Tensor:
-    """The residual's base: the reference inside the mask, the photo outside."""
+    """Latent [B,16,h,w] of the reference inside the mask and of the photo outside, to which the residual is added."""
     mask, photo, reference = scene[:, :1], scene[:, 1 : 1 + LATENTS], scene[:, 1 + LATENTS :]
     return mask * reference + (1 - mask) * photo
 
 
-def half(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def cast_to_half(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Cast the floating-point tensors to fp16."""
     return {
         key: value.to(torch.float16).contiguous() if value.is_floating_point() else value
         for key, value in state.items()
@@ -188,34 +200,34 @@ def half(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def save_checkpoint(
     folder: Path, editor: EditorNetwork, vae: AutoencoderDC, tokenizer: Any, extra: dict[str, Any]
 ) -> None:
-    """Write the checkpoint in diffusers' layout, fp16 on disk.
+    """Write a checkpoint in diffusers' layout, with weights in fp16.
 
     Args:
-        folder: The folder.
-        editor: The trained network.
-        vae: The autoencoder.
+        folder: The checkpoint's folder, which must exist.
+        editor: The trained networks.
+        vae: The trained autoencoder.
         tokenizer: The tokenizer.
-        extra: Content of alterbute.json.
+        extra: Content of alterbute.json, from `make_settings`.
     """
-    clean = make_unet()
-    own = clean.state_dict()
-    clean.load_state_dict({key: value for key, value in editor.unet.state_dict().items() if key in own})
+    plain_unet = make_unet()  # without the adapter
+    keys = plain_unet.state_dict().keys()
+    plain_unet.load_state_dict({key: value for key, value in editor.unet.state_dict().items() if key in keys})
     for name, module in (
-        ("unet", clean),
+        ("unet", plain_unet),
         ("vae", vae),
         ("text_encoder", editor.text_encoder),
         ("image_encoder", editor.image_encoder),
     ):
-        twin = (
+        copy = (
             type(module)(module.config)
             if not hasattr(module, "from_config")
             else type(module).from_config(module.config)
         )
-        twin.load_state_dict(module.state_dict())
-        twin.to(torch.float16).save_pretrained(folder / name, safe_serialization=True)
+        copy.load_state_dict(module.state_dict())
+        copy.to(torch.float16).save_pretrained(folder / name, safe_serialization=True)
     tokenizer.save_pretrained(folder / "tokenizer")
     DDIMScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
-    save_file(half(adapter_state(editor.unet)), folder / "ip_adapter.safetensors")
+    save_file(cast_to_half(adapter_state(editor.unet)), folder / "ip_adapter.safetensors")
     index = {
         "_class_name": "StableDiffusionInpaintPipeline",
         "_diffusers_version": "0.42.1",
@@ -230,8 +242,13 @@ def save_checkpoint(
     (folder / "alterbute.json").write_text(json.dumps(extra, indent=2) + "\n")
 
 
-def settings(guidance: float, attributes: dict[str, tuple[str, ...]] = ATTRIBUTES) -> dict[str, Any]:
-    """alterbute.json: what diffusers' layout leaves open."""
+def make_settings(guidance: float, attributes: dict[str, tuple[str, ...]] = ATTRIBUTES) -> dict[str, Any]:
+    """Content of alterbute.json: settings of an editor that diffusers' layout does not have.
+
+    Args:
+        guidance: Default scale of text guidance.
+        attributes: Values of each attribute that prompts may name.
+    """
     return {
         "schema_version": 1,
         "name": "alterbute-demo",
@@ -251,7 +268,7 @@ def settings(guidance: float, attributes: dict[str, tuple[str, ...]] = ATTRIBUTE
 
 
 def load_editor(editor: EditorNetwork, folder: Path) -> None:
-    """Fill an editor from a checkpoint folder that `save_checkpoint` wrote."""
+    """Load an editor's weights from a checkpoint folder that `save_checkpoint` wrote."""
     adapter = load_state(folder / "ip_adapter.safetensors")
     state = {f"unet.{k}": v for k, v in load_state(folder / "unet" / "diffusion_pytorch_model.safetensors").items()}
     for part in ("text_encoder", "image_encoder"):
@@ -267,4 +284,5 @@ def load_editor(editor: EditorNetwork, folder: Path) -> None:
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file by name; floating-point tensors are cast to fp32."""
     return {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}

@@ -1,8 +1,8 @@
-"""The demo's quality on held-out edits: new identities, exact ground truth, the bundle run by the runtime that users run.
+"""Quality measure of the demo: edits of held-out identities, compared with their exact renderings.
 
-An attribute counts as right when, inside the mask, the edited photo is nearer (mean squared error) to the exact
-rendering with the wanted value than to the rendering with any other value. The same measure of the truth sent through the
-autoencoder and the paste is the ceiling: what no editor over these latents could beat.
+An attribute is right if, inside the mask, the edited photo is nearer (mean squared error) to the exact rendering with the
+expected value than to the renderings with all other values. The ceiling is the same measure of the exact rendering after
+encoding, decoding and pasting it back: no editor of these latents can exceed it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,27 @@ from numpy.typing import NDArray
 from demo.rendering import render
 from demo.rendering.render import ATTRIBUTES, EMBLEMS, GBuffer, Light, Look, ObjectIdentity
 from demo.rendering.shapes import FAMILIES, Floats
-from demo.training.sheet import contact_sheet
+from demo.training.sheet import write_contact_sheet
 
-PHOTO = 96  # the object fills about 46 of these pixels, so that the crop window is near the model's 64
-HELD_OUT = 900_000_000  # seeds of training shards stay far below
+PHOTO = 96  # side of the photo; the object fills about 46 pixels, so that the window is close to the model's 64
+HELD_OUT = 900_000_000  # first seed; the seeds of training shards are far below
 Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityCase:
-    """One edit: the photo as taken, its mask, what is asked, and everything that the exact truth needs."""
+    """One edit, with all that is needed to render its photo and its exact result.
+
+    Args:
+        kind: Kind of the edit, a key of KINDS without its number.
+        identity: The object.
+        g: G-buffer of the object at twice the photo's resolution.
+        light: The light.
+        backdrop: [2h,2w,3] f32 in [0,1].
+        before: Look of the object in the photo.
+        after: Look of the object after the edit.
+        named: Attributes that the prompt names.
+    """
 
     kind: str
     identity: ObjectIdentity
@@ -40,19 +51,23 @@ class QualityCase:
     named: tuple[str, ...]
 
     def draw(self, look: Look, identity: ObjectIdentity | None = None) -> Bytes:
+        """Render the photo HWC uint8 with a look, and with another identity of the same shape if one is passed."""
         colour = render.shade(identity or self.identity, look, self.light, self.g)
         return render.to_uint8(render.compose(colour, self.g, self.backdrop, 2)[0])
 
     @property
     def mask(self) -> Bytes:
+        """Mask HW 0/255 of the object."""
         coverage = render.compose(self.backdrop, self.g, self.backdrop, 2)[1]
         return np.where(coverage >= 0.25, 255, 0).astype(np.uint8)
 
     @property
     def prompt(self) -> str:
+        """The prompt, such as `color: red; material: metal`; empty if no attribute is named."""
         return "; ".join(f"{name}: {getattr(self.after, name)}" for name in self.named)
 
 
+# Attributes that the prompt names, by kind of edit; a number in the name repeats a kind.
 KINDS: dict[str, tuple[str, ...]] = {
     "color": ("color",),
     "color 2": ("color",),
@@ -63,8 +78,8 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def cases(scenes: int, seed: int = HELD_OUT) -> Iterator[QualityCase]:
-    """`scenes` new identities, each edited in every way of KINDS; a named attribute always changes."""
+def draw_cases(scenes: int, seed: int = HELD_OUT) -> Iterator[QualityCase]:
+    """Draw one case of each of KINDS for `scenes` identities; a named attribute always changes its value."""
     for scene in range(scenes):
         rng = np.random.default_rng(seed + scene)
         identity = render.sample_identity(rng, list(FAMILIES)[scene % len(FAMILIES)])
@@ -88,8 +103,8 @@ def cases(scenes: int, seed: int = HELD_OUT) -> Iterator[QualityCase]:
             )
 
 
-def nearest(picture: Bytes, inside: NDArray[np.bool_], options: dict[str, Bytes]) -> str:
-    """Name of the option that is nearest to a picture inside a mask.
+def find_nearest(picture: Bytes, inside: NDArray[np.bool_], options: dict[str, Bytes]) -> str:
+    """Name of the rendering with the least mean squared error to a picture inside a mask.
 
     Args:
         picture: HWC uint8.
@@ -97,8 +112,8 @@ def nearest(picture: Bytes, inside: NDArray[np.bool_], options: dict[str, Bytes]
         options: Renderings HWC uint8 by name.
     """
 
-    def distance(other: Bytes) -> float:
-        return float(np.square(picture[inside].astype(float) - other[inside].astype(float)).mean())
+    def distance(option: Bytes) -> float:
+        return float(np.square(picture[inside].astype(float) - option[inside].astype(float)).mean())
 
     return min(options, key=lambda name: distance(options[name]))
 
@@ -116,36 +131,41 @@ def psnr(picture: Bytes, truth: Bytes, inside: NDArray[np.bool_]) -> float:
 
 
 def judge(case: QualityCase, picture: Bytes) -> dict[str, bool]:
-    """Which attributes, and the emblem, are right in `picture`."""
+    """Whether each attribute, and the emblem, is right in a picture HWC uint8.
+
+    The emblem is left out if it cannot be seen, so that its renderings are equal.
+    """
     inside = case.mask > 0
     verdict = {}
     for name, values in ATTRIBUTES.items():
         options = {value: case.draw(replace(case.after, **{name: value})) for value in values}
-        verdict[name] = nearest(picture, inside, options) == getattr(case.after, name)
+        verdict[name] = find_nearest(picture, inside, options) == getattr(case.after, name)
     emblems = {kind: case.draw(case.after, replace(case.identity, emblem=kind)) for kind in EMBLEMS}
     if all((emblems[kind] != emblems[case.identity.emblem]).any() for kind in EMBLEMS if kind != case.identity.emblem):
-        verdict["emblem"] = nearest(picture, inside, emblems) == case.identity.emblem
+        verdict["emblem"] = find_nearest(picture, inside, emblems) == case.identity.emblem
     return verdict
 
 
-Edit = Callable[[Bytes, Bytes, str, int], tuple[Bytes, Bytes]]  # photo, mask, prompt, seed -> edited photo, alpha
+Edit = Callable[
+    [Bytes, Bytes, str, int], tuple[Bytes, Bytes]
+]  # from photo, mask, prompt and seed to edited photo and alpha
 
 
 def measure(
     edit: Edit, round_trip: Callable[[Bytes, Bytes], Bytes], scenes: int, sheet: Path | None = None
 ) -> dict[str, Any]:
-    """Run every case and return the table's figures (percentages, dB, counts).
+    """Make all edits; returns per cent of right attributes, PSNR in dB, and counts.
 
     Args:
-        edit: Makes an edit: photo, mask, prompt and seed to a picture.
-        round_trip: Sends a picture through autoencoder and paste.
-        scenes: New identities; each is edited in six ways.
-        sheet: Path of a contact sheet; None writes none.
+        edit: Makes an edit.
+        round_trip: Encodes and decodes a photo and pastes it back, given the photo and its mask.
+        scenes: Number of held-out identities; each is edited in six ways.
+        sheet: Path of a contact sheet (PNG); None writes none.
     """
     hits: dict[str, list[bool]] = defaultdict(list)
     decibels: dict[str, list[float]] = defaultdict(list)
     rows, foreign, count = [], 0, 0
-    for case in cases(scenes):
+    for case in draw_cases(scenes):
         photo, truth, mask = case.draw(case.before), case.draw(case.after), case.mask
         edited, alpha = edit(photo, mask, case.prompt, count)
         ceiling = round_trip(truth, mask)
@@ -165,10 +185,10 @@ def measure(
             decibels[f"{label}/{case.kind}"].append(psnr(picture, truth, inside))
         decibels[f"unedited/{case.kind}"].append(psnr(photo, truth, inside) if case.named else 99.0)
         if count % 5 == 0:
-            rows.append((f"{case.prompt or 'keep'}", [photo, truth, ceiling, edited]))
+            rows.append((case.prompt or "keep", [photo, truth, ceiling, edited]))
         count += 1
     if sheet:
-        contact_sheet(rows[:48], sheet, zoom=1, across=3)
+        write_contact_sheet(rows[:48], sheet, zoom=1, across=3)
     return {
         "edits": count,
         "scenes": scenes,

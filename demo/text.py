@@ -1,4 +1,4 @@
-"""The demo's prompts and its CLIP BPE tokenizer, trained on the words that the demo knows."""
+"""The demo's prompts, and a CLIP BPE tokenizer for the words of its attributes."""
 
 from __future__ import annotations
 
@@ -18,24 +18,29 @@ from demo.rendering.render import ATTRIBUTES
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def prompt_of(attributes: NDArray[np.uint8], named: NDArray[np.uint8], rng: np.random.Generator | None = None) -> str:
-    """`color: red; material: metal`; empty when nothing is named.
+def make_prompt(attributes: NDArray[np.uint8], named: NDArray[np.uint8], rng: np.random.Generator | None = None) -> str:
+    """Prompt such as `color: red; material: metal`; empty if no attribute is named.
 
     Args:
         attributes: [attributes] uint8, index of each attribute's value.
         named: [attributes], nonzero for attributes that the prompt names.
-        rng: Shuffles the order; None keeps it.
+        rng: Random numbers that shuffle the attributes; None keeps their order.
     """
     pairs = [
-        f"{name}: {ATTRIBUTES[name][value]}" for name, value, say in zip(NAMES, attributes, named, strict=True) if say
+        f"{name}: {ATTRIBUTES[name][value]}"
+        for name, value, is_named in zip(NAMES, attributes, named, strict=True)
+        if is_named
     ]
     if rng is not None:
         rng.shuffle(pairs)
     return "; ".join(pairs)
 
 
-def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """CLIP's layout: 256 byte symbols, the same with </w>, one merge chain per known word, then the two specials."""
+def build_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Token ids and merges in CLIP's layout.
+
+    256 byte symbols, the same symbols with </w>, the tokens of one chain of merges per word, then the start and end tokens.
+    """
     symbols = sorted(ByteLevel.alphabet())
     tokens = symbols + [symbol + "</w>" for symbol in symbols]
     merges: list[tuple[str, str]] = []
@@ -53,7 +58,8 @@ def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 
 def make_tokenizer() -> Any:
-    vocab, merges = vocabulary()
+    """The tokenizer, as an instance of transformers' `CLIPTokenizer`."""
+    vocab, merges = build_vocabulary()
     return CLIPTokenizer(
         vocab=vocab,
         merges=merges,
@@ -66,7 +72,7 @@ def make_tokenizer() -> Any:
 
 
 def encode(tokenizer: Any, prompts: list[str]) -> NDArray[np.int64]:
-    """Prompts to ids [N, 32], padded with the end token as CLIP does."""
+    """Token ids [N,32] of prompts, padded with the end token as in CLIP."""
     return np.asarray(tokenizer(prompts, padding="max_length", max_length=TOKENS)["input_ids"], np.int64)
 
 

@@ -1,4 +1,4 @@
-"""From training state to the checkpoint folder: averaged weights, tokenizer, settings and the sample photo."""
+"""Write the checkpoint folder from the training state: averaged weights, tokenizer, settings and sample photo."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ import torch
 from diffusers import AutoencoderDC
 from PIL import Image
 
-from demo.model import EditorNetwork, save_checkpoint, settings
+from demo.model import EditorNetwork, make_settings, save_checkpoint
 from demo.rendering import render
 from demo.text import make_tokenizer
 
 GUIDANCE = 1.2
-# What the measure says this checkpoint has learned. It was trained on material and texture, too, and does not obey them yet.
-CONVINCING = {"color": render.ATTRIBUTES["color"]}
-SAMPLE_SEED = 900_100_010  # an identity that training never saw
+# Attributes that the quality measure finds learned. The checkpoint was trained on material and texture, too, but does not follow
+# them yet.
+LEARNED_ATTRIBUTES = {"color": render.ATTRIBUTES["color"]}
+SAMPLE_SEED = 900_100_010  # an identity that is not in the training data
 
 
 def sample_photo(seed: int = SAMPLE_SEED, width: int = 160, height: int = 120) -> tuple[Image.Image, Image.Image]:
-    """Render the photo and mask that `alterbute edit` uses when it is given none; rendered, so that no rights of others are touched.
+    """Render the photo and mask that `alterbute edit` uses by default; a rendering, so that no third-party rights apply.
 
     Args:
         seed: Seed of the scene.
@@ -43,12 +44,17 @@ def sample_photo(seed: int = SAMPLE_SEED, width: int = 160, height: int = 120) -
 
 
 def write_checkpoint(state: Path, folder: Path) -> None:
+    """Write the checkpoint from the training state's folder to `folder`."""
     tokenizer = make_tokenizer()
     editor = EditorNetwork(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
     editor.load_state_dict(torch.load(state / "editor.pt", weights_only=True)["average"])
     folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(
-        folder, editor, AutoencoderDC.from_pretrained(state / "vae"), tokenizer, settings(GUIDANCE, CONVINCING)
+        folder,
+        editor,
+        AutoencoderDC.from_pretrained(state / "vae"),
+        tokenizer,
+        make_settings(GUIDANCE, LEARNED_ATTRIBUTES),
     )
     photo, mask = sample_photo()
     (folder / "sample").mkdir(exist_ok=True)

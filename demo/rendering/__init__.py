@@ -1,1 +1,1 @@
-"""The renderer that makes the demo's training pictures and ground truth."""
+"""Renderer of the demo's training pictures and exact ground truth."""

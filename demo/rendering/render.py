@@ -1,7 +1,7 @@
-"""The renderer: an identity and a view are traced once into a G-buffer; any look is one cheap re-shade.
+"""Renderer: an identity in a view is traced once into a G-buffer, which is then shaded with any look and light.
 
-That split gives exact ground truth: the same geometry under every colour, material, texture and light.
-All arrays are float32 numpy; pictures are HWC in [0, 1] until `to_uint8`.
+The renderings of one G-buffer have equal geometry, so they are exact ground truth for changes of colour, material and
+texture. Arrays are float32; pictures are HWC in [0,1] until `to_uint8`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CREAM, _SLATE = f32((0.95, 0.92, 0.84)), f32((0.28, 0.30, 0.34))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectIdentity:
-    """What must survive an edit: the family, its shape parameters, texture scale and emblem."""
+    """The properties that an edit must keep: family, shape parameters, texture scale and phase, and emblem."""
 
     family: str
     params: Params
@@ -47,7 +47,7 @@ class ObjectIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """The intrinsic attributes: exactly what a prompt can name."""
+    """The intrinsic attributes, which a prompt can name."""
 
     color: str
     material: str
@@ -56,7 +56,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Light:
-    """Extrinsic: direction (unit, towards the light), strength and tint."""
+    """The light: unit vector towards it, strength, ambient light and tint (RGB)."""
 
     direction: tuple[float, float, float]
     strength: float
@@ -66,7 +66,7 @@ class Light:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """Extrinsic: camera yaw and pitch (radians) and the window in the image plane (centre, half side)."""
+    """Camera: yaw and pitch in radians, and the window in the image plane (centre x, centre y, half side)."""
 
     yaw: float
     pitch: float
@@ -75,7 +75,16 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class GBuffer:
-    """Geometry of one picture: hit [n,n] bool, position and normal [n,n,3] in object space, part [n,n]."""
+    """Geometry of one picture of h x w pixels, in object space.
+
+    Args:
+        hit: [h,w] bool, whether the pixel's ray hits the object.
+        position: [h,w,3], the point that is hit.
+        normal: [h,w,3], the unit normal at that point.
+        part: [h,w], part of the object, see `shapes`.
+        origin: [3], the camera's position.
+        rays: [h,w,3], unit vector of each pixel's ray.
+    """
 
     hit: NDArray[np.bool_]
     position: Floats
@@ -86,6 +95,7 @@ class GBuffer:
 
 
 def sample_identity(rng: np.random.Generator, family: str | None = None) -> ObjectIdentity:
+    """Draw an identity; None draws its family, too."""
     family = family or str(rng.choice(list(FAMILIES)))
     params = {name: float(rng.uniform(*bounds)) for name, bounds in FAMILIES[family].ranges.items()}
     return ObjectIdentity(
@@ -98,12 +108,14 @@ def sample_identity(rng: np.random.Generator, family: str | None = None) -> Obje
 
 
 def sample_look(rng: np.random.Generator) -> Look:
+    """Draw colour, material and texture."""
     return Look(
         color=str(rng.choice(list(COLORS))), material=str(rng.choice(MATERIALS)), texture=str(rng.choice(TEXTURES))
     )
 
 
 def sample_light(rng: np.random.Generator) -> Light:
+    """Draw a light above and in front of the object."""
     azimuth, height = rng.uniform(-1.0, 1.0), rng.uniform(0.5, 1.1)
     direction = (np.sin(azimuth) * np.cos(height), np.sin(height), np.cos(azimuth) * np.cos(height))
     red, green, blue = (float(share) for share in 1 + rng.uniform(-0.06, 0.06, 3))
@@ -116,13 +128,13 @@ def sample_light(rng: np.random.Generator) -> Light:
 
 
 def sample_view(rng: np.random.Generator, identity: ObjectIdentity) -> View:
-    """A camera, and a window around the object as the runtime's crop policy would choose it."""
+    """Draw a camera whose window frames the object about as the runtime's crop does."""
     view = View(yaw=float(rng.uniform(-0.75, 0.75)), pitch=float(rng.uniform(0.15, 0.6)))
     return frame(view, identity, margin=float(rng.uniform(1.3, 1.6)), shift=rng.uniform(-0.06, 0.06, 2))
 
 
 def outline(identity: ObjectIdentity, view: View) -> tuple[float, float, float, float]:
-    """The object's box (x0, x1, y0, y1) in the image plane, from a coarse trace."""
+    """Bounding box (x0, x1, y0, y1) of the object in the image plane, from a coarse trace."""
     wide = trace(identity, replace(view, window=(0.0, 0.0, 0.40)), 40)
     ys, xs = np.nonzero(wide.hit)
     cell = 0.8 / 40
@@ -135,13 +147,13 @@ def outline(identity: ObjectIdentity, view: View) -> tuple[float, float, float, 
 
 
 def frame(view: View, identity: ObjectIdentity, margin: float, shift: NDArray[np.float64]) -> View:
-    """Move the window so that the object's longer side fills 1/margin of it.
+    """The view with a window of which the object's longer side fills the share 1/margin.
 
     Args:
         view: The camera.
         identity: The object.
-        margin: Window side / longer side of the object.
-        shift: [2], offset of the object from the middle, in half window sides.
+        margin: Side of the window divided by the longer side of the object's box.
+        shift: [2], offset of the window's centre from the box's, in half window sides.
     """
     x0, x1, y0, y1 = outline(identity, view)
     half = max(x1 - x0, y1 - y0) / 2 * margin
@@ -151,14 +163,14 @@ def frame(view: View, identity: ObjectIdentity, margin: float, shift: NDArray[np
 
 
 def align(identity: ObjectIdentity, view: View, to: View) -> View:
-    """Window of `view` in which the object's box is centred on, and fits, its box in the window of `to`.
+    """The view with a window in which the object's box has the place of, and fits into, its box in the window of `to`.
 
-    This is what the runtime's `reference_box` does to a reference picture taken from elsewhere.
+    The runtime's `reference_box` aligns a reference to the mask's box in the same way.
 
     Args:
         identity: The object.
-        view: The camera of the window.
-        to: The other camera.
+        view: The view whose window is replaced.
+        to: The view to align with.
     """
     a, b = outline(identity, view), outline(identity, to)
     scale = max((a[1] - a[0]) / (b[1] - b[0]), (a[3] - a[2]) / (b[3] - b[2]))
@@ -168,13 +180,13 @@ def align(identity: ObjectIdentity, view: View, to: View) -> View:
 
 
 def trace(identity: ObjectIdentity, view: View, size: int, height: int | None = None) -> GBuffer:
-    """Sphere-trace one object into a G-buffer of [height, size] pixels.
+    """Sphere-trace an object into a G-buffer of [height,size] pixels.
 
     Args:
         identity: The object.
         view: The camera.
         size: Columns of pixels.
-        height: Rows of pixels; None is `size`.
+        height: Rows of pixels; None takes `size`.
     """
     sdf, k = FAMILIES[identity.family].sdf, identity.params
     rows = height or size
@@ -192,7 +204,7 @@ def trace(identity: ObjectIdentity, view: View, size: int, height: int | None = 
     rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
     origin = (turn @ np.array([0, 0, 5.0])).astype(np.float32)
     flat = rays.reshape(-1, 3)
-    # rays that miss the bounding sphere are never traced
+    # rays that miss the bounding sphere are not traced
     along = -(flat @ origin)
     closest = float(origin @ origin) - along**2
     reach = np.sqrt(np.maximum(np.float32(1.75**2) - closest, 0))
@@ -225,7 +237,7 @@ def trace(identity: ObjectIdentity, view: View, size: int, height: int | None = 
 
 
 def _emblem(kind: str, x: Reals, y: Reals) -> Reals:
-    """Signed extent of an emblem of unit radius: negative inside."""
+    """Signed distance, roughly, to the outline of an emblem of unit radius: negative inside."""
     r, ax, ay = np.sqrt(x * x + y * y), np.abs(x), np.abs(y)
     if kind == "ring":
         ring: Reals = np.abs(r - 0.72) - 0.26
@@ -244,7 +256,7 @@ def _emblem(kind: str, x: Reals, y: Reals) -> Reals:
 
 
 def _albedo(identity: ObjectIdentity, look: Look, p: Floats, normal: Floats, part: NDArray[np.int8]) -> Floats:
-    """Surface colour [P, 3] of points [P, 3]: colour, texture, wood grain, emblem, fixed dark parts."""
+    """Surface colour [P,3] of points [P,3] from look and emblem; part 1 is always dark."""
     base = f32(COLORS[look.color])
     cells = np.floor(p * np.float32(identity.texture_scale) + np.float32(identity.texture_phase))
     parity = {
@@ -267,7 +279,7 @@ def _albedo(identity: ObjectIdentity, look: Look, p: Floats, normal: Floats, par
 
 
 def shade(identity: ObjectIdentity, look: Look, light: Light, g: GBuffer) -> Floats:
-    """Lit object colour [h,w,3] in [0,1]; zero where nothing was hit.
+    """Colour of the lit object [h,w,3] in [0,1]; zero outside the object.
 
     Args:
         identity: The object.
@@ -305,6 +317,7 @@ def shade(identity: ObjectIdentity, look: Look, light: Light, g: GBuffer) -> Flo
 
 
 def _noise_field(rng: np.random.Generator, shape: tuple[int, int], count: int) -> Floats:
+    """Mean of `count` random plane waves [H,W], in [-1,1]."""
     ys, xs = np.meshgrid(np.linspace(0, 1, shape[0]), np.linspace(0, 1, shape[1]), indexing="ij")
     field = np.zeros(shape)
     for _ in range(count):
@@ -314,7 +327,7 @@ def _noise_field(rng: np.random.Generator, shape: tuple[int, int], count: int) -
 
 
 def backdrop(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
-    """A random wall and floor [H,W,3] in [0,1]."""
+    """Draw a background of a wall and a floor [H,W,3] in [0,1]."""
     height, width = shape
     horizon = rng.uniform(0.35, 0.75)
     ys, xs = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
@@ -341,17 +354,20 @@ def backdrop(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
 
 
 def compose(colour: Floats, g: GBuffer, background: Floats, down: int) -> tuple[Floats, Floats]:
-    """Put a lit object on a background and average `down` x `down` pixels: (picture, coverage [h,w] in [0,1]).
+    """Place a lit object on a background with a soft shadow, and downscale by averaging.
 
     Args:
         colour: [h,w,3], from `shade`.
         g: The G-buffer of the object.
         background: [h,w,3] in [0,1].
-        down: Factor of the reduction.
+        down: Factor of the downscaling.
+
+    Returns:
+        Picture [h/down,w/down,3] and coverage of the object [h/down,w/down], both in [0,1].
     """
     ys, xs = np.nonzero(g.hit)
     shaded = background
-    if len(ys):  # a soft contact shadow, the only trace the object leaves on its surroundings
+    if len(ys):  # a soft contact shadow, the object's only effect on its surroundings
         rows, cols = np.meshgrid(np.arange(g.hit.shape[0]), np.arange(g.hit.shape[1]), indexing="ij")
         dx = (cols - xs.mean()) / (0.62 * (np.ptp(xs) + 1))
         dy = (rows - ys.max() + 2) / (0.14 * (np.ptp(xs) + 1))
@@ -361,10 +377,12 @@ def compose(colour: Floats, g: GBuffer, background: Floats, down: int) -> tuple[
 
 
 def _pool(x: Floats, down: int) -> Floats:
+    """Means of blocks of `down` x `down` pixels of [h,w,c]."""
     h, w, c = x.shape
     pooled: Floats = x.reshape(h // down, down, w // down, down, c).mean((1, 3)).astype(np.float32)
     return pooled
 
 
 def to_uint8(picture: Reals) -> NDArray[np.uint8]:
+    """Round a picture in [0,1] to 0..255."""
     return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)

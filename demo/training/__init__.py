@@ -1,1 +1,1 @@
-"""Training of the demo's autoencoder and UNet."""
+"""Training of the demo's autoencoder and editor."""

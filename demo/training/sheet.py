@@ -1,4 +1,4 @@
-"""Contact sheets while training: reference | photo's truth | truth through the autoencoder | edit, on held-out tuples."""
+"""Sampling in torch, and contact sheets of labelled rows of pictures."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from demo.model import SCHEDULER, EditorNetwork
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
-def sample(
+@torch.no_grad()  # type: ignore[untyped-decorator]  # mypy skips torch: the decorator is Any
+def sample_latents(
     editor: EditorNetwork,
     scene: Tensor,
     text: Tensor,
@@ -24,14 +24,14 @@ def sample(
     guidance: float,
     seed: int = 0,
 ) -> Tensor:
-    """DDIM with text guidance in torch: clean latents [B,16,h,w].
+    """Sample clean latents [B,16,h,w] with DDIM and text guidance.
 
     Args:
-        editor: The network.
-        scene: [B,33,h,w].
-        text: [B,T,128].
-        null_text: [1,T,128], the empty prompt.
-        embeds: [B,128].
+        editor: The networks.
+        scene: [B,33,h,w], mask, masked photo and reference.
+        text: [B,T,128], hidden states of the prompts.
+        null_text: [1,T,128], hidden states of the empty prompt.
+        embeds: [B,128], the references' image embeddings.
         steps: Denoising steps.
         guidance: Scale of text guidance.
         seed: Seed of the noise.
@@ -42,29 +42,30 @@ def sample(
         (len(scene), editor.unet.config.out_channels, *scene.shape[-2:]), generator=torch.Generator().manual_seed(seed)
     )
     for t in scheduler.timesteps:
-        at = t.repeat(len(x))
-        out = editor(x, at, scene, text, embeds)
+        timestep = t.repeat(len(x))
+        out = editor(x, timestep, scene, text, embeds)
         if guidance != 1:
-            out = guidance * out + (1 - guidance) * editor(x, at, scene, null_text.expand_as(text), embeds)
+            out = guidance * out + (1 - guidance) * editor(x, timestep, scene, null_text.expand_as(text), embeds)
         x = scheduler.step(out, t, x).prev_sample
     return x
 
 
-def pixels(vae: AutoencoderDC, latents: Tensor) -> np.ndarray:
+def decode_pixels(vae: AutoencoderDC, latents: Tensor) -> np.ndarray:
+    """Pictures [B,H,W,3] uint8 of latents [B,16,h,w]."""
     with torch.no_grad():
         out = vae.decode(latents.float()).sample
-    shown: np.ndarray = np.clip(np.rint(out.permute(0, 2, 3, 1).numpy() * 127.5 + 127.5), 0, 255).astype(np.uint8)
-    return shown
+    pictures: np.ndarray = np.clip(np.rint(out.permute(0, 2, 3, 1).numpy() * 127.5 + 127.5), 0, 255).astype(np.uint8)
+    return pictures
 
 
-def contact_sheet(rows: list[tuple[str, list[np.ndarray]]], path: Path, zoom: int = 2, across: int = 2) -> None:
-    """Write labelled rows of equal pictures.
+def write_contact_sheet(rows: list[tuple[str, list[np.ndarray]]], path: Path, zoom: int = 2, across: int = 2) -> None:
+    """Write labelled rows of square pictures of equal size to a PNG file.
 
     Args:
         rows: Label and pictures HWC uint8 of each row.
         path: The file.
-        zoom: Factor of enlargement.
-        across: Rows side by side.
+        zoom: Factor by which pictures are enlarged.
+        across: Number of rows side by side.
     """
     side = rows[0][1][0].shape[0] * zoom
     width, height = side * len(rows[0][1]) + 8, side + 14

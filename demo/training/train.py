@@ -1,8 +1,8 @@
-"""Stage 2: the editor, by the relaxed objective. Latents are encoded once; then UNet, text and image encoder train together.
+"""Stage 2: training of the editor with the relaxed objective. UNet, text and image encoder train together on fixed latents.
 
-The network predicts the clean latent as a residual to the collage (reference inside the mask, photo outside), so that
-"keep" is solved before the first step. High-noise timesteps are favoured: that is where an edit is decided. The loss is
-weighted by the mask; the text is dropped in 10 % of the samples and the reference in 5 %, for guidance.
+The network predicts the clean latent as a residual to the collage (reference inside the mask, photo outside), so that the
+untrained editor keeps everything. High-noise timesteps are more frequent, because they decide the edit. The loss is weighted
+by the mask. For guidance, the prompt is dropped in 10 % of the samples and the reference in 5 %.
 """
 
 from __future__ import annotations
@@ -22,28 +22,29 @@ from torch import Tensor
 
 from demo.data import Shard, load_shards
 from demo.model import SCHEDULER, EditorNetwork, collage, load_editor
-from demo.text import encode, make_tokenizer, prompt_of
+from demo.text import encode, make_prompt, make_tokenizer
 from demo.training.muon import Muon
-from demo.training.sheet import contact_sheet, pixels, sample
+from demo.training.sheet import decode_pixels, sample_latents, write_contact_sheet
 
 LEARNING_RATE, BATCH, EMA = 1.2e-3, 32, 0.998
-TEXT_DROP, REFERENCE_DROP, OWN_GUESS = 0.10, 0.05, 0.6
+TEXT_DROP, REFERENCE_DROP, OWN_GUESS = 0.10, 0.05, 0.6  # shares of the samples, see `Trainer.conditions`, `own_guess`
 
 
-def to_unit(pixels: np.ndarray) -> Tensor:
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+def to_unit(pictures: np.ndarray) -> Tensor:
+    """Pictures [B,H,W,3] uint8 as [B,3,H,W] f32 in [-1,1]."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()  # type: ignore[untyped-decorator]  # mypy skips torch: the decorator is Any
 def encode_latents(vae: AutoencoderDC, shard: Shard, folder: Path, rank: int, world: int) -> dict[str, Tensor]:
-    """Encode every photo, holed photo and reference once: half-precision latents [N,16,16,16] of all tuples.
+    """Latents [N,16,16,16] fp16 of all photos, masked photos and references, and masks [N,1,16,16], by name.
 
-    Every process encodes its share into a file of its own, waits for the others and reads all shares.
+    Every process encodes its share into a file of its own, waits for the others and reads the shares of all.
 
     Args:
         vae: The autoencoder.
         shard: The tuples.
-        folder: Folder of the results.
+        folder: Folder of the files.
         rank: Index of this process.
         world: Number of processes.
     """
@@ -64,11 +65,12 @@ def encode_latents(vae: AutoencoderDC, shard: Shard, folder: Path, rank: int, wo
     return {name: torch.cat([share[name] for share in shares]) for name in shares[0]}
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
-def visibility(vae: AutoencoderDC, latent: Tensor) -> Tensor:
-    """How much each latent channel moves the picture, as loss weights [1,C,1,1] of mean 1.
+@torch.no_grad()  # type: ignore[untyped-decorator]  # mypy skips torch: the decorator is Any
+def measure_visibility(vae: AutoencoderDC, latent: Tensor) -> Tensor:
+    """Loss weights [1,C,1,1] of mean 1: the effect of each latent channel on the decoded picture.
 
-    Unit-variance channels differ tenfold in what they change on the screen; the root keeps the fine ones from being ignored.
+    The effect of channels of unit variance differs tenfold. The root of the mean squared change is taken, so that
+    channels with small effects still count.
     """
     base = vae.decode(latent).sample
     moved = [
@@ -81,19 +83,20 @@ def visibility(vae: AutoencoderDC, latent: Tensor) -> Tensor:
     return (weight / weight.mean())[None, :, None, None]
 
 
-def scene_of(latents: dict[str, Tensor], index: Tensor) -> Tensor:
+def join_scene(latents: dict[str, Tensor], index: Tensor) -> Tensor:
+    """Scenes [B,33,h,w] of some tuples: mask, masked photo and reference."""
     return torch.cat([latents["mask"][index], latents["masked"][index], latents["reference"][index]], 1).float()
 
 
 def draw_timesteps(count: int, generator: torch.Generator) -> Tensor:
-    """70 % of the timesteps are at or above 600."""
+    """Draw timesteps [count] in 0..999, 70 % of them at or above 600."""
     high = torch.rand(count, generator=generator) < 0.7
     t = torch.rand(count, generator=generator)
     return torch.where(high, 600 + t * 400, t * 600).long().clamp(0, 999)
 
 
 def make_optimizers(editor: EditorNetwork) -> tuple[torch.optim.Optimizer, ...]:
-    """Muon for the UNet's inner weights; AdamW for its ends, for norms and biases, and for the encoders."""
+    """Muon for the UNet's inner weights; AdamW for its first and last layers, norms and biases, and the encoders."""
     inner = {
         name
         for name, weight in editor.unet.named_parameters()
@@ -108,7 +111,15 @@ def make_optimizers(editor: EditorNetwork) -> tuple[torch.optim.Optimizer, ...]:
 
 
 class Trainer:
-    """Owns the networks, their average, the optimiser and the data of one training process (of `world` processes)."""
+    """Networks, averaged weights, optimizers and data of one of several training processes.
+
+    Args:
+        folder: Folder of the training state, with the autoencoder.
+        shards: Folder of the training tuples.
+        rank: Index of this process.
+        world: Number of processes.
+        start: Folder of a checkpoint to start from; None starts from random weights. Ignored if a saved state exists.
+    """
 
     def __init__(self, folder: Path, shards: Path, rank: int, world: int, start: Path | None = None) -> None:
         torch.manual_seed(0)
@@ -117,7 +128,7 @@ class Trainer:
         self.held = len(self.shard.photo) // 50
         self.vae = AutoencoderDC.from_pretrained(folder / "vae")
         self.latents = encode_latents(self.vae, self.shard, folder, rank, world)
-        self.channel_weight = visibility(self.vae, self.latents["photo"][:64].float())
+        self.channel_weight = measure_visibility(self.vae, self.latents["photo"][:64].float())
         self.tokenizer = make_tokenizer()
         self.editor = EditorNetwork(len(self.tokenizer), self.tokenizer.bos_token_id, self.tokenizer.eos_token_id)
         if start:
@@ -131,6 +142,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(self.step * world + rank + 1)
 
     def _load(self) -> None:
+        """Resume from the saved state, if there is one."""
         path = self.folder / "editor.pt"
         if path.exists():
             saved = torch.load(path, weights_only=True)
@@ -140,6 +152,7 @@ class Trainer:
                 optimizer.load_state_dict(state)
 
     def save(self) -> None:
+        """Save the training state, by way of a temporary file."""
         partial = self.folder / "editor.partial"
         torch.save(
             {
@@ -154,18 +167,24 @@ class Trainer:
         partial.rename(self.folder / "editor.pt")
 
     def conditions(self, index: np.ndarray, drop: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """(scene [B,33,h,w], text states [B,T,D], identity embeds [B,D])."""
-        chosen = torch.from_numpy(index)
-        prompts = [prompt_of(self.shard.attributes[i], self.shard.named[i], self.rng if drop else None) for i in index]
-        scene = scene_of(self.latents, chosen)
+        """Conditions of some tuples: scene [B,33,h,w], text states [B,T,128] and image embeddings [B,128].
+
+        Args:
+            index: [B], indices of the tuples.
+            drop: Whether prompts and references are dropped at random, and attributes are shuffled, as in training.
+        """
+        prompts = [
+            make_prompt(self.shard.attributes[i], self.shard.named[i], self.rng if drop else None) for i in index
+        ]
+        scene = join_scene(self.latents, torch.from_numpy(index))
         picture = to_unit(self.shard.reference[index]) * (
             torch.from_numpy(self.shard.reference_mask[index])[:, None] > 0
         )
         embeds = self.editor.image_encoder(picture).image_embeds
         if drop:
             prompts = ["" if self.rng.random() < TEXT_DROP else prompt for prompt in prompts]
-            gone = torch.from_numpy(self.rng.random(len(index)) < REFERENCE_DROP)
-            embeds = torch.where(gone[:, None], torch.zeros_like(embeds), embeds)
+            is_dropped = torch.from_numpy(self.rng.random(len(index)) < REFERENCE_DROP)
+            embeds = torch.where(is_dropped[:, None], torch.zeros_like(embeds), embeds)
         text = self.editor.text_encoder(torch.from_numpy(encode(self.tokenizer, prompts))).last_hidden_state
         return scene, text, embeds
 
@@ -173,49 +192,51 @@ class Trainer:
         """Loss of a batch.
 
         Args:
-            index: Indices of the tuples.
-            timestep: [B].
+            index: [B], indices of the tuples.
+            timestep: [B], 0..999.
             generator: Random numbers.
-            drop: Whether prompts and references are dropped at random, and the network's own guess is used, as in training.
+            drop: Whether prompts and references are dropped and own guesses are used at random, as in training.
         """
         scene, text, embeds = self.conditions(index, drop)
         clean = self.latents["photo"][torch.from_numpy(index)].float()
         level = self.cumulative[timestep][:, None, None, None]
         noise = torch.randn(clean.shape, generator=generator)
-        shown = self.own_guess(clean, noise, scene, text, embeds, generator) if drop else clean
-        out = self.editor(level.sqrt() * shown + (1 - level).sqrt() * noise, timestep, scene, text, embeds)
-        return self.weighted(out - clean, scene)
+        signal = self.own_guess(clean, noise, scene, text, embeds, generator) if drop else clean
+        out = self.editor(level.sqrt() * signal + (1 - level).sqrt() * noise, timestep, scene, text, embeds)
+        return self.weighted_loss(out - clean, scene)
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
+    @torch.no_grad()  # type: ignore[untyped-decorator]  # mypy skips torch: the decorator is Any
     def own_guess(
         self, clean: Tensor, noise: Tensor, scene: Tensor, text: Tensor, embeds: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """The truth in one part of the batch, what the editor makes of pure noise in the other.
+        """The clean latents [B,16,h,w], a random share OWN_GUESS of them replaced by the editor's prediction from pure noise.
 
-        An edit's later steps see the editor's own first guess under the noise, never the truth. An editor that only ever saw
-        the truth there takes its own errors for detail and sharpens them into mottling: 20 steps were 2 dB worse than one.
+        In later steps of an edit, the signal under the noise is the editor's earlier prediction instead of the true latent.
+        An editor that was trained on true latents only takes its own errors for detail and sharpens them into mottling:
+        20 steps were 2 dB worse than one.
 
         Args:
-            clean: [B,16,h,w], the truth.
+            clean: [B,16,h,w], the true latents.
             noise: [B,16,h,w].
-            scene: [B,33,h,w].
-            text: [B,T,128].
-            embeds: [B,128].
+            scene: [B,33,h,w], mask, masked photo and reference.
+            text: [B,T,128], hidden states of the prompts.
+            embeds: [B,128], the references' image embeddings.
             generator: Random numbers.
         """
-        own = torch.rand(len(clean), generator=generator) < OWN_GUESS
-        if own.any():
-            first = torch.full((int(own.sum()),), len(self.cumulative) - 1)
+        is_own = torch.rand(len(clean), generator=generator) < OWN_GUESS
+        if is_own.any():
+            first = torch.full((int(is_own.sum()),), len(self.cumulative) - 1)
             clean = clean.clone()
-            clean[own] = self.editor(noise[own], first, scene[own], text[own], embeds[own])
+            clean[is_own] = self.editor(noise[is_own], first, scene[is_own], text[is_own], embeds[is_own])
         return clean
 
-    def weighted(self, error: Tensor, scene: Tensor) -> Tensor:
-        """Squared plus a little absolute error, weighted by the mask and by how visible each latent channel is."""
+    def weighted_loss(self, error: Tensor, scene: Tensor) -> Tensor:
+        """Squared plus 0.2 times absolute error, weighted by the mask and by `measure_visibility` of each channel."""
         weight = (0.1 + scene[:, :1]) * self.channel_weight
         return (weight * (error.square() + 0.2 * error.abs())).sum() / weight.expand_as(error).sum()
 
     def train(self, minutes: float) -> None:
+        """Train until `minutes` are spent, those of earlier runs included; rank 0 saves and validates every 3 minutes."""
         begin, last, running = time.monotonic() - self.spent, self.spent, 0.0
         pool = np.arange(self.held, len(self.shard.photo))
         parameters = list(self.editor.parameters())
@@ -269,52 +290,53 @@ class Trainer:
             self.save()
 
     def _average_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
+        """Replace gradients by their mean over all processes."""
         if self.world == 1:
             return
         flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters])
         dist.all_reduce(flat)
-        at = 0
+        offset = 0
         for p in parameters:
-            p.grad = flat[at : at + p.numel()].view_as(p) / self.world
-            at += p.numel()
+            p.grad = flat[offset : offset + p.numel()].view_as(p) / self.world
+            offset += p.numel()
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
+    @torch.no_grad()  # type: ignore[untyped-decorator]  # mypy skips torch: the decorator is Any
     def validate(self) -> dict[str, float]:
-        """Loss of the averaged weights from pure noise (t = 999) on held-out tuples, and of the unchanged collage; draws the sheet."""
-        own = {key: value.clone() for key, value in self.editor.state_dict().items()}
+        """Losses on held-out tuples: of the averaged weights from pure noise (t = 999), and of the collage; draws the sheet."""
+        training_weights = {key: value.clone() for key, value in self.editor.state_dict().items()}
         self.editor.load_state_dict(self.average)
         index = np.arange(min(self.held, 192))
         loss = self.loss(index, torch.full((len(index),), 999), torch.Generator().manual_seed(1), drop=False)
         self.draw(np.arange(0, self.held, max(1, self.held // 24))[:24])
-        self.editor.load_state_dict(own)
-        scene = scene_of(self.latents, torch.from_numpy(index))
-        base = self.weighted(collage(scene) - self.latents["photo"][: len(index)].float(), scene)
+        self.editor.load_state_dict(training_weights)
+        scene = join_scene(self.latents, torch.from_numpy(index))
+        base = self.weighted_loss(collage(scene) - self.latents["photo"][: len(index)].float(), scene)
         return {"validation": round(float(loss), 4), "unchanged": round(float(base), 4)}
 
     def draw(self, index: np.ndarray) -> None:
-        """sheet.png: reference, truth, truth through the autoencoder, edit (8 steps, guidance 1.5)."""
+        """Write sheet.png: reference, truth, decoded truth and edit (8 steps, guidance 1.5) of some tuples."""
         scene, text, embeds = self.conditions(index, drop=False)
         null = self.editor.text_encoder(torch.from_numpy(encode(self.tokenizer, [""]))).last_hidden_state
-        edited = pixels(self.vae, sample(self.editor, scene, text, null, embeds, steps=8, guidance=1.5))
-        through = pixels(self.vae, self.latents["photo"][torch.from_numpy(index)])
+        edited = decode_pixels(self.vae, sample_latents(self.editor, scene, text, null, embeds, steps=8, guidance=1.5))
+        decoded = decode_pixels(self.vae, self.latents["photo"][torch.from_numpy(index)])
         rows = [
             (
-                prompt_of(self.shard.attributes[i], self.shard.named[i]) or "keep",
-                [self.shard.reference[i], self.shard.photo[i], through[n], edited[n]],
+                make_prompt(self.shard.attributes[i], self.shard.named[i]) or "keep",
+                [self.shard.reference[i], self.shard.photo[i], decoded[n], edited[n]],
             )
             for n, i in enumerate(index)
         ]
-        contact_sheet(rows, self.folder / "sheet.png", zoom=1, across=4)
+        write_contact_sheet(rows, self.folder / "sheet.png", zoom=1, across=4)
 
 
 if __name__ == "__main__":
     import argparse
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--shards", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=240)
-    parser.add_argument("--start", type=Path, default=None, help="a checkpoint folder to train on from")
+    parser.add_argument("folder", type=Path, help="folder of the training state, with the autoencoder")
+    parser.add_argument("--shards", type=Path, required=True, help="folder of the training tuples")
+    parser.add_argument("--minutes", type=float, default=240, help="training time, that of earlier runs included")
+    parser.add_argument("--start", type=Path, default=None, help="checkpoint folder to start from")
     options = parser.parse_args()
     ranks, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     torch.set_num_threads(max(1, (os.cpu_count() or 2) // ranks))

@@ -1,7 +1,9 @@
-"""Stage 1: the autoencoder, started at a PCA. Plain latents with a little noise and no KL: a sampled posterior collapsed the chroma channels.
+"""Stage 1: training of the autoencoder, which starts at a PCA.
 
-Loss: L1 + 2 MSE + gradients + 4x4-pooled colour, heavier inside the object, and a pull of every latent channel towards
-zero mean and unit variance, so that the scaling factor is exactly 1 and no channel drowns in the diffusion noise.
+Latents are deterministic with a little noise instead of a sampled posterior with a KL term, which collapsed the chroma
+channels. The loss is L1 + 2 MSE + gradients + 4x4-pooled colour, with more weight inside the object, and a term that draws
+every latent channel to zero mean and unit variance, so that the scaling factor is exactly 1 and no channel is lost in the
+diffusion noise.
 """
 
 from __future__ import annotations
@@ -24,13 +26,16 @@ from demo.training.pca import start_from_pca
 BATCH, LEARNING_RATE, NOISE = 16, 1e-3, 0.05
 
 
-def pictures(shard: Shard, index: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """What the editor will encode: photos, photos with a grey hole, references on grey. ([B,3,64,64] in [-1,1], weight [B,1,64,64]).
+def draw_pictures(shard: Shard, index: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Draw pictures as the editor encodes them: photos, masked photos and references on grey.
 
     Args:
         shard: The tuples.
-        index: Indices of the tuples.
+        index: [B], indices of the tuples.
         rng: Random numbers.
+
+    Returns:
+        Pictures [B,3,64,64] in [-1,1], and masks of the object [B,1,64,64] in [0,1].
     """
     photo = torch.from_numpy(shard.photo[index]).permute(0, 3, 1, 2).float() / 127.5 - 1
     reference = torch.from_numpy(shard.reference[index]).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -41,13 +46,13 @@ def pictures(shard: Shard, index: np.ndarray, rng: np.random.Generator) -> tuple
     return picture, torch.where(kind == 2, inside, mask)
 
 
-def loss_of(out: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def reconstruction_loss(out: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Weighted loss of a reconstruction.
 
     Args:
-        out: [B,3,h,w].
-        target: [B,3,h,w].
-        weight: [B,1,h,w].
+        out: [B,3,h,w] in [-1,1].
+        target: [B,3,h,w] in [-1,1].
+        weight: [B,1,h,w] in [0,1], mask of the object.
     """
     w = 0.6 + 1.2 * weight
     error = out - target
@@ -57,24 +62,24 @@ def loss_of(out: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return pixel + 0.5 * gradient + pooled.abs().mean() + 2 * pooled.square().mean()
 
 
-def spread(latent: Tensor) -> Tensor:
-    """How far the latent channels are from zero mean and unit variance."""
+def moment_loss(latent: Tensor) -> Tensor:
+    """Squared distance of the latent channels' means from 0 and of their variances from 1."""
     return latent.mean((0, 2, 3)).square().mean() + (latent.var((0, 2, 3)) - 1).square().mean()
 
 
 def train(folder: Path, shards: Path, minutes: float) -> AutoencoderDC:
-    """Train for `minutes` (resumes from folder/vae.pt) and return the autoencoder.
+    """Train an autoencoder; a run resumes from `vae.pt` in the folder.
 
     Args:
-        folder: Folder of the state.
-        shards: The tuples.
-        minutes: Time of training.
+        folder: Folder of the training state.
+        shards: Folder of the training tuples.
+        minutes: Training time, that of earlier runs included.
     """
     torch.manual_seed(0)
     vae, state_path = make_vae(), folder / "vae.pt"
     shard = load_shards(shards)
     held = len(shard.photo) // 50
-    start_from_pca(vae, *pictures(shard, np.arange(held, held + 512), np.random.default_rng(0)))
+    start_from_pca(vae, *draw_pictures(shard, np.arange(held, held + 512), np.random.default_rng(0)))
     optimizer = torch.optim.AdamW(vae.parameters(), lr=LEARNING_RATE, weight_decay=1e-3, betas=(0.9, 0.98))
     spent, step = 0.0, 0
     if state_path.exists():
@@ -88,10 +93,10 @@ def train(folder: Path, shards: Path, minutes: float) -> AutoencoderDC:
         rate = LEARNING_RATE * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * spent / (minutes * 60)))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        picture, weight = pictures(shard, rng.integers(held, len(shard.photo), BATCH), rng)
+        picture, weight = draw_pictures(shard, rng.integers(held, len(shard.photo), BATCH), rng)
         latent = vae.encode(picture).latent
         out = vae.decode(latent + NOISE * torch.randn_like(latent)).sample
-        loss = loss_of(out, picture, weight) + 0.02 * spread(latent)
+        loss = reconstruction_loss(out, picture, weight) + 0.02 * moment_loss(latent)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
@@ -99,7 +104,7 @@ def train(folder: Path, shards: Path, minutes: float) -> AutoencoderDC:
         step, running = step + 1, 0.99 * running + 0.01 * loss.item()
         if spent - last > 60:
             last = spent
-            whole, inside = quality(vae, shard, np.arange(min(held, 64)))
+            whole, inside = measure_psnr(vae, shard, np.arange(min(held, 64)))
             print(
                 json.dumps(
                     {
@@ -120,14 +125,14 @@ def train(folder: Path, shards: Path, minutes: float) -> AutoencoderDC:
     return vae
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
-def quality(vae: AutoencoderDC, shard: Shard, index: np.ndarray) -> tuple[float, float]:
-    """PSNR of the round trip in dB on held-out photos: (whole picture, inside the mask).
+@torch.no_grad()  # type: ignore[untyped-decorator]  # mypy skips torch: the decorator is Any
+def measure_psnr(vae: AutoencoderDC, shard: Shard, index: np.ndarray) -> tuple[float, float]:
+    """Mean PSNR in dB of encoded and decoded photos: of whole pictures, and inside the mask.
 
     Args:
         vae: The autoencoder.
         shard: The tuples.
-        index: Indices of the tuples.
+        index: [B], indices of the tuples.
     """
     photo = torch.from_numpy(shard.photo[index]).permute(0, 3, 1, 2).float() / 127.5 - 1
     mask = torch.from_numpy(shard.mask[index]).float()[:, None] / 255
@@ -140,10 +145,10 @@ if __name__ == "__main__":
     import argparse
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--shards", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("folder", type=Path, help="folder of the training state")
+    parser.add_argument("--shards", type=Path, required=True, help="folder of the training tuples")
+    parser.add_argument("--minutes", type=float, default=30, help="training time, that of earlier runs included")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    trained = train(options.folder, options.shards, options.minutes)
-    trained.save_pretrained(options.folder / "vae", safe_serialization=True)
+    vae = train(options.folder, options.shards, options.minutes)
+    vae.save_pretrained(options.folder / "vae", safe_serialization=True)
