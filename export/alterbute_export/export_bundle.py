@@ -116,7 +116,7 @@ def export_bundle(
         identity = family.identity_entry
         manifest = finish_bundle(folder, checkpoint, models, text=text, identity=identity, graphs=graphs, merged=merged)
         if half:
-            report_progress(f"type as {half}", len(makers), len(makers))
+            report_progress(f"convert to {half}", len(makers), len(makers))
             manifest = convert_bundle(folder, half, measure=measure)
         elif precision == "int8":
             with replaced_content(folder) as written:
@@ -145,7 +145,7 @@ def _choose_storage(storage: Storage, precision: VariantPrecision) -> Storage:
     if storage != "auto":
         raise CheckpointError(
             f"--storage {storage} was given with --precision {precision}",
-            "one of them: a typed bundle stores its weights in its own type",
+            "one of them: a bundle in half precision stores its weights in that precision",
             "leave --storage out",
         )
     # Weights are rounded to fp16 before torch runs, so that parity is measured on the weights that the bundle ships.

@@ -1,4 +1,4 @@
-"""Promises of typed precision: what is narrow, what stays fp32, that edges keep their types, and how far it is from fp32."""
+"""Graphs in half precision: which operators are converted, which stay fp32, that edges keep their types, and the error against fp32."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from alterbute_export.half.variants import MODEL_GRAPHS, add_variants, write_var
 from alterbute_export.onnx_io.sessions import open_session
 
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
-# Conv, norm written out, Conv, and a tail: one of each case in a graph that fits on a screen.
+# Conv, norm written out, Conv, and an output product: one operator of each case.
 SMALL = """
 <ir_version: 10, opset_import: ["" : 20]>
 small (float[B,2,4,4] x, float[B] timestep, float[B,2] guidance) => (float[B,2,4,4] y)
@@ -56,7 +56,7 @@ def _types(model: ir.Model) -> dict[str, int]:
     return {info.name: info.type.tensor_type.elem_type for info in infos}
 
 
-def test_the_heart_is_narrow_and_the_islands_are_not() -> None:
+def test_convolutions_become_half_and_norms_and_the_timestep_stay_fp32() -> None:
     model = _small()
     report = convert_graph(model, "fp16")
     types = _types(model)
@@ -80,13 +80,13 @@ def test_a_graph_that_ends_in_a_core_operator_still_gives_fp32() -> None:
     )
     convert_graph(model, "fp16")
     assert _types(model)["y"] == FLOAT
-    (found,) = open_session(ir.to_proto(model).SerializeToString(), Path()).run(
+    (result,) = open_session(ir.to_proto(model).SerializeToString(), Path()).run(
         ["y"], {"x": np.eye(2, dtype=np.float32)}
     )
-    assert np.array_equal(found, [[1, 2], [3, 4]])
+    assert np.array_equal(result, [[1, 2], [3, 4]])
 
 
-def test_what_overflows_stays_fp32_with_those_who_read_it() -> None:
+def test_a_value_that_overflows_stays_fp32_with_its_readers() -> None:
     model = _small()
     report = convert_graph(model, "fp16", fp32_values=["n"])
     types = _types(model)
@@ -102,10 +102,10 @@ def test_a_mask_of_minus_infinity_becomes_the_lowest_fp16_and_not_an_infinity() 
     )
     model: ir.Model = ir.from_proto(onnx.parser.parse_model(text))
     convert_graph(model, "fp16")
-    (found,) = open_session(ir.to_proto(model).SerializeToString(), Path()).run(
+    (result,) = open_session(ir.to_proto(model).SerializeToString(), Path()).run(
         ["y"], {"x": np.eye(2, dtype=np.float32)}
     )
-    assert np.isfinite(found).all()
+    assert np.isfinite(result).all()
 
 
 def test_control_flow_is_refused() -> None:
@@ -119,7 +119,7 @@ def test_control_flow_is_refused() -> None:
         convert_graph(ir.from_proto(onnx.parser.parse_model(text)), "fp16")
 
 
-def test_ranges_are_those_of_the_values(tmp_path: Path) -> None:
+def test_overflow_is_found_with_its_largest_magnitude(tmp_path: Path) -> None:
     path = tmp_path / "small.onnx"
     onnx.save(onnx.parser.parse_model(SMALL), path)
     inputs = {
@@ -127,22 +127,24 @@ def test_ranges_are_those_of_the_values(tmp_path: Path) -> None:
         "timestep": np.ones(1, np.float32),
         "guidance": np.ones((1, 2), np.float32),
     }
-    found = find_overflow(path, [GraphCall(inputs=inputs, outputs={})])
-    assert found.keys() == {"square", "mean", "safe"}
-    assert found["square"] == 160000
+    overflow = find_overflow(path, [GraphCall(inputs=inputs, outputs={})])
+    assert overflow.keys() == {"square", "mean", "safe"}
+    assert overflow["square"] == 160000
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 @pytest.mark.parametrize("graph", MODEL_GRAPHS)
-def test_every_exported_graph_is_typed_soundly(tiny_bundle: Path, graph: str, precision: Precision) -> None:
+def test_core_operators_of_every_exported_graph_are_converted(
+    tiny_bundle: Path, graph: str, precision: Precision
+) -> None:
     model = ir.load(tiny_bundle / f"{graph}.onnx")
     report = convert_graph(model, precision)
     types = _types(model)
-    narrow = {"fp32": FLOAT, "fp16": HALF, "bf16": onnx.TensorProto.BFLOAT16}[precision]
+    target = {"fp32": FLOAT, "fp16": HALF, "bf16": onnx.TensorProto.BFLOAT16}[precision]
     core = [types[str(node.outputs[0].name)] for node in model.graph if is_core(node)]
-    # Of the step, the two layers that embed the timestep are not.
-    assert sum(kind != narrow for kind in core) == (2 if graph == "step" and precision != "fp32" else 0)
-    assert precision == "fp32" or report.core_half == sum(kind == narrow for kind in core)
+    # The two layers of the step graph that embed the timestep stay fp32.
+    assert sum(kind != target for kind in core) == (2 if graph == "step" and precision != "fp32" else 0)
+    assert precision == "fp32" or report.core_half == sum(kind == target for kind in core)
 
 
 def test_nothing_but_an_input_or_output_is_a_byte(tiny_bundle: Path) -> None:
@@ -188,17 +190,17 @@ def test_half_variants_stay_close_to_fp32_on_a_real_edit(copy: Path, precision: 
     assert all(error is not None and 0 < error <= limit for error in errors.values()), errors
 
 
-def test_rounding_is_that_of_the_narrow_type_and_is_not_optimised_away() -> None:
+def test_simulated_rounding_is_that_of_fp16_and_is_not_optimised_away() -> None:
     text = '<ir_version: 10, opset_import: ["" : 20]> g (float[2] x) => (float[2] y) <float[2] w = {1.0001, 3}> { a = Mul(x, w) y = Neg(a) }'
     model = onnx.parser.parse_model(text)
     round_values(model, {"a", "w", "y"}, "fp16")
     x = np.array([1.2345, 0.1], np.float32)
-    (found,) = open_session(model.SerializeToString(), Path()).run(["y"], {"x": x})
+    (result,) = open_session(model.SerializeToString(), Path()).run(["y"], {"x": x})
     product = x * np.array([1.0001, 3], np.float16).astype(np.float32)
-    assert np.array_equal(found, -product.astype(np.float16).astype(np.float32))
+    assert np.array_equal(result, -product.astype(np.float16).astype(np.float32))
 
 
-def test_fused_attention_is_narrow_with_all_that_it_reads() -> None:
+def test_fused_attention_is_converted_with_its_inputs() -> None:
     text = (
         '<ir_version: 10, opset_import: ["" : 20, "com.microsoft" : 1]> g (float[1,4,2] x) => (float[1,4,2] y) <float[2,2] w = {1,0,0,1}> '
         "{ q = MatMul(x, w) a = com.microsoft.MultiHeadAttention<num_heads: int = 2>(q, q, q) y = MatMul(a, w) }"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from alterbute.errors import (
-    AlterbuteError,
     BundleError,
     Cancelled,
     DeadlineExceeded,
@@ -151,8 +150,3 @@ def _error_type(status: int) -> str:
     if status == 429:
         return "rate_limit_error"
     return "server_error" if status >= 500 else "invalid_request_error"
-
-
-def describe(fault: AlterbuteError | ApiError) -> str:
-    """A word for logs that contains nothing of the request."""
-    return fault.code if isinstance(fault, ApiError | OverloadedError | InputError) else type(fault).__name__

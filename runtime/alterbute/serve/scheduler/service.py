@@ -35,8 +35,8 @@ class Service:
         pool: Threads for work that needs no device.
         slots: Images in a lane at most; the editors have at least as many slots.
         max_queue: Images that may wait, in addition to those in the lanes.
-        admission: See `Admission`.
-        stretch: See `priority`.
+        admission: When a waiting image may enter the lane: "step", "request" or "single".
+        stretch: Multiple of its own work that a waiting request can be overtaken for; 0 is first come, first served.
         observer: Receives measurements.
     """
 

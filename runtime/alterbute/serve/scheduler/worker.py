@@ -37,8 +37,8 @@ class Worker:
         editor: The editor, for this worker's use alone.
         pool: Threads for work that needs no device.
         slots: Images in the lane at most.
-        admission: See `Admission`.
-        stretch: See `priority`.
+        admission: When a waiting image may enter the lane: "step", "request" or "single".
+        stretch: Multiple of its own work that a waiting request can be overtaken for; 0 is first come, first served.
         observer: Receives measurements.
         on_broken: Called with a request that was alone in a launch that failed.
     """
