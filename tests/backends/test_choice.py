@@ -69,7 +69,7 @@ def test_auto_without_a_gpu_ends_at_the_cpu_and_says_why_loudly_when_engines_wer
     assert "there is no NVIDIA driver" in reasons["tensorrt"]
     assert "no engines of tensorrt_rtx" in reasons["tensorrt_rtx"]
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert "tensorrt passed over" in caplog.text
+    assert "tensorrt skipped" in caplog.text
     caplog.clear()
     choose_backend("auto", open_bundle(tiny_bundle), threads=1).backend.close()
     assert not caplog.records
@@ -100,7 +100,7 @@ def test_auto_does_not_go_on_when_the_gpu_is_lost(rig: Rig, on_h200: list[str]) 
 
 
 def test_unsigned_engines_need_an_explicit_word(rig: Rig, on_h200: list[str]) -> None:
-    with pytest.raises(EngineError, match=r"signed by nobody who is trusted.*--allow-unsigned"):
+    with pytest.raises(EngineError, match=r"not signed by a trusted key.*--allow-unsigned"):
         choose_backend("tensorrt", rig.bundle)
     assert not on_h200
     assert not rig.trt.seen_bytes

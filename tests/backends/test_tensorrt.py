@@ -113,7 +113,7 @@ def test_a_graph_captured_before_the_arena_moved_is_never_launched_again(rig: Ri
         subject = editor.prepare(photo, mask)
         first = subject.edit("color: red", seed=3, steps=6)
         before = rig.cuda.count("cudaStreamBeginCapture")
-        backend._arena.grow(1 << 20)
+        backend._scratch.grow(1 << 20)
         second = subject.edit("color: red", seed=3, steps=6)
     assert rig.cuda.count("cudaGraphExecDestroy") >= 2
     assert rig.cuda.count("cudaStreamBeginCapture") == 2 * before
@@ -213,7 +213,7 @@ def test_a_plan_that_does_not_load_tells_the_librarys_reason(rig: Rig) -> None:
 
 def test_a_runtime_that_is_a_null_pointer_is_an_error(rig: Rig) -> None:
     rig.trt.broken.add("Runtime")
-    with pytest.raises(EngineError, match=r"makes no runtime.*update the NVIDIA driver"):
+    with pytest.raises(EngineError, match=r"creates no runtime.*update the NVIDIA driver"):
         rig.open()
 
 

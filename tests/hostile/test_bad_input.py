@@ -63,11 +63,11 @@ ANIMATION = [Image.fromarray(noise(48, 64, seed=seed)) for seed in range(3)]
 RAMP = to_bytes(np.arange(48 * 64 * 3, dtype=np.uint32).astype(np.uint8).reshape(48, 64, 3))
 BAD_PICTURES = {
     "empty": (b"", "is empty"),
-    "text": (b"hello, I am a photo", "which is no picture"),
-    "gif": (to_bytes(noise(48, 64), "GIF"), "which is no picture"),
-    "bmp": (to_bytes(noise(48, 64), "BMP"), "which is no picture"),
-    "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "which is no picture"),
-    "png cut in its header": (to_bytes(noise(48, 64))[:20], "which is no picture"),
+    "text": (b"hello, I am a photo", "which is no supported picture format"),
+    "gif": (to_bytes(noise(48, 64), "GIF"), "which is no supported picture format"),
+    "bmp": (to_bytes(noise(48, 64), "BMP"), "which is no supported picture format"),
+    "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "which is no supported picture format"),
+    "png cut in its header": (to_bytes(noise(48, 64))[:20], "which is no supported picture format"),
     "png cut": (to_bytes(noise(48, 64))[:3000], "is truncated"),
     "jpeg cut": (to_bytes(noise(48, 64), "JPEG")[:1500], "is truncated"),
     "webp cut": (to_bytes(noise(48, 64), "WEBP", lossless=True)[:3000], "is "),

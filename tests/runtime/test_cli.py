@@ -80,7 +80,7 @@ def test_a_pipe_gets_no_progress_bar_and_a_terminal_does(monkeypatch: pytest.Mon
     with progress_bar() as progress:
         assert progress is None
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with progress_bar(is_wanted=False) as progress:
+    with progress_bar(is_enabled=False) as progress:
         assert progress is None
     with progress_bar() as progress:
         assert progress is not None

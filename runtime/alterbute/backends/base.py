@@ -13,20 +13,20 @@ Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Mapping[str, Array]
 
 HOST_GRAPHS: Final = ("window", "paste")
-"""The image graphs: they run on ONNX Runtime's CPU provider, whatever runs the others, so that every backend makes the same pixels."""
+"""The image graphs: they always run on ONNX Runtime's CPU provider, so that all backends give the same pixels."""
 
 
-def copy_outputs(made: dict[str, Array], outputs: Arrays | None) -> dict[str, Array]:
-    """Copy results into the arrays that the caller provided, and return all results with those arrays in place.
+def copy_outputs(results: dict[str, Array], outputs: Arrays | None) -> dict[str, Array]:
+    """Copy results into the arrays that the caller provided; return every output, those arrays included.
 
     Args:
-        made: Every output by name.
+        results: Every output of a run, by name; changed in place.
         outputs: The caller's arrays by output name; None for none.
     """
     for name, array in (outputs or {}).items():
-        array[...] = made[name]
-        made[name] = array
-    return made
+        array[...] = results[name]
+        results[name] = array
+    return results
 
 
 class Backend(Protocol):
@@ -42,7 +42,7 @@ class Backend(Protocol):
 
     @property
     def precisions(self) -> Mapping[str, VariantPrecision]:
-        """The type of each graph's heavy arithmetic as this backend runs it, by graph."""
+        """Precision in which this backend runs each graph's matrix products and convolutions, by graph."""
         ...
 
     def run(self, graph: str, inputs: Arrays, outputs: Arrays | None = None) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""The choice of a backend for a bundle on this machine. An unfit engine is refused before an engine library reads a byte of it."""
+"""The choice of a backend for a bundle on this machine; unfit engines are refused before an engine library reads them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AMPERE: Final = (8, 0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What an engine must fit: the installed library, the platform and the NVIDIA driver."""
+    """The installed engine library, platform and NVIDIA driver, which an engine must fit."""
 
     product: Product
     version: str
@@ -53,7 +53,9 @@ def open_backend(
         device: Index of the GPU.
 
     Raises:
-        InputError, EngineError, DeviceError: see `choose_backend`.
+        InputError: no such backend.
+        EngineError: the backend cannot run this bundle here.
+        DeviceError: the GPU was lost while engines were loaded.
     """
     return choose_backend(name, bundle, threads=threads, allow_unsigned=allow_unsigned, device=device).backend
 
@@ -66,15 +68,15 @@ def choose_backend(
     Args:
         name: One of BACKENDS; "auto" takes the first of AUTO_ORDER that can run this bundle here.
         bundle: The bundle; its files are verified as they are read.
-        threads: CPU threads for the large graphs; None takes as many as leave a result's bytes independent of the other
-            images of a launch.
+        threads: CPU threads for the large graphs; None takes the most with which a result's bytes do not depend on the
+            other images of its launch.
         allow_unsigned: Load engines of a bundle that no trusted key has signed. An engine is executable code.
         device: Index of the GPU.
 
     Raises:
         InputError: no such backend.
-        EngineError: the backend, when it is named, cannot run this bundle here; EngineMismatchError when its engines are
-            for another machine.
+        EngineError: the named backend cannot run this bundle here; EngineMismatchError where its engines are for another
+            machine.
         DeviceError: the GPU was lost while engines were loaded.
     """
     if name not in BACKENDS:
@@ -88,21 +90,21 @@ def choose_backend(
     opener = _Opener(bundle, threads, allow_unsigned, device)
     if name != "auto":
         return BackendChoice(name=name, backend=opener.open(name), skipped=())
-    passed: list[tuple[str, str]] = []
+    skipped: list[tuple[str, str]] = []
     for candidate in AUTO_ORDER:
         try:
             backend = opener.open(candidate)
         except DeviceError as fault:
             if fault.is_fatal:
                 raise
-            passed.append((candidate, str(fault)))
+            skipped.append((candidate, str(fault)))
         except AlterbuteError as fault:
             if candidate == AUTO_ORDER[-1]:
                 raise
-            passed.append((candidate, str(fault)))
+            skipped.append((candidate, str(fault)))
         else:
-            _log_choice(bundle, candidate, passed)
-            return BackendChoice(name=candidate, backend=backend, skipped=tuple(passed))
+            _log_choice(bundle, candidate, skipped)
+            return BackendChoice(name=candidate, backend=backend, skipped=tuple(skipped))
     raise AssertionError("the last candidate is opened or raises")
 
 
@@ -119,7 +121,7 @@ def choose_engines(bundle: Bundle, machine: Machine, *, allow_unsigned: bool) ->
 
     Raises:
         EngineError: the bundle has no engines of the product, or no trusted key signed it.
-        EngineMismatchError: no recipe fits; the reason names the first one's mismatch.
+        EngineMismatchError: no recipe fits; the message is that of the first recipe.
     """
     recipes: dict[str, dict[str, Engine]] = {}
     for engine in bundle.manifest.engines:
@@ -154,16 +156,19 @@ def check_engine(bundle: Bundle, engine: Engine, machine: Machine) -> None:
         raise _mismatch(
             bundle, engine, machine.driver.reason, f"a GPU of compute capability {' or '.join(engine.capabilities)}"
         )
-    for kind, built, here in (
+    for kind, required, actual in (
         ("version", f"{engine.product} {engine.version}", f"{machine.product} {machine.version}"),
         ("platform", engine.platform, machine.platform),
     ):
-        if built != here:
-            raise _mismatch(bundle, engine, f"this machine's {kind} is {here}", built)
+        if actual != required:
+            raise _mismatch(bundle, engine, f"this machine's {kind} is {actual}", required)
     if not _fits(engine, gpu.name, gpu.capability):
-        wanted = f"{engine.gpu or 'a GPU'} of compute capability {' or '.join(engine.capabilities)} ({engine.fit})"
-        raise _mismatch(bundle, engine, f"this machine has {gpu.name} of compute capability {gpu.capability}", wanted)
-    if _numbers(machine.driver.cuda) < _numbers(engine.cuda)[:2]:
+        required_gpu = (
+            f"{engine.gpu or 'a GPU'} of compute capability {' or '.join(engine.capabilities)} ({engine.fit})"
+        )
+        seen = f"this machine has {gpu.name} of compute capability {gpu.capability}"
+        raise _mismatch(bundle, engine, seen, required_gpu)
+    if _parse_version(machine.driver.cuda) < _parse_version(engine.cuda)[:2]:
         seen = f"this machine's driver runs CUDA {machine.driver.cuda}"
         raise _mismatch(bundle, engine, seen, f"CUDA {engine.cuda}, from driver {engine.driver} on")
     files = bundle.manifest.files
@@ -178,7 +183,7 @@ class _Opener:
 
     def __init__(self, bundle: Bundle, threads: int | None, allow_unsigned: bool, device: int) -> None:
         self._bundle, self._threads, self._allow_unsigned, self._device = bundle, threads, allow_unsigned, device
-        self._known: Driver | None = None
+        self._driver: Driver | None = None
 
     def open(self, name: str) -> Backend:
         openers: dict[str, Callable[[], Backend]] = {
@@ -202,7 +207,7 @@ class _Opener:
         has_engines = any(engine.product == product for engine in self._bundle.manifest.engines)
         # Cheap checks first: most machines have no such engines and no GPU, and these checks need no library.
         _check_trust(self._bundle, product, has_engines, self._allow_unsigned)
-        driver = self._need_gpu(product)
+        driver = self._require_gpu(product)
         trt = load_module(product)
         machine = Machine(product=product, version=trt.__version__, platform=this_platform(), driver=driver)
         engines = choose_engines(self._bundle, machine, allow_unsigned=self._allow_unsigned)
@@ -220,7 +225,7 @@ class _Opener:
         from alterbute.backends.cuda.runtime import load_cuda
         from alterbute.backends.onnxruntime_cuda import PROVIDER, OnnxRuntimeCudaBackend
 
-        self._need_gpu("onnxruntime-cuda")
+        self._require_gpu("onnxruntime-cuda")
         fix = "run `pip install 'alterbute[cuda]'`"
         if importlib.util.find_spec("onnxruntime") is None:
             raise EngineError("onnxruntime is not installed", "onnxruntime-gpu", fix)
@@ -231,16 +236,16 @@ class _Opener:
             self._bundle, ort=ort, cuda_api=load_cuda(), host=self._open_cpu(HOST_GRAPHS), device=self._device
         )
 
-    def _need_gpu(self, name: str) -> Driver:
-        if self._known is None:
-            self._known = probe_driver(self._device)
-        if self._known.gpu is None:
+    def _require_gpu(self, name: str) -> Driver:
+        if self._driver is None:
+            self._driver = probe_driver(self._device)
+        if self._driver.gpu is None:
             raise EngineError(
-                f"{name} needs an NVIDIA GPU, and {self._known.reason}",
+                f"{name} needs an NVIDIA GPU, and {self._driver.reason}",
                 "a GPU with a working driver",
                 "choose backend onnxruntime",
             )
-        return self._known
+        return self._driver
 
 
 def _check_trust(bundle: Bundle, product: Product, has_engines: bool, allow_unsigned: bool) -> None:
@@ -252,9 +257,9 @@ def _check_trust(bundle: Bundle, product: Product, has_engines: bool, allow_unsi
         )
     if bundle.signed_by is None and not allow_unsigned:
         raise EngineError(
-            f"the bundle's {product} engines are signed by nobody who is trusted",
-            "a signature of a trusted key, because an engine is executable code",
-            "give trust_keys (--trust-key), or allow unsigned engines on purpose (--allow-unsigned)",
+            f"the bundle's {product} engines are not signed by a trusted key",
+            "a trusted key's signature, because an engine is executable code",
+            "pass trust_keys (--trust-key), or allow unsigned engines on purpose (--allow-unsigned)",
         )
 
 
@@ -271,13 +276,13 @@ def _check_complete(bundle: Bundle, recipe: str, engines: dict[str, Engine]) -> 
 
 def _fits(engine: Engine, gpu: str, capability: str) -> bool:
     if engine.fit == "ampere_plus":
-        return _numbers(capability) >= _AMPERE
+        return _parse_version(capability) >= _AMPERE
     if engine.fit == "same_gpu" and engine.gpu != gpu:
         return False
     return capability in engine.capabilities
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def _parse_version(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
 
@@ -289,11 +294,11 @@ def _mismatch(bundle: Bundle, engine: Engine, seen: str, expected: str) -> Engin
     )
 
 
-def _log_choice(bundle: Bundle, name: str, passed: list[tuple[str, str]]) -> None:
-    """Log a warning when the bundle has prebuilt engines that cannot be used here, else an info line."""
+def _log_choice(bundle: Bundle, name: str, skipped: list[tuple[str, str]]) -> None:
+    """Log the backend that was chosen, and a warning for each skipped one for which the bundle has prebuilt engines."""
     products = {engine.product for engine in bundle.manifest.engines}
-    for candidate, reason in passed:
+    for candidate, reason in skipped:
         _logger.log(
-            logging.WARNING if candidate in products else logging.DEBUG, "backend %s passed over: %s", candidate, reason
+            logging.WARNING if candidate in products else logging.DEBUG, "backend %s skipped: %s", candidate, reason
         )
     _logger.info("backend %s runs %s", name, bundle.manifest.name)

@@ -16,22 +16,27 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 _NAME: Final = "onnxruntime"
-# The step graph takes as long to load as all others together: it goes first, the rest in the order of an edit.
+# The step graph takes as long to load as all others together: it is loaded first, the rest in the order of an edit.
 _LOAD_ORDER: Final = ("step", "window", "scene", "identity", "prompt", "decode", "paste")
 _LOADERS: Final = 2
-# The most threads with which a slot's bits do not depend on its launch; see the class. The argument `threads` overrides it.
+# The most threads with which a slot's bits do not depend on its launch (see the class); the argument `threads` overrides it.
 _EXACT_THREADS: Final = 2
 # The graphs that are large enough for more than one thread.
 _LARGE: Final = frozenset({"scene", "step", "decode"})
 
 
 class OnnxRuntimeBackend:
-    """A bundle's graphs on ONNX Runtime's CPU execution provider.
+    """A bundle's graphs on ONNX Runtime's CPU execution provider; implements `alterbute.backends.Backend`.
 
-    One slot or one row alone takes MLAS's matrix-vector kernels, which add in another order than its matrix
+    A launch of one slot or one row runs MLAS's matrix-vector kernels, which add in another order than its matrix
     kernels. From two slots and two rows on, a slot's bits do not depend on the other slots of its launch (tests check it),
     with up to two threads. With T > 2 threads MLAS splits a convolution that it cannot block by 16 channels (such as
-    a `conv_in` of 49) differently when there are fewer than T rows, and the last bits (1e-6) follow the batch.
+    a `conv_in` of 49) differently when there are fewer than T rows, and the last bits (1e-6) depend on the batch.
+
+    Args:
+        bundle: The bundle; a graph without a CPU variant is refused at once.
+        threads: CPU threads for the large graphs; None takes up to two.
+        graphs: The graphs to load; None loads all of them.
     """
 
     min_slots: int = 2
@@ -43,15 +48,15 @@ class OnnxRuntimeBackend:
                 "onnxruntime is not installed", "the CPU engine library", "run `pip install 'alterbute[cpu]'`"
             )
         self._bundle = bundle
-        wanted = sorted(bundle.manifest.graphs if graphs is None else graphs, key=_LOAD_ORDER.index)
+        names = sorted(bundle.manifest.graphs if graphs is None else graphs, key=_LOAD_ORDER.index)
         # Before anything is loaded: a bundle that the CPU cannot run is refused when it is opened.
-        variants = {graph: _variant(bundle, graph) for graph in wanted}
+        variants = {graph: _choose_variant(bundle, graph) for graph in names}
         self.precisions = {graph: variant.precision for graph, variant in variants.items()}
         self._files = {graph: variant.file for graph, variant in variants.items()}
         self._threads = threads or min(_usable_cpus(), _EXACT_THREADS)
         self._pool = ThreadPoolExecutor(_LOADERS, "alterbute-load")
         self._weights: Future[bytes | None] = self._pool.submit(self._read_weights)
-        self._sessions = {graph: self._pool.submit(self._make_session, graph) for graph in wanted}
+        self._sessions = {graph: self._pool.submit(self._make_session, graph) for graph in names}
         # Sessions keep their own copy of what they need: once all exist, the file's bytes are released.
         self._pool.submit(self._drop_weights)
         self._pool.shutdown(wait=False)
@@ -99,13 +104,13 @@ class OnnxRuntimeBackend:
             options.log_severity_level = 3
             options.intra_op_num_threads = self._threads if graph in _LARGE else 1
             options.inter_op_num_threads = 1
-            # Given even when the graph has no weights: a session with such a table reads nothing else from disk.
+            # Passed even for a graph without weights: a session with such a table reads nothing else from disk.
             options.add_external_initializers_from_files_in_memory([WEIGHTS_FILE], [weights], [len(weights)])
             return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as fault:
             raise EngineError(
                 f"ONNX Runtime cannot load the graph {graph!r} ({_first_line(fault)})",
-                "a graph that this version of ONNX Runtime knows",
+                "a graph that this version of ONNX Runtime supports",
                 "upgrade onnxruntime, or export the bundle again",
             ) from fault
 
@@ -131,11 +136,11 @@ def _run(session: Any, inputs: Arrays, outputs: Arrays) -> dict[str, Array]:
         else:
             binding.bind_output(name)
     session.run_with_iobinding(binding)
-    made = dict(zip(names, binding.get_outputs(), strict=True))
-    return {name: outputs[name] if name in outputs else made[name].numpy() for name in names}
+    results = dict(zip(names, binding.get_outputs(), strict=True))
+    return {name: outputs[name] if name in outputs else results[name].numpy() for name in names}
 
 
-def _variant(bundle: Bundle, graph: str) -> Variant:
+def _choose_variant(bundle: Bundle, graph: str) -> Variant:
     variants = bundle.manifest.graphs[graph].variants
     fitting = [variant for variant in variants if variant.backend == _NAME]
     if not fitting:

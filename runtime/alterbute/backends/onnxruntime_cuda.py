@@ -40,7 +40,7 @@ class OnnxRuntimeCudaBackend:
         kind: Device type of bound memory in ONNX Runtime's terms.
     """
 
-    # cuDNN and cuBLAS choose kernels by shape; a launch of one slot is as good as any.
+    # cuDNN and cuBLAS choose kernels by shape: no minimum makes results independent of the launch.
     min_slots: int = 1
     min_rows: int = 1
 
@@ -100,7 +100,7 @@ class OnnxRuntimeCudaBackend:
             Every output by name.
 
         Raises:
-            EngineError: the graph failed; DeviceError when the device did.
+            DeviceError: the graph failed, or the device is lost.
         """
         if graph in HOST_GRAPHS:
             return self._host.run(graph, inputs, outputs)
@@ -111,10 +111,10 @@ class OnnxRuntimeCudaBackend:
         options.add_run_config_entry("gpu_graph_id", "-1")
         with self._lock:
             try:
-                made = dict(zip(names, session.run(names, dict(inputs), options), strict=True))
+                results = dict(zip(names, session.run(names, dict(inputs), options), strict=True))
             except Exception as fault:
                 raise self._fault(graph, fault) from fault
-        return copy_outputs(made, outputs)
+        return copy_outputs(results, outputs)
 
     def close(self) -> None:
         """Free the sessions and device memory; memory of a lost device is already gone."""
@@ -146,7 +146,7 @@ class OnnxRuntimeCudaBackend:
         except Exception as fault:
             raise EngineError(
                 f"ONNX Runtime cannot load the graph {graph!r} on the GPU ({_first_line(fault)})",
-                "a graph that this version of ONNX Runtime knows",
+                "a graph that this version of ONNX Runtime supports",
                 "upgrade onnxruntime-gpu, or export the bundle again",
             ) from fault
 
@@ -156,10 +156,10 @@ class OnnxRuntimeCudaBackend:
         return {
             "device_id": str(self._device),
             "user_compute_stream": str(self._cuda.handle),
-            # Only the step has fixed addresses.
+            # Only the step graph runs with fixed addresses.
             "enable_cuda_graph": "1" if graph == "step" else "0",
             "cudnn_conv_algo_search": "EXHAUSTIVE",
-            # Few operators stay fp32: computing them without TF32 costs nothing measurable.
+            # Few operators stay fp32: without TF32 they take no measurably longer.
             "use_tf32": "0",
         }
 
@@ -178,14 +178,14 @@ class OnnxRuntimeCudaBackend:
         return _BoundLaunch(self, binding, options)
 
     def launch(self, binding: Any, options: Any) -> None:
-        """Enqueue the step over bound memory; the session captures it the first time, and replays it from then on."""
+        """Enqueue the step graph over bound memory; the session captures it at the first call and replays it afterwards."""
         try:
             self._sessions["step"].run_with_iobinding(binding, options)
         except Exception as fault:
             raise self._fault("step", fault) from fault
 
     def _fault(self, graph: str, fault: Exception) -> EngineError:
-        # A lost device has an error of its own, which is more precise than ONNX Runtime's.
+        # When the device is lost, this call raises its own error, which is more precise than ONNX Runtime's.
         self._cuda.call("cudaMemGetInfo")
         return DeviceError(
             f"the graph {graph!r} failed in ONNX Runtime ({_first_line(fault)})",
@@ -209,7 +209,7 @@ class _BoundLaunch:
 
 
 def _free_profile(bundle: Bundle, inputs: tuple[TensorSpec, ...], state: tuple[int, ...]) -> dict[str, ShapeRange]:
-    """A profile of every launch up to the lane's number of slots: sessions accept any shape."""
+    """One profile that holds every launch up to the lane's number of slots: sessions accept any shape."""
     largest = {
         "B": state[0],
         "N": state[0] * _ROWS_PER_SLOT,
@@ -243,7 +243,7 @@ def _choose_variant(bundle: Bundle, graph: str) -> Variant:
 
 
 def _read_weights(bundle: Bundle) -> dict[str, bytes]:
-    """Every external data file; a session that is given such a table reads nothing else from disk."""
+    """Bytes of every external data file, by name; a session with such a table reads nothing else from disk."""
     names = [name for name in bundle.manifest.files if name.startswith("weights") and name.endswith(".bin")]
     return {name: bundle.read(name) for name in names} or {WEIGHTS_FILE: b""}
 

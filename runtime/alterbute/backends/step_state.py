@@ -11,7 +11,7 @@ from alterbute.backends.base import Array, Arrays, Backend
 
 
 class StepState(Protocol):
-    """Two state buffers that take turns: a launch reads one and writes the other, and `flip` swaps them without a copy."""
+    """Two state buffers: a launch reads one and writes the other, and `flip` swaps them without a copy."""
 
     def write_slot(self, slot: int, state: Array) -> None:
         """Copy a state [K,C,h,w] f32 into a slot."""
@@ -27,7 +27,7 @@ class StepState(Protocol):
         ...
 
     def is_finite(self, slot: int) -> bool:
-        """Whether the last launch wrote only finite numbers for a slot. Always True on a device that would have to wait for it."""
+        """Whether the last launch wrote only finite numbers for a slot; always True where a check would wait for the device."""
         ...
 
     def flip(self) -> None:
@@ -53,7 +53,7 @@ class DeviceBackend(Backend, Protocol):
 
 
 def open_step_state(backend: Backend, state: tuple[int, ...]) -> StepState:
-    """Open the state on the backend's device, or in host arrays for a backend that has none."""
+    """Allocate state of this shape, [slots,K,C,h,w], on the backend's device, or on the host for a CPU backend."""
     return backend.open_step_state(state) if isinstance(backend, DeviceBackend) else HostStepState(backend, state)
 
 

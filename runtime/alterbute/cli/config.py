@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from alterbute.cli.serve import read_settings, with_setting_flags
+from alterbute.cli.serve import add_setting_flags, read_settings
 from alterbute.serve.settings import Value
 
 
 def config(
     *, bundle: str | None = None, config: Path | None = None, effective: bool | None = None, **flags: Value
 ) -> None:
-    """Print the server's settings as TOML. With --effective: as flags, variables and file make them, and where from."""
+    """Print the server's effective settings as TOML; with --effective, also where each value comes from."""
     merged = read_settings(bundle, config, flags)
     for line in merged.lines():
         typer.echo(line if effective else line.rsplit("  # ", 1)[0])
@@ -24,6 +24,6 @@ def config(
 _EFFECTIVE = Annotated[
     bool | None, typer.Option("--effective", help="Also print where each value comes from.", show_default=False)
 ]
-with_setting_flags(
+add_setting_flags(
     config, [inspect.Parameter("effective", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_EFFECTIVE)]
 )

@@ -85,7 +85,7 @@ def edit(
     guidance_interval: Annotated[
         tuple[float, float] | None, typer.Option(help="Shares of the steps, START STOP, where guidance is on.")
     ] = None,
-    identity_scale: Annotated[float, typer.Option(help="How strongly the reference speaks.")] = 1.0,
+    identity_scale: Annotated[float, typer.Option(help="Weight of the reference's identity, 0 to 10.")] = 1.0,
     reinject: Annotated[
         bool | None, typer.Option(help="Put the photo's latent back outside the mask after every step.")
     ] = None,
@@ -103,10 +103,10 @@ def edit(
     from alterbute.images import check_output, load_photo, load_reference, load_region, save
     from alterbute.request import check_resolution
 
-    # Pillow warns of odd metadata in pictures that it reads correctly.
+    # Pillow warns of unusual metadata in pictures that it reads correctly.
     warnings.filterwarnings("ignore", module="PIL")
 
-    # Input is checked before an engine is opened: an error costs no wait and leaves no file.
+    # Input is checked before an engine is opened: an error is reported at once, and no file is written.
     options: EditOptions = {
         "negative_prompt": negative_prompt,
         "seed": seed,
@@ -132,8 +132,8 @@ def edit(
     photo_source: Path | bytes
     mask_source: Path | bytes | None
     if photo is None:
-        photo_source, mask_source = _sample(opened, mask)
-        prompt = _sample_prompt(opened) if prompt is None else prompt
+        photo_source, mask_source = _read_sample(opened, mask)
+        prompt = _read_sample_prompt(opened) if prompt is None else prompt
     else:
         photo_source, mask_source = photo, mask
     picture = load_photo(photo_source)
@@ -152,7 +152,7 @@ def edit(
     subject = editor.prepare(picture, region, reference=identity[0], reference_mask=identity[1], resolution=resolution)
     images: Sequence[EditResult | None]
     fault: PartialEditError | None = None
-    with progress_bar(is_wanted=not quiet) as progress:
+    with progress_bar(is_enabled=not quiet) as progress:
         try:
             images = subject.edit_many([prompt], progress=progress, **options)
         except PartialEditError as error:
@@ -164,7 +164,7 @@ def edit(
         if result is None:
             continue
         save(result.image, path)
-        lines.append(_report(result, path))
+        lines.append(_format_result(result, path))
     if sheet:
         from alterbute.cli.sheet import make_sheet
 
@@ -175,7 +175,7 @@ def edit(
         typer.echo(f"warning: {line}", err=True)
     for line in lines if not quiet else []:
         typer.echo(line)
-    if fault is not None:  # what was finished is written
+    if fault is not None:  # after the finished images were written
         raise fault
 
 
@@ -191,7 +191,7 @@ def _name_outputs(
     return [first.with_name(f"{first.stem}-{number}{first.suffix}") for number in range(1, count + 1)], sheet
 
 
-def _sample(bundle: Bundle, mask: Path | None) -> tuple[bytes, bytes]:
+def _read_sample(bundle: Bundle, mask: Path | None) -> tuple[bytes, bytes]:
     if mask is not None or not bundle.has(_SAMPLE_PHOTO):
         raise InputError(
             "there is no photo",
@@ -203,7 +203,7 @@ def _sample(bundle: Bundle, mask: Path | None) -> tuple[bytes, bytes]:
     return bundle.read(_SAMPLE_PHOTO), bundle.read(_SAMPLE_MASK)
 
 
-def _sample_prompt(bundle: Bundle) -> str | None:
+def _read_sample_prompt(bundle: Bundle) -> str | None:
     """The prompt that is stored beside the sample, or the first value of the bundle's vocabulary."""
     if bundle.has(_SAMPLE_PROMPT):
         return bundle.read(_SAMPLE_PROMPT).decode("utf-8", "replace").strip()
@@ -212,6 +212,6 @@ def _sample_prompt(bundle: Bundle) -> str | None:
     return first_prompt(bundle.manifest.attributes)
 
 
-def _report(result: EditResult, path: Path) -> str:
+def _format_result(result: EditResult, path: Path) -> str:
     stages = ", ".join(f"{name} {seconds * 1000:.0f}" for name, seconds in result.timings.items())
     return f"{path}: seed {result.seed}, {sum(result.timings.values()) * 1000:.0f} ms ({stages})"

@@ -24,7 +24,7 @@ def inspect(
 
 
 def describe(manifest: Manifest) -> Iterator[str]:
-    """The lines of the report."""
+    """Yield the lines of the summary."""
     size = sum(entry.size for entry in manifest.files.values())
     yield f"{manifest.name}: family {manifest.family}, {len(manifest.files)} files, {size / 1e6:.1f} MB"
     sides = " or ".join(f"{side}x{side}" for side in manifest.window_sides)
@@ -49,7 +49,7 @@ def describe(manifest: Manifest) -> Iterator[str]:
 
 
 def _describe_graph(graph: Graph) -> str:
-    # Parity was measured before conversion; what half precision adds stands in the line of its file.
+    # Parity was measured in fp32; the error that half precision adds is printed by `_describe_types`.
     is_converted = all(variant.precision != "fp32" for variant in graph.variants)
     when = " in fp32" if is_converted else ""
     parity = f", {graph.parity.relative_error:.1e} from {graph.parity.against}{when}" if graph.parity else ""
@@ -58,13 +58,13 @@ def _describe_graph(graph: Graph) -> str:
 
 
 def _describe_types(graph: Graph) -> Iterator[str]:
-    """A line for each file of a graph that was audited and has enough arithmetic to report."""
-    told: set[str] = set()
+    """A line for each converted file of a graph whose multiply-adds were counted by type."""
+    listed_files: set[str] = set()
     for variant in graph.variants:
         audit = variant.audit
-        if audit is None or not audit.shares or variant.file in told:
+        if audit is None or not audit.shares or variant.file in listed_files:
             continue
-        told.add(variant.file)
+        listed_files.add(variant.file)
         shares = ", ".join(
             f"{share:.1%} {kind}" for kind, share in sorted(audit.shares.items(), key=lambda item: -item[1])
         )

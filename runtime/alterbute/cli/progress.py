@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def progress_bar(*, is_wanted: bool = True) -> Iterator[ProgressCallback | None]:
-    """A callback that moves a bar on stderr; None when stderr is no terminal or `is_wanted` is False."""
-    if not (is_wanted and sys.stderr.isatty()):
+def progress_bar(*, is_enabled: bool = True) -> Iterator[ProgressCallback | None]:
+    """Yield a callback that advances a bar on stderr, or None where stderr is no terminal or `is_enabled` is False."""
+    if not (is_enabled and sys.stderr.isatty()):
         yield None
         return
     from rich.console import Console

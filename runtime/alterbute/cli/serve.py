@@ -1,4 +1,4 @@
-"""`alterbute serve`: run the server until a signal; and the options that it shares with `alterbute config`."""
+"""`alterbute serve` runs the server until a signal; `alterbute config` has the same options."""
 
 from __future__ import annotations
 
@@ -47,10 +47,15 @@ def read_settings(bundle: str | None, config: Path | None, flags: dict[str, Valu
     return merge(flags={"bundle": bundle, **flags}, environment=os.environ, file=config)
 
 
-def with_setting_flags(
+def add_setting_flags(
     verb: Callable[..., int | None], extra: list[inspect.Parameter] | None = None
 ) -> Callable[..., int | None]:
-    """Add one option per server setting to a verb."""
+    """Give a verb one option per server setting, and return the verb.
+
+    Args:
+        verb: The function of the command; its signature is replaced.
+        extra: Further parameters, with their `typer` annotations.
+    """
     parameters = [
         _parameter(
             "bundle", Annotated[str | None, typer.Argument(help="Bundle folder; the demo bundle when left out.")]
@@ -63,17 +68,17 @@ def with_setting_flags(
         ),
         *(extra or []),
     ]
-    for one in fields(ServerSettings):
-        if one.name == "bundle":
+    for setting in fields(ServerSettings):
+        if setting.name == "bundle":
             continue
-        kind = _TYPES[str(one.type).removesuffix(" | None")]
-        flag = f"--{one.name.replace('_', '-')}"
-        default = "" if one.default is None else f" [{one.default}]"
-        help = f"{one.metadata['help']}{default}"
+        kind = _TYPES[str(setting.type).removesuffix(" | None")]
+        flag = f"--{setting.name.replace('_', '-')}"
+        default = "" if setting.default is None else f" [{setting.default}]"
+        help = f"{setting.metadata['help']}{default}"
         # Variables are read here rather than by typer, so that `config` can report a variable as such and not as a flag.
         names = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
         option = typer.Option(names, help=help, allow_from_autoenv=False, show_default=False, metavar=None)
-        parameters.append(_parameter(one.name, Annotated[kind | None, option]))
+        parameters.append(_parameter(setting.name, Annotated[kind | None, option]))
     verb.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     verb.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return verb
@@ -83,4 +88,4 @@ def _parameter(name: str, annotation: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-with_setting_flags(serve)
+add_setting_flags(serve)

@@ -20,7 +20,7 @@ _OUTLINE: Final = (255, 64, 160)
 
 
 def make_sheet(photo: Photo, mask: Bytes, results: Sequence[Image], captions: Sequence[str]) -> Image:
-    """Draw one picture that shows the photo and its edits.
+    """Draw the photo and its edits side by side in one picture.
 
     Args:
         photo: The photo before.
@@ -42,7 +42,7 @@ def make_sheet(photo: Photo, mask: Bytes, results: Sequence[Image], captions: Se
 
 
 def _fit(picture: Image) -> Image:
-    """Scale a picture to the tile: small ones by repeating pixels, so that each stays visible; large ones smoothly."""
+    """Scale a picture to the tile: enlarge by repeating pixels, so that each stays visible, and shrink smoothly."""
     from PIL.Image import Resampling
 
     scale = _TILE / max(picture.size)

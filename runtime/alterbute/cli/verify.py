@@ -20,7 +20,7 @@ def verify(
     verified = verify_bundle(bundle or default_bundle_path(), trust_keys=read_trust_keys(trust_key or ()))
     files = verified.manifest.files
     size = sum(entry.size for entry in files.values())
-    typer.echo(f"{verified.manifest.name}: {len(files)} files, {size / 1e6:.1f} MB, every SHA-256 as the manifest says")
+    typer.echo(f"{verified.manifest.name}: {len(files)} files, {size / 1e6:.1f} MB, every SHA-256 matches the manifest")
     if verified.signed_by is not None:
         typer.echo(f"signed by the trusted key {verified.signed_by}")
     for engine in verified.manifest.engines:

@@ -1,4 +1,4 @@
-"""Pictures in and out: checked pixels from bytes, masks, crop boxes, pasting the edit back, files."""
+"""Pictures: decoding and checks, masks, windows around the object, pasting the edit back, and encoding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Square boxes around the object, in whole pixels: the window that the model sees. Geometry only."""
+"""Square boxes around the object, in whole pixels: the windows that the encoders read. Geometry only."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def object_box(mask: Bytes) -> Box:
 
 
 def photo_box(mask: Bytes, margin: float) -> Box:
-    """The square that the model sees of the photo: `margin` times the object, kept in the photo if it fits.
+    """The photo's window: a square of `margin` times the object, moved into the photo where it fits.
 
     The side is at most the photo's longer side: beyond it there is only padding.
 
@@ -83,7 +83,7 @@ def photo_box(mask: Bytes, margin: float) -> Box:
 
 
 def choose_resolution(box: Box, sides: tuple[int, ...]) -> int:
-    """Side of the model's window for a part of the photo: the smallest that is not enlarged too much afterwards, or the largest.
+    """Side of the model's window: the smallest that pasting enlarges by at most `MAX_ENLARGEMENT`, or else the largest.
 
     Args:
         box: The photo's window, from `photo_box`.
@@ -104,23 +104,23 @@ def identity_box(mask: Bytes, margin: float = 1.1) -> Box:
 
 
 def reference_box(reference_mask: Bytes, photo_mask: Bytes, box: Box) -> Box:
-    """The square of the reference that puts its object where the photo window has its own.
+    """The reference's window: it puts the reference's object where the photo's window has the photo's object.
 
     After both windows are resized to one size, the reference's object is centred on the photo's object and no
-    higher or wider than it. A reference much longer one way than the photo's object may come out larger: the
-    box stops at `MAX_REFERENCE_ZOOM_OUT` objects.
+    higher or wider than it. The side is at most `MAX_REFERENCE_ZOOM_OUT` objects, so an object much longer in one
+    direction than the photo's object may come out larger.
 
     Args:
         reference_mask: hw uint8, 255 = object; not empty.
         photo_mask: HW uint8, 255 = object; not empty.
         box: The photo's window, from `photo_box`.
     """
-    there, here = object_box(reference_mask), object_box(photo_mask)
-    fit = max(there.height / here.height, there.width / here.width) * box.height
-    side = math.ceil(min(fit, MAX_REFERENCE_ZOOM_OUT * max(there.height, there.width)))
+    source, target = object_box(reference_mask), object_box(photo_mask)
+    fit = max(source.height / target.height, source.width / target.width) * box.height
+    side = math.ceil(min(fit, MAX_REFERENCE_ZOOM_OUT * max(source.height, source.width)))
     scale = side / box.height
-    top = math.floor((there.top + there.bottom + 1) / 2 - scale * ((here.top + here.bottom) / 2 - box.top))
-    left = math.floor((there.left + there.right + 1) / 2 - scale * ((here.left + here.right) / 2 - box.left))
+    top = math.floor((source.top + source.bottom + 1) / 2 - scale * ((target.top + target.bottom) / 2 - box.top))
+    left = math.floor((source.left + source.right + 1) / 2 - scale * ((target.left + target.right) / 2 - box.left))
     return Box(top=top, left=left, bottom=top + side, right=left + side)
 
 

@@ -1,7 +1,7 @@
 """Decoding of untrusted picture files: every limit is checked before the memory that it guards is allocated.
 
-Order: file size, magic bytes, own header parser, side and pixel limits, depth; only then Pillow, restricted to the format
-of the header.
+Order: file size, magic bytes, the header parser of this package, side and pixel limits, depth; only then Pillow,
+restricted to the header's format.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def decode(source: PictureSource, param: str, *, is_borrowed: bool = False) -> P
     Args:
         source: See `PictureSource`.
         param: Role of the picture (`photo`, `mask`, `reference`), for error messages.
-        is_borrowed: The caller does not change an array while the picture is used, so that it need not be copied.
+        is_borrowed: An array is not changed while the picture is used, so that it need not be copied.
 
     Raises:
         InputError: missing, unreadable, of another format, depth or colour model, animated, cut, or out of limits.
@@ -150,7 +150,7 @@ def _from_bytes(data: bytes, param: str, *, keep_grey: bool) -> _Planes:
         )
     header = read_header(data)
     if header is None:
-        what = "is empty" if not data else f"starts with {data[:8]!r}, which is no picture known here"
+        what = "is empty" if not data else f"starts with {data[:8]!r}, which is no supported picture format"
         raise InputError(f"the {param} {what}", "a PNG, JPEG or WebP file", _SAVE_AS, param, f"{param}_not_an_image")
     _check_size(header.width, header.height, param)
     if header.bits > 8:
@@ -166,7 +166,7 @@ def _from_bytes(data: bytes, param: str, *, keep_grey: bool) -> _Planes:
         with Image.open(io.BytesIO(stored), formats=[header.format]) as image:
             # Two parsers that disagree on the size mean a crafted file: the limits were checked on the other size.
             if image.size != (header.width, header.height):
-                raise OSError("its size is told in two ways")
+                raise OSError("its headers give two sizes")
             return _from_pillow(image, param, keep_grey=keep_grey)
     except InputError:
         raise
@@ -193,20 +193,20 @@ def _from_pillow(image: Image, param: str, *, keep_grey: bool) -> _Planes:
     if image.mode not in _MODES:
         raise _colour_error(image.mode, param)
     icc = _usable_profile(image.info.get("icc_profile"))
-    turn = _orientation(image)
+    transposition = _orientation(image)
     is_grey = keep_grey and image.mode in ("1", "L")
     mode = "RGBA" if image.has_transparency_data else "L" if is_grey else "RGB"
     try:
         image = image.convert(mode)
     except Exception as fault:  # an image that the caller opened is only now read from its file
         raise _damage_error(fault, param) from None
-    if turn is not None:
-        image = image.transpose(Transpose(turn))
+    if transposition is not None:
+        image = image.transpose(Transpose(transposition))
     return np.asarray(image), icc
 
 
 def _check_array(array: NDArray[np.generic], param: str) -> Bytes:
-    """The array as uint8, HW, HW3 or HW4; the caller's own array where it has that form already."""
+    """The array as uint8, HW, HW3 or HW4; the caller's own array where it has such a shape and dtype already."""
     if array.dtype == np.bool_ and array.ndim == 2:
         array = np.where(array, np.uint8(255), np.uint8(0))
     has_picture_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
@@ -252,7 +252,7 @@ def _colour_error(mode: str, param: str) -> InputError:
 
 
 def _orientation(image: Image) -> int | None:
-    """The Pillow transposition that turns the stored picture upright, from its EXIF tag."""
+    """The Pillow transposition that turns the stored picture upright, from its EXIF tag; None where none is needed."""
     from PIL.Image import Transpose as Turn
 
     try:
@@ -275,5 +275,5 @@ def _usable_profile(icc: object) -> bytes | None:
     """The colour profile if its header is valid and it is for RGB (a grey profile would be wrong on the RGB result), else None."""
     if not isinstance(icc, bytes) or not 128 <= len(icc) <= _MAX_ICC_BYTES:
         return None
-    is_sound = int.from_bytes(icc[:4], "big") == len(icc) and icc[36:40] == b"acsp" and icc[16:20] == b"RGB "
-    return icc if is_sound else None
+    is_valid = int.from_bytes(icc[:4], "big") == len(icc) and icc[36:40] == b"acsp" and icc[16:20] == b"RGB "
+    return icc if is_valid else None

@@ -23,10 +23,10 @@ def load_photo(source: PictureSource, *, is_borrowed: bool = False) -> Photo:
 
     Args:
         source: The picture.
-        is_borrowed: See `alterbute.images.image_file`.
+        is_borrowed: An array is not changed while the picture is used, so that it need not be copied.
 
     Raises:
-        InputError: see `alterbute.images.image_file`.
+        InputError: the picture is missing, unreadable, of an unsupported kind, or out of limits; see `decode`.
     """
     return decode(source, "photo", is_borrowed=is_borrowed)
 
@@ -45,7 +45,7 @@ def load_mask(source: LevelSource | None, photo: Photo, polarity: Polarity = "au
     Raises:
         InputError: no mask, not a picture, of another size, empty, or full.
     """
-    mask = _read_mask(_given(source), "mask", polarity)
+    mask = _read_mask(_require_mask(source), "mask", polarity)
     _check_mask(mask, photo)
     return mask
 
@@ -64,7 +64,7 @@ def load_weights(source: LevelSource | None, photo: Photo, polarity: Polarity = 
     Raises:
         InputError: see `load_mask`.
     """
-    weights = _read_levels(_given(source), "mask", polarity)[0]
+    weights = _read_levels(_require_mask(source), "mask", polarity)[0]
     _check_mask(as_mask(weights >= 128), photo)
     return weights.copy()
 
@@ -95,7 +95,8 @@ def load_reference(
 ) -> tuple[Bytes, Bytes]:
     """Load the picture whose object gives the identity, and the mask of that object.
 
-    A picture over 2047 pixels is shrunk by a whole factor to at least 1024 pixels, which is more than the model sees.
+    A picture with a side over 2047 pixels is shrunk by a whole factor to a longer side of at least 1024 pixels, more than
+    the encoders read.
 
     Args:
         source: Any size within the limits of a photo.
@@ -110,23 +111,23 @@ def load_reference(
     """
     reference = decode(source, "reference")
     if mask is not None:
-        shown = _read_mask(mask, "reference_mask", polarity)
-        if shown.shape != (reference.height, reference.width):
-            raise _size_error("reference_mask", shown, f"the reference's {reference.width}x{reference.height}")
+        object_mask = _read_mask(mask, "reference_mask", polarity)
+        if object_mask.shape != (reference.height, reference.width):
+            raise _size_error("reference_mask", object_mask, f"the reference's {reference.width}x{reference.height}")
     elif reference.alpha is not None:
-        shown = as_mask(reference.alpha >= 128)
+        object_mask = as_mask(reference.alpha >= 128)
     else:
-        shown = np.full((reference.height, reference.width), 255, np.uint8)
-    if not shown.any():
+        object_mask = np.full((reference.height, reference.width), 255, np.uint8)
+    if not object_mask.any():
         raise _empty_error("reference" if mask is None else "reference_mask")
     factor = max(reference.height, reference.width) // _REFERENCE_SIDE
     if factor < 2:
-        return reference.pixels, shown
+        return reference.pixels, object_mask
     # A cell with any covered pixel stays covered, so that a thin object does not vanish.
-    return _shrink(reference.pixels, factor), as_mask(_shrink(shown[:, :, None], factor)[:, :, 0] > 0)
+    return _shrink(reference.pixels, factor), as_mask(_shrink(object_mask[:, :, None], factor)[:, :, 0] > 0)
 
 
-def _given(source: LevelSource | None) -> LevelSource:
+def _require_mask(source: LevelSource | None) -> LevelSource:
     if source is None:
         raise InputError(
             "there is no mask",
@@ -140,7 +141,7 @@ def _given(source: LevelSource | None) -> LevelSource:
 
 def _check_mask(mask: Bytes, photo: Photo) -> None:
     _check_shape("mask", mask, photo)
-    # Minimum and maximum rather than `any` and `all`, which numpy computes several times as slowly on bytes.
+    # Minimum and maximum rather than `any` and `all`, which take numpy several times as long on bytes.
     if mask.max() == 0:
         raise _empty_error("mask")
     if mask.min() > 0:
@@ -159,13 +160,13 @@ def _check_shape(param: str, mask: Bytes, photo: Photo) -> None:
 
 
 def _read_mask(source: LevelSource, param: str, polarity: Polarity) -> Bytes:
-    """HW uint8, 255 or 0."""
+    """HW uint8, 255 where the source marks a pixel, 0 elsewhere."""
     levels, threshold = _read_levels(source, param, polarity)
     return as_mask(levels >= threshold)
 
 
 def _read_levels(source: LevelSource, param: str, polarity: Polarity) -> tuple[Bytes, int]:
-    """HW uint8, how strongly each pixel is marked, and the level from which a pixel counts in a mask of 0 and 255."""
+    """HW uint8 levels, 255 = fully marked, and the threshold from which a level counts as marked in a binary mask."""
     if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.ndim == 2 and source.max(initial=0) == 1:
         source = source.astype(np.bool_)
     picture = decode_levels(source, param)
@@ -181,7 +182,7 @@ def _read_levels(source: LevelSource, param: str, polarity: Polarity) -> tuple[B
             )
         return 255 - picture.alpha, 255
     levels: Bytes = 255 - picture.luminance if polarity == "black" else picture.luminance
-    # What is transparent was not painted: it never means "edit".
+    # A transparent pixel was not painted: it never counts as marked.
     return levels if picture.alpha is None else np.where(picture.alpha >= 128, levels, np.uint8(0)), 128
 
 

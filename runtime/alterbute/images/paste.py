@@ -79,7 +79,7 @@ class Patch:
 
 
 def make_patch(photo: Photo, box: Box, pasted: Bytes, alpha: Bytes) -> Patch:
-    """Reduce an edited window to what it changes in the photo; a pixel with alpha 0 is the photo's, whatever `pasted` holds.
+    """Crop an edited window to the pixels that it changes in the photo; pixels with alpha 0 are taken from the photo.
 
     Args:
         photo: The photo that `box` was cut from.
@@ -88,13 +88,15 @@ def make_patch(photo: Photo, box: Box, pasted: Bytes, alpha: Bytes) -> Patch:
         alpha: hw uint8, how much of the edit each pixel got; 0 = untouched.
     """
     inside = box.inside(photo.height, photo.width)
-    near = alpha[inside.top - box.top : inside.bottom - box.top, inside.left - box.left : inside.right - box.left]
-    touched = object_box(near) if near.any() else Box(top=0, left=0, bottom=0, right=0)
-    there = touched.moved(inside.top, inside.left)
-    here = np.s_[there.top - box.top : there.bottom - box.top, there.left - box.left : there.right - box.left]
-    pixels = cut(photo.pixels, there)
-    np.copyto(_whole_pixels(pixels), _whole_pixels(pasted[here]), where=alpha[here] > 0)
-    return Patch(box=there, pixels=pixels, alpha=alpha[here])
+    inside_alpha = alpha[
+        inside.top - box.top : inside.bottom - box.top, inside.left - box.left : inside.right - box.left
+    ]
+    touched = object_box(inside_alpha) if inside_alpha.any() else Box(top=0, left=0, bottom=0, right=0)
+    patch = touched.moved(inside.top, inside.left)
+    in_window = np.s_[patch.top - box.top : patch.bottom - box.top, patch.left - box.left : patch.right - box.left]
+    pixels = cut(photo.pixels, patch)
+    np.copyto(_whole_pixels(pixels), _whole_pixels(pasted[in_window]), where=alpha[in_window] > 0)
+    return Patch(box=patch, pixels=pixels, alpha=alpha[in_window])
 
 
 def paste_back(photo: Photo, box: Box, pasted: Bytes, alpha: Bytes) -> tuple[Photo, Bytes]:

@@ -1,4 +1,4 @@
-"""The region that an edit may change: the object, a box around it, or blend weights, without what stands in front of it."""
+"""The region that an edit may change: the object, its box, or blend weights, without what stands in front of it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Region:
     Args:
         object: 255 = object; the identity is read from these pixels.
         edit: What is generated anew: 255, or blend weights if `is_soft`; 0 = keep.
-        protect: Above 0 = never changed, whatever `edit` says.
-        dilate: Side of the square by which the object grows in the window, odd; None is the bundle's.
+        protect: Above 0 = never changed, even where `edit` is not 0.
+        dilate: Side of the square by which the object grows in the window, in window pixels, odd; None is the bundle's.
         is_soft: `edit` holds blend weights, which do not grow.
     """
 
@@ -84,17 +84,17 @@ def load_region(
             "dilate_out_of_range",
         )
     weights = load_weights(mask, photo, polarity) if kind == "soft" else None
-    shown = load_mask(mask, photo, polarity) if weights is None else as_mask(weights >= 128)
-    guarded = load_protect(protect, photo, polarity)
-    edit = shown if weights is None else weights
+    object_mask = load_mask(mask, photo, polarity) if weights is None else as_mask(weights >= 128)
+    protect_mask = load_protect(protect, photo, polarity)
+    edit = object_mask if weights is None else weights
     if kind == "box":
-        box = object_box(shown)
-        edit = np.zeros_like(shown)
+        box = object_box(object_mask)
+        edit = np.zeros_like(object_mask)
         edit[box.top : box.bottom, box.left : box.right] = 255
-    visible = shown
+    visible = object_mask
     if protect is not None:
-        free = guarded == 0
-        visible, edit = np.where(free, shown, np.uint8(0)), np.where(free, edit, np.uint8(0))
+        is_free = protect_mask == 0
+        visible, edit = np.where(is_free, object_mask, np.uint8(0)), np.where(is_free, edit, np.uint8(0))
     if visible.max() == 0:
         raise InputError(
             "the protected area covers the whole object",
@@ -103,4 +103,4 @@ def load_region(
             "protect",
             "protect_covers_mask",
         )
-    return Region(object=visible, edit=edit, protect=guarded, dilate=dilate, is_soft=weights is not None)
+    return Region(object=visible, edit=edit, protect=protect_mask, dilate=dilate, is_soft=weights is not None)

@@ -1,4 +1,4 @@
-"""Writing results: lossless formats only, and a file is complete or not there."""
+"""Writing results: lossless formats only; a file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def encode(image: Image, format: str = "PNG") -> bytes:
     """Encode a Pillow picture as PNG or lossless WebP bytes, with its colour profile and no other metadata."""
     buffer = io.BytesIO()
     # exact: lossless WebP would otherwise drop the colours under transparent pixels. A large PNG at zlib's usual level takes
-    # seconds, three times those of level 1, for files that are a tenth smaller.
+    # seconds, three times as long as level 1, for files that are a tenth smaller.
     is_large = image.width * image.height > _LARGE_PIXELS
     options = {"lossless": True, "exact": True} if format == "WEBP" else {"compress_level": 1 if is_large else 6}
     image.save(buffer, format, icc_profile=image.info.get("icc_profile"), **options)
@@ -59,7 +59,7 @@ def save(image: Image, path: str | Path) -> Path:
     """Write a picture atomically: the path holds the whole picture, or what was there before.
 
     Raises:
-        InputError: see `check_output`; or the file cannot be written.
+        InputError: the path is refused by `check_output`, or the file cannot be written.
     """
     target = check_output(path)
     data = encode(image, _FORMATS[target.suffix.lower()])

@@ -40,7 +40,7 @@ MakeLaunch: TypeAlias = Callable[[int, Mapping[str, tuple[int, ...]], Mapping[st
 
 
 class DeviceStepState:
-    """`alterbute.backends.step_state.StepState` on a CUDA device.
+    """The step graph's state on a CUDA device; implements `alterbute.backends.step_state.StepState`.
 
     Inputs have one device buffer each for the largest shape: a smaller shape uses its beginning, so that addresses never
     change and captured graphs stay valid.
@@ -53,7 +53,7 @@ class DeviceStepState:
         state: Shape of the state, [slots,K,C,h,w].
         make_launch: Makes a launch with the engine library.
         lock: Held while the stream is used.
-        fix: Advice for the error that no profile fits.
+        fix: What to do when no profile fits, for the error message.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class DeviceStepState:
         self._all_profiles = profiles
         self._profiles = [(index, item) for index, item in enumerate(profiles) if item["state"].max[-2:] == state[-2:]]
         if not self._profiles:
-            raise self._no_bucket(state[0], state[0])
+            raise self._bucket_error(state[0], state[0])
         slots = max(state[0], *(profile["state"].max[0] for _, profile in self._profiles))
         state_bytes = math.prod(self._slot_shape) * 4
         self._states = [cuda.allocate(slots * state_bytes) for _ in range(2)]
@@ -86,7 +86,7 @@ class DeviceStepState:
         small = sum(size for size in largest.values() if size <= _SMALL_BYTES)
         self._small = UploadRing(cuda, size=small + 256 * len(largest), depth=_SMALL_DEPTH)
         self._large = UploadRing(cuda, size=state_bytes, depth=_LARGE_DEPTH)
-        self._landing = cuda.allocate_pinned(state_bytes)
+        self._pinned = cuda.allocate_pinned(state_bytes)
         self._launches: dict[tuple[int, int, int], Launch] = {}
         self._shape: tuple[int, int] | None = None
         self._turn = 0
@@ -97,19 +97,27 @@ class DeviceStepState:
             self._large.send([(self._states[self._turn] + slot * state.nbytes, state, state.nbytes)])
 
     def launch(self, inputs: Arrays, changed: Collection[str]) -> None:
-        """Enqueue the upload of changed inputs and one launch of the step graph; returns at once."""
+        """Enqueue the upload of changed inputs and one launch of the step graph; returns at once.
+
+        Args:
+            inputs: Every input but `state`, by name; their first axes give the slots and rows of the launch.
+            changed: Names of the inputs that may differ from the last launch.
+
+        Raises:
+            EngineError: no profile holds this many slots and rows.
+        """
         with self._lock:
-            profile, slots, rows = self._choose(*inputs["guidance"].shape)
-            # Another launch shape has other padding, and another stride of guidance.
+            profile, slots, rows = self._choose_profile(*inputs["guidance"].shape)
+            # Another launch shape has different padding and a different stride of guidance.
             stale = set(changed) if (slots, rows) == self._shape else set(inputs)
             # An upload that fails leaves buffers that match no launch: the next launch sends everything.
             self._shape = None
             self._upload(inputs, stale, slots, rows)
             self._shape = (slots, rows)
-            self._launch_at(profile, slots, rows).launch()
+            self._get_launch(profile, slots, rows).launch()
 
     def is_finite(self, slot: int) -> bool:
-        """True: the answer would have to wait for the device. A latent that is not finite is found when it is read."""
+        """Always True: a check would have to wait for the device. Latents are checked when they are read."""
         return True
 
     def flip(self) -> None:
@@ -117,7 +125,7 @@ class DeviceStepState:
         self._turn ^= 1
 
     def latent(self, slot: int) -> Array:
-        """Copy a slot's latent [C,h,w] f32 to the host; the first wait since the slot was written."""
+        """Copy a slot's latent [C,h,w] f32 to the host; waits for the launches before."""
         return self._read(slot, self._slot_shape[1:])
 
     def last_states(self, slot: int) -> tuple[Array, Array]:
@@ -126,11 +134,11 @@ class DeviceStepState:
 
     def _read(self, slot: int, shape: tuple[int, ...], *, turn: int | None = None) -> Array:
         state = self._states[self._turn if turn is None else turn]
-        landing = self._landing[: math.prod(shape) * 4]
+        pinned = self._pinned[: math.prod(shape) * 4]
         with self._lock:
-            self._cuda.download(landing, state + slot * math.prod(self._slot_shape) * 4)
+            self._cuda.download(pinned, state + slot * math.prod(self._slot_shape) * 4)
             self._cuda.synchronize()
-            value: Array = landing.view(np.float32).reshape(shape).copy()
+            value: Array = pinned.view(np.float32).reshape(shape).copy()
         return value
 
     def close(self) -> None:
@@ -140,30 +148,30 @@ class DeviceStepState:
             launch.close()
         self._small.close()
         self._large.close()
-        self._cuda.free_pinned(self._landing)
+        self._cuda.free_pinned(self._pinned)
         for address in (*self._states, *self._buffers.values()):
             self._cuda.free(address)
         self._launches.clear()
 
-    def _choose(self, slots: int, rows: int) -> tuple[int, int, int]:
+    def _choose_profile(self, slots: int, rows: int) -> tuple[int, int, int]:
         """The cheapest profile that holds these slots and rows, and the slots and rows to launch it at."""
         fitting = []
         for index, profile in self._profiles:
-            low, high = ((profile["guidance"].min), (profile["guidance"].max))
+            low, high = profile["guidance"].min, profile["guidance"].max
             if slots <= high[0] and rows <= high[1]:
                 shape = (max(slots, low[0]), max(rows, low[1]))
                 fitting.append((shape[1], shape[0], index))
         if not fitting:
-            raise self._no_bucket(slots, rows)
+            raise self._bucket_error(slots, rows)
         best_rows, best_slots, index = min(fitting)
         return index, best_slots, best_rows
 
-    def _launch_at(self, profile: int, slots: int, rows: int) -> Launch:
+    def _get_launch(self, profile: int, slots: int, rows: int) -> Launch:
         key = (slots, rows, self._turn)
         if key not in self._launches:
             shapes = {name: self._shape_of(name, slots, rows) for name in self._specs}
-            here, there = self._states[self._turn], self._states[1 - self._turn]
-            addresses = {**self._buffers, "state": here, self._output: there}
+            source, target = self._states[self._turn], self._states[1 - self._turn]
+            addresses = {**self._buffers, "state": source, self._output: target}
             self._launches[key] = self._make_launch(profile, shapes, addresses)
         return self._launches[key]
 
@@ -192,7 +200,7 @@ class DeviceStepState:
     def _bytes(self, name: str, shape: tuple[int, ...]) -> int:
         return math.prod(shape) * _ITEM_BYTES[self._specs[name].dtype]
 
-    def _no_bucket(self, slots: int, rows: int) -> EngineError:
+    def _bucket_error(self, slots: int, rows: int) -> EngineError:
         shapes = (
             f"{list(profile['guidance'].max)} at {list(profile['state'].max[-2:])}" for profile in self._all_profiles
         )

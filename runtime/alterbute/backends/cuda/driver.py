@@ -1,4 +1,4 @@
-"""The NVIDIA GPU of this machine, read from the driver before any engine library makes an object.
+"""The NVIDIA GPU of this machine, read from the driver before any engine library is used.
 
 TensorRT's lean runtime returns null pointers where there is no driver, and the process crashes on the first call.
 """
@@ -29,7 +29,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Driver:
-    """The newest CUDA that the driver can run (`13.0`) and a GPU, or the reason why there is none."""
+    """The newest CUDA version that the driver supports (`13.0`), and a GPU or the reason why there is none."""
 
     cuda: str
     gpu: Gpu | None
@@ -46,17 +46,17 @@ def probe_driver(device: int = 0, load: Callable[[str], Any] = ctypes.CDLL) -> D
     try:
         cuda = load(_LIBRARY)
     except OSError:
-        return _none(f"there is no NVIDIA driver ({_LIBRARY} does not load)")
+        return _no_gpu(f"there is no NVIDIA driver ({_LIBRARY} does not load)")
     status = cuda.cuInit(0)
     if status:
-        return _none(f"the NVIDIA driver does not start (cuInit gives {status})")
+        return _no_gpu(f"the NVIDIA driver does not start (cuInit gives {status})")
     number = ctypes.c_int()
     cuda.cuDriverGetVersion(ctypes.byref(number))
     version = f"{number.value // 1000}.{number.value % 1000 // 10}"
     handle = ctypes.c_int()
     status = cuda.cuDeviceGet(ctypes.byref(handle), device)
     if status:
-        return _none(f"there is no GPU {device} (cuDeviceGet gives {status})", version)
+        return _no_gpu(f"there is no GPU {device} (cuDeviceGet gives {status})", version)
     name = ctypes.create_string_buffer(_NAME_BYTES)
     major, minor, memory = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
     calls = (
@@ -66,7 +66,7 @@ def probe_driver(device: int = 0, load: Callable[[str], Any] = ctypes.CDLL) -> D
         cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), handle),
     )
     if any(calls):
-        return _none(f"the NVIDIA driver does not describe GPU {device} ({next(filter(None, calls))})", version)
+        return _no_gpu(f"the NVIDIA driver does not describe GPU {device} ({next(filter(None, calls))})", version)
     gpu = Gpu(name=name.value.decode(errors="replace"), capability=f"{major.value}.{minor.value}", memory=memory.value)
     return Driver(cuda=version, gpu=gpu, reason="")
 
@@ -76,5 +76,5 @@ def this_platform() -> str:
     return f"{platform.system()}_{platform.machine()}".lower()
 
 
-def _none(reason: str, cuda: str = "0.0") -> Driver:
+def _no_gpu(reason: str, cuda: str = "0.0") -> Driver:
     return Driver(cuda=cuda, gpu=None, reason=reason)

@@ -15,7 +15,7 @@ from alterbute.backends.base import Array
 from alterbute.errors import DeviceError, EngineError
 
 _MODULE: Final = "cuda.bindings.runtime"
-# The context is lost after these errors: every later call fails with the same, so the process must end. In the order of
+# The context is lost after these errors: every later call fails with the same error, so the process must end. In the order of
 # cudaError_t: illegal address, launch timeout and failure, hardware, instruction, alignment, address space, program
 # counter, assertion, ECC, NVLink, and a device that is no longer there.
 _FATAL: Final = frozenset({46, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721})
@@ -143,12 +143,12 @@ class Cuda:
         self.call("cudaFreeHost", array.ctypes.data)
 
     def upload(self, address: int, source: Array) -> None:
-        """Enqueue a copy from pinned memory."""
+        """Enqueue a copy of a pinned array to a device address."""
         kind = self._api.cudaMemcpyKind.cudaMemcpyHostToDevice
         self.call("cudaMemcpyAsync", address, source.ctypes.data, source.nbytes, kind, self.stream)
 
     def download(self, target: Array, address: int) -> None:
-        """Enqueue a copy to pinned memory."""
+        """Enqueue a copy of device memory into a pinned array."""
         kind = self._api.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self.call("cudaMemcpyAsync", target.ctypes.data, address, target.nbytes, kind, self.stream)
 
@@ -186,15 +186,15 @@ class Cuda:
 
     def _fault(self, name: str, error: Any) -> DeviceError:
         code = int(error)
-        words = self._api.cudaGetErrorName(error)
-        told = words[1] if len(words) > 1 else str(code)
-        label = told.decode() if isinstance(told, bytes) else str(told)
+        reply = self._api.cudaGetErrorName(error)
+        error_name = reply[1] if len(reply) > 1 else str(code)
+        label = error_name.decode() if isinstance(error_name, bytes) else str(error_name)
         if code == _OUT_OF_MEMORY:
             return DeviceError(
                 f"{name} found no memory on the GPU ({label})", "free memory", "use fewer slots, or free the GPU"
             )
         if code not in _FATAL:
-            return DeviceError(f"{name} failed ({label})", "success", "see the log; if it stays, report it")
+            return DeviceError(f"{name} failed ({label})", "success", "see the log; report it if it happens again")
         self._fatal = DeviceError(
             f"the GPU is lost to this process ({label} in {name})",
             "a healthy device",

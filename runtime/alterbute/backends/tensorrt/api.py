@@ -19,7 +19,7 @@ class IRuntimeConfig(Protocol):
 
 
 class IExecutionContext(Protocol):
-    """One place to run a plan, with its shapes, addresses and scratch memory."""
+    """The shapes, addresses and scratch memory with which an engine runs."""
 
     error_recorder: object
 
@@ -33,7 +33,7 @@ class IExecutionContext(Protocol):
 
 
 class ICudaEngine(Protocol):
-    """A loaded plan."""
+    """A loaded engine."""
 
     @property
     def num_io_tensors(self) -> int: ...
@@ -47,7 +47,7 @@ class ICudaEngine(Protocol):
 
 
 class Runtime(Protocol):
-    """Deserializes plans."""
+    """Loads engines from serialized bytes."""
 
     engine_host_code_allowed: bool
     error_recorder: object
@@ -56,7 +56,7 @@ class Runtime(Protocol):
 
 
 class Refitter(Protocol):
-    """Puts weights into a plan that was built without them."""
+    """Sets the weights of an engine that was built without them."""
 
     def refit_cuda_engine(self) -> bool: ...
 
@@ -80,14 +80,14 @@ class DynamicShapesKernelSpecializationStrategy(Protocol):
 
 
 class TensorIOMode(Protocol):
-    """Input or output."""
+    """Whether an edge of the engine is an input or an output."""
 
     INPUT: object
     OUTPUT: object
 
 
 class DataType(Protocol):
-    """Element types that cross a graph's edge."""
+    """Element types of inputs and outputs."""
 
     FLOAT: object
     INT64: object

@@ -1,6 +1,6 @@
 """TensorRT and TensorRT-RTX: prebuilt engines on one GPU, all from verified bytes, on one stream.
 
-The two image graphs run on ONNX Runtime's CPU provider, so that every backend makes the same pixels.
+The two image graphs run on ONNX Runtime's CPU provider, so that all backends give the same pixels.
 """
 
 from __future__ import annotations
@@ -56,19 +56,19 @@ class TensorRtBackend:
         self._lock = RLock()
         self._cuda = Cuda(cuda_api, device)
         self._check_memory(engines)
-        # All plans are verified before the first is loaded: the library reads no byte of a bundle in which one plan is wrong.
-        plans = {graph: bundle.read(engine.file) for graph, engine in engines.items()}
+        # All engine files are verified before the first is loaded: the library reads no byte of a bundle with a wrong one.
+        files = {graph: bundle.read(engine.file) for graph, engine in engines.items()}
         self._logger = make_logger(trt)
         self._runtime = open_runtime(trt, self._logger, product)
-        self._arena = ScratchMemory(self._cuda)
+        self._scratch = ScratchMemory(self._cuda)
         # Scratch memory has its final size before the first context: addresses are set once.
-        self._plans = {
+        self._engines = {
             graph: LoadedEngine(
-                trt, self._runtime, self._logger, self._cuda, self._arena, bundle, engine, plans.pop(graph)
+                trt, self._runtime, self._logger, self._cuda, self._scratch, bundle, engine, files.pop(graph)
             )
             for graph, engine in engines.items()
         }
-        self._runners = {graph: _Runner(plan, bundle) for graph, plan in self._plans.items() if graph != "step"}
+        self._runners = {graph: _Runner(engine, bundle) for graph, engine in self._engines.items() if graph != "step"}
         self._steps: list[DeviceStepState] = []
 
     @property
@@ -95,13 +95,14 @@ class TensorRtBackend:
             Every output by name.
 
         Raises:
-            EngineError: the engine failed; DeviceError when the device did.
+            EngineError: no profile holds the inputs.
+            DeviceError: the engine or the device failed.
         """
         if graph in HOST_GRAPHS:
             return self._host.run(graph, inputs, outputs)
         with self._lock:
-            made = self._run_step(inputs) if graph == "step" else self._runners[graph].run(inputs)
-        return copy_outputs(made, outputs)
+            results = self._run_step(inputs) if graph == "step" else self._runners[graph].run(inputs)
+        return copy_outputs(results, outputs)
 
     def close(self) -> None:
         """Free the engines and device memory; memory of a lost device is already gone."""
@@ -110,29 +111,29 @@ class TensorRtBackend:
                 parts: list[DeviceStepState | _Runner] = [*self._steps, *self._runners.values()]
                 for part in parts:
                     part.close()
-                self._arena.close()
+                self._scratch.close()
                 self._cuda.call("cudaStreamDestroy", self._cuda.stream)
             except DeviceError as fault:
                 if not fault.is_fatal:
                     raise
             self._steps.clear()
             self._runners.clear()
-            self._plans.clear()
+            self._engines.clear()
         self._host.close()
 
     def _make_step_state(self, state: tuple[int, ...]) -> DeviceStepState:
-        plan = self._plans["step"]
+        engine = self._engines["step"]
         return DeviceStepState(
             self._cuda,
             self._bundle.manifest.graphs["step"].inputs,
-            plan.outputs[0],
-            profiles=plan.entry.profiles,
+            engine.outputs[0],
+            profiles=engine.entry.profiles,
             state=state,
             make_launch=lambda profile, shapes, addresses: CudaGraph(
-                plan, plan.make_context(profile, shapes, addresses)
+                engine, engine.make_context(profile, shapes, addresses)
             ),
             lock=self._lock,
-            fix=f"add a bucket to recipe {plan.entry.recipe} and rebuild it",
+            fix=f"add a bucket to recipe {engine.entry.recipe} and rebuild it",
         )
 
     def _run_step(self, inputs: Arrays) -> dict[str, Array]:
@@ -146,7 +147,7 @@ class TensorRtBackend:
             steps.launch(rest, rest.keys())
             steps.flip()
             return {
-                self._plans["step"].outputs[0]: np.stack([steps.last_states(slot)[1] for slot in range(len(state))])
+                self._engines["step"].outputs[0]: np.stack([steps.last_states(slot)[1] for slot in range(len(state))])
             }
         finally:
             steps.close()
@@ -166,15 +167,15 @@ class TensorRtBackend:
 class _Runner:
     """One graph other than the step: buffers for its largest shape, and a context per input shape."""
 
-    def __init__(self, plan: LoadedEngine, bundle: Bundle) -> None:
-        self._plan, self._cuda = plan, plan.cuda
-        self._generation = plan.arena.generation
-        graph = bundle.manifest.graphs[plan.entry.graph]
+    def __init__(self, engine: LoadedEngine, bundle: Bundle) -> None:
+        self._engine, self._cuda = engine, engine.cuda
+        self._generation = engine.scratch.generation
+        graph = bundle.manifest.graphs[engine.entry.graph]
         self._inputs = {edge.name: edge for edge in graph.inputs}
         self._outputs = {edge.name: edge for edge in graph.outputs}
         self._contexts: dict[tuple[tuple[int, ...], ...], tuple[Any, dict[str, tuple[int, ...]]]] = {}
         largest = {
-            name: math.prod(max(profile[name].max for profile in plan.entry.profiles)) * np.dtype(edge.dtype).itemsize
+            name: math.prod(max(profile[name].max for profile in engine.entry.profiles)) * np.dtype(edge.dtype).itemsize
             for name, edge in self._inputs.items()
         }
         self._buffers = {name: self._cuda.allocate(size) for name, size in largest.items()}
@@ -186,54 +187,53 @@ class _Runner:
         shapes = tuple(inputs[name].shape for name in self._inputs)
         if shapes not in self._contexts:
             self._contexts[shapes] = self._make_context(dict(zip(self._inputs, shapes, strict=True)))
-        if self._generation != self._plan.arena.generation:
+        if self._generation != self._engine.scratch.generation:
             for context, _ in self._contexts.values():
-                self._plan.place(context)
-            self._generation = self._plan.arena.generation
+                self._engine.set_scratch(context)
+            self._generation = self._engine.scratch.generation
         context, results = self._contexts[shapes]
         self._ring.send([(self._buffers[name], inputs[name], inputs[name].nbytes) for name in self._inputs])
-        self._plan.enqueue(context)
-        landed = {}
+        self._engine.enqueue(context)
+        downloads = {}
         for name, shape in results.items():
-            edge, (address, landing) = self._outputs[name], self._results[name]
+            edge, (address, pinned) = self._outputs[name], self._results[name]
             size = math.prod(shape) * np.dtype(edge.dtype).itemsize
-            self._cuda.download(landing[:size], address)
-            landed[name] = (landing[:size], edge.dtype, shape)
+            self._cuda.download(pinned[:size], address)
+            downloads[name] = (pinned[:size], edge.dtype, shape)
         self._cuda.synchronize()
-        return {name: array.view(dtype).reshape(shape).copy() for name, (array, dtype, shape) in landed.items()}
+        return {name: array.view(dtype).reshape(shape).copy() for name, (array, dtype, shape) in downloads.items()}
 
     def close(self) -> None:
         self._contexts.clear()
         self._ring.close()
         for address in self._buffers.values():
             self._cuda.free(address)
-        for address, landing in self._results.values():
+        for address, pinned in self._results.values():
             self._cuda.free(address)
-            self._cuda.free_pinned(landing)
+            self._cuda.free_pinned(pinned)
 
     def _make_context(self, shapes: dict[str, tuple[int, ...]]) -> tuple[Any, dict[str, tuple[int, ...]]]:
-        profile = self._plan.profile_for(
+        profile = self._engine.find_profile(
             lambda ranges: all(_is_within(shape, ranges[name].min, ranges[name].max) for name, shape in shapes.items())
         )
         if profile < 0:
-            entry = self._plan.entry
+            entry = self._engine.entry
             ranges = [item for profile in entry.profiles for item in profile.items()]
-            wanted = "; ".join(f"{name} {list(shape.min)}..{list(shape.max)}" for name, shape in ranges)
-            seen = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
             raise EngineError(
-                f"the graph {entry.graph!r} is given {seen}",
-                wanted,
+                f"the inputs of graph {entry.graph!r} are "
+                + ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()),
+                "; ".join(f"{name} {list(shape.min)}..{list(shape.max)}" for name, shape in ranges),
                 f"rebuild it with other shapes: recipe {entry.recipe}",
             )
-        context = self._plan.make_context(profile, shapes, self._buffers)
+        context = self._engine.make_context(profile, shapes, self._buffers)
         results = {name: tuple(int(size) for size in context.get_tensor_shape(name)) for name in self._outputs}
         for name, shape in results.items():
-            self._make_room(name, math.prod(shape) * np.dtype(self._outputs[name].dtype).itemsize)
+            self._grow_output(name, math.prod(shape) * np.dtype(self._outputs[name].dtype).itemsize)
             context.set_tensor_address(name, self._results[name][0])
         return context, results
 
-    def _make_room(self, name: str, size: int) -> None:
-        """Allocate an output's buffers for a larger shape; contexts of smaller shapes are then made again."""
+    def _grow_output(self, name: str, size: int) -> None:
+        """Grow an output's buffers to this many bytes; contexts made before hold the old address and are made again."""
         if name in self._results and len(self._results[name][1]) >= size:
             return
         if name in self._results:

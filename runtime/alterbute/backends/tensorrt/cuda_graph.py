@@ -16,21 +16,21 @@ class CudaGraph:
     """An engine at one shape and with fixed addresses: run plainly once, then captured as a CUDA graph, then replayed.
 
     Args:
-        plan: The engine.
+        engine: The engine.
         context: Its execution context for this shape and these addresses.
     """
 
-    def __init__(self, plan: LoadedEngine, context: api.IExecutionContext) -> None:
-        self._plan, self._context = plan, context
-        self._generation = plan.arena.generation
+    def __init__(self, engine: LoadedEngine, context: api.IExecutionContext) -> None:
+        self._engine, self._context = engine, context
+        self._generation = engine.scratch.generation
         self._graph: object | None = None
         self._runs = 0
         self._can_capture = True
 
     def launch(self) -> None:
         """Enqueue one run."""
-        cuda = self._plan.cuda
-        if self._generation != self._plan.arena.generation:
+        cuda = self._engine.cuda
+        if self._generation != self._engine.scratch.generation:
             self._move()
         if self._graph is None and self._runs and self._can_capture:
             self._capture()
@@ -38,32 +38,32 @@ class CudaGraph:
             cuda.launch(self._graph)
         else:
             # The first run of a shape allocates and compiles, which cannot be captured.
-            self._plan.enqueue(self._context)
+            self._engine.enqueue(self._context)
         self._runs += 1
 
     def close(self) -> None:
         """Destroy the captured graph."""
         if self._graph is not None:
-            self._plan.cuda.call("cudaGraphExecDestroy", self._graph)
+            self._engine.cuda.call("cudaGraphExecDestroy", self._graph)
             self._graph = None
 
     def _move(self) -> None:
-        """Take the new address of the scratch memory: a graph that was captured with the old one is void."""
+        """Take the new address of the scratch memory; the graph that was captured with the old one is destroyed."""
         self.close()
-        self._plan.place(self._context)
-        self._generation, self._runs = self._plan.arena.generation, 0
+        self._engine.set_scratch(self._context)
+        self._generation, self._runs = self._engine.scratch.generation, 0
 
     def _capture(self) -> None:
         try:
-            with self._plan.cuda.capture() as graphs:
-                self._plan.enqueue(self._context)
+            with self._engine.cuda.capture() as graphs:
+                self._engine.enqueue(self._context)
             self._graph = graphs[0]
         except DeviceError as fault:
             if fault.is_fatal:
                 raise
             _logger.warning(
                 "the graph %s cannot be captured as a CUDA graph and is enqueued each time: %s",
-                self._plan.entry.graph,
+                self._engine.entry.graph,
                 fault,
             )
             self._can_capture = False

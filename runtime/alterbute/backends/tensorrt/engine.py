@@ -1,4 +1,4 @@
-"""A loaded engine, the scratch memory that all engines share, and contexts whose addresses are set once."""
+"""A loaded engine, its execution contexts, and the scratch memory that all engines share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from alterbute.errors import DeviceError, EngineError
 class ScratchMemory:
     """Scratch memory that all contexts share: they run on one stream, one after the other.
 
-    `generation` counts its moves: a graph that was captured in an earlier generation must not be launched.
+    `generation` counts how often it moved: a graph that was captured in an earlier generation must not be launched.
     """
 
     def __init__(self, cuda: Cuda) -> None:
@@ -25,7 +25,7 @@ class ScratchMemory:
         self.address, self.size, self.generation = 0, 0, 0
 
     def grow(self, size: int) -> None:
-        """Grow to at least this many bytes; graphs captured before are void if it moves."""
+        """Grow to at least this many bytes; when the memory moves, graphs captured before must not be launched."""
         if size <= self.size:
             return
         self._cuda.synchronize()
@@ -48,7 +48,7 @@ class LoadedEngine:
         runtime: The library's runtime.
         logger: The library's logger.
         cuda: Device and stream.
-        arena: The shared scratch memory, grown to what this engine needs.
+        scratch: The shared scratch memory, grown to what this engine needs.
         bundle: The bundle, which holds the weights of an engine that was built without them.
         engine: The engine's entry in the manifest.
         data: The engine's verified bytes.
@@ -60,27 +60,27 @@ class LoadedEngine:
         runtime: api.Runtime,
         logger: Any,
         cuda: Cuda,
-        arena: ScratchMemory,
+        scratch: ScratchMemory,
         bundle: Bundle,
         engine: Engine,
         data: bytes,
     ) -> None:
-        self.entry, self.arena, self.cuda = engine, arena, cuda
+        self.entry, self.scratch, self.cuda = engine, scratch, cuda
         self._trt = trt
         self._recorder = make_recorder(trt)
         runtime.error_recorder = self._recorder
         loaded = runtime.deserialize_cuda_engine(data)
         if loaded is None:
-            raise self._fault("does not load", "a plan for this machine")
+            raise self._fault("does not load", "an engine for this machine")
         self._engine = loaded
         if engine.refit == "identical":
             _refit(trt, loaded, logger, bundle, engine)
         self.inputs, self.outputs = self._list_edges(bundle.manifest.graphs[engine.graph])
-        arena.grow(loaded.device_memory_size_v2)
+        scratch.grow(loaded.device_memory_size_v2)
 
-    def profile_for(self, sizes: Callable[[Mapping[str, ShapeRange]], bool]) -> int:
-        """Index of the first profile that holds these sizes, or -1."""
-        return next((index for index, profile in enumerate(self.entry.profiles) if sizes(profile)), -1)
+    def find_profile(self, accepts: Callable[[Mapping[str, ShapeRange]], bool]) -> int:
+        """Index of the first profile that `accepts` returns True for, or -1."""
+        return next((index for index, profile in enumerate(self.entry.profiles) if accepts(profile)), -1)
 
     def make_context(
         self, profile: int, shapes: Mapping[str, tuple[int, ...]], addresses: Mapping[str, int]
@@ -102,14 +102,14 @@ class LoadedEngine:
             self._check(context.set_input_shape(name, shape), f"{name} of shape {list(shape)}")
         missing = context.infer_shapes()
         self._check(not missing, f"no shape for {', '.join(missing)}")
-        self.place(context)
+        self.set_scratch(context)
         for name, address in addresses.items():
             self._check(context.set_tensor_address(name, address), f"the address of {name}")
         return context
 
-    def place(self, context: api.IExecutionContext) -> None:
-        """Set a context's scratch memory, after the context was made or the memory moved."""
-        context.set_device_memory(self.arena.address, self.arena.size)
+    def set_scratch(self, context: api.IExecutionContext) -> None:
+        """Set a context's scratch memory; needed for a new context, and again after the memory moved."""
+        context.set_device_memory(self.scratch.address, self.scratch.size)
 
     def enqueue(self, context: api.IExecutionContext) -> None:
         """Enqueue one run.
@@ -119,13 +119,13 @@ class LoadedEngine:
             EngineError: the library refused the run.
         """
         if not context.execute_async_v3(self.cuda.handle):
-            told = take_errors(self._recorder)
-            # A lost device is noticed here first; its own error is more precise than TensorRT's.
+            messages = take_errors(self._recorder)
+            # When the device is lost, this call raises its own error, which is more precise than TensorRT's.
             self.cuda.call("cudaMemGetInfo")
             raise DeviceError(
-                f"the engine of graph {self.entry.graph!r} failed ({told})",
-                "a run",
-                "see the log; if it stays, rebuild the engine",
+                f"the engine of graph {self.entry.graph!r} failed ({messages})",
+                "a successful run",
+                "see the log; rebuild the engine if it happens again",
             )
 
     def _new_context(self) -> api.IExecutionContext:
@@ -137,7 +137,7 @@ class LoadedEngine:
             config.dynamic_shapes_kernel_specialization_strategy = rtx.DynamicShapesKernelSpecializationStrategy.EAGER
         context = self._engine.create_execution_context(config)
         if context is None:
-            raise self._fault("gives no execution context", "one")
+            raise self._fault("creates no execution context", "an execution context")
         return context
 
     def _list_edges(self, graph: Graph) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -148,12 +148,12 @@ class LoadedEngine:
             self._trt.DataType.UINT8: "uint8",
         }
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
-        found = {name: kinds.get(self._engine.get_tensor_dtype(name), "another type") for name in names}
-        wanted = {edge.name: edge.dtype for edge in (*graph.inputs, *graph.outputs)}
-        if found != wanted:
+        engine_edges = {name: kinds.get(self._engine.get_tensor_dtype(name), "another type") for name in names}
+        graph_edges = {edge.name: edge.dtype for edge in (*graph.inputs, *graph.outputs)}
+        if engine_edges != graph_edges:
             raise EngineError(
-                f"the engine {self.entry.file!r} has the edges {_list(found)}",
-                _list(wanted),
+                f"the engine {self.entry.file!r} has the edges {_format_edges(engine_edges)}",
+                _format_edges(graph_edges),
                 f"rebuild it: recipe {self.entry.recipe}",
             )
         is_input = {name: self._engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT for name in names}
@@ -164,9 +164,8 @@ class LoadedEngine:
             raise self._fault(f"refuses {what}", "a shape of its profiles")
 
     def _fault(self, what: str, expected: str) -> EngineError:
-        told = take_errors(self._recorder)
         return EngineError(
-            f"the engine {self.entry.file!r} {what} ({told})",
+            f"the engine {self.entry.file!r} {what} ({take_errors(self._recorder)})",
             expected,
             f"rebuild it on this machine: recipe {self.entry.recipe}",
         )
@@ -181,17 +180,17 @@ def open_runtime(trt: RuntimeModule, logger: Any, product: Product) -> api.Runti
         product: `tensorrt` or `tensorrt_rtx`.
 
     Raises:
-        EngineError: the library returns none.
+        EngineError: the library cannot create it.
     """
     try:
         runtime = trt.Runtime(logger)
     except TypeError as fault:
         raise EngineError(
-            f"{product} makes no runtime ({fault})",
-            "one, on a machine with a working driver",
+            f"{product} creates no runtime ({fault})",
+            "a runtime, on a machine with a working driver",
             "update the NVIDIA driver",
         ) from fault
-    # The exporter builds engines without host code; one that holds some comes from elsewhere.
+    # The exporter builds engines without host code: an engine that contains some was not built by it.
     runtime.engine_host_code_allowed = False
     return runtime
 
@@ -212,5 +211,5 @@ def _refit(trt: RuntimeModule, loaded: api.ICudaEngine, logger: Any, bundle: Bun
             )
 
 
-def _list(edges: Mapping[str, str]) -> str:
+def _format_edges(edges: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {kind}" for name, kind in sorted(edges.items()))

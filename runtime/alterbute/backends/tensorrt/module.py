@@ -18,7 +18,7 @@ _EXTRAS: Final = {"tensorrt": "alterbute[tensorrt]", "tensorrt_rtx": "alterbute[
 
 
 class RuntimeModule(Protocol):
-    """The names of the module that are used. `ILogger` and `IErrorRecorder` are base classes of classes made here."""
+    """The names of the module that are used. `ILogger` and `IErrorRecorder` are base classes of classes in this file."""
 
     __version__: str
     ILogger: Any
@@ -116,6 +116,6 @@ def make_recorder(trt: RuntimeModule) -> Any:
 
 def take_errors(recorder: Any) -> str:
     """Return a recorder's messages as one line, and clear it."""
-    told = "; ".join(recorder.get_error_desc(index) for index in range(recorder.num_errors()))
+    messages = "; ".join(recorder.get_error_desc(index) for index in range(recorder.num_errors()))
     recorder.clear()
-    return told or "it gives no reason"
+    return messages or "no error was reported"

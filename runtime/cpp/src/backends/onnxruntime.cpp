@@ -194,7 +194,7 @@ Session::Session(std::shared_ptr<const OnnxRuntime> runtime, std::string graph, 
     session_ = session.take();
   } catch (const Fault& fault) {
     throw EngineError("ONNX Runtime cannot load the graph '" + graph_ + "' (" + fault.line + ")",
-                      "a graph that this version of ONNX Runtime knows",
+                      "a graph that this version of ONNX Runtime supports",
                       "upgrade onnxruntime, or export the bundle again");
   }
 }
