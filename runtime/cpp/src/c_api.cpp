@@ -41,8 +41,8 @@ void describe(alterbute_error& error, alterbute_error_kind kind, const alterbute
   error.fix = fault.fix();
 }
 
-// What is being thrown, as an error object. Without memory for one there is none, and NULL alone says that the call
-// failed.
+// The current exception as an error object; null when there is no memory for one, and the caller sees only that the
+// call failed.
 void report(alterbute_error** error) noexcept {
   if (error == nullptr) return;
   *error = new (std::nothrow) alterbute_error;
@@ -66,7 +66,7 @@ void report(alterbute_error** error) noexcept {
       (*error)->message = "an unknown fault";
     }
   } catch (...) {
-    // No memory for the words: the kind has to do.
+    // No memory for the message: the error has its kind only.
     (*error)->kind = ALTERBUTE_OTHER_ERROR;
   }
 }
@@ -228,7 +228,7 @@ alterbute_results* alterbute_edit(const alterbute_subject* subject, const alterb
                                   size_t num_requests, const alterbute_callbacks* callbacks, alterbute_error** error) {
   return guarded(error, [&] {
     std::vector<alterbute::Request> wanted;
-    // The structures lie as far apart as the caller's version is long.
+    // The stride of the array is the size of the caller's version of the structure.
     const char* at = reinterpret_cast<const char*>(requests);
     for (size_t k = 0; k < num_requests; ++k) {
       const auto* request = reinterpret_cast<const alterbute_request*>(at);

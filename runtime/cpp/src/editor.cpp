@@ -1,4 +1,4 @@
-// The public face. Data walks one way: photo -> window -> encodings -> plan -> lane -> decode -> paste.
+// The public classes. Data flows one way: photo -> window -> encodings -> plan -> lane -> decode -> paste.
 #include <algorithm>
 #include <array>
 #include <chrono>

@@ -27,7 +27,7 @@ typedef enum {
   ALTERBUTE_INPUT_ERROR = 1,  /* the request cannot be done as asked */
   ALTERBUTE_BUNDLE_ERROR = 2, /* the bundle is missing, damaged, altered or too new */
   ALTERBUTE_ENGINE_ERROR = 3, /* ONNX Runtime is missing, or cannot load or run a graph */
-  ALTERBUTE_CANCELLED = 4,    /* the cancel callback said stop */
+  ALTERBUTE_CANCELLED = 4,    /* the cancel callback returned non-zero */
   ALTERBUTE_OTHER_ERROR = 5   /* out of memory, or a fault of this library */
 } alterbute_error_kind;
 
@@ -68,7 +68,7 @@ typedef enum {
 } alterbute_polarity;
 typedef enum { ALTERBUTE_MASK_PRECISE, ALTERBUTE_MASK_BOX, ALTERBUTE_MASK_SOFT } alterbute_mask_kind;
 
-/* What goes with photo and mask; all of it may be left out. */
+/* Optional inputs beside photo and mask. */
 typedef struct {
   size_t size;
   const alterbute_image *reference, *reference_mask, *protect;

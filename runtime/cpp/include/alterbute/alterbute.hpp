@@ -1,10 +1,10 @@
-// Alterbute from C++: change what an object is made of, and nothing around it.
+// Alterbute from C++: changes an object's colour, texture, material or shape, and no pixel outside its mask.
 //
 //     alterbute::Editor editor("engines/demo");
 //     alterbute::Result result = editor.edit(photo, mask, {"color: red"});
 //
-// One Editor serves any number of threads at once; a Subject, too. Nothing here keeps a pointer into the caller's
-// memory after a call returns. Every call may throw an alterbute::Error (errors.hpp), or std::bad_alloc.
+// An Editor and a Subject may be used by any number of threads at once. No pointer into the caller's
+// memory is kept after a call returns. Every call may throw an alterbute::Error (errors.hpp), or std::bad_alloc.
 #pragma once
 
 #include <cstddef>
@@ -29,7 +29,7 @@ struct ImageView {
   std::size_t stride = 0;  // bytes from row to row; 0: rows follow each other without a gap
 };
 
-// A picture of its own, without gaps.
+// A picture that owns its memory, without gaps.
 struct Image {
   std::vector<std::uint8_t> pixels;
   int width = 0, height = 0, channels = 0;
@@ -42,10 +42,10 @@ struct Image {
 enum class Polarity { automatic, alpha, white, black };
 
 // `precise`: the mask is the object. `box`: the box around it may change, for edits of shape. `soft`: its grey levels
-// say how much of the edit each pixel gets, and nothing is dilated or feathered.
+// are the share of the edit that each pixel gets, and nothing is dilated or feathered.
 enum class MaskKind { precise, box, soft };
 
-// How masks are meant, and what goes with them.
+// How masks are read, and an optional second mask of pixels to protect.
 struct MaskOptions {
   Polarity polarity = Polarity::automatic;
   MaskKind kind = MaskKind::precise;
@@ -72,7 +72,7 @@ struct Request {
   std::optional<double> identity_guidance;  // scale of identity guidance, for bundles that were trained for it
   std::optional<double> guidance_rescale;   // 0..1: how far guidance is pulled back to the contrast of the prompt alone
   std::optional<std::pair<double, double>> guidance_interval;  // shares of the steps between which guidance is on
-  double identity_scale = 1;                                   // how strongly the reference speaks, 0..10
+  double identity_scale = 1;                                   // weight of the reference's identity, 0..10
   std::optional<bool> reinject;  // whether the photo's latent is put back outside the mask after every step
   int count = 1;                 // images to make; they differ in their noise only
 };
@@ -82,7 +82,7 @@ struct Progress {
   int image, images, step, steps;
 };
 
-// Called on the thread of the call. What they throw ends the call and reaches the caller.
+// Called on the thread of the call. An exception that they throw ends the call and reaches the caller.
 struct Callbacks {
   std::function<void(const Progress&)> progress;  // after every step
   std::function<bool()> cancel;                   // before every step; true ends the call with Cancelled
@@ -97,14 +97,14 @@ struct Timings {
 struct Result {
   Image image;            // the photo at its own size, RGB or RGBA; where `alpha` is 0 it is the photo's, bit for bit
   Image alpha;            // one channel: how much of the edit each pixel got, 0 = untouched
-  std::int64_t seed = 0;  // with `index` it makes the same bytes again
+  std::int64_t seed = 0;  // the same seed and `index` give the same bytes
   int index = 0;          // which image of its request this is
   Timings timings;
-  std::vector<std::string> warnings;  // lines for the user, such as words that the bundle does not know
+  std::vector<std::string> warnings;  // lines for the user, such as words that the bundle was not trained on
 };
 
-// Some images of a call failed while others were finished: nothing that was finished is lost. Both vectors have one entry
-// per image, in the order of the call; where `faults()[k]` is set, `results()[k]` is empty, and the other way round.
+// Some images of a call failed while others were finished. Both vectors have one entry per image, in the order of the
+// call; where `faults()[k]` is set, `results()[k]` is empty, and the other way round.
 class ALTERBUTE_API PartialEditError : public EngineError {
  public:
   PartialEditError(std::vector<std::optional<Result>> results, std::vector<std::optional<EngineError>> faults);
@@ -126,7 +126,7 @@ struct EditorOptions {
   // Files with an Ed25519 public key in base64; when there are any, one of them must have signed the bundle.
   std::vector<std::string> trust_keys;
   int slots = 4;    // images of one call that are denoised together; it changes speed and memory, never a result
-  int threads = 0;  // CPU threads of the large graphs; 0: as many as keep a result's bits free of who shares its launch
+  int threads = 0;  // CPU threads of the large graphs; 0: the most with which a result does not depend on its launch
 };
 
 class Subject;
@@ -138,11 +138,11 @@ class ALTERBUTE_API Editor {
   // were hashed after they were read. Throws BundleError, EngineError (no ONNX Runtime) or InputError (a bad option).
   explicit Editor(const std::string& bundle, const EditorOptions& options = {});
 
-  // Waits until every graph is loaded, and throws what went wrong; for a server that wants to know before its first
+  // Waits until every graph is loaded, and throws what went wrong; for a server that checks this before its first
   // request.
   void load() const;
 
-  // Looks at a photo and encodes it, once for all its edits. The mask has the photo's size.
+  // Encodes a photo, once for all its edits. The mask has the photo's size.
   Subject prepare(const ImageView& photo, const ImageView& mask,
                   const std::optional<Reference>& reference = std::nullopt, const MaskOptions& options = {}) const;
 

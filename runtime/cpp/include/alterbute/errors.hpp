@@ -1,4 +1,4 @@
-// The errors a caller can meet. Every one says what was seen, what was expected, and what to do.
+// The errors that this library throws. Every message has what was seen, what was expected, and what to do.
 #pragma once
 
 #include <exception>
@@ -42,14 +42,14 @@ class ALTERBUTE_API BundleError : public Error {
   ~BundleError() override;
 };
 
-// ONNX Runtime is not to be found, or cannot load or run a graph of the bundle.
+// ONNX Runtime is not found, or cannot load or run a graph of the bundle.
 class ALTERBUTE_API EngineError : public Error {
  public:
   using Error::Error;
   ~EngineError() override;
 };
 
-// The caller's `cancel` said stop; nothing was written.
+// The caller's `cancel` returned true; there is no result.
 class ALTERBUTE_API Cancelled : public Error {
  public:
   using Error::Error;

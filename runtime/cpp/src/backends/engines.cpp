@@ -13,10 +13,10 @@ namespace alterbute {
 namespace {
 
 constexpr const char* kBackend = "onnxruntime";
-// The step graph takes as long to load as all others together: it goes first, the rest in the order of an edit.
+// The step graph takes as long to load as all others together: it is loaded first, the rest in the order of an edit.
 constexpr std::array<const char*, 7> kLoadOrder = {"step", "window", "scene", "identity", "prompt", "decode", "paste"};
 constexpr std::size_t kNumLoaders = 2;
-// Up to two threads a slot's bits do not depend on who shares its launch; `threads` may ask for more.
+// Up to two threads a slot's bits do not depend on the other slots of its launch; `threads` may ask for more.
 constexpr int kExactThreads = 2;
 
 bool is_one_of(const std::string& name, std::initializer_list<const char*> names) {
@@ -76,7 +76,7 @@ Engines::Engines(std::shared_ptr<const Bundle> bundle, const EditorOptions& opti
     loaders_.emplace_back([this, k, tasks, next, left, read_weights] {
       if (k == 0) (*read_weights)();
       for (std::size_t task = (*next)++; task < tasks->size(); task = (*next)++) (*tasks)[task].make();
-      // Sessions keep their own copy of what they need: once all are made, nobody needs the file's bytes.
+      // Sessions keep their own copy of what they need: once all are made, the file's bytes are freed.
       if (--*left == 0) weights_ = {};
     });
   }

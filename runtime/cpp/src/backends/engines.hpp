@@ -14,8 +14,8 @@
 
 namespace alterbute {
 
-// One slot or one row alone takes ONNX Runtime's matrix-vector kernels, which add in another order than its matrix
-// kernels: from two of each on, a slot's bits do not depend on who shares its launch.
+// A launch of one slot or one row runs ONNX Runtime's matrix-vector kernels, which add in another order than its matrix
+// kernels: from two of each on, a slot's bits do not depend on the other slots of its launch.
 constexpr std::int64_t kMinSlots = 2, kMinRows = 2;
 
 class Engines {

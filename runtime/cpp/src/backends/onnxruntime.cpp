@@ -14,7 +14,7 @@
 namespace alterbute {
 namespace {
 
-// The oldest API that has what is used here (weights as bytes in memory: 1.18): every later library still serves it.
+// The oldest API that has what is used here (weights as bytes in memory: 1.18): every later library still has it.
 constexpr std::uint32_t kApiVersion = 18;
 constexpr std::array<const char*, 3> kNames = {"libonnxruntime.so.1", "libonnxruntime.so", "libonnxruntime.dylib"};
 
@@ -133,7 +133,7 @@ void* open_library(const std::string& path, std::string& fault) {
     candidates.assign(kNames.begin(), kNames.end());
   }
   for (const std::string& candidate : candidates) {
-    // Only the first failure is told: the further names are guesses.
+    // Only the first failure is reported: the further names are guesses.
     if (void* library = ::dlopen(candidate.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
     const char* reason = ::dlerror();
     if (fault.empty()) fault = reason == nullptr ? candidate : reason;
@@ -180,7 +180,7 @@ Session::Session(std::shared_ptr<const OnnxRuntime> runtime, std::string graph, 
     check(api, api.SetSessionLogSeverityLevel(options.get(), ORT_LOGGING_LEVEL_ERROR));
     check(api, api.SetIntraOpNumThreads(options.get(), settings.threads));
     check(api, api.SetInterOpNumThreads(options.get(), 1));
-    // Given even when the graph has no weights: a session with such a table reads nothing else from disk.
+    // Passed even for a graph without weights: a session with such a table reads nothing else from disk.
     const char* name = kWeightsFile;
     char nothing = 0;
     char* data = weights.empty() ? &nothing : const_cast<char*>(weights.data());

@@ -1,4 +1,4 @@
-// Arrays in C order, as graphs take and give them.
+// Arrays in C order, the inputs and outputs of graphs.
 #pragma once
 
 #include <cstddef>
@@ -26,7 +26,7 @@ constexpr std::size_t size_of(DType dtype) { return dtype == DType::uint8 ? 1 : 
 // How many numbers; throws std::bad_alloc where no memory could hold them.
 std::size_t count_of(const Shape& shape);
 
-// An array in memory that lives elsewhere.
+// A view of memory that is owned elsewhere.
 struct ArrayView {
   DType dtype = DType::float32;
   Shape shape;
@@ -35,7 +35,7 @@ struct ArrayView {
   std::size_t bytes() const { return count_of(shape) * size_of(dtype); }
 };
 
-// An array of its own, zeros at first.
+// An array that owns its memory, zeros at first.
 class Array {
  public:
   Array() = default;

@@ -1,4 +1,4 @@
-// Text as Python and the tokenizers library see it: UTF-8, character classes, normal forms, and Python's way of showing
+// Text as Python and the tokenizers library see it: UTF-8, character classes, normal forms, and Python's formats of
 // values.
 #pragma once
 

@@ -1,4 +1,4 @@
-// Tables of what characters are; see scripts/make_unicode_tables.py.
+// Tables of character properties; see scripts/make_unicode_tables.py.
 #pragma once
 
 namespace alterbute::unicode {

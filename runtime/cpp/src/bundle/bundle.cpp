@@ -59,7 +59,7 @@ void check_kind(const std::string& name, const struct stat& status) {
     throw BundleError("the bundle's " + text::python_repr(name) + " is a link, a deeper folder or a device",
                       "plain files, at most one folder deep", "copy the bundle with plain files (cp -rL)");
   }
-  // A second name by which others can write is a way to swap bytes under a server.
+  // Through a second hard link another user could replace the bytes under a running server.
   if (status.st_nlink > 1 && (status.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
     throw BundleError("the bundle's " + text::python_repr(name) + " is hard-linked and writable by others",
                       "a file with one name, or one that only its owner can write",
@@ -185,7 +185,7 @@ std::optional<std::string> read_signature(const std::string& folder) {
 Bundle Bundle::open(const std::string& path, const std::vector<TrustKey>& trust_keys) {
   const std::string folder = tidy(path);
   const std::string text = read_manifest_text(folder);
-  // Before anything is parsed: who is not trusted gets no say.
+  // Before anything is parsed: bytes of an untrusted source reach no parser.
   if (!trust_keys.empty()) check_signature(text, read_signature(folder), trust_keys);
   Manifest manifest = parse_manifest(text);
   const std::map<std::string, std::int64_t> files = walk(folder);

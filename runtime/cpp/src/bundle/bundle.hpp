@@ -1,4 +1,4 @@
-// The files of a bundle: opened without following links, hashed as they are read, never trusted twice.
+// The files of a bundle: opened without following links, and hashed each time they are read.
 #pragma once
 
 #include <string>

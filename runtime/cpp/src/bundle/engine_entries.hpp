@@ -1,4 +1,4 @@
-// What a manifest says of prebuilt engines. None of them is run here, but a manifest is sound as a whole or not at all.
+// The manifest's entries of prebuilt engines. No engine is run here; the entries are checked as Python checks them.
 #pragma once
 
 #include <string>

@@ -11,7 +11,7 @@
 namespace alterbute {
 namespace {
 
-// No manifest or tokenizer comes near it, and it bounds the recursion of all that walks a value.
+// Far above any manifest or tokenizer; it bounds the recursion of every function that visits a value.
 constexpr std::size_t kMaxDepth = 256;
 
 // Takes nlohmann's events one by one, so that order, repeated keys, depth and the digits of large integers are seen.

@@ -1,4 +1,4 @@
-// JSON text to plain values, strictly: a key given twice and runaway nesting are refused. Keys keep their order.
+// JSON text to plain values, strictly: repeated keys and nesting beyond a limit are refused. Keys keep their order.
 #pragma once
 
 #include <stdexcept>
@@ -27,7 +27,7 @@ struct Json {
   const Json* find(std::string_view name) const;
 };
 
-// Throws JsonFault, which says why the text is no JSON.
+// Throws JsonFault with the reason why the text is no JSON.
 Json parse_json(std::string_view text);
 
 // As Python's `json.dumps`: one line, everything beyond ASCII escaped.

@@ -131,7 +131,7 @@ SolverTableEntry read_solver_table(const Json& value, const std::string& key) {
   return entry;
 }
 
-// What family `grid` had to decide is in its graphs.
+// Family `grid` needs no further field: its layout is part of its graphs.
 void check_grid(const Json& value, const std::string& key) {
   const Record record(value, key, {"blank", "null_identity", "photo_fill", "reference_fill", "mask"});
   typed::choice(record.at("blank"), record.path("blank"), {"zeros"});
@@ -268,7 +268,7 @@ void check_resolutions(const Manifest& manifest) {
   }
 }
 
-// What the UNet is told: scene, identity, guidance and strength.
+// The UNet's conditioning: scene, identity, guidance and strength.
 void check_conditions(const Manifest& manifest) {
   if (manifest.scene_channels < 0 || (manifest.scene_channels != 0) != !manifest.scene.empty()) {
     throw KeyFault{"scene_channels", text::python_repr(manifest.scene_channels), "0 exactly when `scene` is empty"};
@@ -324,7 +324,7 @@ void check_graphs(const Manifest& manifest) {
   }
 }
 
-// What types alone cannot say.
+// Rules beyond types.
 void check(const Manifest& manifest, const std::vector<EngineEntry>& engines) {
   check_numbers(manifest);
   for (const auto& [key, kernel] :
@@ -368,7 +368,7 @@ const Graph& Manifest::graph(std::string_view graph_name) const { return *find(g
 Manifest parse_manifest(std::string_view text) {
   const Json document = parse_document(text);
   const Json* version = document.find("schema_version");
-  // The version goes first: a newer manifest has keys of which nothing can be said.
+  // The version goes first: the keys of a newer manifest cannot be checked.
   if (version != nullptr && version->kind == Json::Kind::integer && version->number > kSchemaVersion) {
     throw BundleError("the bundle has manifest schema " + version->text,
                       "at most " + std::to_string(kSchemaVersion) + ", the newest this alterbute reads",

@@ -1,4 +1,4 @@
-// What `manifest.json` says: the contract between the exporter, which fills it, and every runtime.
+// `manifest.json` as a structure: written by the exporter, read by every runtime.
 #pragma once
 
 #include <cstdint>
@@ -84,8 +84,7 @@ const Value* find(const Named<Value>& entries, std::string_view name) {
   return nullptr;
 }
 
-// Everything a runtime knows of a bundle before it opens a graph; see the Python `Manifest` for the meaning of each
-// field.
+// The description of a bundle, read before a graph is opened; the Python `Manifest` documents each field.
 struct Manifest {
   std::string name, family;
   std::int64_t resolution = 0, latent_channels = 0, latent_factor = 0, scene_channels = 0, state_rows = 0;

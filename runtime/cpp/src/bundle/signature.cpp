@@ -17,7 +17,7 @@ namespace alterbute {
 namespace {
 
 constexpr std::size_t kKeyBytes = 32, kSignatureBytes = 64;
-// Signed before the manifest's bytes, so that a signature made for anything else is never one of a bundle.
+// Signed before the manifest's bytes, so that a signature made for anything else is never valid for a bundle.
 constexpr std::string_view kDomain = "alterbute bundle manifest 1\n";
 constexpr const char* kMend = "get the bundle from a source that you trust, or trust its signer's key";
 constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -1,4 +1,4 @@
-// Ed25519 over the manifest's bytes: who made this bundle, said before anything of it is believed. The Python module
+// Ed25519 signature of the manifest's bytes, checked before the manifest is parsed. The Python module
 // `alterbute.bundle.signature` describes the file `manifest.sig`.
 #pragma once
 
@@ -11,7 +11,7 @@ namespace alterbute {
 
 constexpr std::size_t kSignatureLimitBytes = 4096;
 
-// An Ed25519 public key, 32 bytes, and sixteen hexadecimal digits that tell keys apart.
+// An Ed25519 public key, 32 bytes, and sixteen hexadecimal digits that identify it.
 struct TrustKey {
   std::string data, name;
 };

@@ -48,7 +48,7 @@ std::int64_t integer(const Json& value, const std::string& key) {
   if (value.kind != Json::Kind::integer) type_fault(value, key, "an integer");
   std::int64_t number = 0;
   const auto parsed = std::from_chars(value.text.data(), value.text.data() + value.text.size(), number);
-  // Beyond 64 bits nothing here is a size: Python's reader would take it, and stumble later.
+  // Beyond 64 bits nothing here is a size: Python's reader accepts it and fails later.
   if (parsed.ec != std::errc()) type_fault(value, key, "an integer");
   return number;
 }

@@ -60,7 +60,7 @@ Lane::Lane(const Engines& engines, const Manifest& manifest, std::int64_t slots)
   }
   keep_known(per_slot_, manifest.graph("step"));
   keep_known(per_row_, manifest.graph("step"));
-  // Two in turn: what a launch writes is what the next one reads, and nothing is copied.
+  // Two buffers that are swapped: the state that a launch writes is read by the next one without a copy.
   state_ = floats({places, kRows, latent[0], side, side});
   next_state_ = state_;
 }
@@ -194,7 +194,7 @@ void Lane::pack(const Indices& indices) {
         static_cast<float>(placed[n].row->weight);
     if (!placed[n].row->is_negative) put_number("rescale_row", placed[n].slot, static_cast<std::int64_t>(n));
   }
-  // Places to spare repeat the first row at weight 0.
+  // Unused places repeat the first row at weight 0.
   for (std::size_t n = placed.size(); static_cast<std::int64_t>(n) < rows; ++n) place_row(n, placed[0]);
 }
 
@@ -210,7 +210,7 @@ void Lane::place_row(std::size_t n, const PlacedRow& placed) {
   put_number("identity_scale", place, static_cast<float>(placed.job->plan.identity_scale));
 }
 
-// What another row left behind would otherwise stand in its place.
+// The buffer may still hold another row's values.
 void Lane::put_known(const char* name, std::int64_t place, const std::optional<Array>& values) {
   if (input(name) == nullptr) return;
   if (!values) {
@@ -243,11 +243,11 @@ Array Lane::take_latent(const Slot& slot) const {
   return latent;
 }
 
-// Makes a slot idle: it owns no row and its solver is 0, so what is left in it stays finite and unseen.
+// Makes a slot idle: it owns no row and its solver is 0, so its old values stay finite and are not read.
 void Lane::clear(std::int64_t slot) {
   for (const char* name : {"noise", "solver", "reinject", "keep", "guidance_rescale", "rescale_row"})
     fill_zero(name, slot);
-  // The next image in this slot may have rows that look the same and see something else.
+  // The next image in this slot may have equal rows with other conditioning.
   layout_.clear();
 }
 

@@ -14,13 +14,14 @@
 
 namespace alterbute {
 
-// What a prompt became: text [T,D], and pooled [P] where the bundle has it.
+// An encoded prompt: text [T,D], and pooled [P] where the bundle has it.
 struct EncodedPrompt {
   Array text;
   std::optional<Array> pooled;
 };
 
-// An encoded subject, all f32: scene [Cs,h,w], background [C,h,w], keep [1,h,w], and the identity given and null.
+// An encoded subject, all f32: scene [Cs,h,w], background [C,h,w], keep [1,h,w], and the identity of the reference and
+// the one that stands for no reference.
 struct Scene {
   Array scene, background, keep;
   std::optional<Array> identity, null_identity;

@@ -1,5 +1,5 @@
-// Gaussian noise that any language can draw again: Philox4x32-10, then Box-Muller. The Python module `alterbute.denoise.noise`
-// describes the layout; this is its port.
+// Gaussian noise that is the same in every language: Philox4x32-10, then Box-Muller. The Python module
+// `alterbute.denoise.noise` describes the layout; this is its port.
 #pragma once
 
 #include <cstddef>

@@ -26,7 +26,7 @@ void check_number(const char* param, std::optional<double> value, double high) {
     refuse_range(param, text::python_repr(*value), "0 to " + text::general(high));
 }
 
-// Outside the interval one row alone, which costs a half or a third.
+// Outside the interval there is one row, which costs a half or a third.
 std::vector<Rows> guided_steps(const Rows& rows, std::size_t steps, double start, double stop) {
   std::vector<Rows> each;
   for (std::size_t k = 0; k < steps; ++k) {

@@ -1,4 +1,4 @@
-// An edit compiled to data before it starts: what the lane does at each step, with nothing left to decide.
+// An edit compiled to data before it starts: the inputs of each of its steps.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace alterbute {
 
-// One UNet evaluation: its share of the guided output, and what it sees.
+// One UNet evaluation: its weight in the guided output, and its conditioning.
 struct Row {
   double weight;
   bool is_negative = false;  // the negative prompt rather than the request's
@@ -27,7 +27,7 @@ struct Row {
 
 using Rows = std::vector<Row>;
 
-// The rows of one guided step. Throws InputError: a form is asked of a bundle that was trained without it.
+// The rows of one guided step. Throws InputError: a form of guidance that the bundle was not trained for.
 Rows guidance_rows(double text, double identity, const std::vector<std::string>& forms);
 
 // One image of a request; the Python `Plan`.

@@ -148,8 +148,8 @@ SolverSteps SolverTable::steps(const std::string& name, std::int64_t steps, doub
   }
   made.start = {solver.start[2 * (index - 1)], solver.start[2 * (index - 1) + 1]};
   if (strength == 1) return made;
-  // A solver that remembers nothing can start anywhere in its trajectory; the others begin in another way than they go
-  // on.
+  // A solver without state can start anywhere in its trajectory; a multistep solver's first steps differ from the
+  // later ones.
   const auto skipped =
       static_cast<std::size_t>(steps) - static_cast<std::size_t>(static_cast<double>(steps) * strength);
   if (solver.rows != 1 || made.timestep.size() != index) {

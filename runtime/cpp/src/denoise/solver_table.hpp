@@ -16,7 +16,7 @@ constexpr std::size_t kSolverColumns = kStateRows + 2;
 
 using SolverMatrix = std::array<float, kStateRows * kSolverColumns>;
 
-// A whole trajectory: what the UNet is told, W, and the signal and noise scale that is reached, of each step.
+// A whole trajectory: of each step the timestep, the matrix W, and the signal and noise scale after it.
 struct SolverSteps {
   std::vector<float> timestep;
   std::vector<SolverMatrix> matrix;

@@ -1,4 +1,4 @@
-// Pictures and prompts to what the UNet sees, each encoded once: results are cached by their inputs' content.
+// Pictures and prompts to the UNet's inputs, each encoded once: results are cached by their inputs' content.
 #pragma once
 
 #include <list>
@@ -22,7 +22,7 @@ struct WindowImages {
   Array pixels, object_mask, edit_mask, alpha;
 };
 
-// Graph outputs by a digest of what went in; the least recently used go first. Used by any number of threads.
+// Graph outputs by a digest of the inputs; the least recently used go first. Used by any number of threads.
 class ContentCache {
  public:
   std::shared_ptr<const Arrays> find(const std::string& key);

@@ -15,7 +15,7 @@ struct Json;
 
 class Tokenizer {
  public:
-  // Reads a `tokenizer.json` of CLIP's kind. Throws BundleError: it is none, or of another kind; the part is named.
+  // Reads a `tokenizer.json` of CLIP's kind. Throws BundleError: it is not JSON, or of another kind; the part is named.
   Tokenizer(std::string_view tokenizer_json, const TextRules& rules);
 
   // Start id, the prompt, end id, pad ids: as many as the window holds. Throws InputError: not UTF-8, or longer than
@@ -42,21 +42,21 @@ class Tokenizer {
   void encode_word(std::string_view bytes, std::vector<std::int64_t>& ids) const;
 
   TextRules rules_;
-  std::vector<std::u32string> literals_;  // what the regular expression takes whole before anything else
+  std::vector<std::u32string> literals_;  // alternatives of the regular expression that are tried first
   bool splits_literals_ = true;
   std::vector<AddedToken> raw_, normal_;
   std::vector<std::int64_t> byte_ids_, last_byte_ids_;  // of a byte inside a word and at its end; -1: none
   std::unordered_map<std::uint64_t, Merge> merges_;
 };
 
-// Refuses what is not text, or is so long that tokenizing it would be an attack. Throws InputError; returns the code
+// Refuses invalid UTF-8, and text so long that tokenizing it would take seconds. Throws InputError; returns the code
 // points.
 std::u32string check_text(std::string_view prompt);
 
 // Refuses a prompt that names an attribute which the bundle cannot change at all. Throws InputError.
 void check_attributes(std::string_view prompt, const std::optional<Named<std::vector<std::string>>>& attributes);
 
-// One line that names the words a bundle does not know and those it does; empty when all are known.
+// One line that names the words that are not in a bundle's vocabulary, and the vocabulary; empty when all are in it.
 std::string vocabulary_warning(std::string_view prompt,
                                const std::optional<Named<std::vector<std::string>>>& attributes);
 

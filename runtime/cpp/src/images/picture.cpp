@@ -103,7 +103,7 @@ std::pair<Array, int> read_levels(const ImageView& source, const std::string& pa
   for (std::size_t k = 0; k < levels.count(); ++k) {
     std::uint8_t& level = levels.as<std::uint8_t>()[k];
     if (polarity == Polarity::black) level = static_cast<std::uint8_t>(255 - level);
-    // What is transparent was not painted: it never means "edit".
+    // Transparent pixels of a painted mask are never part of the object.
     if (picture.alpha && picture.alpha->as<std::uint8_t>()[k] < 128) level = 0;
   }
   return {std::move(levels), 128};

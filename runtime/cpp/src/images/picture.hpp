@@ -1,4 +1,4 @@
-// The pictures a caller gives, checked against what each is for, and the boxes in which the model looks at them.
+// The caller's pictures, checked, and the boxes that are cut out of them for the model.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,8 @@ struct Picture {
 
 // All masks of a picture, [H,W] uint8 each; the Python `Region`.
 struct Region {
-  Array object;   // 255 = object: where the identity is looked at
-  Array edit;     // what is painted anew: 255, or blend weights if `is_soft`; 0 = keep
+  Array object;   // 255 = object: the pixels that the identity encoder sees
+  Array edit;     // what is edited: 255, or blend weights if `is_soft`; 0 = keep
   Array protect;  // above 0 = never changed
   std::optional<int> dilate;
   bool is_soft = false;
@@ -44,7 +44,7 @@ struct Box {
 Picture load_picture(const ImageView& image, const std::string& param);
 Region load_region(const ImageView& mask, const Picture& photo, const MaskOptions& options);
 ReferencePicture load_reference(const Reference& reference, Polarity polarity);
-// The region of a picture that is only looked at, such as a reference.
+// The region of a picture that is encoded and not edited, such as a reference.
 Region whole_region(const Array& mask);
 
 // The square that the model sees of the photo: `margin` times the object, kept in the photo if it fits.

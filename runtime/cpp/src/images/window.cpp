@@ -1,4 +1,4 @@
-// Where the model looks: square boxes around the object, in whole pixels.
+// The windows of photo and reference: square boxes around the object, in whole pixels.
 #include "images/window.hpp"
 
 #include <algorithm>
