@@ -318,7 +318,7 @@ class Editor:
         if not faults:
             return [results[job] for job in jobs]
         if not results:
-            raise next(iter(faults.values()))
+            raise faults[jobs[0]]
         raise PartialEditError([results.get(job) for job in jobs], [faults.get(job) for job in jobs])
 
     def make_jobs(

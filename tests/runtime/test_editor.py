@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +20,9 @@ from alterbute.images.photo import Bytes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.pictures import noise
+from tests.support.pictures import make_mask, noise
 
 STEPS = 2
-
-
-@pytest.fixture(scope="module")
-def editor(tiny_bundle: Path) -> Iterator[Editor]:
-    with Editor.open(tiny_bundle, threads=1) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def subject(editor: Editor) -> Subject:
-    return editor.prepare(noise(70, 90), make_mask(70, 90))
-
-
-def make_mask(height: int, width: int, top: int = 20, left: int = 30, side: int = 24) -> Bytes:
-    mask = np.zeros((height, width), np.uint8)
-    mask[top : top + side, left : left + side] = 255
-    return mask
 
 
 def pixels(result: EditResult) -> Bytes:

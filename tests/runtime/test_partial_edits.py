@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,19 +11,7 @@ from alterbute import EditRequest, EngineError, Subject
 from alterbute.editor import Editor
 from alterbute.errors import PartialEditError
 
-from tests.runtime.test_editor import make_mask, pixels
-from tests.support.pictures import noise
-
-
-@pytest.fixture(scope="module")
-def editor(tiny_bundle: Path) -> Iterator[Editor]:
-    with Editor.open(tiny_bundle, threads=1) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def subject(editor: Editor) -> Subject:
-    return editor.prepare(noise(70, 90), make_mask(70, 90))
+from tests.runtime.test_editor import pixels
 
 
 def test_an_image_that_fails_loses_no_finished_image(
@@ -95,3 +81,19 @@ def test_a_launch_that_fails_loses_no_image_that_was_finished_before(
     assert not isinstance(caught_fault.value, PartialEditError), (
         "no image was finished, so the engine's own error is raised"
     )
+
+
+def test_the_error_of_the_first_image_is_raised_when_no_image_was_finished(
+    editor: Editor, subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long, short = (EditRequest(prompt="color: red", seed=1, steps=steps) for steps in (2, 1))
+    calls = []
+
+    def fail(latent: Any) -> Any:
+        calls.append(latent)
+        raise EngineError(f"decode {len(calls)} failed", "a picture", "try again")
+
+    monkeypatch.setattr(editor, "decode", fail)
+    # The second image has fewer steps, so it is decoded first.
+    with pytest.raises(EngineError, match="decode 2 failed"):
+        subject.edit_many([long, short])

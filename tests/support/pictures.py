@@ -16,6 +16,13 @@ def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> Bytes:
     return np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
 
 
+def make_mask(height: int, width: int, top: int = 20, left: int = 30, side: int = 24) -> Bytes:
+    """A mask [H,W] uint8: 255 in a square, 0 elsewhere."""
+    mask = np.zeros((height, width), np.uint8)
+    mask[top : top + side, left : left + side] = 255
+    return mask
+
+
 def to_bytes(image: Image.Image | Bytes, format: str = "PNG", **options: object) -> bytes:
     """Encode a picture in a file format; returns the file's bytes."""
     buffer = io.BytesIO()
