@@ -80,8 +80,8 @@ class FakeRuntime:
         assert isinstance(serialized_engine, bytes)
         assert self.engine_host_code_allowed is False, "host code was not forbidden"
         self._trt.seen_bytes.append(serialized_engine)
-        # A placeholder of `write_engines`: "plan of GRAPH, a placeholder".
-        graph = serialized_engine.split()[2].decode().rstrip(",")
+        # A placeholder of `write_engines`: "plan of GRAPH (a placeholder)".
+        graph = serialized_engine.split()[2].decode()
         self._trt.note("runtime", "deserialize_cuda_engine", graph)
         if f"deserialize {graph}" in self._trt.broken:
             self.error_recorder.report_error(3, "the plan is of another version")

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 from tests.support.imports import PACKAGES, ROOT, find_cycles, list_modules, read_imports
@@ -27,11 +28,13 @@ def _cpp_sources() -> list[Path]:
     return sorted((ROOT / "runtime" / "cpp").rglob("*.cpp"))
 
 
+@cache
 def _modules() -> dict[str, Path]:
     """Files of all product modules by dotted name."""
     return {name: path for package in PACKAGES for name, path in list_modules(package).items()}
 
 
+@cache
 def _imports() -> dict[str, set[str]]:
     modules = _modules()
     return {name: read_imports(path, modules) - {name} for name, path in modules.items()}

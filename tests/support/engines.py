@@ -38,7 +38,7 @@ def add_engines(folder: Path, buckets: tuple[Bucket, ...] = BUCKETS, **changes: 
     engines = []
     for graph in MODEL_GRAPHS:
         if graph in bundle.manifest.graphs:
-            (folder / recipe.name / f"{graph}.plan").write_bytes(b"plan of " + graph.encode() + b", a placeholder")
+            (folder / recipe.name / f"{graph}.plan").write_bytes(b"plan of " + graph.encode() + b" (a placeholder)")
             engines.append(_describe(bundle, graph, recipe, changes))
     manifest = replace(bundle.manifest, engines=(*bundle.manifest.engines, *engines), files=describe_files(folder))
     write_manifest(folder, manifest)
