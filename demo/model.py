@@ -259,7 +259,7 @@ def make_settings(guidance: float, attributes: dict[str, tuple[str, ...]] = ATTR
         "masked_fill": 0.0,
         "residual": "collage",
         "input_gain": "signal",
-        "mask": {"dilate": 3, "feather": 3, "margin": 1.4},
+        "mask": {"dilate": 3, "margin": 1.4},
         "identity": {"tokens": IDENTITY_TOKENS, "size": SIZE, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
         "guidance": {"forms": ["none", "text"], "scale": guidance},
         "defaults": {"steps": 4, "solver": "dpmpp_2m", "spacing": "trailing", "strength": 1.0},

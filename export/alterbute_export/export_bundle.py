@@ -259,8 +259,8 @@ def _collect_makers(
         "scene": lambda: scene_spec(checkpoint.load("vae"), settings, models.factor),
         "step": family.step,
         "decode": lambda: decode_spec(checkpoint.load("vae"), cells, models.factor),
-        "window": lambda: window_spec(settings.mask),
-        "paste": paste_spec,
+        "window": window_spec,
+        "paste": lambda: paste_spec(settings.detail, settings.resolution),
     }
 
 

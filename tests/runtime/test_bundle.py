@@ -124,8 +124,8 @@ def test_a_path_that_is_not_a_folder_is_refused(tmp_path: Path, name: str) -> No
 
 
 def test_a_newer_schema_is_refused_with_both_numbers(bundle: Bundle) -> None:
-    text = (bundle.path / "manifest.json").read_text().replace('"schema_version": 1', '"schema_version": 7')
-    with pytest.raises(BundleError, match=r"schema 7.*at most 1"):
+    text = (bundle.path / "manifest.json").read_text().replace('"schema_version": 2', '"schema_version": 7')
+    with pytest.raises(BundleError, match=r"schema 7; expected 2"):
         parse_manifest(text.encode())
 
 

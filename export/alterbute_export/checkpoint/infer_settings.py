@@ -91,7 +91,9 @@ def infer_settings(
         "input_gain": None,
         "reinject": not starts_from_noise,
         # The paper widens masks by a 5x5 kernel at 512 pixels (arXiv 2601.10714, appendix G).
-        "mask": {"dilate": 5, "feather": 9, "margin": 2.0},
+        "mask": {"dilate": 5, "margin": 2.0},
+        # A radius of one latent cell; measured on the demo, whose cells are smaller.
+        "detail": {"radius": _latent_factor(vae), "ridge": 3e-4, "threshold": 0.15, "attributes": ["color"]},
         "identity": _infer_identity(family, adapter, image_encoder),
         "grid": _infer_grid(family),
         "time_ids": _infer_time_ids(unet, family, resolution),
@@ -139,7 +141,6 @@ def _infer_family(scene: Any, adapter: AdapterFile | None) -> str:
 
 
 def _infer_resolution(unet: Config, vae: Config) -> int:
-    blocks = vae.get("block_out_channels") or vae.get("encoder_block_out_channels") or [0]
     size = unet.get("sample_size")
     if isinstance(size, list) and size:
         size = size[0]
@@ -149,7 +150,13 @@ def _infer_resolution(unet: Config, vae: Config) -> int:
             "the side of the latent that the UNet was trained on",
             "set `resolution` in alterbute.json",
         )
-    return int(size * 2 ** (len(blocks) - 1))
+    return size * _latent_factor(vae)
+
+
+def _latent_factor(vae: Config) -> int:
+    """Pixels per latent cell, along each side."""
+    blocks = vae.get("block_out_channels") or vae.get("encoder_block_out_channels") or [0]
+    return int(2 ** (len(blocks) - 1))
 
 
 def _infer_identity(family: str, adapter: AdapterFile | None, encoder: Config | None) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from alterbute.bundle import Defaults, GridRules, Guidance, MaskRules, are_window_sides, typed_json
+from alterbute.bundle import Defaults, DetailRules, GridRules, Guidance, MaskRules, are_window_sides, typed_json
 
 from alterbute_export.errors import CheckpointError
 
@@ -15,7 +15,7 @@ SETTINGS_FILE: Final = "alterbute.json"
 TIME_IDS: Final = 6
 """Number of SDXL's time ids: original height and width, top and left of the crop, target height and width."""
 SETTINGS_VERSION: Final = 1
-_NESTED: Final = ("mask", "identity", "grid", "guidance", "defaults")
+_NESTED: Final = ("mask", "detail", "identity", "grid", "guidance", "defaults")
 
 Picture = Literal["mask", "masked_photo", "reference", "photo"]
 
@@ -54,7 +54,8 @@ class CheckpointSettings:
         input_gain: "signal" multiplies the UNet's latent input by the signal scale of its timestep, so that the input
             is zero where the latent is pure noise; None leaves it as it is.
         reinject: Whether the photo's latent replaces the kept cells after every step.
-        mask: Growth, feather and margin of the edited region.
+        mask: Growth and margin of the edited region.
+        detail: How the photo's detail is kept.
         identity: Rules of the reference for family `adapter`, else None.
         grid: Rules of the reference for family `grid`, else None.
         time_ids: SDXL's six time ids for a UNet that takes them, else None.
@@ -75,6 +76,7 @@ class CheckpointSettings:
     input_gain: Literal["signal"] | None
     reinject: bool
     mask: MaskRules
+    detail: DetailRules
     identity: IdentityRules | None
     grid: GridRules | None
     time_ids: tuple[float, ...] | None
@@ -163,9 +165,14 @@ def _check(settings: CheckpointSettings) -> None:
     if settings.residual == "collage" and missing:
         expected = f"null, or {', '.join(sorted(missing))} in `scene`"
         raise typed_json.KeyFault("residual", '"collage"', expected)
-    for key, kernel in (("mask.dilate", settings.mask.dilate), ("mask.feather", settings.mask.feather)):
-        if kernel < 1 or kernel % 2 == 0:
-            raise typed_json.KeyFault(key, str(kernel), "an odd kernel size, 1 or more")
+    if settings.mask.dilate < 1 or settings.mask.dilate % 2 == 0:
+        raise typed_json.KeyFault("mask.dilate", str(settings.mask.dilate), "an odd kernel size, 1 or more")
+    if settings.detail.radius < 1:
+        raise typed_json.KeyFault("detail.radius", str(settings.detail.radius), "1 or more")
+    if settings.detail.ridge <= 0:
+        raise typed_json.KeyFault("detail.ridge", str(settings.detail.ridge), "a number above 0")
+    if not 0 <= settings.detail.threshold <= 1:
+        raise typed_json.KeyFault("detail.threshold", str(settings.detail.threshold), "a number in [0, 1]")
     if not -1 <= settings.masked_fill <= 1:
         raise typed_json.KeyFault("masked_fill", str(settings.masked_fill), "a number in [-1, 1]")
     _check_family(settings)

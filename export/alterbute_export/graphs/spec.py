@@ -33,7 +33,7 @@ class GraphSpec:
             dimensions of one value for equal.
         check_sizes: Sizes of the free dimensions for the parity runs: at least two sets, with different batch sizes.
         draw: Functions for inputs that are not drawn by their dtype's default, by input.
-        leeway: Factor on the limit of parity, for graphs that run on more pixels than CHECK_SIDE squared.
+        leeway: Factor on the limit of parity, for graphs that run on more pixels than CHECK_SIDE squared, or solve equations.
     """
 
     name: str

@@ -5,11 +5,11 @@ The graph is written by hand in ONNX's text form, with the control flow that it 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 import torch
-from alterbute.bundle import MaskRules
 from torch.nn import functional
 
 from alterbute_export.graphs.spec import Array, GraphSpec, Sizes, draw_mask, edge
@@ -22,15 +22,19 @@ the last bit of a float."""
 
 # For a large photo each pass over the pixels of the box costs time: `protect` is resized only if any of its pixels is set, and
 # alpha is cast to uint8 before it is processed further.
+# Alpha is made of the part of the box that lies in the photo, and padded last: where the photo ends, the object's edge is not
+# softened. What is protected counts as covered there, so that no unedited band is left beside it. Where the mask is thinner than
+# three pixels, its edge is not softened either, so that a wire is painted in full.
 # exclude_outside: without it ONNX Runtime repeats the border when it shrinks, which differs from Pillow by up to 14 levels.
 _TEXT: Final = """
 <ir_version: 10, opset_import: ["" : 20]>
 window (uint8[H,W,3] image, uint8[H,W] mask, uint8[H,W] region, uint8[H,W] protect, int64[4] box, int64[2] size,
-        int64[2] rules)
+        int64[4] rules)
     => (uint8[SH,SW,3] window, uint8[SH,SW] object_mask, uint8[SH,SW] window_mask, uint8[BH,BW] alpha)
-    <int64[1] i0 = {0}, int64[1] i1 = {1}, int64[1] i2 = {2}, int64[1] i4 = {4}, int64[2] axes = {0, 1}, int64[2] ones = {1, 1},
+    <int64[1] i0 = {0}, int64[1] i1 = {1}, int64[1] i2 = {2}, int64[1] i3 = {3}, int64[1] i4 = {4},
+     int64[2] zeros_2 = {0, 0}, int64[2] axes = {0, 1}, int64[2] ones = {1, 1},
      int64[2] one_three = {1, 3}, float none = {0}, float half = {0.5}, float area = {THRESHOLD},
-     float full = {255}, float off = {0}, uint8 outside = {0}>
+     float full = {255}, float off = {0}, uint8 outside = {0}, uint8 whole = {255}>
 {
     start = Slice(box, i0, i2)
     end = Slice(box, i2, i4)
@@ -78,10 +82,17 @@ window (uint8[H,W,3] image, uint8[H,W] mask, uint8[H,W] region, uint8[H,W] prote
     object_mask = Cast <to = 2> (object_hw)
 
     region_inner = Slice(region, inner_start, inner_end, axes)
-    region_box = Pad(region_inner, mask_pads, outside)
-    region_f = Cast <to = 1> (region_box)
+    region_f = Cast <to = 1> (region_inner)
     region_nchw = Unsqueeze(region_f, axes)
-    covered = Resize <mode = "linear", antialias = 1, exclude_outside = 1> (region_nchw, , , mask_sizes)
+    rim_grow = Slice(rules, i2, i3)
+    rim_blur = Slice(rules, i3, i4)
+    grown = Loop <body = grow_rim (int64 rim_turn, bool rim_go, float[N,C,PH,PW] rim_before) => (bool rim_go_on, float[N,C,PH,PW] rim_after) {
+        rim_go_on = Identity(rim_go)
+        rim_after = MaxPool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (rim_before)
+    }> (rim_grow, , region_nchw)
+    nchw_pads = Concat <axis = 0> (zeros_2, before, zeros_2, after)
+    grown_box = Pad(grown, nchw_pads, none)
+    covered = Resize <mode = "linear", antialias = 1, exclude_outside = 1> (grown_box, , , mask_sizes)
     covered_peak = ReduceMax <keepdims = 0> (covered)
     covered_half = Mul(covered_peak, half)
     covered_threshold = Min(area, covered_half)
@@ -99,7 +110,7 @@ window (uint8[H,W,3] image, uint8[H,W] mask, uint8[H,W] region, uint8[H,W] prote
     most_protected = ReduceMax <keepdims = 0> (protect_inner)
     is_any_protected = Cast <to = 9> (most_protected)
 
-    precise_or_soft = Where(is_soft, covered, dilated)
+    precise_or_soft = Where(is_soft, edited_f, dilated)
     free = If (is_any_protected) <then_branch = guard () => (float[N,C,SH,SW] guarded) {
         protect_f = Cast <to = 1> (protect_box)
         protect_nchw = Unsqueeze(protect_f, axes)
@@ -114,55 +125,73 @@ window (uint8[H,W,3] image, uint8[H,W] mask, uint8[H,W] region, uint8[H,W] prote
     free_rounded = Round(free_clipped)
     window_mask = Cast <to = 2> (free_rounded)
 
-    grown = MaxPool <kernel_shape = [FEATHER, FEATHER], pads = [FR, FR, FR, FR]> (free)
-    soft = AveragePool <kernel_shape = [FEATHER, FEATHER], pads = [FR, FR, FR, FR], count_include_pad = 0> (grown)
-    alpha_given = If (takes_weights) <then_branch = take () => (uint8[BH,BW] weights) {
-        weights = Identity(region_box)
-    }, else_branch = widen () => (uint8[BH,BW] levels) {
-        alpha_sizes = Concat <axis = 0> (ones, box_size)
-        alpha_nchw = Resize <mode = "linear", antialias = 1, exclude_outside = 1> (soft, , , alpha_sizes)
-        alpha_hw = Squeeze(alpha_nchw, axes)
-        alpha_clipped = Clip(alpha_hw, none, full)
-        alpha_rounded = Round(alpha_clipped)
-        levels = Cast <to = 2> (alpha_rounded)
+    protect_any = Cast <to = 9> (protect_inner)
+    has_rim_1 = Greater(rim_grow, i0)
+    has_rim = Squeeze(has_rim_1, i0)
+    is_zero = Equal(region_inner, outside)
+    is_full = Equal(region_inner, whole)
+    is_level = Or(is_zero, is_full)
+    is_grey = Not(is_level)
+    is_grey_u8 = Cast <to = 2> (is_grey)
+    any_grey_u8 = ReduceMax <keepdims = 0> (is_grey_u8)
+    any_grey = Cast <to = 9> (any_grey_u8)
+    takes_levels = Or(takes_weights, any_grey)
+    alpha_f = If (has_rim) <then_branch = blur_rim () => (float[N,C,PH,PW] rim_alpha) {
+        blurred = Loop <body = blur (int64 blur_turn, bool blur_go, float[N,C,PH,PW] blur_before) => (bool blur_go_on, float[N,C,PH,PW] blur_after) {
+            blur_go_on = Identity(blur_go)
+            blur_after = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1], count_include_pad = 0> (blur_before)
+        }> (rim_blur, , grown)
+        rim_alpha = Max(blurred, region_nchw)
+    }, else_branch = keep_inside () => (float[N,C,PH,PW] strict_alpha) {
+        strict_alpha = If (takes_levels) <then_branch = take () => (float[N,C,PH,PW] levels) {
+            levels = Identity(region_nchw)
+        }, else_branch = antialias () => (float[N,C,PH,PW] smooth_alpha) {
+            covered_any = Not(is_zero)
+            solid = Or(covered_any, protect_any)
+            solid_hw = Where(solid, full, off)
+            solid_nchw = Unsqueeze(solid_hw, axes)
+            hole_nchw = Sub(full, solid_nchw)
+            near_hole = MaxPool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (hole_nchw)
+            eroded = Sub(full, near_hole)
+            opened = MaxPool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (eroded)
+            half_blurred = AveragePool <kernel_shape = [2, 2], pads = [1, 1, 0, 0], count_include_pad = 0> (solid_nchw)
+            edge_blurred = AveragePool <kernel_shape = [2, 2], pads = [0, 0, 1, 1], count_include_pad = 0> (half_blurred)
+            is_thick = Cast <to = 9> (opened)
+            softened = Where(is_thick, edge_blurred, full)
+            smooth_alpha = Min(softened, region_nchw)
+        }>
     }>
+    alpha_box = Pad(alpha_f, nchw_pads, none)
+    alpha_hw = Squeeze(alpha_box, axes)
+    alpha_clipped = Clip(alpha_hw, none, full)
+    alpha_rounded = Round(alpha_clipped)
+    alpha_levels = Cast <to = 2> (alpha_rounded)
     alpha = If (is_any_protected) <then_branch = spare () => (uint8[BH,BW] spared) {
         is_unprotected = Equal(protect_box, outside)
-        spared = Where(is_unprotected, alpha_given, outside)
+        spared = Where(is_unprotected, alpha_levels, outside)
     }, else_branch = keep () => (uint8[BH,BW] kept) {
-        kept = Identity(alpha_given)
+        kept = Identity(alpha_levels)
     }>
 }
 """
 
 
-def window_spec(rules: MaskRules) -> GraphSpec:
-    """The spec of the window graph, with the feather of `rules` as a constant.
+def window_spec() -> GraphSpec:
+    """The spec of the window graph, which is the same for every checkpoint.
 
     Inputs: `mask` is the object; `region` is the area to edit (the object, the box around it, or blend weights); pixels of
     `protect` are never changed; `box` is `(top, left, bottom, right)` in photo pixels and may exceed the photo; `size` is
-    the window's `(height, width)`; `rules` is `(dilate, is_soft)`, the growth of the region on each side in window pixels,
-    and 1 where the region is blend weights.
+    the window's `(height, width)`; `rules` is `(dilate, is_soft, rim_grow, rim_blur)`: the growth of the model's mask on each
+    side in window pixels; 1 where the region is blend weights; the growth of the region on each side in photo pixels, and the
+    radius of the blur of the grown region's edge.
+
+    Output `alpha` is 0 outside the region, unless it grows. Levels of the region between 0 and 255 are taken as they are; a region
+    without such levels gets an antialiased edge, inside it.
     """
-    numbers = {"FEATHER": rules.feather, "FR": rules.feather // 2}
-    text = _TEXT.replace("THRESHOLD", str(AREA_THRESHOLD))
-    for word, number in numbers.items():
-        text = (
-            text.replace(f"[{word},", f"[{number},")
-            .replace(f" {word},", f" {number},")
-            .replace(f" {word}]", f" {number}]")
-        )
-
-    def reference(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        image, mask, region, protect, box, size, window_rules = inputs
-        dilate, softness = window_rules.tolist()
-        options = {"dilate": dilate, "is_soft": softness > 0, "feather": rules.feather}
-        return window_reference(image, mask, region, protect, box.tolist(), size.tolist(), **options)
-
     return GraphSpec(
         name="window",
-        graph=text,
-        reference=reference,
+        graph=_TEXT.replace("THRESHOLD", str(AREA_THRESHOLD)),
+        reference=window_reference,
         inputs=(
             edge("image", "uint8", "H", "W", 3),
             edge("mask", "uint8", "H", "W"),
@@ -170,7 +199,7 @@ def window_spec(rules: MaskRules) -> GraphSpec:
             edge("protect", "uint8", "H", "W"),
             edge("box", "int64", 4),
             edge("size", "int64", 2),
-            edge("rules", "int64", 2),
+            edge("rules", "int64", 4),
         ),
         outputs=(
             edge("window", "uint8", "SH", "SW", 3),
@@ -189,8 +218,8 @@ def window_spec(rules: MaskRules) -> GraphSpec:
             "protect": draw_mask(0.1, 0.2),
             "box": _draw_box,
             "size": lambda _, __, sizes: np.array([sizes["SH"], sizes["SW"]]),
-            # The larger picture has a region of whole pixels, the smaller one blend weights.
-            "rules": lambda _, __, sizes: np.array([2, 0] if sizes["SH"] == 64 else [0, 1]),
+            # The larger picture has a region of whole pixels, the smaller one blend weights that grow.
+            "rules": lambda _, __, sizes: np.array([2, 0, 0, 0] if sizes["SH"] == 64 else [0, 1, 2, 1]),
         },
     )
 
@@ -200,12 +229,9 @@ def window_reference(
     mask: torch.Tensor,
     region: torch.Tensor,
     protect: torch.Tensor,
-    box: list[int],
-    size: list[int],
-    *,
-    dilate: int,
-    is_soft: bool,
-    feather: int,
+    box: torch.Tensor,
+    size: torch.Tensor,
+    rules: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The window graph's arithmetic in torch: `(window, object_mask, window_mask, alpha)`, not rounded.
 
@@ -216,30 +242,51 @@ def window_reference(
         mask: `[H,W]` uint8 object.
         region: `[H,W]` uint8 area to edit, or blend weights.
         protect: `[H,W]` uint8, above 0 where a pixel must not change.
-        box: `[top, left, bottom, right]` in photo pixels; may exceed the photo.
-        size: `[SH, SW]`, the window's sides in pixels.
-        dilate: Window pixels by which the region grows on each side.
-        is_soft: Whether the region is blend weights, which do not grow.
-        feather: Odd kernel size of the soft edge, in window pixels.
+        box: `[4]` int64 `top, left, bottom, right` in photo pixels; may exceed the photo.
+        size: `[2]` int64, the window's sides SH and SW in pixels.
+        rules: `[4]` int64 `dilate, is_soft, rim_grow, rim_blur`; see `window_spec`.
     """
-    top, left, bottom, right = box
+    top, left, bottom, right = box.tolist()
+    sides, (dilate, softness, rim_grow, rim_blur) = size.tolist(), rules.tolist()
     rows, columns = torch.arange(top, bottom), torch.arange(left, right)
     inside = ((rows >= 0) & (rows < mask.shape[0]))[:, None] & ((columns >= 0) & (columns < mask.shape[1]))
     rows, columns = rows.clamp(0, mask.shape[0] - 1)[:, None], columns.clamp(0, mask.shape[1] - 1)
     pixels = image[rows, columns].permute(2, 0, 1)[None].float()
-    window = _resize(pixels, size)[0].permute(1, 2, 0).clamp(0, 255)
-    object_box, region_box, protect_box = (
-        (m[rows, columns] * inside)[None, None].float() for m in (mask, region, protect)
-    )
-    object_mask = _threshold(_resize(object_box, size))
-    coverage = _resize(region_box, size)
-    grown = functional.max_pool2d(_threshold(coverage), 2 * dilate + 1, 1, dilate)
-    free = torch.where(_resize(protect_box, size) > 0, 0.0, coverage if is_soft else grown)
-    soft = functional.max_pool2d(free, feather, 1, feather // 2)
-    soft = functional.avg_pool2d(soft, feather, 1, feather // 2, count_include_pad=False)
-    alpha = region_box if is_soft else _resize(soft, [bottom - top, right - left]).clamp(0, 255)
-    alpha = torch.where(protect_box > 0, 0.0, alpha)
+    window = _resize(pixels, sides)[0].permute(1, 2, 0).clamp(0, 255)
+    object_box, protect_box = ((m[rows, columns] * inside)[None, None].float() for m in (mask, protect))
+    object_mask = _threshold(_resize(object_box, sides))
+    in_photo = (slice(max(top, 0), min(bottom, mask.shape[0])), slice(max(left, 0), min(right, mask.shape[1])))
+    levels, occluder = region[in_photo][None, None].float(), protect[in_photo][None, None] > 0
+    grown = _pool(functional.max_pool2d, levels, rim_grow)
+    if rim_grow:
+        blurred = grown
+        for _ in range(rim_blur):
+            blurred = functional.avg_pool2d(blurred, 3, 1, 1, count_include_pad=False)
+        alpha_inside = torch.maximum(blurred, levels)
+    elif softness or ((levels > 0) & (levels < 255)).any():
+        alpha_inside = levels
+    else:
+        alpha_inside = _antialias_inside((levels > 0) | occluder).minimum(levels)
+    around = (max(-left, 0), max(right - mask.shape[1], 0), max(-top, 0), max(bottom - mask.shape[0], 0))
+    coverage = _resize(functional.pad(grown, around), sides)
+    free = _pool(functional.max_pool2d, _threshold(coverage), 0 if softness else dilate)
+    free = torch.where(_resize(protect_box, sides) > 0, 0.0, free)
+    alpha = torch.where(protect_box > 0, 0.0, functional.pad(alpha_inside, around))
     return window, object_mask[0, 0].to(torch.uint8), free[0, 0].clamp(0, 255), alpha[0, 0]
+
+
+def _antialias_inside(solid: torch.Tensor) -> torch.Tensor:
+    """Levels of a hard mask `[1,1,h,w]` bool: the binomial blur of 3x3 where the mask is thick, else 255; 0..255."""
+    full = solid.float() * 255
+    eroded = 255 - _pool(functional.max_pool2d, 255 - full, 1)
+    padded = functional.pad(full, (1, 1, 1, 1), mode="replicate")
+    kernel = torch.tensor([1.0, 2.0, 1.0]) / 4
+    blurred = functional.conv2d(padded, (kernel[:, None] * kernel)[None, None])
+    return torch.where(_pool(functional.max_pool2d, eroded, 1) > 0, blurred, 255.0)
+
+
+def _pool(pool: Callable[..., torch.Tensor], planes: torch.Tensor, radius: int) -> torch.Tensor:
+    return pool(planes, 2 * radius + 1, 1, radius)
 
 
 def _threshold(coverage: torch.Tensor) -> torch.Tensor:

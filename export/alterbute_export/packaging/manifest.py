@@ -98,6 +98,7 @@ def finish_bundle(
         scene=settings.scene,
         reinject=settings.reinject,
         mask=settings.mask,
+        detail=settings.detail,
         scheduler=checkpoint.scheduler,
         guidance=settings.guidance,
         defaults=settings.defaults,

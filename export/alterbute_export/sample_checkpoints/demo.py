@@ -95,7 +95,7 @@ def make_demo_fields(size: str) -> Config:
             "masked_fill": 0.0,
             "residual": "collage",
             "input_gain": "signal",
-            "mask": {"dilate": 3, "feather": 3, "margin": 1.4},
+            "mask": {"dilate": 3, "margin": 1.4},
             "guidance": {"scale": 1.5, "forms": ["none", "text"]},
             "defaults": {"steps": 20, "solver": "dpmpp_2m", "spacing": "trailing", "strength": 1.0},
             "attributes": VOCABULARY,

@@ -21,6 +21,7 @@ from alterbute.bundle.manifest import (
     SCHEMA_VERSION,
     WEIGHTS_FILE,
     Defaults,
+    DetailRules,
     FileEntry,
     Graph,
     GridRules,
@@ -36,9 +37,8 @@ from alterbute.bundle.manifest import (
     TypeAudit,
     Variant,
     are_window_sides,
-    parse_manifest,
-    write_manifest,
 )
+from alterbute.bundle.manifest_file import parse_manifest, write_manifest
 from alterbute.bundle.signature import SIGNATURE_FILE, TrustKey, read_trust_keys
 from alterbute.bundle.typed_json import Json
 
@@ -50,6 +50,7 @@ __all__ = [
     "WEIGHTS_FILE",
     "Bundle",
     "Defaults",
+    "DetailRules",
     "Engine",
     "FileEntry",
     "Graph",

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from alterbute.bundle.manifest import MANIFEST_FILE, FileEntry, Manifest, parse_manifest
+from alterbute.bundle.manifest import MANIFEST_FILE, FileEntry, Manifest
+from alterbute.bundle.manifest_file import parse_manifest
 from alterbute.bundle.signature import SIGNATURE_FILE, SIGNATURE_LIMIT_BYTES, TrustKey, check_signature
 from alterbute.errors import BundleError
 

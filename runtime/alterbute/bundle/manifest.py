@@ -5,26 +5,19 @@ Field names are the keys of the JSON. The meaning of a key does not change witho
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Literal
 
-from alterbute.bundle import typed_json
-from alterbute.bundle.engines import Engine, VariantPrecision, check_engines
-from alterbute.bundle.signature import SIGNATURE_FILE
+from alterbute.bundle.engines import Engine, VariantPrecision
 from alterbute.bundle.typed_json import Json
-from alterbute.errors import BundleError
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 MANIFEST_FILE: Final = "manifest.json"
 WEIGHTS_FILE: Final = "weights.bin"
 """The external data file that all graphs share. It is passed to every ONNX Runtime session as bytes in memory: such a session
 reads no external data from disk, so that a graph cannot refer to files outside the bundle."""
 GRAPHS: Final = ("prompt", "identity", "scene", "step", "decode", "window", "paste")
-
-_EXPORT_AGAIN: Final = "export the bundle again with `alterbute-export bundle`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +95,29 @@ class MaskRules:
 
     Args:
         dilate: Size of the dilation kernel in window pixels, odd.
-        feather: Size of the blur kernel of the mask's edge in window pixels, odd.
         margin: Ratio of window side to object side.
     """
 
     dilate: int
-    feather: int
     margin: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetailRules:
+    """How the photo's detail is kept: numbers of the local colour map from the photo to the edit.
+
+    Args:
+        radius: Radius of the windows of the fit, in window pixels.
+        ridge: Added to the diagonal of the fit's covariance, for colours in [0,1].
+        threshold: T, the length of a residual in [0,1] from which the model's pixels are taken, for prompts that name only
+            `attributes`; it is 0 for other prompts.
+        attributes: Attributes whose edits keep the photo's detail, such as `color`.
+    """
+
+    radius: int
+    ridge: float
+    threshold: float
+    attributes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +256,7 @@ class Manifest:
     scene: tuple[Literal["mask", "masked_photo", "reference", "photo"], ...]
     reinject: bool
     mask: MaskRules
+    detail: DetailRules
     scheduler: Mapping[str, Json]
     guidance: Guidance
     defaults: Defaults
@@ -269,129 +279,6 @@ class Manifest:
         return self.resolutions or (self.resolution,)
 
 
-def parse_manifest(text: bytes) -> Manifest:
-    """Parse and check the bytes of a manifest.
-
-    Raises:
-        BundleError: the manifest is not JSON, has a newer schema, or a key is missing, unknown or wrong.
-    """
-    try:
-        document = typed_json.parse(text)
-    except ValueError as fault:
-        raise BundleError(f"{MANIFEST_FILE} is not JSON ({fault})", "a JSON object", _EXPORT_AGAIN) from None
-    version = document.get("schema_version") if isinstance(document, dict) else None
-    # The version is checked first, because a newer manifest may have unknown keys.
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise BundleError(
-            f"the bundle has manifest schema {version}",
-            f"at most {SCHEMA_VERSION}, the newest this alterbute reads",
-            "install a newer alterbute, or export the bundle again with this one",
-        )
-    try:
-        manifest = typed_json.build(Manifest, document)
-        _check(manifest)
-    except typed_json.KeyFault as fault:
-        raise BundleError(
-            f"{MANIFEST_FILE} key `{fault.key or '(top)'}` is {fault.seen}", fault.expected, _EXPORT_AGAIN
-        ) from None
-    return manifest
-
-
 def are_window_sides(sides: tuple[int, ...], resolution: int) -> bool:
     """Whether these sides can be `resolutions`: positive, rising, and including `resolution`."""
     return resolution in sides and sides[0] > 0 and list(sides) == sorted(set(sides))
-
-
-def write_manifest(folder: str | Path, manifest: Manifest) -> None:
-    """Write `manifest.json` into a folder; a manifest that `parse_manifest` refuses is not written."""
-    text = typed_json.dump(manifest)
-    parse_manifest(text.encode())
-    (Path(folder) / MANIFEST_FILE).write_text(text, encoding="utf-8", newline="\n")
-
-
-def _check(manifest: Manifest) -> None:
-    """Check values beyond their types."""
-    for key, value in _positive_numbers(manifest).items():
-        if value <= 0:
-            raise typed_json.KeyFault(key, str(value), "a number above 0")
-    for key, kernel in (("mask.dilate", manifest.mask.dilate), ("mask.feather", manifest.mask.feather)):
-        if kernel % 2 == 0:
-            raise typed_json.KeyFault(key, str(kernel), "an odd kernel size")
-    if manifest.resolution % manifest.latent_factor:
-        expected = f"a multiple of latent_factor {manifest.latent_factor}"
-        raise typed_json.KeyFault("resolution", str(manifest.resolution), expected)
-    _check_resolutions(manifest)
-    _check_conditions(manifest)
-    for name, entry in manifest.files.items():
-        if name in (MANIFEST_FILE, SIGNATURE_FILE) or not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", name, re.ASCII):
-            raise typed_json.KeyFault("files", f"the name {name!r}", "plain names, at most one folder deep")
-        if not re.fullmatch(r"[0-9a-f]{64}", entry.sha256):
-            raise typed_json.KeyFault(f"files.{name}.sha256", repr(entry.sha256), "64 hexadecimal digits")
-        if entry.size < 0:
-            raise typed_json.KeyFault(f"files.{name}.size", str(entry.size), "a size in bytes")
-    for name, graph in manifest.graphs.items():
-        if name not in GRAPHS:
-            raise typed_json.KeyFault(f"graphs.{name}", "an unknown graph", f"only {', '.join(GRAPHS)}")
-        if not graph.variants:
-            raise typed_json.KeyFault(f"graphs.{name}.variants", "empty", "at least one")
-        for variant in graph.variants:
-            if variant.file not in manifest.files:
-                raise typed_json.KeyFault(f"graphs.{name}", repr(variant.file), "a name listed in `files`")
-    required = set(GRAPHS) - (set() if manifest.identity else {"identity"})
-    for name in sorted(required - manifest.graphs.keys()):
-        raise typed_json.KeyFault(f"graphs.{name}", "missing", f"the graphs {', '.join(sorted(required))}")
-    if manifest.solver_table and manifest.solver_table.file not in manifest.files:
-        raise typed_json.KeyFault("solver_table.file", repr(manifest.solver_table.file), "a name listed in `files`")
-    check_engines(manifest.engines, manifest.files.keys(), manifest.graphs.keys())
-    if manifest.text.tokenizer not in manifest.files:
-        raise typed_json.KeyFault("text.tokenizer", repr(manifest.text.tokenizer), "a name listed in `files`")
-
-
-def _check_resolutions(manifest: Manifest) -> None:
-    sides = manifest.resolutions
-    is_valid = are_window_sides(sides, manifest.resolution) and not any(side % manifest.latent_factor for side in sides)
-    if sides and not is_valid:
-        expected = (
-            f"rising multiples of latent_factor {manifest.latent_factor}, `resolution` {manifest.resolution} among them"
-        )
-        raise typed_json.KeyFault("resolutions", str(list(sides)), expected)
-    if len(sides) > 1 and manifest.identity and manifest.identity.kind == "latent":
-        raise typed_json.KeyFault("resolutions", str(list(sides)), "one, because the identity is a latent of that size")
-
-
-def _check_conditions(manifest: Manifest) -> None:
-    """Check the UNet's conditions: scene, identity, guidance and strength."""
-    if manifest.scene_channels < 0 or bool(manifest.scene_channels) != bool(manifest.scene):
-        raise typed_json.KeyFault("scene_channels", str(manifest.scene_channels), "0 exactly when `scene` is empty")
-    if manifest.text.pooled < 0:
-        raise typed_json.KeyFault("text.pooled", str(manifest.text.pooled), "a width, or 0 for none")
-    if manifest.identity and len(manifest.identity.shape) != {"tokens": 2, "latent": 3}[manifest.identity.kind]:
-        expected = "[Ti, D] for tokens, [C, h, w] for a latent"
-        raise typed_json.KeyFault("identity.shape", str(list(manifest.identity.shape)), expected)
-    if (manifest.grid is not None) != (manifest.family == "grid"):
-        raise typed_json.KeyFault(
-            "grid", "missing" if manifest.grid is None else "given", "rules exactly for family grid"
-        )
-    interval = manifest.guidance.interval
-    if len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
-        raise typed_json.KeyFault(
-            "guidance.interval", str(list(interval)), "two shares of the steps, rising, in [0, 1]"
-        )
-    if not 0 <= manifest.guidance.rescale <= 1:
-        raise typed_json.KeyFault("guidance.rescale", str(manifest.guidance.rescale), "a number in [0, 1]")
-    if manifest.defaults.strength > 1:
-        raise typed_json.KeyFault("defaults.strength", str(manifest.defaults.strength), "at most 1")
-
-
-def _positive_numbers(manifest: Manifest) -> dict[str, float]:
-    numbers: dict[str, float] = {
-        name: getattr(manifest, name) for name in ("resolution", "latent_channels", "latent_factor", "state_rows")
-    }
-    numbers |= {"defaults.strength": manifest.defaults.strength}
-    numbers |= {"mask.dilate": manifest.mask.dilate, "mask.feather": manifest.mask.feather}
-    numbers |= {"mask.margin": manifest.mask.margin, "defaults.steps": manifest.defaults.steps}
-    numbers |= {"text.tokens": manifest.text.tokens, "text.dim": manifest.text.dim}
-    if manifest.identity:
-        numbers |= {f"identity.shape[{axis}]": size for axis, size in enumerate(manifest.identity.shape)}
-        numbers |= {"identity.size": manifest.identity.size}
-    return numbers

@@ -1,4 +1,4 @@
-"""The window and paste graphs: resizing as in Pillow, and pixels that are exactly those of photo or edit."""
+"""The window graph: resizing as in Pillow, the model's mask, and alpha, which stays inside the user's mask."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from alterbute.bundle import MaskRules
-from alterbute_export.graphs.paste import paste_spec
 from alterbute_export.graphs.spec import Array
 from alterbute_export.graphs.window import window_spec
 from alterbute_export.onnx_io.weights import WeightStore
@@ -24,9 +22,8 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("image_graphs")
     store = WeightStore(folder, half=True)
     (folder / "weights.bin").write_bytes(bytes(64))
-    for spec in (window_spec(MaskRules(dilate=5, feather=3, margin=1.4)), paste_spec()):
-        write_graph(spec, store)
-    return {name: open_graph(folder, name) for name in ("window", "paste")}
+    write_graph(window_spec(), store)
+    return {"window": open_graph(folder, "window")}
 
 
 def run_window(
@@ -39,6 +36,7 @@ def run_window(
     protect: Array | None = None,
     dilate: int = 2,
     is_soft: bool = False,
+    rim: int = 0,
 ) -> list[Array]:
     """Outputs `window, object_mask, window_mask, alpha` of the window graph for a window of SIDE pixels."""
     inputs = {
@@ -48,7 +46,7 @@ def run_window(
         "protect": np.zeros_like(mask) if protect is None else protect,
         "box": np.array(box),
         "size": np.array([SIDE, SIDE]),
-        "rules": np.array([dilate, is_soft]),
+        "rules": np.array([dilate, is_soft, rim - rim // 2, rim // 2]),
     }
     result: list[Array] = graphs["window"].run(None, inputs)
     return result
@@ -88,15 +86,56 @@ def test_a_box_beyond_the_picture_repeats_its_edge_and_has_no_mask_there(graphs:
     assert alpha.shape == (48, 48)
 
 
-def test_masks_grow_by_the_rules_and_alpha_covers_them(graphs: dict[str, Any]) -> None:
-    _, object_mask, grown, alpha = run_window(
-        graphs, noise(SIDE, SIDE, 3), square_mask(SIDE, 20, 30), [0, 0, SIDE, SIDE]
-    )
-    assert np.array_equal(object_mask, square_mask(SIDE, 20, 30))
+def test_the_models_mask_grows_by_the_rules_and_alpha_stays_inside_the_mask(graphs: dict[str, Any]) -> None:
+    mask = square_mask(SIDE, 20, 30)
+    _, object_mask, grown, alpha = run_window(graphs, noise(SIDE, SIDE, 3), mask, [0, 0, SIDE, SIDE])
+    assert np.array_equal(object_mask, mask)
     assert np.array_equal(grown, square_mask(SIDE, 18, 32))
-    assert (alpha[grown > 0] == 255).all()
-    assert (alpha[square_mask(SIDE, 16, 34) == 0] == 0).all()
-    assert {*np.unique(alpha)} > {0, 255}
+    assert not alpha[mask == 0].any()
+    assert (alpha[square_mask(SIDE, 21, 29) > 0] == 255).all()
+    edge = (mask > 0) & (square_mask(SIDE, 21, 29) == 0)
+    assert {*np.unique(alpha[edge])} == {143, 191}, "the edge of a hard mask is antialiased: 9/16 in corners, else 3/4"
+
+
+def test_levels_of_a_mask_are_alpha_to_the_bit(graphs: dict[str, Any]) -> None:
+    mask = square_mask(120, 40, 80)
+    mask[39, 40:80], mask[80, 40:80] = 64, 191
+    alpha = run_window(graphs, noise(120, 120, 3), mask, [10, 10, 110, 110])[3]
+    assert np.array_equal(alpha, mask[10:110, 10:110])
+
+
+@pytest.mark.parametrize("thickness", [1, 2])
+def test_a_wire_is_painted_in_full_and_nothing_beside_it(graphs: dict[str, Any], thickness: int) -> None:
+    mask = np.zeros((200, 200), np.uint8)
+    mask[100 : 100 + thickness, 20:180] = 255
+    alpha = run_window(graphs, noise(200, 200, 3), mask, [0, 0, 200, 200])[3]
+    assert np.array_equal(alpha, mask)
+
+
+def test_an_edge_where_the_photo_ends_is_not_softened(graphs: dict[str, Any]) -> None:
+    mask = np.zeros((60, 60), np.uint8)
+    mask[:30, :30] = 255
+    alpha = run_window(graphs, noise(60, 60, 3), mask, [-9, -9, 51, 51])[3]
+    assert (alpha[9:37, 9:37] == 255).all() and not alpha[:9].any() and not alpha[:, :9].any()
+
+
+@pytest.mark.parametrize("rim", [1, 2, 5, 12])
+def test_a_rim_widens_alpha_by_its_pixels_with_a_soft_edge(graphs: dict[str, Any], rim: int) -> None:
+    mask = square_mask(120, 40, 80)
+    alpha = run_window(graphs, noise(120, 120, 3), mask, [0, 0, 120, 120], rim=rim)[3]
+    assert (alpha[mask > 0] == 255).all()
+    assert not alpha[square_mask(120, 40 - rim, 80 + rim) == 0].any()
+    assert alpha[square_mask(120, 40 - rim + rim // 3, 80 + rim - rim // 3) > 0].all()
+    assert rim == 1 or {*np.unique(alpha)} > {0, 255}
+
+
+def test_no_unedited_band_is_left_beside_what_is_protected(graphs: dict[str, Any]) -> None:
+    mask, protect = square_mask(120, 30, 90), np.zeros((120, 120), np.uint8)
+    protect[:, 60:62] = 255
+    cut = np.where(protect > 0, 0, mask).astype(np.uint8)
+    alpha = run_window(graphs, noise(120, 120, 3), cut, [0, 0, 120, 120], protect=protect)[3]
+    assert not alpha[:, 60:62].any()
+    assert (alpha[32:88, 56:60] == 255).all() and (alpha[32:88, 62:66] == 255).all()
 
 
 @pytest.mark.parametrize("dilate", [0, 1, 6])
@@ -112,7 +151,7 @@ def test_blend_weights_become_alpha_to_the_bit_and_do_not_grow(graphs: dict[str,
         graphs, noise(120, 120, 3), square_mask(120, 40, 80), [10, 10, 110, 110], region=weights, is_soft=True, dilate=9
     )
     assert np.array_equal(alpha, weights[10:110, 10:110])
-    assert object_mask.any() and {*np.unique(grown)} > {0}
+    assert object_mask.any() and {*np.unique(grown)} == {0, 255}, "the model reads a binary mask"
     assert not grown[:8].any()
 
 
@@ -137,34 +176,3 @@ def test_a_hair_is_not_lost(graphs: dict[str, Any]) -> None:
 def test_an_empty_mask_stays_empty(graphs: dict[str, Any]) -> None:
     outputs = run_window(graphs, noise(60, 60, 3), np.zeros((60, 60), np.uint8), [0, 0, 60, 60])
     assert not any(output.any() for output in outputs[1:])
-
-
-@pytest.mark.parametrize("side", [20, SIDE, 131])
-def test_paste_never_changes_a_pixel_of_alpha_zero(graphs: dict[str, Any], side: int) -> None:
-    photo, alpha = noise(side, side, 3, seed=1), noise(side, side, seed=2)
-    alpha[alpha < 128] = 0
-    pasted = graphs["paste"].run(None, {"edited": noise(SIDE, SIDE, 3), "photo": photo, "alpha": alpha})[0]
-    assert np.array_equal(pasted[alpha == 0], photo[alpha == 0])
-    assert not np.array_equal(pasted, photo)
-
-
-def test_paste_of_a_whole_window_is_the_edit_itself(graphs: dict[str, Any]) -> None:
-    edited, photo = noise(SIDE, SIDE, 3), noise(SIDE, SIDE, 3, seed=1)
-    pasted = graphs["paste"].run(
-        None, {"edited": edited, "photo": photo, "alpha": np.full((SIDE, SIDE), 255, np.uint8)}
-    )[0]
-    assert np.array_equal(pasted, edited)
-
-
-@pytest.mark.parametrize("box", [(0, 0, 1, 1), (130, 70, 131, 71), (5, 9, 60, 101), (0, 0, 131, 131), (0, 0, 0, 0)])
-def test_paste_blends_the_box_around_alpha_as_it_blends_the_whole(graphs: dict[str, Any], box: tuple[int, ...]) -> None:
-    edited, photo, alpha = noise(SIDE, SIDE, 3), noise(131, 131, 3, seed=1), np.zeros((131, 131), np.uint8)
-    part = np.s_[box[0] : box[2], box[1] : box[3]]
-    alpha[part] = noise(131, 131, seed=2)[part] | 1
-    pasted, whole = (
-        graphs["paste"].run(None, {"edited": edited, "photo": photo, "alpha": weights})[0]
-        for weights in (alpha, noise(131, 131, seed=2) | 1)
-    )
-    assert np.array_equal(pasted[part], whole[part])
-    pasted[part] = photo[part]
-    assert np.array_equal(pasted, photo)
