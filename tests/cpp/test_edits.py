@@ -44,6 +44,41 @@ def draw_mask(height: int, width: int, kind: int) -> Bytes:
     return np.where(shapes[kind], np.uint8(255), np.uint8(0))
 
 
+def cut_out(photo: Bytes) -> Bytes:
+    """The photo with a disc of it on a transparent layer."""
+    return np.dstack((photo, draw_mask(photo.shape[0], photo.shape[1], 0)))
+
+
+def paint(ground: tuple[int, int, int], color: tuple[int, int, int], *, blur: bool = False) -> Bytes:
+    """A mask in colour: a disc on a ground, with soft edges if `blur`."""
+    disc = draw_mask(96, 80, 0)
+    coverage = (soften(disc) if blur else disc)[:, :, None] / 255
+    painted: Bytes = np.rint(coverage * color + (1 - coverage) * ground).astype(np.uint8)
+    return painted
+
+
+def soften(mask: Bytes) -> Bytes:
+    """The mask with edges of grey levels."""
+    padded = np.pad(mask.astype(np.uint16), 1, mode="edge")
+    height, width = mask.shape
+    total = sum(padded[y : y + height, x : x + width] for y in range(3) for x in range(3))
+    return (np.asarray(total) // 9).astype(np.uint8)
+
+
+def with_dust(mask: Bytes) -> Bytes:
+    """The mask with single marked pixels far from its object."""
+    dusty = mask.copy()
+    dusty[2, 2] = dusty[5, -3] = dusty[-2, 4] = 255
+    return dusty
+
+
+def two_objects(height: int, width: int) -> Bytes:
+    """Two discs, so far apart that each is edited in a window of its own."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    near, far = (np.hypot(rows - y, columns - x) < 40 for y, x in ((60, 70), (height - 80, width - 60)))
+    return np.where(near | far, np.uint8(255), np.uint8(0))
+
+
 def make_requests() -> list[tuple[Bytes, Bytes, dict[str, Any]]]:
     """Photo, mask and options of over 50 requests, each another corner."""
     solvers = ("ddim", "euler", "euler_a", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m", "unipc", "heun", "lcm", "plms")
@@ -93,7 +128,10 @@ def python_edit(
     """Images, alphas and the first result; requests of several images are prepared and edited in two calls."""
     kept = {
         name: options[name]
-        for name in ("reference", "reference_mask", "mask_polarity", "mask_kind", "protect", "dilate")
+        for name in (
+            *("reference", "reference_mask", "mask_polarity", "mask_kind"),
+            *("mask_value", "protect", "dilate", "rim"),
+        )
         if name in options
     }
     rest = {name: value for name, value in options.items() if name not in kept}
@@ -101,13 +139,13 @@ def python_edit(
         rest["guidance_interval"] = tuple(rest["guidance_interval"])
     prompt = rest.pop("prompt")
     if rest.get("count", 1) == 1:
-        results = [editor.edit(photo, mask, prompt, **kept, **rest)]  # type: ignore[arg-type]
+        results = [editor.edit(photo, mask, prompt, **kept, **rest)]
     else:
-        results = editor.prepare(photo, mask, **kept).edit_many([prompt], **rest)  # type: ignore[arg-type]
+        results = editor.prepare(photo, mask, **kept).edit_many([prompt], **rest)
     return [np.asarray(result.image) for result in results], [result.alpha for result in results], results[0]
 
 
-def assert_same_edit(editor: Editor, driver: Driver, photo: Bytes, mask: Bytes, options: dict[str, Any]) -> None:
+def assert_same_edit(editor: Editor, driver: Driver, photo: Bytes, mask: Bytes | None, options: dict[str, Any]) -> None:
     ours, our_alphas, first = python_edit(editor, photo, mask, options)
     theirs, their_alphas, told = driver.edit(photo, mask, **options)
     assert len(ours) == len(theirs)
@@ -117,6 +155,7 @@ def assert_same_edit(editor: Editor, driver: Driver, photo: Bytes, mask: Bytes, 
         )
     assert told["seed"] == first.seed
     assert tuple(told["warnings"]) == first.warnings
+    assert (told["detail"], told["detail_threshold"]) == (first.detail, [first.detail_threshold])
 
 
 def test_there_are_over_fifty_requests() -> None:
@@ -141,8 +180,31 @@ def test_image_bytes_are_pythons(python_editor: Editor, cpp_editor: Driver, numb
         {"photo": draw_photo(96, 80, 1, seed=5)},
         {"photo": np.dstack((draw_photo(96, 80, seed=6), draw_mask(96, 80, 5)))},
         {"mask": (draw_mask(96, 80, 0) // 255).astype(np.uint8)},
-        {"mask": draw_photo(96, 80, seed=8)},
-        {"mask": np.dstack((draw_photo(96, 80, seed=8), 255 - draw_mask(96, 80, 0)))},
+        {"mask": draw_photo(96, 80, seed=8), "mask_polarity": "white"},
+        {"mask": np.dstack((draw_photo(96, 80, seed=1), 255 - draw_mask(96, 80, 0)))},
+        {"mask": cut_out(draw_photo(96, 80, seed=1))},
+        {"mask": cut_out(draw_photo(96, 80, seed=8)), "mask_polarity": "opaque"},
+        {"mask": cut_out(np.full((96, 80, 3), 255, np.uint8))},
+        {"mask": paint((0, 0, 0), (128, 0, 0))},
+        {"mask": paint((255, 255, 255), (255, 0, 0), blur=True)},
+        {"mask": paint((0, 0, 0), (7, 7, 7))},
+        {"mask": draw_mask(96, 80, 0) // 255 * 3 + draw_mask(96, 80, 1) // 255 * 4, "mask_value": "3"},
+        {"mask": paint((9, 9, 9), (0, 64, 255)), "mask_value": "#0040ff"},
+        {"mask": soften(draw_mask(96, 80, 0))},
+        {"mask": soften(draw_mask(96, 80, 0)), "rim": 4},
+        {"mask": draw_mask(96, 80, 0), "rim": 7, "protect": draw_mask(96, 80, 2)},
+        {"mask": with_dust(draw_mask(96, 80, 0))},
+        {"mask": 255 - draw_mask(96, 80, 0)},
+        {"photo": np.dstack((draw_photo(96, 80, seed=6), draw_mask(96, 80, 0))), "mask": None},
+        {"photo": draw_photo(600, 800, seed=6), "mask": two_objects(600, 800)},
+        {"photo": draw_photo(600, 800, seed=6), "mask": two_objects(600, 800), "mask_kind": "box", "count": 2},
+        {"photo": draw_photo(600, 800, seed=6), "mask": two_objects(600, 800), "protect": draw_mask(600, 800, 1)},
+        {"detail": "model"},
+        {"detail": "photo", "mask_kind": "box"},
+        {"detail": "photo", "reference": draw_photo(70, 120, seed=9)},
+        {"prompt": "green"},
+        {"prompt": ""},
+        {"prompt": "something else"},
         {"mask": np.dstack((draw_photo(96, 80, seed=8), 255 - draw_mask(96, 80, 0))), "mask_polarity": "white"},
         {"count": 6, "solver": "euler_a"},
         {"count": 3, "guidance": 1.0, "solver": "heun"},
@@ -216,6 +278,16 @@ GREY = np.full((64, 64), 200, np.uint8)
         {"protect": draw_mask(60, 64, 0)},
         {"dilate": 2},
         {"dilate": 65},
+        {"rim": -1},
+        {"rim": 257},
+        {"mask_value": "red"},
+        {"mask_value": "9"},
+        {"mask": draw_mask(64, 64, 0) // 255 * 3 + draw_mask(64, 64, 1) // 255 * 4},
+        {"mask": draw_photo(64, 64, seed=1) // 64 * 64},
+        {"mask": np.dstack((draw_photo(64, 64, seed=9), draw_mask(64, 64, 0)))},
+        {"mask": np.full((64, 64), 100, np.uint8), "mask_polarity": "white"},
+        {"mask": draw_photo(64, 64, seed=8)},
+        {"mask_polarity": "opaque"},
         {"photo": draw_photo(31, 64)},
         {"photo": np.zeros((40, 8200, 3), np.uint8)},
         {"reference": draw_photo(20, 64)},

@@ -111,6 +111,7 @@ class CRequest(ctypes.Structure):
         ("seed", ctypes.c_int64),
         *((name, ctypes.c_int32) for name in ("steps", "count", "reinject")),
         ("scales", ctypes.c_double * 7),
+        ("detail", ctypes.c_int32),
     )
 
 

@@ -129,6 +129,7 @@ alterbute::Request request_of(const alterbute_request& from) {
                                  std::isnan(from.guidance_stop) ? 1 : from.guidance_stop};
   }
   if (!std::isnan(from.identity_scale)) request.identity_scale = from.identity_scale;
+  request.detail = static_cast<alterbute::Detail>(from.detail);
   return request;
 }
 
@@ -163,13 +164,14 @@ void alterbute_options_init(alterbute_options* options) {
 }
 
 void alterbute_subject_options_init(alterbute_subject_options* options) {
-  *options = {sizeof *options, nullptr, nullptr, nullptr, ALTERBUTE_POLARITY_AUTO, ALTERBUTE_MASK_PRECISE, 0};
+  *options = {sizeof *options, nullptr, nullptr, nullptr, ALTERBUTE_POLARITY_AUTO, ALTERBUTE_MASK_PRECISE, 0, 0,
+              nullptr};
 }
 
 void alterbute_request_init(alterbute_request* request) {
   constexpr double kDefault = std::numeric_limits<double>::quiet_NaN();
   *request = {sizeof *request, nullptr,  nullptr,  nullptr,  -1,       0,        1,       -1,
-              kDefault,        kDefault, kDefault, kDefault, kDefault, kDefault, kDefault};
+              kDefault,        kDefault, kDefault, kDefault, kDefault, kDefault, kDefault, ALTERBUTE_DETAIL_AUTO};
 }
 
 alterbute_editor* alterbute_open(const char* bundle, const alterbute_options* options, alterbute_error** error) {
@@ -211,6 +213,8 @@ alterbute_subject* alterbute_prepare(const alterbute_editor* editor, const alter
     how.kind = static_cast<alterbute::MaskKind>(given.kind);
     if (given.protect != nullptr) how.protect = view_of(given.protect);
     if (given.dilate != 0) how.dilate = given.dilate;
+    how.rim = given.rim;
+    how.value = text_of(given.mask_value);
     if (given.reference == nullptr && given.reference_mask != nullptr) {
       throw alterbute::InputError("there is a reference mask and no reference", "both", "give the reference",
                                   "reference", "reference_missing");

@@ -8,8 +8,10 @@
 #include "bundle/bundle.hpp"
 #include "encode/encoder.hpp"
 #include "backends/engines.hpp"
+#include "denoise/detail.hpp"
 #include "denoise/lane.hpp"
-#include "images/picture.hpp"
+#include "images/region.hpp"
+#include "images/window.hpp"
 #include "denoise/plan.hpp"
 #include "denoise/solver_table.hpp"
 #include "encode/tokenizer.hpp"
@@ -71,6 +73,18 @@ std::vector<Result> only_finished(std::vector<Result> results, std::vector<std::
   throw PartialEditError(std::move(finished), std::move(faults));
 }
 
+// Callbacks for a lane whose jobs are windows: steps are reported as those of all windows of an image.
+Callbacks sum_windows(const Callbacks& callbacks, std::size_t images, std::size_t windows) {
+  if (!callbacks.progress) return callbacks;
+  auto finished = std::make_shared<std::vector<int>>(images);
+  Callbacks summed = callbacks;
+  summed.progress = [progress = callbacks.progress, finished, windows](const Progress& done) {
+    const int step = ++(*finished)[static_cast<std::size_t>(done.image)];
+    progress({done.image, static_cast<int>(finished->size()), step, done.steps * static_cast<int>(windows)});
+  };
+  return summed;
+}
+
 // "2 of 5 images failed, the first one because ..."
 EngineError summarize(const std::vector<std::optional<EngineError>>& faults) {
   const auto is_set = [](const auto& fault) { return fault.has_value(); };
@@ -116,10 +130,10 @@ struct Editor::State {
 struct Subject::State {
   std::shared_ptr<const Editor::State> editor;
   Picture photo;
-  Box box;
-  Array pixels;  // the photo's own pixels in the box
-  WindowImages window;
-  std::shared_ptr<const Scene> scene;
+  std::vector<CroppedWindow> windows;  // one, or one for each of several distant objects
+  std::vector<std::shared_ptr<const Scene>> scenes;
+  bool is_aligned = true;  // edits have the object where the photo has it: no box mask, no other reference
+  std::vector<std::string> warnings;
   double window_s = 0, encode_s = 0, engine_s = 0;
 };
 
@@ -138,7 +152,6 @@ std::vector<std::string> Editor::solvers() const { return state_->table.solvers(
 Subject Editor::prepare(const ImageView& photo, const ImageView& mask, const std::optional<Reference>& reference,
                         const MaskOptions& options) const {
   const Encoder& encoder = state_->encoder;
-  const Manifest& manifest = state_->bundle->manifest();
   auto subject = std::make_shared<Subject::State>();
   subject->editor = state_;
   subject->photo = load_picture(photo, "photo");
@@ -147,12 +160,12 @@ Subject Editor::prepare(const ImageView& photo, const ImageView& mask, const std
   if (reference) given = load_reference(*reference, options.polarity);
   const double engine_before = engine_seconds();
   Stopwatch watch;
-  subject->box = photo_box(region.edit, manifest.mask.margin);
-  subject->window = encoder.view(subject->photo.pixels, region, subject->box, manifest.resolution);
-  subject->pixels = cut(subject->photo.pixels, subject->box);
+  subject->windows = encoder.crop_photo(subject->photo, region, given);
+  subject->is_aligned = !given && region.kind != MaskKind::box;
+  subject->warnings = region.warnings;
   subject->window_s = watch.lap();
-  subject->scene = std::make_shared<const Scene>(
-      encoder.encode_subject(subject->photo, region, subject->box, subject->window, given));
+  for (const CroppedWindow& window : subject->windows)
+    subject->scenes.push_back(std::make_shared<const Scene>(encoder.encode_window(window)));
   subject->encode_s = watch.lap();
   subject->engine_s = engine_seconds() - engine_before;
   return Subject(std::move(subject));
@@ -173,6 +186,7 @@ Result Subject::edit(const Request& request, const Callbacks& callbacks) const {
 std::vector<Result> Subject::edit_many(const std::vector<Request>& requests, const Callbacks& callbacks) const {
   const Editor::State& editor = *state_->editor;
   const Manifest& manifest = editor.bundle->manifest();
+  const std::size_t num_windows = state_->windows.size();
   for (const Request& request : requests) editor.check(request);
   const double engine_before = engine_seconds();
   std::deque<Job> jobs;
@@ -181,51 +195,68 @@ std::vector<Result> Subject::edit_many(const std::vector<Request>& requests, con
     Stopwatch watch;
     const auto prompt = std::make_shared<const EncodedPrompt>(editor.encoder.encode_prompt(request.prompt));
     const auto negative = std::make_shared<const EncodedPrompt>(editor.encoder.encode_prompt(request.negative_prompt));
+    const PasteRule rule = choose_paste(request, manifest, state_->is_aligned);
     Result result;
+    result.detail = rule.detail;
+    result.detail_threshold = rule.threshold;
     result.timings.window = state_->window_s;
     result.timings.encode = state_->encode_s + watch.lap();
     result.seed = static_cast<std::int64_t>(request.seed ? static_cast<std::uint64_t>(*request.seed) : draw_seed());
+    result.warnings = state_->warnings;
     if (std::string warning = vocabulary_warning(request.prompt, manifest.attributes); !warning.empty())
       result.warnings.push_back(std::move(warning));
     for (result.index = 0; result.index < request.count; ++result.index) {
       const auto seed = static_cast<std::uint64_t>(result.seed);
-      jobs.push_back({make_plan(request, manifest, editor.table, seed, static_cast<std::uint32_t>(result.index)),
-                      state_->scene, prompt, negative, static_cast<int>(results.size())});
+      const Plan plan = make_plan(request, manifest, editor.table, seed, static_cast<std::uint32_t>(result.index));
+      // Each object gets the noise that it would get alone.
+      for (std::size_t window = 0; window < num_windows; ++window)
+        jobs.push_back({plan, state_->scenes[window], prompt, negative, static_cast<int>(results.size()),
+                        static_cast<int>(window)});
       results.push_back(result);
     }
   }
   if (jobs.empty()) return results;
   std::vector<std::optional<EngineError>> faults(results.size());
-  std::vector<bool> has_left(results.size());
+  std::vector<std::size_t> num_left(results.size(), num_windows);
   Lane lane(editor.engines, manifest, std::min<std::int64_t>(editor.slots, static_cast<std::int64_t>(jobs.size())));
   const auto finish = [&](const JobResult& denoised, Result& result) {
     if (denoised.fault) throw EngineError(*denoised.fault);
+    const auto at = static_cast<std::size_t>(denoised.window);
+    const CroppedWindow& window = state_->windows[at];
     Stopwatch watch;
     Arrays out = editor.engines.run("decode", {{"latent", denoised.latent.view()}});
     check_finite("decode", "mean", take(out, "decode", "mean"));
     const Array edited = first_of(out, "decode", "image");
-    result.timings.decode = watch.lap();
-    const Array& alpha = state_->window.alpha;
-    Arrays pasted = editor.engines.run(
-        "paste", {{"edited", edited.view()}, {"photo", state_->pixels.view()}, {"alpha", alpha.view()}});
-    result.image = paste_back(state_->photo, state_->box, take(pasted, "paste", "image"), alpha, result.alpha);
-    result.timings.paste = watch.lap();
-    result.timings.steps = denoised.seconds;
+    const bool is_guided = result.detail == Detail::photo;
+    const Array roundtrip = is_guided ? editor.encoder.decode_roundtrip(*state_->scenes[at]) : Array();
+    result.timings.decode += watch.lap();
+    Array threshold = make_array<float>({1});
+    *threshold.as<float>() = static_cast<float>(result.detail_threshold);
+    Arrays pasted = editor.engines.run("paste", {{"edited", edited.view()},
+                                                 {"roundtrip", (is_guided ? roundtrip : edited).view()},
+                                                 {"object_mask", window.images.object_mask.view()},
+                                                 {"threshold", threshold.view()},
+                                                 {"photo", window.pixels.view()},
+                                                 {"alpha", window.images.alpha.view()}});
+    if (result.image.pixels.empty()) start_result(state_->photo, result.image, result.alpha);
+    paste_back(window.box, take(pasted, "paste", "image"), window.images.alpha, result.image, result.alpha);
+    result.timings.paste += watch.lap();
+    result.timings.steps = std::max(result.timings.steps, denoised.seconds);
   };
   try {
-    lane.run(std::move(jobs), callbacks, [&](const JobResult& denoised) {
+    lane.run(std::move(jobs), sum_windows(callbacks, results.size(), num_windows), [&](const JobResult& denoised) {
       const auto at = static_cast<std::size_t>(denoised.index);
-      has_left[at] = true;
+      --num_left[at];
       try {
         finish(denoised, results[at]);
       } catch (const EngineError& fault) {
-        faults[at] = fault;
+        if (!faults[at]) faults[at] = fault;
       }
     });
   } catch (const EngineError& fault) {
     // A whole launch failed: that is the fault of every image that had not left the lane.
     for (std::size_t at = 0; at < faults.size(); ++at)
-      if (!has_left[at]) faults[at] = fault;
+      if (num_left[at] > 0 && !faults[at]) faults[at] = fault;
   }
   const double engine = state_->engine_s + (engine_seconds() - engine_before);
   for (Result& result : results) result.timings.engine = engine;

@@ -223,6 +223,11 @@ class Driver {
     if (from.find("steps") != nullptr) request.steps = static_cast<int>(from.integer("steps"));
     if (from.find("solver") != nullptr) request.solver = from.text("solver");
     if (from.find("reinject") != nullptr) request.reinject = from.find("reinject")->flag;
+    static const std::map<std::string, alterbute::Detail> kDetails = {{"", alterbute::Detail::automatic},
+                                                                      {"auto", alterbute::Detail::automatic},
+                                                                      {"photo", alterbute::Detail::photo},
+                                                                      {"model", alterbute::Detail::model}};
+    request.detail = kDetails.at(from.text("detail"));
     if (from.find("count") != nullptr) request.count = static_cast<int>(from.integer("count"));
     request.strength = from.number("strength");
     request.guidance = from.number("guidance");
@@ -239,7 +244,8 @@ class Driver {
                                                                            {"auto", alterbute::Polarity::automatic},
                                                                            {"alpha", alterbute::Polarity::alpha},
                                                                            {"white", alterbute::Polarity::white},
-                                                                           {"black", alterbute::Polarity::black}};
+                                                                           {"black", alterbute::Polarity::black},
+                                                                           {"opaque", alterbute::Polarity::opaque}};
     static const std::map<std::string, alterbute::MaskKind> kKinds = {{"", alterbute::MaskKind::precise},
                                                                       {"precise", alterbute::MaskKind::precise},
                                                                       {"box", alterbute::MaskKind::box},
@@ -248,6 +254,8 @@ class Driver {
     options.polarity = kPolarities.at(from.text("mask_polarity"));
     options.kind = kKinds.at(from.text("mask_kind"));
     options.protect = from.image("protect");
+    if (from.find("rim") != nullptr) options.rim = static_cast<int>(from.integer("rim"));
+    options.value = from.text("mask_value");
     if (from.find("dilate") != nullptr) options.dilate = static_cast<int>(from.integer("dilate"));
     return options;
   }
@@ -285,6 +293,8 @@ class Driver {
     answer.add("channels", std::int64_t{results[0].image.channels});
     answer.add("warnings", results[0].warnings);
     answer.add("progress", told);
+    answer.add("detail", std::string(results[0].detail == alterbute::Detail::photo ? "photo" : "model"));
+    answer.add("detail_threshold", std::vector<double>{results[0].detail_threshold});
     answer.add("timings",
                std::vector<double>{spent.window, spent.encode, spent.steps, spent.decode, spent.paste, spent.engine});
   }

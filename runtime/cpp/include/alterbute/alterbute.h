@@ -64,7 +64,8 @@ typedef enum {
   ALTERBUTE_POLARITY_AUTO,
   ALTERBUTE_POLARITY_ALPHA,
   ALTERBUTE_POLARITY_WHITE,
-  ALTERBUTE_POLARITY_BLACK
+  ALTERBUTE_POLARITY_BLACK,
+  ALTERBUTE_POLARITY_OPAQUE
 } alterbute_polarity;
 typedef enum { ALTERBUTE_MASK_PRECISE, ALTERBUTE_MASK_BOX, ALTERBUTE_MASK_SOFT } alterbute_mask_kind;
 
@@ -74,9 +75,14 @@ typedef struct {
   const alterbute_image *reference, *reference_mask, *protect;
   alterbute_polarity polarity;
   alterbute_mask_kind kind;
-  int32_t dilate; /* odd window pixels; 0: the bundle's */
+  int32_t dilate;         /* odd window pixels; 0: the bundle's */
+  int32_t rim;            /* photo pixels around the mask that may change, too */
+  const char* mask_value; /* the object's label in a label image: "0".."255" or "#rrggbb"; NULL: none */
 } alterbute_subject_options;
 ALTERBUTE_API void alterbute_subject_options_init(alterbute_subject_options* options);
+
+/* Where the object's detail comes from: the photo, through the edit's local colours, or the model's pixels. */
+typedef enum { ALTERBUTE_DETAIL_AUTO, ALTERBUTE_DETAIL_PHOTO, ALTERBUTE_DETAIL_MODEL } alterbute_detail;
 
 /* `_init` sets every number to "the bundle's default": -1 for seed (one is drawn) and reinject, 0 for steps, NaN else. */
 typedef struct {
@@ -85,6 +91,7 @@ typedef struct {
   int64_t seed;
   int32_t steps, count, reinject;
   double strength, guidance, identity_guidance, guidance_rescale, guidance_start, guidance_stop, identity_scale;
+  alterbute_detail detail;
 } alterbute_request;
 ALTERBUTE_API void alterbute_request_init(alterbute_request* request);
 

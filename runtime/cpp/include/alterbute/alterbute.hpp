@@ -37,12 +37,13 @@ struct Image {
   ImageView view() const { return {pixels.data(), width, height, channels, 0}; }
 };
 
-// Which of a mask's pixels it marks: its transparent, its light or its dark ones; `automatic` is `alpha` for a picture
-// with any transparency, else `white`. A grey mask of 0 and 1 counts as one of 0 and 255.
-enum class Polarity { automatic, alpha, white, black };
+// Which of a mask's pixels it marks: its transparent, its light, its dark or its opaque ones. `automatic` looks at the
+// mask: white on black, a colour on another one, paint or a cut-out on a transparent layer, an erased object; what is
+// ambiguous is refused.
+enum class Polarity { automatic, alpha, white, black, opaque };
 
-// `precise`: the mask is the object. `box`: the box around it may change, for edits of shape. `soft`: its grey levels
-// are the share of the edit that each pixel gets, and nothing is dilated or feathered.
+// `precise`: the mask is the object, and its grey edges are coverage. `box`: the box around it may change, for edits of
+// shape. `soft`: its grey levels are the share of the edit that each pixel gets, and the model's mask is not dilated.
 enum class MaskKind { precise, box, soft };
 
 // How masks are read, and an optional second mask of pixels to protect.
@@ -50,7 +51,9 @@ struct MaskOptions {
   Polarity polarity = Polarity::automatic;
   MaskKind kind = MaskKind::precise;
   std::optional<ImageView> protect;  // what stands in front of the object: never painted, and cut out of the object
-  std::optional<int> dilate;  // side of the square by which the object grows, in window pixels, odd; else the bundle's
+  std::optional<int> dilate;  // side of the square by which the model's mask grows, in window pixels, odd; else the bundle's
+  int rim = 0;                // photo pixels around the mask that may change, too, 0..256
+  std::string value;          // the object's label in a label image: a level "0".."255", or a colour "#rrggbb"
 };
 
 // The picture whose object gives the identity, and its mask; without a mask its opaque part, or all of it.
@@ -58,6 +61,10 @@ struct Reference {
   ImageView picture;
   std::optional<ImageView> mask;
 };
+
+// Where the object's detail comes from. `photo`: the edit's local colours are applied to the photo's own pixels. `model`:
+// the model's pixels. `automatic` is `photo`, but for box masks, references and edits of shape.
+enum class Detail { automatic, photo, model };
 
 // One prompt for one subject. What is not set takes the bundle's default.
 struct Request {
@@ -74,6 +81,7 @@ struct Request {
   std::optional<std::pair<double, double>> guidance_interval;  // shares of the steps between which guidance is on
   double identity_scale = 1;                                   // weight of the reference's identity, 0..10
   std::optional<bool> reinject;  // whether the photo's latent is put back outside the mask after every step
+  Detail detail = Detail::automatic;
   int count = 1;                 // images to make; they differ in their noise only
 };
 
@@ -99,6 +107,8 @@ struct Result {
   Image alpha;            // one channel: how much of the edit each pixel got, 0 = untouched
   std::int64_t seed = 0;  // the same seed and `index` give the same bytes
   int index = 0;          // which image of its request this is
+  Detail detail = Detail::photo;    // where the object's detail comes from: `photo` or `model`
+  double detail_threshold = 0;      // residual in [0,1] from which the model's pixels were added; -1 for `model`
   Timings timings;
   std::vector<std::string> warnings;  // lines for the user, such as words that the bundle was not trained on
 };
@@ -142,7 +152,8 @@ class ALTERBUTE_API Editor {
   // request.
   void load() const;
 
-  // Encodes a photo, once for all its edits. The mask has the photo's size.
+  // Encodes a photo, once for all its edits. The mask has the photo's size; without pixels, it is the opaque part of a
+  // photo with transparency. Several distant objects are edited each in a window of its own.
   Subject prepare(const ImageView& photo, const ImageView& mask,
                   const std::optional<Reference>& reference = std::nullopt, const MaskOptions& options = {}) const;
 

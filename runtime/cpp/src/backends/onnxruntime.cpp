@@ -180,6 +180,8 @@ Session::Session(std::shared_ptr<const OnnxRuntime> runtime, std::string graph, 
     check(api, api.SetSessionLogSeverityLevel(options.get(), ORT_LOGGING_LEVEL_ERROR));
     check(api, api.SetIntraOpNumThreads(options.get(), settings.threads));
     check(api, api.SetInterOpNumThreads(options.get(), 1));
+    // The planes of a large photo are hundreds of megabytes, which an arena would keep after the run.
+    if (graph_ == "window" || graph_ == "paste") check(api, api.DisableCpuMemArena(options.get()));
     // Passed even for a graph without weights: a session with such a table reads nothing else from disk.
     const char* name = kWeightsFile;
     char nothing = 0;

@@ -73,10 +73,17 @@ FileEntry read_file(const Json& value, const std::string& key) {
 }
 
 MaskRules read_mask(const Json& value, const std::string& key) {
-  const Record record(value, key, {"dilate", "feather", "margin"});
+  const Record record(value, key, {"dilate", "margin"});
   return {typed::integer(record.at("dilate"), record.path("dilate")),
-          typed::integer(record.at("feather"), record.path("feather")),
           typed::number(record.at("margin"), record.path("margin"))};
+}
+
+DetailRules read_detail(const Json& value, const std::string& key) {
+  const Record record(value, key, {"radius", "ridge", "threshold", "attributes"});
+  return {typed::integer(record.at("radius"), record.path("radius")),
+          typed::number(record.at("ridge"), record.path("ridge")),
+          typed::number(record.at("threshold"), record.path("threshold")),
+          typed::list(record.at("attributes"), record.path("attributes"), typed::string)};
 }
 
 GuidanceRules read_guidance(const Json& value, const std::string& key) {
@@ -162,7 +169,7 @@ bool skip(const Json&, const std::string&) { return true; }
 Manifest build(const Json& document, std::vector<EngineEntry>& engines) {
   const Record record(document, "", {"schema_version", "name",           "family",     "resolution",  "latent_channels",
                                      "latent_factor",  "scene_channels", "state_rows", "latent_mask", "residual",
-                                     "scene",          "reinject",       "mask",       "scheduler",   "guidance",
+                                     "scene",          "reinject",       "mask",       "detail",        "scheduler",   "guidance",
                                      "defaults",       "text",           "time_ids",   "identity",    "attributes",
                                      "graphs",         "files",          "producer",   "checkpoint"},
                       {"grid", "merged", "engines", "solver_table", "resolutions"});
@@ -187,6 +194,7 @@ Manifest build(const Json& document, std::vector<EngineEntry>& engines) {
   });
   manifest.reinject = typed::boolean(record.at("reinject"), "reinject");
   manifest.mask = read_mask(record.at("mask"), "mask");
+  manifest.detail = read_detail(record.at("detail"), "detail");
   typed::map(record.at("scheduler"), "scheduler", skip);
   manifest.guidance = read_guidance(record.at("guidance"), "guidance");
   manifest.defaults = read_defaults(record.at("defaults"), "defaults");
@@ -241,8 +249,9 @@ void check_numbers(const Manifest& manifest) {
   check_positive("state_rows", manifest.state_rows);
   check_positive("defaults.strength", manifest.defaults.strength);
   check_positive("mask.dilate", manifest.mask.dilate);
-  check_positive("mask.feather", manifest.mask.feather);
   check_positive("mask.margin", manifest.mask.margin);
+  check_positive("detail.radius", manifest.detail.radius);
+  check_positive("detail.ridge", manifest.detail.ridge);
   check_positive("defaults.steps", manifest.defaults.steps);
   check_positive("text.tokens", manifest.text.tokens);
   check_positive("text.dim", manifest.text.dim);
@@ -327,10 +336,10 @@ void check_graphs(const Manifest& manifest) {
 // Rules beyond types.
 void check(const Manifest& manifest, const std::vector<EngineEntry>& engines) {
   check_numbers(manifest);
-  for (const auto& [key, kernel] :
-       {std::pair{"mask.dilate", manifest.mask.dilate}, std::pair{"mask.feather", manifest.mask.feather}}) {
-    if (kernel % 2 == 0) throw KeyFault{key, text::python_repr(kernel), "an odd kernel size"};
-  }
+  if (manifest.mask.dilate % 2 == 0)
+    throw KeyFault{"mask.dilate", text::python_repr(manifest.mask.dilate), "an odd kernel size"};
+  if (!(manifest.detail.threshold >= 0 && manifest.detail.threshold <= 1))
+    throw KeyFault{"detail.threshold", text::python_repr(manifest.detail.threshold), "a number in [0, 1]"};
   if (manifest.resolution % manifest.latent_factor != 0) {
     throw KeyFault{"resolution", text::python_repr(manifest.resolution),
                    "a multiple of latent_factor " + text::python_repr(manifest.latent_factor)};
@@ -368,11 +377,13 @@ const Graph& Manifest::graph(std::string_view graph_name) const { return *find(g
 Manifest parse_manifest(std::string_view text) {
   const Json document = parse_document(text);
   const Json* version = document.find("schema_version");
-  // The version goes first: the keys of a newer manifest cannot be checked.
-  if (version != nullptr && version->kind == Json::Kind::integer && version->number > kSchemaVersion) {
+  // The version goes first: the keys of another version's manifest cannot be checked.
+  if (version != nullptr && version->kind == Json::Kind::integer && version->number != kSchemaVersion) {
     throw BundleError("the bundle has manifest schema " + version->text,
-                      "at most " + std::to_string(kSchemaVersion) + ", the newest this alterbute reads",
-                      "install a newer alterbute, or export the bundle again with this one");
+                      std::to_string(kSchemaVersion) + ", the only one that this alterbute reads",
+                      version->number > kSchemaVersion
+                          ? "install a newer alterbute, or export the bundle again with this one"
+                          : kExportAgain);
   }
   try {
     std::vector<EngineEntry> engines;

@@ -10,7 +10,7 @@
 
 namespace alterbute {
 
-constexpr int kSchemaVersion = 1;
+constexpr int kSchemaVersion = 2;
 constexpr const char* kManifestFile = "manifest.json";
 constexpr const char* kSignatureFile = "manifest.sig";
 // The one external data file that all graphs share.
@@ -40,8 +40,14 @@ struct FileEntry {
 };
 
 struct MaskRules {
-  std::int64_t dilate = 1, feather = 1;
+  std::int64_t dilate = 1;
   double margin = 1;
+};
+
+struct DetailRules {
+  std::int64_t radius = 1;
+  double ridge = 1, threshold = 0;
+  std::vector<std::string> attributes;
 };
 
 struct GuidanceRules {
@@ -92,6 +98,7 @@ struct Manifest {
   std::vector<std::string> scene;
   bool reinject = false, has_grid = false;
   MaskRules mask;
+  DetailRules detail;
   GuidanceRules guidance;
   Defaults defaults;
   TextRules text;
@@ -106,7 +113,7 @@ struct Manifest {
   std::int64_t latent_side() const { return resolution / latent_factor; }
 };
 
-// JSON text to a checked Manifest. Throws BundleError: not JSON, a newer schema, or a key that is missing, unknown or
+// JSON text to a checked Manifest. Throws BundleError: not JSON, another schema, or a key that is missing, unknown or
 // wrong; the key is named.
 Manifest parse_manifest(std::string_view text);
 

@@ -109,7 +109,7 @@ void Lane::step(const Callbacks& callbacks, int images, const std::function<void
 void Lane::retire(std::int64_t index, const std::function<void(JobResult)>& on_finished,
                   std::optional<EngineError> fault) {
   const Slot& slot = slots_.at(index);
-  JobResult result{slot.job.index, fault ? Array() : take_latent(slot), now() - slot.admitted, std::move(fault)};
+  JobResult result{slot.job.index, slot.job.window, fault ? Array() : take_latent(slot), now() - slot.admitted, std::move(fault)};
   clear(index);
   slots_.erase(index);
   on_finished(std::move(result));

@@ -32,13 +32,14 @@ struct Job {
   Plan plan;
   std::shared_ptr<const Scene> scene;
   std::shared_ptr<const EncodedPrompt> prompt, negative;
-  int index;  // of the image within the call
+  int index;   // of the image within the call
+  int window;  // of the image's windows
 };
 
 // One image that left the lane: its clean latent [1,C,h,w], and the seconds that it was in the lane; or its fault, set when
 // its numbers stopped being finite, and no latent.
 struct JobResult {
-  int index;
+  int index, window;
   Array latent;
   double seconds;
   std::optional<EngineError> fault;

@@ -71,7 +71,9 @@ void ContentCache::put(const std::string& key, std::shared_ptr<const Arrays> out
 WindowImages Encoder::view(const Array& pixels, const Region& region, const Box& box, std::int64_t size) const {
   const std::int64_t dilate = region.dilate ? *region.dilate : bundle_->manifest().mask.dilate;
   const Array place = whole_numbers({box.top, box.left, box.bottom, box.right}), sides = whole_numbers({size, size});
-  const Array rules = whole_numbers({dilate / 2, region.is_soft ? 1 : 0});
+  // Half of the rim grows, the other half is its soft edge.
+  const int blur = region.rim / 2;
+  const Array rules = whole_numbers({dilate / 2, region.kind == MaskKind::soft ? 1 : 0, region.rim - blur, blur});
   Arrays out = engines_.run("window", {{"image", pixels.view()},
                                        {"mask", region.object.view()},
                                        {"region", region.edit.view()},
@@ -83,20 +85,33 @@ WindowImages Encoder::view(const Array& pixels, const Region& region, const Box&
           take(out, "window", "alpha")};
 }
 
-Scene Encoder::encode_subject(const Picture& photo, const Region& region, const Box& box, const WindowImages& window,
-                              const std::optional<ReferencePicture>& reference) const {
+std::vector<CroppedWindow> Encoder::crop_photo(const Picture& photo, const Region& region,
+                                               const std::optional<ReferencePicture>& reference) const {
   const Manifest& manifest = bundle_->manifest();
-  const Array& pixels = reference ? reference->pixels : photo.pixels;
-  const Array& shown = reference ? reference->mask : region.object;
-  ArrayViews inputs = {{"photo", batch_of_one(window.pixels)}, {"mask", batch_of_one(window.edit_mask)}};
   const bool needs_reference =
       std::find(manifest.scene.begin(), manifest.scene.end(), "reference") != manifest.scene.end();
-  std::optional<WindowImages> seen;
-  if (needs_reference) {
-    if (reference)
-      seen = view(pixels, whole_region(shown), reference_box(shown, region.object, box), manifest.resolution);
-    inputs["reference"] = batch_of_one(seen ? seen->pixels : window.pixels);
-    inputs["reference_mask"] = batch_of_one(seen ? seen->object_mask : window.object_mask);
+  std::vector<CroppedWindow> windows;
+  for (const Region& part : split_region(region, manifest.mask.margin, manifest.resolution)) {
+    const Box box = photo_box(part.edit, manifest.mask.margin, part.rim);
+    CroppedWindow window{box, cut(photo.pixels, box), view(photo.pixels, part, box, manifest.resolution), {}, {}};
+    const Array& pixels = reference ? reference->pixels : photo.pixels;
+    const Array& shown = reference ? reference->mask : part.object;
+    if (needs_reference && reference)
+      window.reference = view(pixels, whole_region(shown), reference_box(shown, part.object, box), manifest.resolution);
+    if (manifest.identity)
+      window.close_up = view(pixels, whole_region(shown), identity_box(shown), manifest.identity->size);
+    windows.push_back(std::move(window));
+  }
+  return windows;
+}
+
+Scene Encoder::encode_window(const CroppedWindow& window) const {
+  const Manifest& manifest = bundle_->manifest();
+  ArrayViews inputs = {{"photo", batch_of_one(window.images.pixels)}, {"mask", batch_of_one(window.images.edit_mask)}};
+  if (std::find(manifest.scene.begin(), manifest.scene.end(), "reference") != manifest.scene.end()) {
+    const WindowImages& seen = window.reference ? *window.reference : window.images;
+    inputs["reference"] = batch_of_one(seen.pixels);
+    inputs["reference_mask"] = batch_of_one(seen.object_mask);
   }
   const auto out = encode("scene", inputs);
   Scene scene;
@@ -104,14 +119,17 @@ Scene Encoder::encode_subject(const Picture& photo, const Region& region, const 
   scene.keep = first_of(*out, "scene", "keep");
   scene.scene = out->count("scene") != 0 ? first_of(*out, "scene", "scene")
                                          : make_array<float>({0, manifest.latent_side(), manifest.latent_side()});
-  if (manifest.identity) {
-    const WindowImages close = view(pixels, whole_region(shown), identity_box(shown), manifest.identity->size);
-    const auto found = encode(
-        "identity", {{"reference", batch_of_one(close.pixels)}, {"reference_mask", batch_of_one(close.object_mask)}});
+  if (window.close_up) {
+    const auto found = encode("identity", {{"reference", batch_of_one(window.close_up->pixels)},
+                                           {"reference_mask", batch_of_one(window.close_up->object_mask)}});
     scene.identity = first_of(*found, "identity", "identity");
     scene.null_identity = first_of(*found, "identity", "null_identity");
   }
   return scene;
+}
+
+Array Encoder::decode_roundtrip(const Scene& scene) const {
+  return first_of(*encode("decode", {{"latent", batch_of_one(scene.background)}}), "decode", "image");
 }
 
 EncodedPrompt Encoder::encode_prompt(const std::string& prompt) const {

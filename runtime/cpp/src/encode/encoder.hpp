@@ -12,6 +12,8 @@
 #include "backends/engines.hpp"
 #include "denoise/lane.hpp"
 #include "images/picture.hpp"
+#include "images/region.hpp"
+#include "images/window.hpp"
 #include "encode/tokenizer.hpp"
 
 namespace alterbute {
@@ -20,6 +22,15 @@ namespace alterbute {
 // gets.
 struct WindowImages {
   Array pixels, object_mask, edit_mask, alpha;
+};
+
+// A window of a photo, cropped and not encoded.
+struct CroppedWindow {
+  Box box;
+  Array pixels;  // the photo's own pixels in the box
+  WindowImages images;
+  std::optional<WindowImages> reference;  // of the reference, for a scene that has one; else the photo's own window
+  std::optional<WindowImages> close_up;   // the object that gives the identity
 };
 
 // Graph outputs by a digest of the inputs; the least recently used go first. Used by any number of threads.
@@ -49,8 +60,12 @@ class Encoder {
 
   // The window of a picture and its masks, resized to `size` x `size`.
   WindowImages view(const Array& pixels, const Region& region, const Box& box, std::int64_t size) const;
-  Scene encode_subject(const Picture& photo, const Region& region, const Box& box, const WindowImages& window,
-                       const std::optional<ReferencePicture>& reference) const;
+  // One window of a photo, or one for each of several distant objects.
+  std::vector<CroppedWindow> crop_photo(const Picture& photo, const Region& region,
+                                        const std::optional<ReferencePicture>& reference) const;
+  Scene encode_window(const CroppedWindow& window) const;
+  // The decoded latent of the photo's own window, [S,S,3] uint8; made once for equal windows.
+  Array decode_roundtrip(const Scene& scene) const;
   // Throws InputError: not text, or longer than the window.
   EncodedPrompt encode_prompt(const std::string& prompt) const;
   std::vector<std::int64_t> tokenize(const std::string& prompt) const;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -55,6 +56,10 @@ std::u32string check_text(std::string_view prompt);
 
 // Refuses a prompt that names an attribute which the bundle cannot change at all. Throws InputError.
 void check_attributes(std::string_view prompt, const std::optional<Named<std::vector<std::string>>>& attributes);
+
+// The attributes that a prompt names; "" stands for words that belong to no attribute.
+std::set<std::string> named_attributes(std::string_view prompt,
+                                       const std::optional<Named<std::vector<std::string>>>& attributes);
 
 // One line that names the words that are not in a bundle's vocabulary, and the vocabulary; empty when all are in it.
 std::string vocabulary_warning(std::string_view prompt,

@@ -95,6 +95,20 @@ std::string show_known(const Attributes& attributes) {
 
 }  // namespace
 
+std::set<std::string> named_attributes(std::string_view prompt, const std::optional<Attributes>& attributes) {
+  std::set<std::string> names;
+  for (const Part& part : parse_attributes(prompt)) {
+    std::string name = part.name;
+    if (name.empty() && attributes) {
+      // A value that belongs to several attributes counts for the last one.
+      for (const auto& [owner, values] : *attributes)
+        if (has(values, text::encode(part.value))) name = owner;
+    }
+    names.insert(std::move(name));
+  }
+  return names;
+}
+
 std::string vocabulary_warning(std::string_view prompt, const std::optional<Attributes>& attributes) {
   if (!attributes) return "";
   const std::vector<std::string> unknown = unknown_words(prompt, *attributes);

@@ -47,12 +47,12 @@ Box object_box(const Array& mask) {
   return box;
 }
 
-Box photo_box(const Array& mask, double margin) {
+Box photo_box(const Array& mask, double margin, int rim) {
   const Box around = object_box(mask);
   const std::int64_t height = mask.shape()[0], width = mask.shape()[1];
   // A margin beyond all photos is cut before it could overflow: the side never passes the photo's longer side.
-  const double wanted = std::min(margin * static_cast<double>(std::max(around.height(), around.width())), 1e9);
-  const std::int64_t side = std::max(ceil_of(wanted), kMinSide);
+  const double wanted = std::min(margin * static_cast<double>(around.longer()), 1e9);
+  const std::int64_t side = std::max({ceil_of(wanted), around.longer() + 2 * rim, kMinSide});
   const Box box = square(around, std::min(side, std::max(height, width)));
   const std::int64_t top = shift(box.top, box.height(), height), left = shift(box.left, box.width(), width);
   return {top, left, top + box.height(), left + box.width()};
@@ -93,30 +93,41 @@ Array cut(const Array& pixels, const Box& box) {
   return window;
 }
 
-Image paste_back(const Picture& photo, const Box& box, const Array& pasted, const Array& alpha, Image& touched) {
+void start_result(const Picture& photo, Image& image, Image& touched) {
   const std::int64_t height = photo.height(), width = photo.width(), channels = photo.alpha ? 4 : 3;
+  const auto whole = [](std::int64_t size) { return static_cast<int>(size); };
+  const std::uint8_t* from = photo.pixels.as<std::uint8_t>();
+  touched = {std::vector<std::uint8_t>(count_of({height, width})), whole(width), whole(height), 1};
+  image = {std::vector<std::uint8_t>(count_of({height, width, channels})), whole(width), whole(height),
+           whole(channels)};
+  if (!photo.alpha) {
+    std::copy_n(from, image.pixels.size(), image.pixels.begin());
+    return;
+  }
+  const std::uint8_t* alpha = photo.alpha->as<std::uint8_t>();
+  for (std::uint8_t *to = image.pixels.data(), *end = to + image.pixels.size(); to != end; to += 4, from += 3) {
+    std::copy_n(from, 3, to);
+    to[3] = *alpha++;
+  }
+}
+
+void paste_back(const Box& box, const Array& pasted, const Array& alpha, Image& image, Image& touched) {
   const bool fits = pasted.dtype() == DType::uint8 && pasted.shape() == Shape{box.height(), box.width(), 3} &&
                     alpha.dtype() == DType::uint8 && alpha.shape() == Shape{box.height(), box.width()};
   if (!fits)
     throw EngineError("the image graphs give a window of another size or type", "bytes of the box's size",
                       "export the bundle again");
-  const auto whole = [](std::int64_t size) { return static_cast<int>(size); };
-  Image image{std::vector<std::uint8_t>(count_of({height, width, channels})), whole(width), whole(height),
-              whole(channels)};
-  touched = {std::vector<std::uint8_t>(count_of({height, width})), whole(width), whole(height), 1};
-  const std::uint8_t* from = photo.pixels.as<std::uint8_t>();
-  std::uint8_t* to = image.pixels.data();
-  for (std::int64_t y = 0; y < height; ++y) {
-    for (std::int64_t x = 0; x < width; ++x, from += 3, to += channels) {
-      const bool is_inside = y >= box.top && y < box.bottom && x >= box.left && x < box.right;
-      const std::int64_t there = (y - box.top) * box.width() + (x - box.left), here = y * width + x;
-      const std::uint8_t level = is_inside ? alpha.as<std::uint8_t>()[there] : std::uint8_t{0};
+  const std::int64_t left = std::max(box.left, std::int64_t{0}), right = std::min<std::int64_t>(box.right, image.width);
+  const std::int64_t bottom = std::min<std::int64_t>(box.bottom, image.height);
+  for (std::int64_t y = std::max(box.top, std::int64_t{0}); y < bottom; ++y) {
+    for (std::int64_t x = left; x < right; ++x) {
+      const std::int64_t there = (y - box.top) * box.width() + (x - box.left), here = y * image.width + x;
+      const std::uint8_t level = alpha.as<std::uint8_t>()[there];
+      if (level == 0) continue;
       touched.pixels[static_cast<std::size_t>(here)] = level;
-      std::copy_n(level > 0 ? pasted.as<std::uint8_t>() + there * 3 : from, 3, to);
-      if (photo.alpha) to[3] = photo.alpha->as<std::uint8_t>()[here];
+      std::copy_n(pasted.as<std::uint8_t>() + there * 3, 3, image.pixels.data() + here * image.channels);
     }
   }
-  return image;
 }
 
 }  // namespace alterbute

@@ -1,0 +1,17 @@
+// Where an edited object's detail comes from: the photo, or the model; the Python `alterbute.detail`.
+#pragma once
+
+#include "alterbute/alterbute.hpp"
+#include "bundle/manifest.hpp"
+
+namespace alterbute {
+
+struct PasteRule {
+  Detail detail;     // `photo` or `model`
+  double threshold;  // T in [0,1] for `photo`; -1 for `model`
+};
+
+// is_aligned: the edit has the object where the photo has it: no box mask, and no reference of another object.
+PasteRule choose_paste(const Request& request, const Manifest& manifest, bool is_aligned);
+
+}  // namespace alterbute
