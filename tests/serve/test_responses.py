@@ -132,9 +132,9 @@ def test_mask_polarity_selects_the_pixels_of_the_object(client: httpx.Client) ->
     replies = []
     for mask, polarity, mode in (
         (white, "auto", "white"),
-        (alpha, "auto", "alpha"),
+        (alpha, "auto", "transparent"),
         (black, "black", "black"),
-        (alpha, "alpha", "alpha"),
+        (alpha, "alpha", "transparent"),
     ):
         files = {**edit_files(), "mask": ("m.png", mask)}
         reply = client.post("/v1/images/edits", files=files, data={**QUICK, "mask_polarity": polarity}).json()

@@ -46,7 +46,9 @@ _SCALARS: Final[Mapping[str, str]] = {
     "PROMPT": "prompt",
     "NEGATIVE_PROMPT": "negative_prompt",
 }
-_PARAMETERS: Final = frozenset({*OPTIONS, "mask_polarity", "mask_kind", "dilate", "attribute", "timeout_s"})
+_PARAMETERS: Final = frozenset(
+    {*OPTIONS, "mask_polarity", "mask_kind", "mask_value", "dilate", "rim", "attribute", "timeout_s"}
+)
 _INPUTS: Final = (
     ("IMAGE", "BYTES", [1]),
     ("MASK", "BYTES", [1]),

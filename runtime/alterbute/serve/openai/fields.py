@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast
 
-from alterbute.images import MaskKind, Polarity
+from alterbute.images import MASK_KINDS, POLARITIES, MaskKind, MaskValue, Polarity
+from alterbute.request import DETAILS
 from alterbute.serve.http.error_response import ApiError, bad_request
 from alterbute.serve.http.request_body import Body, Json, Source, printable_name
 
@@ -73,6 +74,10 @@ def _interval(name: str, value: Json) -> tuple[float, float]:
     return _number(name, ends[0]), _number(name, ends[1])
 
 
+def _text_or_integer(name: str, value: Json) -> str | int:
+    return value if isinstance(value, str) else _integer(name, value)
+
+
 def _choice(*choices: str) -> FieldReader:
     def read(name: str, value: Json) -> str:
         if value not in choices:
@@ -118,9 +123,12 @@ FIELDS: Final[Mapping[str, FieldReader]] = {
     "reinject": _flag,
     "negative_prompt": _text,
     "attribute": _text,
-    "mask_polarity": _choice("auto", "alpha", "white", "black"),
-    "mask_kind": _choice("precise", "box", "soft"),
+    "detail": _choice(*DETAILS),
+    "mask_polarity": _choice(*POLARITIES),
+    "mask_kind": _choice(*MASK_KINDS),
+    "mask_value": _text_or_integer,
     "dilate": _integer,
+    "rim": _integer,
     "timeout_s": _number,
     "dry_run": _flag,
 }
@@ -142,7 +150,7 @@ OPTIONS: Final[Mapping[str, str]] = {
                 "guidance_rescale",
                 "guidance_interval",
             ),
-            *("identity_scale", "reinject", "negative_prompt"),
+            *("identity_scale", "reinject", "negative_prompt", "detail"),
         )
     },
 }
@@ -171,7 +179,9 @@ class EditForm:
         attribute: The attribute whose value is the prompt; None if the prompt names it.
         mask_polarity: See `alterbute.images.Polarity`.
         mask_kind: See `alterbute.images.MaskKind`.
+        mask_value: See `alterbute.images.MaskValue`.
         dilate: See `alterbute.images.load_region`.
+        rim: See `alterbute.images.load_region`.
         timeout_s: Seconds after which the client does not need the result; None is the server's limit.
         options: Fields of `EditRequest` that the client set, itself or by a preset.
     """
@@ -191,7 +201,9 @@ class EditForm:
     attribute: str | None
     mask_polarity: Polarity
     mask_kind: MaskKind
+    mask_value: MaskValue | None
     dilate: int | None
+    rim: int
     timeout_s: float | None
     options: Mapping[str, Any]
 
@@ -248,7 +260,9 @@ def read_form(body: Body) -> EditForm:
         attribute=values.get("attribute"),
         mask_polarity=cast(Polarity, values.get("mask_polarity", "auto")),
         mask_kind=cast(MaskKind, values.get("mask_kind", "precise")),
+        mask_value=values.get("mask_value"),
         dilate=values.get("dilate"),
+        rim=values.get("rim", 0),
         timeout_s=values.get("timeout_s"),
         options=options,
     )

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from alterbute.images import MaskKind, Photo, Polarity, Region, load_photo, load_reference, load_region
+from alterbute.images import MaskKind, MaskValue, Photo, Polarity, Region, load_photo, load_reference, load_region
 from alterbute.images.header import read_header
-from alterbute.images.image_file import Levels, decode_levels
 from alterbute.images.photo import Bytes
 from alterbute.serve.http.error_response import ApiError
 from alterbute.serve.http.limits import Reservation
@@ -27,7 +26,7 @@ class Pictures:
         photo: The photo.
         region: The masks.
         reference: Reference photo [H,W,3] uint8 and its mask [H,W] uint8, whose object gives the identity; None is the photo's own.
-        mask_mode: Which of the mask's pixels are the object: `alpha` (transparent ones), `white` or `black`.
+        mask_mode: What the marked pixels of the mask were: `white`, `transparent`, `opaque`, `value 7`...
         mask_pixels: Number of those pixels.
     """
 
@@ -65,26 +64,39 @@ def check_headers(files: Mapping[str, Source], max_megapixels: float, memory: Re
         memory.take(header.width * header.height * _BYTES_PER_PIXEL)
 
 
-def decode_pictures(files: Mapping[str, Source], *, polarity: Polarity, kind: MaskKind, dilate: int | None) -> Pictures:
+def decode_pictures(
+    files: Mapping[str, Source],
+    *,
+    polarity: Polarity,
+    kind: MaskKind,
+    value: MaskValue | None,
+    dilate: int | None,
+    rim: int,
+) -> Pictures:
     """Decode and check all pictures of a request; slow, so it is called on a decoder thread.
 
     Args:
         files: Pictures by field name.
         polarity: Which of the masks' pixels are the object.
         kind: How the mask is used.
-        dilate: Side of the square by which the object grows, in window pixels, odd; None is the bundle's.
+        value: The object's label in a label image.
+        dilate: Side of the square by which the model's mask grows, in window pixels, odd; None is the bundle's.
+        rim: Photo pixels around the mask that may change, too.
 
     Raises:
         InputError: see `alterbute.images`.
     """
     photo = load_photo(files["image"])
-    # An array is not encoded as a picture: an array mask of 0 and 1 is valid, a picture of such values is nearly black.
-    mask = decode_levels(files["mask"], "mask") if isinstance(files["mask"], bytes) else files["mask"]
-    mode = polarity
-    if polarity == "auto":
-        is_opaque = not isinstance(mask, Levels) or mask.alpha is None or bool((mask.alpha == 255).all())
-        mode = "white" if is_opaque else "alpha"
-    region = load_region(mask, photo, polarity=mode, kind=kind, protect=files.get("protect"), dilate=dilate)
+    region = load_region(
+        files["mask"],
+        photo,
+        polarity=polarity,
+        kind=kind,
+        value=value,
+        protect=files.get("protect"),
+        dilate=dilate,
+        rim=rim,
+    )
     reference = None
     if "reference" in files:
         reference = load_reference(files["reference"], files.get("reference_mask"), polarity)
@@ -97,7 +109,11 @@ def decode_pictures(files: Mapping[str, Source], *, polarity: Polarity, kind: Ma
             reason="bad_request",
         )
     return Pictures(
-        photo=photo, region=region, reference=reference, mask_mode=mode, mask_pixels=int((region.object > 0).sum())
+        photo=photo,
+        region=region,
+        reference=reference,
+        mask_mode="" if region.report is None else region.report.origin,
+        mask_pixels=int((region.object > 0).sum()),
     )
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from alterbute.images import MASK_KINDS, POLARITIES
+from alterbute.images.masks.region import MAX_RIM
+from alterbute.request import DETAILS
 from alterbute.serve.openai.fields import FIDELITY_SCALE, FIELDS, FILES, MAX_PARTIAL_IMAGES, QUALITY_STEPS
 
 Schema = dict[str, Any]
@@ -55,12 +58,27 @@ _FIELDS: Final[dict[str, Schema]] = {
     "reinject": _FLAG,
     "negative_prompt": _TEXT,
     "attribute": {**_TEXT, "description": "Attribute that the prompt is the value of: `color` with the prompt `red`."},
+    "detail": {
+        **_TEXT,
+        "enum": list(DETAILS),
+        "description": "Where the object's detail comes from: the photo, through the edit's local colours, or the model.",
+    },
     "mask_polarity": {
         **_TEXT,
-        "enum": ["auto", "alpha", "white", "black"],
+        "enum": list(POLARITIES),
         "description": "Which of the masks' pixels are the object.",
     },
-    "mask_kind": {**_TEXT, "enum": ["precise", "box", "soft"]},
+    "mask_kind": {**_TEXT, "enum": list(MASK_KINDS)},
+    "mask_value": {
+        **_TEXT,
+        "description": "The object's label in a label image: a level, a palette index, or `#rrggbb`.",
+    },
+    "rim": {
+        **_INTEGER,
+        "minimum": 0,
+        "maximum": MAX_RIM,
+        "description": "Pixels around the mask that may change, too.",
+    },
     "dilate": {**_INTEGER, "minimum": 1, "description": "Odd; pixels of the model's window."},
     "timeout_s": {
         **_NUMBER,

@@ -118,10 +118,15 @@ def describe_edit(context: Context, checked: CheckedRequest, result: ServerResul
         "background_exact": is_lossless(form.output_format, form.output_compression),
         "mask_mode": pictures.mask_mode,
         "mask_pixels": pictures.mask_pixels,
+        "mask": pictures.region.report.describe() if pictures.region.report else None,
     }
     if result is not None:
         described["timings_ms"] = [
             {"picture_decode": round(checked.decode_s * 1000, 3), **timings_ms(edit)} for edit in result.edits
+        ]
+        described["detail"] = [
+            {"from": edit.detail, "threshold": None if edit.detail == "model" else edit.detail_threshold}
+            for edit in result.edits
         ]
         described["warnings"] = list(dict.fromkeys(line for edit in result.edits for line in edit.warnings))
     return described

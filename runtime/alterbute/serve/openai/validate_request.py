@@ -114,8 +114,15 @@ async def check_request(
 
 
 def _decode(form: EditForm, manifest: Manifest) -> tuple[Pictures, int]:
-    pictures = decode_pictures(form.files, polarity=form.mask_polarity, kind=form.mask_kind, dilate=form.dilate)
-    box = photo_box(pictures.region.edit, manifest.mask.margin)
+    pictures = decode_pictures(
+        form.files,
+        polarity=form.mask_polarity,
+        kind=form.mask_kind,
+        value=form.mask_value,
+        dilate=form.dilate,
+        rim=form.rim,
+    )
+    box = photo_box(pictures.region.edit, manifest.mask.margin, form.rim)
     return pictures, choose_resolution(box, manifest.window_sides)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from alterbute.denoise.lane import Job, JobResult
+from alterbute.image_jobs import ImageParts, JobInfo
 from alterbute.images.photo import Bytes
 from alterbute.serve.scheduler.server_request import ServerRequest
-from alterbute.subject import JobInfo, PreparedPhoto, Subject
+from alterbute.subject import PreparedPhoto, Subject
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -21,8 +22,9 @@ class ScheduledRequest:
         prepared: Its photo with the window cut out.
         order: Order of arrival; breaks ties of priority.
         subject: Its encoded photo; None before it is encoded.
-        job_infos: Encoding time and warnings of each job; empty before the photo is encoded.
-        images: Index of each job's image within the request; empty before the photo is encoded.
+        jobs: Its jobs, one per image and window, with what is known of each; empty before the photo is encoded.
+        images: The windows of each image that are pasted; empty before the photo is encoded.
+        roundtrips: [S,S,3] uint8 by window, the decoded round trips of the photo's windows; None for a window that needs none.
         is_solo: Whether its images run alone in the lane, because a launch that they were part of failed.
     """
 
@@ -30,8 +32,9 @@ class ScheduledRequest:
     prepared: PreparedPhoto
     order: int
     subject: Subject | None = None
-    job_infos: dict[Job, JobInfo] = field(default_factory=dict)
-    images: dict[Job, int] = field(default_factory=dict)
+    jobs: dict[Job, JobInfo] = field(default_factory=dict)
+    images: list[ImageParts] = field(default_factory=list)
+    roundtrips: dict[int, Bytes | None] = field(default_factory=dict)
     is_solo: bool = False
 
 
@@ -77,7 +80,7 @@ class Queues:
 
     def peek_ready(self) -> tuple[ScheduledRequest, Job]:
         """The job that should enter the lane next; `ready` is not empty. It stays in the queue."""
-        return min(self.ready, key=lambda entry: (*self._rank(entry[0]), entry[0].images[entry[1]]))
+        return min(self.ready, key=lambda entry: (*self._rank(entry[0]), entry[0].jobs[entry[1]].image))
 
     def pop_encoding(self, ahead: int) -> ScheduledRequest | None:
         """Take out the request that should be encoded next; None while `ahead` ready jobs go before it."""

@@ -56,11 +56,23 @@ class RequestSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ServerImage:
-    """An edited photo, its alpha [H,W] uint8 (0 = untouched), seed, seconds by stage, and warnings for the client."""
+    """An edited photo.
+
+    Args:
+        photo: The photo.
+        alpha: [H,W] uint8, 0 = untouched.
+        seed: The seed of its noise.
+        detail: Where the object's detail comes from: `photo` or `model`.
+        detail_threshold: T in [0,1] with which the model's pixels were added to the photo's; -1 for `model`.
+        timings: Seconds by stage.
+        warnings: Messages for the client.
+    """
 
     photo: Photo
     alpha: Bytes
     seed: int
+    detail: str
+    detail_threshold: float
     timings: dict[str, float]
     warnings: tuple[str, ...]
 

@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from alterbute.denoise.lane import Job, JobResult
 from alterbute.editor import Editor
 from alterbute.errors import AlterbuteError, EngineError
+from alterbute.image_jobs import group_by_image
 from alterbute.images.photo import Bytes
 from alterbute.serve.scheduler.observer import Observer
 from alterbute.serve.scheduler.preview import clean_estimate, preview_steps
@@ -74,17 +75,20 @@ class Stages:
         start = time.perf_counter()
         try:
             scheduled.subject = self._editor.encode(scheduled.prepared)
-            jobs, scheduled.job_infos = self._editor.make_jobs(scheduled.subject, scheduled.request.spec.requests, None)
+            scheduled.jobs = self._editor.make_jobs(scheduled.subject, scheduled.request.spec.requests, None)
         except Exception as fault:
             scheduled.request.fail(to_project_error(fault))
             return
         self._observer.on_stage("encode", time.perf_counter() - start)
-        scheduled.images = {job: image for image, job in enumerate(jobs)}
-        self._queues.ready += [(scheduled, job) for job in jobs]
+        scheduled.images = group_by_image(scheduled.subject, scheduled.jobs)
+        self._queues.ready += [(scheduled, job) for job in scheduled.jobs]
 
     def _decode(self, scheduled: ScheduledRequest, result: JobResult) -> None:
         start = time.perf_counter()
         try:
+            if self._decode_roundtrip(scheduled, result.job):
+                self._queues.latents.appendleft((scheduled, result))
+                return
             edited = self._editor.decode(result.latent)
         except Exception as fault:
             scheduled.request.fail(to_project_error(fault))
@@ -93,30 +97,52 @@ class Stages:
         self._observer.on_stage("vae_decode", seconds)
         self._pool.submit(self._paste, scheduled, result, edited, seconds)
 
+    def _decode_roundtrip(self, scheduled: ScheduledRequest, job: Job) -> bool:
+        """Decode the round trip of a job's window, unless that was done before; returns whether it was a piece of work."""
+        info = scheduled.jobs[job]
+        if info.window in scheduled.roundtrips or scheduled.subject is None:
+            return False
+        start = time.perf_counter()
+        scheduled.roundtrips[info.window] = self._editor.decode_roundtrip(scheduled.subject, info)
+        if scheduled.roundtrips[info.window] is None:
+            return False
+        self._observer.on_stage("vae_decode", time.perf_counter() - start)
+        return True
+
     def _paste(self, scheduled: ScheduledRequest, result: JobResult, edited: Bytes, decode_s: float) -> None:
-        request, subject, info = scheduled.request, scheduled.subject, scheduled.job_infos[result.job]
+        request, subject, info = scheduled.request, scheduled.subject, scheduled.jobs[result.job]
         start = time.perf_counter()
         try:
             if subject is None or (error := request.failure_reason()):
                 raise error or EngineError("an image has no subject", "one", "report this")
-            photo, alpha = self._editor.paste(subject, edited)
+            patch = self._editor.make_patch(subject, info, edited, scheduled.roundtrips.get(info.window))
+            seconds = time.perf_counter() - start
+            joined = scheduled.images[info.image].add(result, patch, decode_s=decode_s, paste_s=seconds)
+            if joined is None:
+                return
+            start = time.perf_counter()
+            photo, alpha = joined.patch.put_into(subject.photo), joined.patch.spread_alpha(subject.photo)
         except Exception as fault:
             request.fail(to_project_error(fault))
             return
-        paste_s = time.perf_counter() - start
-        self._observer.on_stage("compose", paste_s)
-        timings = {
-            "window": subject.timings["window"],
-            "encode": subject.timings["encode"] + info.encode_s,
-            "steps": result.seconds,
-            "decode": decode_s,
-            "paste": paste_s,
-        }
-        edit = ServerImage(photo=photo, alpha=alpha, seed=result.job.plan.seed, timings=timings, warnings=info.warnings)
-        request.add_image(scheduled.images[result.job], edit)
+        joined.timings["paste"] += time.perf_counter() - start
+        self._observer.on_stage("compose", joined.timings["paste"])
+        edit = ServerImage(
+            photo=photo,
+            alpha=alpha,
+            seed=joined.plan.seed,
+            detail=joined.rule.detail,
+            detail_threshold=joined.rule.threshold,
+            timings=joined.timings,
+            warnings=(*subject.warnings, *joined.warnings),
+        )
+        request.add_image(info.image, edit)
 
     def _decode_preview(self, preview: Preview) -> None:
         try:
+            if self._decode_roundtrip(preview.scheduled, preview.job):
+                self._queues.previews.appendleft(preview)
+                return
             edited = preview.decode()
         except Exception:  # the edit goes on without this preview
             _logger.warning("a preview could not be decoded", exc_info=True)
@@ -127,8 +153,12 @@ class Stages:
         scheduled, on_preview = preview.scheduled, preview.scheduled.request.spec.on_preview
         if scheduled.request.is_over or scheduled.subject is None or on_preview is None:
             return
+        info = scheduled.jobs[preview.job]
         try:
-            on_preview(scheduled.images[preview.job], preview.number, self._editor.paste(scheduled.subject, edited)[0])
+            patch = self._editor.make_patch(scheduled.subject, info, edited, scheduled.roundtrips.get(info.window))
+            joined = scheduled.images[info.image].add_preview(preview.number, info.window, patch)
+            if joined is not None:
+                on_preview(info.image, preview.number, joined.put_into(scheduled.subject.photo))
         except Exception:
             _logger.warning("a preview could not be sent", exc_info=True)
 
