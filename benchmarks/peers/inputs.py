@@ -80,7 +80,7 @@ def make_inputs(bundle: Bundle) -> EditInputs:
     backend = OnnxRuntimeBackend(bundle, graphs=("window",))
     encoder = Encoder(bundle, backend)
     region = load_region(mask, photo)
-    _, window, _ = encoder.crop_photo(photo, region, side)
+    window = encoder.crop_photo(photo, region, None, side)[0].images
     if not np.array_equal(window.pixels, pixels):
         raise SystemExit("the window differs from the photo; expected equal pixels; draw a larger object")
     reference_photo, object_mask = load_reference(reference, reference_mask)

@@ -36,8 +36,7 @@ from alterbute import Editor
 from alterbute.backends import open_backend
 from alterbute.bundle import Bundle, default_bundle_path, open_bundle
 from alterbute.denoise.plan import make_plan
-from alterbute.images import load_mask, load_photo
-from alterbute.images.region import load_region
+from alterbute.images import load_mask, load_photo, load_region
 from alterbute.request import EditRequest
 from alterbute.serve.scheduler import server_request as server_request_module
 from alterbute.serve.scheduler import service as service_module
