@@ -9,19 +9,29 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Unpack
+
+import numpy as np
 
 from alterbute.backends import Array, Backend, BackendChoice, choose_backend
 from alterbute.bundle import Bundle, Manifest, VariantPrecision, default_bundle_path, open_bundle, read_trust_keys
 from alterbute.denoise.lane import Job, JobResult, Lane
 from alterbute.denoise.plan import PlanCache
 from alterbute.encode.encoder import Encoder, check_finite
-from alterbute.encode.prompt import check_attributes, check_text, vocabulary_warning
-from alterbute.errors import EngineError, InputError, PartialEditError
-from alterbute.images import Patch, Photo, Region, load_photo, load_reference, load_region, make_patch
+from alterbute.encode.prompt import check_attributes, check_text
+from alterbute.errors import EngineError
+from alterbute.image_jobs import (
+    ImageParts,
+    JobInfo,
+    JoinedImage,
+    collect_results,
+    draw_result,
+    group_by_image,
+    make_jobs,
+)
+from alterbute.images import Patch, Photo, Region, load_optional_reference, load_photo, load_region, make_patch
 from alterbute.request import (
     CancelCheck,
     EditOptions,
@@ -29,18 +39,12 @@ from alterbute.request import (
     ProgressCallback,
     check_positive,
     check_resolution,
-    draw_seed,
-    report_step,
 )
 from alterbute.result import EditResult
-from alterbute.subject import JobInfo, PreparedPhoto, Subject
+from alterbute.subject import PreparedPhoto, Subject
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-    from PIL.Image import Image
-
-    from alterbute.images import MaskKind, PictureSource, Polarity
+    from alterbute.images import MaskKind, MaskValue, PictureSource, Polarity
     from alterbute.images.photo import Bytes
 
 DEFAULT_SLOTS: Final = 4
@@ -121,30 +125,33 @@ class Editor:
     def prepare(
         self,
         photo: PictureSource,
-        mask: PictureSource | Region,
+        mask: PictureSource | Region | None,
         reference: PictureSource | None = None,
         *,
         reference_mask: PictureSource | None = None,
         mask_polarity: Polarity = "auto",
         mask_kind: MaskKind = "precise",
+        mask_value: MaskValue | None = None,
         protect: PictureSource | None = None,
         dilate: int | None = None,
+        rim: int = 0,
         resolution: int | None = None,
     ) -> Subject:
         """Crop the window of a photo and encode it, once for all its edits.
 
         Args:
             photo: Path, bytes, Pillow image or HWC uint8 array.
-            mask: Mask of the object, at the photo's size, white or transparent inside it; or a region that is loaded already.
+            mask: Mask of the object, at the photo's size, such as white on black; or a region that is loaded already; None takes the
+                opaque part of a photo with transparency.
             reference: A picture whose object provides the identity; None takes the photo's own object.
             reference_mask: Mask of the reference's object; None takes the reference's opaque part, or all of it.
             mask_polarity: Which pixels of the masks mark the object.
-            mask_kind: `precise`, `box` (the box around the object may change: for edits of shape) or `soft` (grey levels
-                are blend weights).
+            mask_kind: `precise`, `box` (the box around the object may change) or `soft` (grey levels are blend weights).
+            mask_value: The label of the object, for a label image: a level or palette index, or a colour such as `#800000`.
             protect: Mask of occluders in front of the object: never changed, and excluded from the object.
-            dilate: Side of the square dilation kernel in window pixels, odd; None takes the bundle's.
-            resolution: Side of the model's window in pixels, one of the bundle's; None takes the smallest that keeps the object's
-                detail.
+            dilate: Side of the square dilation kernel of the model's mask in window pixels, odd; None takes the bundle's.
+            rim: Photo pixels around the mask that may change, too; 0 keeps every pixel outside the mask.
+            resolution: Side of the model's window in pixels, one of the bundle's; None chooses by the object's size.
 
         Raises:
             InputError: a picture cannot be used (see `alterbute.images`), or the bundle has no such resolution.
@@ -154,17 +161,18 @@ class Editor:
         region = (
             mask
             if isinstance(mask, Region)
-            else load_region(mask, loaded, polarity=mask_polarity, kind=mask_kind, protect=protect, dilate=dilate)
-        )
-        if reference is None and reference_mask is not None:
-            raise InputError(
-                "there is a reference mask and no reference",
-                "both",
-                "give the reference",
-                "reference",
-                "reference_missing",
+            else load_region(
+                mask,
+                loaded,
+                polarity=mask_polarity,
+                kind=mask_kind,
+                value=mask_value,
+                protect=protect,
+                dilate=dilate,
+                rim=rim,
             )
-        loaded_reference = None if reference is None else load_reference(reference, reference_mask, mask_polarity)
+        )
+        loaded_reference = load_optional_reference(reference, reference_mask, mask_polarity)
         prepared = self.prepare_window(loaded, region, loaded_reference, resolution)
         with self._lock:
             return self.encode(prepared)
@@ -172,7 +180,7 @@ class Editor:
     def prepare_window(
         self, photo: Photo, region: Region, reference: tuple[Bytes, Bytes] | None = None, resolution: int | None = None
     ) -> PreparedPhoto:
-        """Crop the window of a photo; does not use the device, so it may run beside other work.
+        """Crop the windows of a photo; does not use the device, so it may run beside other work.
 
         Args:
             photo: The photo.
@@ -181,41 +189,43 @@ class Editor:
             resolution: Side of the model's window in pixels; None chooses by the object's size.
         """
         start = time.perf_counter()
-        box, window, pixels = self._encoder.crop_photo(photo, region, resolution)
-        seconds = time.perf_counter() - start
+        windows = self._encoder.crop_photo(photo, region, reference, resolution)
         return PreparedPhoto(
-            photo=photo, region=region, reference=reference, box=box, pixels=pixels, window=window, seconds=seconds
+            photo=photo,
+            windows=windows,
+            is_aligned=reference is None and region.kind != "box",
+            report=region.report,
+            seconds=time.perf_counter() - start,
         )
 
     def encode(self, prepared: PreparedPhoto) -> Subject:
         """Encode a prepared photo; the caller ensures that the device runs nothing else meanwhile."""
         start = time.perf_counter()
-        scene = self._encoder.encode_subject(
-            prepared.photo, prepared.region, prepared.box, prepared.window, prepared.reference
-        )
-        timings = {"window": prepared.seconds, "encode": time.perf_counter() - start}
+        scenes = tuple(self._encoder.encode_window(window) for window in prepared.windows)
         return Subject(
             editor=self,
             photo=prepared.photo,
-            box=prepared.box,
-            pixels=prepared.pixels,
-            window=prepared.window,
-            scene=scene,
-            timings=timings,
+            windows=prepared.windows,
+            scenes=scenes,
+            is_aligned=prepared.is_aligned,
+            report=prepared.report,
+            timings={"window": prepared.seconds, "encode": time.perf_counter() - start},
         )
 
     def edit(
         self,
         photo: PictureSource,
-        mask: PictureSource | Region,
+        mask: PictureSource | Region | None,
         prompt: str | EditRequest,
         *,
         reference: PictureSource | None = None,
         reference_mask: PictureSource | None = None,
         mask_polarity: Polarity = "auto",
         mask_kind: MaskKind = "precise",
+        mask_value: MaskValue | None = None,
         protect: PictureSource | None = None,
         dilate: int | None = None,
+        rim: int = 0,
         resolution: int | None = None,
         progress: ProgressCallback | None = None,
         cancel: CancelCheck | None = None,
@@ -225,7 +235,7 @@ class Editor:
 
         Args:
             photo: Path, bytes, Pillow image or HWC uint8 array, which is read in place: do not change it during the call.
-            mask, reference, reference_mask, mask_polarity, mask_kind, protect, dilate, resolution: The arguments of `prepare`.
+            mask, reference, reference_mask, mask_polarity, mask_kind, mask_value, protect, dilate, rim, resolution: As for `prepare`.
             prompt: The change, such as `color: red`; or a whole request, whose fields `options` override.
             progress: Called after every step.
             cancel: Called before every step; True ends the call with `Cancelled`.
@@ -240,8 +250,10 @@ class Editor:
             reference_mask=reference_mask,
             mask_polarity=mask_polarity,
             mask_kind=mask_kind,
+            mask_value=mask_value,
             protect=protect,
             dilate=dilate,
+            rim=rim,
             resolution=resolution,
         )
         return subject.edit(request, progress=progress, cancel=cancel)
@@ -299,31 +311,33 @@ class Editor:
             Cancelled: `cancel` returned True.
         """
         with self._lock:
-            jobs, job_infos = self.make_jobs(subject, requests, progress)
-            results: dict[Job, EditResult] = {}
-            faults: dict[Job, EngineError] = {}
+            jobs = self.make_jobs(subject, requests, progress)
+            images = group_by_image(subject, jobs)
+            results: dict[int, EditResult] = {}
+            faults: dict[int, EngineError] = {}
             # A large photo takes as long to copy as a small model takes to edit it, so it is copied while the model runs.
             canvas = self._copier.submit(subject.photo.to_pil)
             try:
-                for denoised in self.lane.run(jobs, cancel):
+                for denoised in self.lane.run(list(jobs), cancel):
+                    image = jobs[denoised.job].image
                     try:
-                        results[denoised.job] = self._finish(subject, denoised, job_infos[denoised.job], canvas)
+                        joined = self._finish_window(subject, denoised, jobs[denoised.job], images[image])
                     except EngineError as fault:
-                        faults[denoised.job] = fault
-                    if len(results) + len(faults) < len(jobs):
+                        faults.setdefault(image, fault)
+                        continue
+                    if joined is None:
+                        continue
+                    results[image] = draw_result(subject, joined, canvas.result())
+                    if len(results) + len(faults) < len(images):
                         canvas = self._copier.submit(subject.photo.to_pil)
             except EngineError as fault:
                 # A whole launch failed: its error is that of every image that was not finished before.
-                faults |= {job: fault for job in jobs if job not in results and job not in faults}
-        if not faults:
-            return [results[job] for job in jobs]
-        if not results:
-            raise faults[jobs[0]]
-        raise PartialEditError([results.get(job) for job in jobs], [faults.get(job) for job in jobs])
+                faults |= {image: fault for image in range(len(images)) if image not in results and image not in faults}
+        return collect_results(results, faults, len(images))
 
     def make_jobs(
         self, subject: Subject, requests: Sequence[EditRequest], progress: ProgressCallback | None
-    ) -> tuple[list[Job], dict[Job, JobInfo]]:
+    ) -> dict[Job, JobInfo]:
         """Encode the prompts of requests and compile their plans.
 
         Args:
@@ -332,49 +346,25 @@ class Editor:
             progress: Called after every step of every image.
 
         Returns:
-            One job per image, and the encoding time and warnings of each.
+            The jobs with what is known of each: for every image, in the order of the results, one job per window.
         """
-        images = sum(request.count for request in requests)
-        jobs: list[Job] = []
-        job_infos: dict[Job, JobInfo] = {}
-        for request in requests:
-            start = time.perf_counter()
-            conditioning = self._encoder.make_conditioning(subject.scene, request.prompt, request.negative_prompt)
-            seconds = time.perf_counter() - start
-            seed = draw_seed() if request.seed is None else int(request.seed)
-            warning = vocabulary_warning(request.prompt, self.manifest.attributes)
-            first_plan = self.plans.get_plan(request, seed=seed, image=0)
-            for image in range(request.count):
-                plan = replace(first_plan, image=image)
-                report = partial(report_step, progress, len(jobs), images, plan.steps) if progress else None
-                jobs.append(Job(plan=plan, conditioning=conditioning, on_step=report))
-                job_infos[jobs[-1]] = JobInfo(encode_s=seconds, warnings=(warning,) if warning else ())
-        return jobs, job_infos
+        return make_jobs(self._encoder, self.plans, subject, requests, progress)
 
-    def _finish(self, subject: Subject, finished: JobResult, info: JobInfo, canvas: Future[Image]) -> EditResult:
-        """Decode an image's latent to the window, and paste the window into the photo.
+    def _finish_window(
+        self, subject: Subject, denoised: JobResult, info: JobInfo, parts: ImageParts
+    ) -> JoinedImage | None:
+        """Decode a window's latent and paste it; returns the image with its last window, None before that.
 
         Raises:
-            EngineError: the image's numbers stopped being finite in the lane or in the decoder, or a graph failed.
+            EngineError: the window's numbers stopped being finite in the lane or in the decoder, or a graph failed.
         """
-        if finished.fault is not None:
-            raise finished.fault
+        if denoised.fault is not None:
+            raise denoised.fault
         start = time.perf_counter()
-        edited = self.decode(finished.latent)
+        edited, roundtrip = self.decode(denoised.latent), self.decode_roundtrip(subject, info)
         decoded = time.perf_counter()
-        patch = self.make_patch(subject, edited)
-        image, alpha = patch.draw_on(subject.photo, canvas.result()), patch.spread_alpha(subject.photo)
-        timings = {
-            "window": subject.timings["window"],
-            "encode": subject.timings["encode"] + info.encode_s,
-            "steps": finished.seconds,
-            "decode": decoded - start,
-            "paste": time.perf_counter() - decoded,
-        }
-        plan = finished.job.plan
-        return EditResult(
-            image=image, alpha=alpha, seed=plan.seed, index=plan.image, timings=timings, warnings=info.warnings
-        )
+        patch = self.make_patch(subject, info, edited, roundtrip)
+        return parts.add(denoised, patch, decode_s=decoded - start, paste_s=time.perf_counter() - decoded)
 
     def decode(self, latent: Array) -> Bytes:
         """Decode a clean latent [C,h,w] to the window [S,S,3] uint8; the caller ensures that the device runs nothing else."""
@@ -383,14 +373,28 @@ class Editor:
         edited: Bytes = out["image"][0]
         return edited
 
-    def make_patch(self, subject: Subject, edited: Bytes) -> Patch:
-        """Blend an edited window [S,S,3] uint8 into the photo's box, without the device; returns the changed part."""
-        alpha = subject.window.alpha
-        with self._paste_lock:
-            pasted = self._backend.run("paste", {"edited": edited, "photo": subject.pixels, "alpha": alpha})["image"]
-        return make_patch(subject.photo, subject.box, pasted, alpha)
+    def decode_roundtrip(self, subject: Subject, info: JobInfo) -> Bytes | None:
+        """Decode the latent of a window's own photo to [S,S,3] uint8 if its paste needs it; the device runs nothing else meanwhile."""
+        return None if info.rule.detail == "model" else self._encoder.decode_roundtrip(subject.scenes[info.window])
 
-    def paste(self, subject: Subject, edited: Bytes) -> tuple[Photo, Bytes]:
-        """Paste an edited window [S,S,3] uint8, without the device; returns the photo and its alpha [H,W] uint8, read-only."""
-        patch = self.make_patch(subject, edited)
-        return patch.put_into(subject.photo), patch.spread_alpha(subject.photo)
+    def make_patch(self, subject: Subject, info: JobInfo, edited: Bytes, roundtrip: Bytes | None) -> Patch:
+        """Blend an edited window into the photo's box, without the device; returns the changed part.
+
+        Args:
+            subject: The encoded photo.
+            info: The window's job: which window it is, and how it is pasted.
+            edited: [S,S,3] uint8, the decoded window.
+            roundtrip: From `decode_roundtrip`.
+        """
+        window = subject.windows[info.window]
+        inputs: dict[str, Array] = {
+            "edited": edited,
+            "roundtrip": edited if roundtrip is None else roundtrip,
+            "object_mask": window.images.object_mask,
+            "threshold": np.array([info.rule.threshold], np.float32),
+            "photo": window.pixels,
+            "alpha": window.images.alpha,
+        }
+        with self._paste_lock:
+            pasted = self._backend.run("paste", inputs)["image"]
+        return make_patch(subject.photo, window.box, pasted, window.images.alpha)

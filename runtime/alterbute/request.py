@@ -7,9 +7,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Final, TypeAlias, TypedDict
+from typing import Final, Literal, TypeAlias, TypedDict
 
 from alterbute.errors import InputError
+
+Detail: TypeAlias = Literal["auto", "photo", "model"]
+DETAILS: Final[tuple[Detail, ...]] = ("auto", "photo", "model")
 
 MAX_SEED: Final = 2**63 - 1
 MAX_STEPS: Final = 1000
@@ -34,6 +37,7 @@ class EditOptions(TypedDict, total=False):
     guidance_interval: tuple[float, float] | None
     identity_scale: float
     reinject: bool | None
+    detail: Detail
     count: int
 
 
@@ -59,6 +63,8 @@ class EditRequest:
         guidance_interval: Shares of the steps between which guidance is on, such as (0.0, 0.8); other steps run one UNet row.
         identity_scale: Weight of the reference's identity, 0..10.
         reinject: Whether the photo's latent is restored outside the mask after every step.
+        detail: Where the object's detail comes from: `photo` takes the edit's local colours only and applies them to the photo's own
+            pixels, `model` takes the model's pixels, `auto` chooses; see `alterbute.detail.choose_paste`.
         count: Number of images, 1..64; they differ in their noise only.
 
     Raises:
@@ -79,6 +85,7 @@ class EditRequest:
     guidance_interval: tuple[float, float] | None = None
     identity_scale: float = 1.0
     reinject: bool | None = None
+    detail: Detail = "auto"
     count: int = 1
 
     def __post_init__(self) -> None:
@@ -95,6 +102,14 @@ class EditRequest:
         if self.strength == 0:
             raise _range_error("strength", self.strength, "more than 0, at most 1")
         _check_interval(self.guidance_interval)
+        if self.detail not in DETAILS:
+            raise InputError(
+                f"detail is {self.detail!r}",
+                f"one of {', '.join(DETAILS)}",
+                "choose one of those",
+                "detail",
+                "detail_unknown",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,8 @@ class EditResult:
         alpha: [H,W] uint8, read-only: blend weight of the edit at each pixel; 0 = the photo's pixel.
         seed: The seed that was used; the same seed and `index` give the same bytes again.
         index: Index of the image within its request, 0-based.
+        detail: Where the object's detail comes from: `photo` or `model`; see `alterbute.detail`.
+        detail_threshold: T in [0,1] with which the model's pixels were added to the photo's; -1 for `model`.
         timings: Seconds by stage: `window`, `encode`, `steps`, `decode`, `paste`. `steps` is the whole time in the lane, with
             launches shared with other images; a stage whose outputs were cached takes almost no time.
         warnings: Messages for the user, such as words outside the bundle's vocabulary.
@@ -31,5 +33,7 @@ class EditResult:
     alpha: NDArray[np.uint8]
     seed: int
     index: int
+    detail: str
+    detail_threshold: float
     timings: Mapping[str, float]
     warnings: tuple[str, ...]

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, Unpack
 
-from alterbute.encode.encoder import Scene, WindowImages
+from alterbute.encode.encoder import CroppedWindow, Scene
 from alterbute.errors import InputError
-from alterbute.images import Box, Photo, Region
-from alterbute.images.photo import Bytes
+from alterbute.images import MaskReport, Photo
 from alterbute.request import CancelCheck, EditOptions, EditRequest, ProgressCallback
 from alterbute.result import EditResult
 
@@ -20,20 +19,16 @@ class PreparedPhoto:
 
     Args:
         photo: The photo.
-        region: The photo's masks.
-        reference: Another picture (HWC uint8) and its object mask (HW uint8) for the identity; None takes the photo's object.
-        box: The part of the photo that the window covers.
-        pixels: [h,w,3] uint8, the photo's pixels in the box.
-        window: The box resized to the model's resolution, with masks and alpha.
+        windows: Its window, or one for each of several distant objects.
+        is_aligned: Whether edits have the object where the photo has it: no box mask, and no reference of another object.
+        report: What was understood of the mask; None for a region that was not read from one.
         seconds: Time of cropping and resizing, in seconds.
     """
 
     photo: Photo
-    region: Region
-    reference: tuple[Bytes, Bytes] | None
-    box: Box
-    pixels: Bytes
-    window: WindowImages
+    windows: tuple[CroppedWindow, ...]
+    is_aligned: bool
+    report: MaskReport | None
     seconds: float
 
 
@@ -69,20 +64,25 @@ class Subject:
     Args:
         editor: The editor that runs the edits.
         photo: The photo.
-        box: The part of the photo that the window covers.
-        pixels: [h,w,3] uint8, the photo's pixels in the box.
-        window: The box resized to the model's resolution, with masks and alpha.
-        scene: The encodings that the UNet reads.
+        windows: Its window, or one for each of several distant objects.
+        scenes: The encodings of each window that the UNet reads.
+        is_aligned: Whether edits have the object where the photo has it: no box mask, and no reference of another object.
+        report: What was understood of the mask; None for a region that was not read from one.
         timings: Seconds of the stages `window` and `encode`.
     """
 
     editor: EditRunner
     photo: Photo
-    box: Box
-    pixels: Bytes
-    window: WindowImages
-    scene: Scene
+    windows: tuple[CroppedWindow, ...]
+    scenes: tuple[Scene, ...]
+    is_aligned: bool
+    report: MaskReport | None
     timings: dict[str, float]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Messages about the mask, for the user."""
+        return () if self.report is None else self.report.warnings
 
     def edit(
         self,
@@ -142,11 +142,3 @@ class Subject:
         """
         requests = [self.editor.check_request(prompt, options) for prompt in prompts]
         return self.editor.run_requests(self, requests, progress, cancel)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobInfo:
-    """Encoding time in seconds of a job's prompts, and warnings for the user."""
-
-    encode_s: float
-    warnings: tuple[str, ...]

@@ -248,7 +248,8 @@ def test_numbers_that_are_not_finite_end_in_an_error_and_no_picture(rig: Rig) ->
     with Editor(rig.bundle, backend=rig.open()) as editor:
         subject = editor.prepare(photo, mask)
         broken = replace(
-            subject, scene=replace(subject.scene, background=np.full_like(subject.scene.background, np.nan))
+            subject,
+            scenes=(replace(subject.scenes[0], background=np.full_like(subject.scenes[0].background, np.nan)),),
         )
         with pytest.raises(EngineError, match="not finite"):
             broken.edit("color: red", seed=3, steps=4)

@@ -43,12 +43,14 @@ def public_functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.As
 
 
 def list_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    """Names of a function's parameters, except those that `typer.Option(help=...)` describes."""
+    """Names of a function's parameters, except those that `typer.Option(help=...)` describes, itself or by a name `...Option`."""
     arguments = function.args
     every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
     named = [argument for argument in every if argument is not None and argument.arg not in ("self", "cls")]
     return [
-        argument.arg for argument in named if "typer." not in ast.unparse(argument.annotation or ast.Constant(None))
+        argument.arg
+        for argument in named
+        if not re.search(r"typer\.|Option$", ast.unparse(argument.annotation or ast.Constant(None)))
     ]
 
 

@@ -21,10 +21,12 @@ def _blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def work_folder(tmp_path: Path) -> Path:
-    """A folder with only a photo and a mask, under the names that README uses."""
+    """A folder with a photo, a mask, an edited photo and README's own photo, under the names that README uses."""
     sample = default_bundle_path() / "sample"
     (tmp_path / "photo.png").write_bytes((sample / "photo.png").read_bytes())
     (tmp_path / "mask.png").write_bytes((sample / "mask.png").read_bytes())
+    (tmp_path / "edited.png").write_bytes((sample / "photo.png").read_bytes())
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
     return tmp_path
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from alterbute.cli import main
+from alterbute.cli.editing.sheet import make_sheet
 from alterbute.cli.progress import progress_bar
-from alterbute.cli.sheet import make_sheet
 from alterbute.images import Photo
 from alterbute.request import Progress
 

@@ -25,11 +25,10 @@ def test_an_image_that_fails_loses_no_finished_image(
     make_jobs = editor.make_jobs
 
     def break_second(*arguments: Any) -> Any:
-        jobs, infos = make_jobs(*arguments)
-        matrix = jobs[1].plan.matrix * np.float32(np.nan)
-        broken = replace(jobs[1], plan=replace(jobs[1].plan, matrix=matrix))
-        infos[broken] = infos.pop(jobs[1])
-        return [jobs[0], broken, jobs[2]], infos
+        (first, first_info), (second, second_info), third = make_jobs(*arguments).items()
+        matrix = second.plan.matrix * np.float32(np.nan)
+        broken = replace(second, plan=replace(second.plan, matrix=matrix))
+        return {first: first_info, broken: second_info, third[0]: third[1]}
 
     monkeypatch.setattr(editor, "make_jobs", break_second)
     with pytest.raises(PartialEditError, match="1 of 3 images failed") as caught:

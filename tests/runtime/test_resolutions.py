@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from alterbute.backends import Array, Arrays, open_backend
-from alterbute.bundle import Bundle, Manifest, open_bundle
-from alterbute.bundle.manifest import parse_manifest
+from alterbute.bundle import Bundle, Manifest, open_bundle, parse_manifest
 from alterbute.bundle.typed_json import dump
 from alterbute.denoise.lane import Job, Lane
 from alterbute.editor import Editor
@@ -54,7 +53,7 @@ def test_an_edit_takes_the_size_that_its_object_needs(two_sizes: Bundle) -> None
     with Editor.open(two_sizes) as editor:
         for side, expected in ((10, 32), (28, 32), (30, 64), (90, 64)):
             subject = editor.prepare(*draw_object(side))
-            assert subject.window.pixels.shape == (expected, expected, 3), side
+            assert subject.windows[0].images.pixels.shape == (expected, expected, 3), side
             result = subject.edit("color: red", steps=2, seed=3)
             assert np.array_equal(np.asarray(result.image)[result.alpha == 0], subject.photo.pixels[result.alpha == 0])
 

@@ -23,6 +23,7 @@ _LOADERS: Final = 2
 _EXACT_THREADS: Final = 2
 # The graphs that are large enough for more than one thread.
 _LARGE: Final = frozenset({"scene", "step", "decode"})
+_IMAGE_GRAPHS: Final = frozenset({"window", "paste"})
 
 
 class OnnxRuntimeBackend:
@@ -104,6 +105,8 @@ class OnnxRuntimeBackend:
             options.log_severity_level = 3
             options.intra_op_num_threads = self._threads if graph in _LARGE else 1
             options.inter_op_num_threads = 1
+            # The planes of a large photo are hundreds of megabytes, which an arena would keep after the run.
+            options.enable_cpu_mem_arena = graph not in _IMAGE_GRAPHS
             # Passed even for a graph without weights: a session with such a table reads nothing else from disk.
             options.add_external_initializers_from_files_in_memory([WEIGHTS_FILE], [weights], [len(weights)])
             return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -24,6 +24,7 @@ from alterbute.images import (
     identity_box,
     photo_box,
     reference_box,
+    split_region,
     whole_region,
 )
 from alterbute.images.photo import Bytes
@@ -39,7 +40,7 @@ class WindowImages:
     Args:
         pixels: [S,S,3] uint8 RGB in [0,255].
         object_mask: [S,S] uint8, 255 = object.
-        edit_mask: [S,S] uint8, 255 = generated anew (the dilated object, or its box), or blend weights.
+        edit_mask: [S,S] uint8, 255 = generated anew: the dilated object, its box, or where blend weights are a quarter or more.
         alpha: [h,w] uint8 at the picture's resolution, blend weight of the edit at each pixel of the box.
     """
 
@@ -47,6 +48,25 @@ class WindowImages:
     object_mask: Bytes
     edit_mask: Bytes
     alpha: Bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CroppedWindow:
+    """A window of a photo, cropped and not encoded.
+
+    Args:
+        box: The part of the photo that the window covers.
+        pixels: [h,w,3] uint8, the photo's pixels in the box.
+        images: The box resized to the model's resolution, with masks and alpha.
+        reference: The window of the reference, for a scene that has one; the photo's own window without a reference.
+        close_up: The object that provides the identity; None for a bundle without identity.
+    """
+
+    box: Box
+    pixels: Bytes
+    images: WindowImages
+    reference: WindowImages
+    close_up: WindowImages | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,7 +97,7 @@ class Encoder:
     """
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
-        self._bundle, self._manifest, self._backend = bundle, bundle.manifest, backend
+        self._bundle, self.manifest, self._backend = bundle, bundle.manifest, backend
         self._tokenizer: PromptTokenizer | None = None
         self._cached_ids = lru_cache(_CACHED_PROMPTS)(self._make_ids)
         self.cache = EncodingCache(CACHE_BYTES)
@@ -92,7 +112,7 @@ class Encoder:
             box: The window's box in the picture; may extend beyond the picture's edges.
             size: Side S of the window in pixels.
         """
-        dilate = self._manifest.mask.dilate if region.dilate is None else region.dilate
+        dilate = self.manifest.mask.dilate if region.dilate is None else region.dilate
         # Only the box is passed on, so that neither the graph nor the cache key costs more for a larger picture.
         clipped = box.inside(*pixels.shape[:2])
         part = np.s_[clipped.top : clipped.bottom, clipped.left : clipped.right]
@@ -102,7 +122,8 @@ class Encoder:
             **{name: parts[id(picture)] for name, picture in pictures.items()},
             "box": box.moved(-clipped.top, -clipped.left).as_array(),
             "size": np.array([size, size], np.int64),
-            "rules": np.array([dilate // 2, region.is_soft], np.int64),
+            # Half of the rim grows, the other half is its soft edge.
+            "rules": np.array([dilate // 2, region.is_soft, region.rim - region.rim // 2, region.rim // 2], np.int64),
         }
         with self._window_lock:
             out = self._encode("window", inputs)
@@ -110,55 +131,72 @@ class Encoder:
             pixels=out["window"], object_mask=out["object_mask"], edit_mask=out["window_mask"], alpha=out["alpha"]
         )
 
-    def crop_photo(self, photo: Photo, region: Region, side: int | None) -> tuple[Box, WindowImages, Bytes]:
-        """Choose the window of a photo and crop it.
+    def crop_photo(
+        self, photo: Photo, region: Region, reference: tuple[Bytes, Bytes] | None, side: int | None
+    ) -> tuple[CroppedWindow, ...]:
+        """Choose the windows of a photo and crop them, with what the identity is read from.
 
         Args:
             photo: The photo.
             region: The photo's masks.
-            side: Side of the window in pixels, one of the bundle's; None chooses by the object's size.
+            reference: Another picture (HWC uint8) and its object mask (HW uint8); None takes the photo's own objects.
+            side: Side of the windows in pixels, one of the bundle's; None chooses by the object's size.
 
         Returns:
-            The box in the photo, the window at the model's resolution, and the photo's pixels in the box ([h,w,3] uint8).
+            One window, or one for each of several distant objects.
         """
-        box = photo_box(region.edit, self._manifest.mask.margin)
-        side = side or choose_resolution(box, self._manifest.window_sides)
-        return box, self.crop_window(photo.pixels, region, box, side), cut(photo.pixels, box)
+        mask, sides = self.manifest.mask, self.manifest.window_sides
+        return tuple(
+            self._crop_object(photo, part, reference, side) for part in split_region(region, mask.margin, sides)
+        )
 
-    def encode_subject(
-        self, photo: Photo, region: Region, box: Box, window: WindowImages, reference: tuple[Bytes, Bytes] | None
-    ) -> Scene:
-        """Encode a photo's window, and the object that provides the identity.
-
-        Args:
-            photo: The photo.
-            region: The photo's masks.
-            box: The window's box in the photo.
-            window: The window at the model's resolution.
-            reference: Another picture (HWC uint8) and its object mask (HW uint8); None takes the photo's own object.
-        """
-        manifest = self._manifest
+    def _crop_object(
+        self, photo: Photo, region: Region, reference: tuple[Bytes, Bytes] | None, side: int | None
+    ) -> CroppedWindow:
+        manifest = self.manifest
+        box = photo_box(region.edit, manifest.mask.margin, region.rim)
+        window = self.crop_window(photo.pixels, region, box, side or choose_resolution(box, manifest.window_sides))
         pixels, object_mask = reference or (photo.pixels, region.object)
-        inputs = {"photo": window.pixels, "mask": window.edit_mask}
-        if "reference" in manifest.scene:
-            reference_window = window
-            if reference is not None:
-                nearby = reference_box(object_mask, region.object, box)
-                reference_window = self.crop_window(pixels, whole_region(object_mask), nearby, len(window.pixels))
-            inputs |= {"reference": reference_window.pixels, "reference_mask": reference_window.object_mask}
+        reference_window = close_up = None
+        if "reference" in manifest.scene and reference is not None:
+            nearby = reference_box(object_mask, region.object, box)
+            reference_window = self.crop_window(pixels, whole_region(object_mask), nearby, len(window.pixels))
+        if manifest.identity is not None:
+            around = identity_box(object_mask)
+            close_up = self.crop_window(pixels, whole_region(object_mask), around, manifest.identity.size)
+        return CroppedWindow(
+            box=box,
+            pixels=cut(photo.pixels, box),
+            images=window,
+            reference=reference_window or window,
+            close_up=close_up,
+        )
+
+    def encode_window(self, window: CroppedWindow) -> Scene:
+        """Encode a window of a photo, and the object that provides the identity."""
+        inputs = {"photo": window.images.pixels, "mask": window.images.edit_mask}
+        if "reference" in self.manifest.scene:
+            inputs |= {"reference": window.reference.pixels, "reference_mask": window.reference.object_mask}
         out = self._encode("scene", {name: array[None] for name, array in inputs.items()})
         identity = {}
-        if manifest.identity is not None:
-            close_up = self.crop_window(
-                pixels, whole_region(object_mask), identity_box(object_mask), manifest.identity.size
-            )
+        if window.close_up is not None:
             encoded = self._encode(
-                "identity", {"reference": close_up.pixels[None], "reference_mask": close_up.object_mask[None]}
+                "identity",
+                {"reference": window.close_up.pixels[None], "reference_mask": window.close_up.object_mask[None]},
             )
             identity = {"given": encoded["identity"][0], "null": encoded["null_identity"][0]}
         no_channels = np.zeros((0, *out["background"].shape[2:]), np.float32)
         scene = out["scene"][0] if "scene" in out else no_channels
         return Scene(scene=scene, background=out["background"][0], keep=out["keep"][0], identity=identity)
+
+    def decode_roundtrip(self, scene: Scene) -> Bytes:
+        """Decode the latent of the photo's own window to [S,S,3] uint8, with the engine that decodes edits.
+
+        Raises:
+            EngineError: the decoder failed, or gave numbers that are not finite.
+        """
+        roundtrip: Bytes = self._encode("decode", {"latent": scene.background[None]})["image"][0]
+        return roundtrip
 
     def make_conditioning(self, scene: Scene, prompt: str, negative_prompt: str) -> Conditioning:
         """Encode the prompts of a request, and join them with an encoded subject.
@@ -196,7 +234,7 @@ class Encoder:
 
     def _make_ids(self, prompt: str) -> Array:
         if self._tokenizer is None:
-            text = self._manifest.text
+            text = self.manifest.text
             self._tokenizer = PromptTokenizer.from_bytes(
                 self._bundle.read(text.tokenizer),
                 tokens=text.tokens,

@@ -130,6 +130,17 @@ def parse_attributes(prompt: str) -> tuple[tuple[str, str], ...]:
     return tuple((name.strip(), value.strip()) for name, _, value in parts)
 
 
+def named_attributes(prompt: str, attributes: Mapping[str, Sequence[str]] | None) -> frozenset[str]:
+    """The attributes that a prompt names; "" stands for words that belong to no attribute.
+
+    Args:
+        prompt: The prompt; `name: value` parts separated by `;`, or values alone.
+        attributes: The manifest's vocabulary, in which values alone are looked up; None is an open vocabulary.
+    """
+    owners = {value: name for name, values in (attributes or {}).items() for value in values}
+    return frozenset(name or owners.get(value, "") for name, value in parse_attributes(prompt))
+
+
 def first_prompt(attributes: Mapping[str, Sequence[str]] | None) -> str | None:
     """The prompt of the first value in the bundle's vocabulary; None where the vocabulary is open."""
     return next(iter(first_prompts(attributes)), None)

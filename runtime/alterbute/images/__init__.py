@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from alterbute.images.boxes import Box, choose_resolution, identity_box, object_box, photo_box, reference_box
+from alterbute.images.comparison import Cause, ColourDrift, Comparison, compare_photos
 from alterbute.images.image_file import PictureSource
-from alterbute.images.load import Polarity, load_mask, load_photo, load_reference
-from alterbute.images.paste import Patch, cut, make_patch, paste_back
+from alterbute.images.load import load_mask, load_optional_reference, load_photo, load_reference
+from alterbute.images.masks.marking import POLARITIES, MaskValue, Polarity
+from alterbute.images.masks.region import MASK_KINDS, MaskKind, MaskReport, Region, load_region, whole_region
+from alterbute.images.masks.split import split_region
+from alterbute.images.paste import Patch, cut, join_patches, make_patch, paste_back
 from alterbute.images.photo import Photo
-from alterbute.images.region import MASK_KINDS, MaskKind, Region, load_region, whole_region
 from alterbute.images.save import check_output, encode, save
 
 __all__ = [
     "MASK_KINDS",
+    "POLARITIES",
     "Box",
+    "Cause",
+    "ColourDrift",
+    "Comparison",
     "MaskKind",
+    "MaskReport",
+    "MaskValue",
     "Patch",
     "Photo",
     "PictureSource",
@@ -21,10 +30,13 @@ __all__ = [
     "Region",
     "check_output",
     "choose_resolution",
+    "compare_photos",
     "cut",
     "encode",
     "identity_box",
+    "join_patches",
     "load_mask",
+    "load_optional_reference",
     "load_photo",
     "load_reference",
     "load_region",
@@ -34,5 +46,6 @@ __all__ = [
     "photo_box",
     "reference_box",
     "save",
+    "split_region",
     "whole_region",
 ]

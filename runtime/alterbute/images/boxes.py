@@ -65,7 +65,7 @@ def object_box(mask: Bytes) -> Box:
     return Box(top=top, left=int(columns[0]), bottom=bottom, right=int(columns[-1]) + 1)
 
 
-def photo_box(mask: Bytes, margin: float) -> Box:
+def photo_box(mask: Bytes, margin: float, rim: int = 0) -> Box:
     """The photo's window: a square of `margin` times the object, moved into the photo where it fits.
 
     The side is at most the photo's longer side: beyond it there is only padding.
@@ -73,10 +73,12 @@ def photo_box(mask: Bytes, margin: float) -> Box:
     Args:
         mask: HW uint8, 255 = object; not empty.
         margin: Window side / longer side of the object.
+        rim: Photo pixels around the object that must be in the window, too.
     """
     around = object_box(mask)
     height, width = mask.shape
-    side = max(math.ceil(margin * max(around.height, around.width)), MIN_SIDE)
+    longer = max(around.height, around.width)
+    side = max(math.ceil(margin * longer), longer + 2 * rim, MIN_SIDE)
     box = _square(around, min(side, max(height, width)))
     top, left = _shift(box.top, side=box.height, length=height), _shift(box.left, side=box.width, length=width)
     return Box(top=top, left=left, bottom=top + box.height, right=left + box.width)

@@ -11,36 +11,63 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from alterbute.errors import InputError
+from alterbute.images.arrays import MAX_PIXELS, check_array, check_size
 from alterbute.images.header import has_damaged_chunk, read_header, store_pixels
 from alterbute.images.photo import Bytes, Photo
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
-PictureSource: TypeAlias = "str | Path | bytes | Photo | Image | NDArray[np.uint8] | NDArray[np.bool_]"
-"""A path, a file's bytes, a Photo, a Pillow image, or an array HW, HW3 or HW4 of uint8 in [0,255] (or bool HW)."""
+PictureSource: TypeAlias = "str | Path | bytes | bytearray | memoryview | IO[bytes] | Photo | Image | NDArray[Any]"
+"""A path, a file's bytes, an open file, a Photo, a Pillow image, or an array HW, HW3 or HW4 of uint8 in [0,255] (or bool HW)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Levels:
-    """A decoded mask: HW uint8 luminance, and HW uint8 alpha where it has transparency. May share the caller's array."""
+    """A decoded mask. May share the caller's array.
+
+    Args:
+        luminance: HW uint8.
+        alpha: HW uint8, 255 = opaque; None where the mask has no transparency.
+        colors: HW3 uint8 RGB; None where all pixels are grey.
+        labels: HW uint8, the palette's indices of a picture with a palette, else None.
+        is_lossy: Whether the levels hold the errors of a lossy format, so that they are no coverage.
+    """
 
     luminance: Bytes
     alpha: Bytes | None = None
+    colors: Bytes | None = None
+    labels: Bytes | None = None
+    is_lossy: bool = False
+
+    def channels(self) -> tuple[Bytes, ...]:
+        """R, G and B, HW uint8 each."""
+        return (self.luminance,) * 3 if self.colors is None else tuple(np.moveaxis(self.colors, 2, 0))
 
 
-LevelSource: TypeAlias = "PictureSource | Levels"
-_Planes: TypeAlias = tuple[Bytes, bytes | None]
+LevelSource: TypeAlias = "PictureSource | Levels | Mapping[str, object]"
+"""A picture, a decoded mask, or an annotation; see `alterbute.images.masks.annotations`."""
 
-MAX_PIXELS: Final = 24_000_000
-MIN_SIDE: Final = 32
-MAX_SIDE: Final = 8192
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Decoded:
+    """Planes HW, HW3 or HW4 uint8, colour profile, EXIF orientation 1..8, palette indices, and whether the format is lossy."""
+
+    planes: Bytes
+    icc: bytes | None = None
+    orientation: int = 1
+    labels: Bytes | None = None
+    is_lossy: bool = False
+
+
 # An uncompressed RGBA picture of MAX_PIXELS, and room for its metadata.
 MAX_FILE_BYTES: Final = 4 * MAX_PIXELS + (4 << 20)
 _MAX_ICC_BYTES: Final = 1 << 20
@@ -49,6 +76,7 @@ _OPEN_FLAGS: Final = (
 )
 _MODES: Final = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 _ORIENTATION_TAG: Final = 0x0112
+_MASK_FORMATS: Final = ["BMP", "GIF", "TIFF"]
 _SAVE_AS: Final = "save it as an 8-bit RGB PNG, JPEG or WebP"
 
 
@@ -65,15 +93,16 @@ def decode(source: PictureSource, param: str, *, is_borrowed: bool = False) -> P
     """
     if isinstance(source, Photo):
         return source
-    planes, icc = _read_planes(source, param, keep_grey=False)
+    decoded = _read_planes(source, param, is_mask=False)
+    planes, icc, orientation = decoded.planes, decoded.icc, decoded.orientation
     if planes.ndim == 2:
-        return Photo(pixels=np.repeat(planes[:, :, None], 3, axis=2), icc=icc)
+        return Photo(pixels=np.repeat(planes[:, :, None], 3, axis=2), icc=icc, orientation=orientation)
     if planes.shape[2] == 3:
         # A copy, because the caller's array may change later; a read-only view where the caller promised that it will not.
         if isinstance(source, np.ndarray):
             planes = planes.view(np.ndarray) if is_borrowed else np.array(planes)
-        return Photo(pixels=planes, icc=icc)
-    return Photo(pixels=planes[:, :, :3].copy(), alpha=planes[:, :, 3].copy(), icc=icc)
+        return Photo(pixels=planes, icc=icc, orientation=orientation)
+    return Photo(pixels=planes[:, :, :3].copy(), alpha=planes[:, :, 3].copy(), icc=icc, orientation=orientation)
 
 
 def decode_levels(source: LevelSource, param: str) -> Levels:
@@ -88,38 +117,66 @@ def decode_levels(source: LevelSource, param: str) -> Levels:
     """
     from PIL import Image
 
+    labels, is_lossy = None, False
     if isinstance(source, Levels):
         return source
     if isinstance(source, Photo):
-        colours, alpha = source.pixels, source.alpha
+        colors, alpha = source.pixels, source.alpha
     else:
-        planes, _ = _read_planes(source, param, keep_grey=True)
+        decoded = _read_planes(source, param, is_mask=True)
+        planes, labels, is_lossy = decoded.planes, decoded.labels, decoded.is_lossy
         if planes.ndim == 2:
-            return Levels(luminance=planes)
-        colours, alpha = planes[:, :, :3], planes[:, :, 3] if planes.shape[2] == 4 else None
-    return Levels(luminance=np.asarray(Image.fromarray(colours).convert("L")), alpha=alpha)  # ITU-R BT.601
+            return Levels(luminance=planes, labels=labels, is_lossy=is_lossy)
+        colors, alpha = planes[:, :, :3], planes[:, :, 3] if planes.shape[2] == 4 else None
+    is_grey = all(bool((colors[:, :, 0] == colors[:, :, channel]).all()) for channel in (1, 2))
+    luminance = colors[:, :, 0] if is_grey else np.asarray(Image.fromarray(colors).convert("L"))  # ITU-R BT.601
+    return Levels(
+        luminance=luminance, alpha=alpha, colors=None if is_grey else colors, labels=labels, is_lossy=is_lossy
+    )
 
 
-def _read_planes(source: object, param: str, *, keep_grey: bool) -> _Planes:
+def _read_planes(source: object, param: str, *, is_mask: bool) -> _Decoded:
     from PIL import Image
 
-    if isinstance(source, np.ndarray):
-        return _check_array(source, param), None
     if isinstance(source, Image.Image):
-        return _from_pillow(source, param, keep_grey=keep_grey)
-    data = source if isinstance(source, bytes) else _read_file(source, param)
-    return _from_bytes(data, param, keep_grey=keep_grey)
+        return _from_pillow(source, param, is_mask=is_mask)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _from_bytes(bytes(source), param, is_mask=is_mask)
+    if isinstance(source, str | Path):
+        return _from_bytes(_read_file(source, param), param, is_mask=is_mask)
+    if callable(getattr(source, "read", None)):
+        return _from_bytes(_read_stream(source, param), param, is_mask=is_mask)
+    if hasattr(source, "__array__"):  # numpy's own arrays, torch tensors on the CPU
+        return _Decoded(planes=check_array(np.asarray(source), param, is_mask=is_mask))
+    raise InputError(
+        f"the {param} is a {type(source).__name__}",
+        "a path, bytes, an open file, a Pillow image or an array",
+        f"pass the {param} as one of these",
+        param,
+        f"{param}_type",
+    )
 
 
-def _read_file(path: object, param: str) -> bytes:
-    if not isinstance(path, str | Path):
+def _read_stream(file: object, param: str) -> bytes:
+    """The bytes of an open file from its start, or from where it stands if it cannot seek."""
+    try:
+        if callable(getattr(file, "seek", None)):
+            file.seek(0)  # type: ignore[attr-defined]
+        data = file.read(MAX_FILE_BYTES + 1)  # type: ignore[attr-defined]
+    except (OSError, ValueError) as fault:
+        raise _path_error("file", param, f"cannot be read ({fault})") from None
+    if not isinstance(data, bytes):
         raise InputError(
-            f"the {param} is a {type(path).__name__}",
-            "a path, bytes, a Pillow image or a uint8 array",
-            f"pass the {param} as one of these",
+            f"the {param} is a file that is open for text",
+            "a file that is open for bytes",
+            'open it with mode "rb"',
             param,
             f"{param}_type",
         )
+    return data
+
+
+def _read_file(path: str | Path, param: str) -> bytes:
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
     except (OSError, ValueError) as fault:
@@ -137,7 +194,7 @@ def _path_error(path: str | Path, param: str, why: str) -> InputError:
     )
 
 
-def _from_bytes(data: bytes, param: str, *, keep_grey: bool) -> _Planes:
+def _from_bytes(data: bytes, param: str, *, is_mask: bool) -> _Decoded:
     from PIL import Image
 
     if len(data) > MAX_FILE_BYTES:
@@ -149,11 +206,13 @@ def _from_bytes(data: bytes, param: str, *, keep_grey: bool) -> _Planes:
             f"{param}_too_large",
         )
     header = read_header(data)
+    if header is None and is_mask:
+        return _read_other_format(data, param)
     if header is None:
         what = "is empty" if not data else f"starts with {data[:8]!r}, which is no supported picture format"
         raise InputError(f"the {param} {what}", "a PNG, JPEG or WebP file", _SAVE_AS, param, f"{param}_not_an_image")
-    _check_size(header.width, header.height, param)
-    if header.bits > 8:
+    check_size(header.width, header.height, param)
+    if header.bits > 8 and not is_mask:
         raise _depth_error(f"{header.bits} bits per channel", param)
     if header.format == "JPEG" and header.channels == 4:
         raise _colour_error("CMYK", param)
@@ -167,17 +226,39 @@ def _from_bytes(data: bytes, param: str, *, keep_grey: bool) -> _Planes:
             # Two parsers that disagree on the size mean a crafted file: the limits were checked on the other size.
             if image.size != (header.width, header.height):
                 raise OSError("its headers give two sizes")
-            return _from_pillow(image, param, keep_grey=keep_grey)
+            return _from_pillow(image, param, is_mask=is_mask)
     except InputError:
         raise
     except Exception as fault:  # Pillow also raises ValueError, SyntaxError, struct.error...
         raise _damage_error(fault, param) from None
 
 
-def _from_pillow(image: Image, param: str, *, keep_grey: bool) -> _Planes:
-    from PIL.Image import Transpose
+def _read_other_format(data: bytes, param: str) -> _Decoded:
+    """Decode a mask of a format that photos may not have: its pixels are not part of the result."""
+    from PIL import Image, UnidentifiedImageError
 
-    _check_size(image.width, image.height, param)
+    try:
+        with Image.open(io.BytesIO(data), formats=_MASK_FORMATS) as image:
+            return _from_pillow(image, param, is_mask=True)
+    except InputError:
+        raise
+    except UnidentifiedImageError:
+        what = "is empty" if not data else f"starts with {data[:8]!r}, which is no supported picture format"
+        raise InputError(
+            f"the {param} {what}",
+            "a PNG, JPEG, WebP, BMP, GIF or TIFF file",
+            "save it as an 8-bit PNG",
+            param,
+            f"{param}_not_an_image",
+        ) from None
+    except Exception as fault:
+        raise _damage_error(fault, param) from None
+
+
+def _from_pillow(image: Image, param: str, *, is_mask: bool) -> _Decoded:
+    from PIL import Image as Pillow
+
+    check_size(image.width, image.height, param)
     # A JPEG with several frames comes from a camera: a preview, a depth map or a gain map follows the photo.
     num_frames = 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
     if num_frames > 1:
@@ -188,50 +269,26 @@ def _from_pillow(image: Image, param: str, *, keep_grey: bool) -> _Planes:
             param,
             f"{param}_animated",
         )
+    if is_mask and image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
+        return _Decoded(planes=check_array(np.asarray(image), param, is_mask=True))
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         raise _depth_error(f"mode {image.mode}, more than 8 bits per channel", param)
     if image.mode not in _MODES:
         raise _colour_error(image.mode, param)
     icc = _usable_profile(image.info.get("icc_profile"))
-    transposition = _orientation(image)
-    is_grey = keep_grey and image.mode in ("1", "L")
+    orientation = _read_orientation(image)
+    is_grey = is_mask and image.mode in ("1", "L")
+    is_lossy = image.format in ("JPEG", "MPO")
     mode = "RGBA" if image.has_transparency_data else "L" if is_grey else "RGB"
+    labels = None
     try:
-        image = image.convert(mode)
+        if is_mask and image.mode == "P":
+            indices = Pillow.frombytes("L", image.size, image.tobytes())
+            labels = np.asarray(_turn_upright(indices, orientation))
+        upright = _turn_upright(image.convert(mode), orientation)
     except Exception as fault:  # an image that the caller opened is only now read from its file
         raise _damage_error(fault, param) from None
-    if transposition is not None:
-        image = image.transpose(Transpose(transposition))
-    return np.asarray(image), icc
-
-
-def _check_array(array: NDArray[np.generic], param: str) -> Bytes:
-    """The array as uint8, HW, HW3 or HW4; the caller's own array where it has such a shape and dtype already."""
-    if array.dtype == np.bool_ and array.ndim == 2:
-        array = np.where(array, np.uint8(255), np.uint8(0))
-    has_picture_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
-    if array.dtype != np.uint8 or not has_picture_shape:
-        raise InputError(
-            f"the {param} is an array {array.dtype} {list(array.shape)}",
-            "uint8 in [0,255] of shape [H,W], [H,W,3] or [H,W,4]",
-            "scale it to 0..255 and convert it with .astype('uint8')",
-            param,
-            f"{param}_bad_array",
-        )
-    _check_size(array.shape[1], array.shape[0], param)
-    return array.astype(np.uint8, copy=False)
-
-
-def _check_size(width: int, height: int, param: str) -> None:
-    if width * height <= MAX_PIXELS and min(width, height) >= MIN_SIDE and max(width, height) <= MAX_SIDE:
-        return
-    raise InputError(
-        f"the {param} is {width}x{height} pixels",
-        f"sides of {MIN_SIDE} to {MAX_SIDE} and at most {MAX_PIXELS // 1_000_000} megapixels",
-        "crop or resize it",
-        param,
-        f"{param}_size_out_of_limits",
-    )
+    return _Decoded(planes=np.asarray(upright), icc=icc, orientation=orientation, labels=labels, is_lossy=is_lossy)
 
 
 def _damage_error(fault: Exception, param: str) -> InputError:
@@ -251,14 +308,19 @@ def _colour_error(mode: str, param: str) -> InputError:
     return InputError(f"the {param} is in {mode} colour", "RGB or grey", _SAVE_AS, param, f"{param}_colour_model")
 
 
-def _orientation(image: Image) -> int | None:
-    """The Pillow transposition that turns the stored picture upright, from its EXIF tag; None where none is needed."""
-    from PIL.Image import Transpose as Turn
-
+def _read_orientation(image: Image) -> int:
+    """EXIF orientation 1..8; 1, upright, where there is none."""
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # broken EXIF is ignored, as viewers do
-        return None
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _turn_upright(image: Image, orientation: int) -> Image:
+    """The picture as viewers show it."""
+    from PIL.Image import Transpose as Turn
+
     turns = {
         2: Turn.FLIP_LEFT_RIGHT,
         3: Turn.ROTATE_180,
@@ -268,7 +330,7 @@ def _orientation(image: Image) -> int | None:
         7: Turn.TRANSVERSE,
         8: Turn.ROTATE_90,
     }
-    return turns.get(value) if isinstance(value, int) else None
+    return image.transpose(turns[orientation]) if orientation in turns else image
 
 
 def _usable_profile(icc: object) -> bytes | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,7 +60,7 @@ class Patch:
         """Copy the photo and put the patch in; transparency and colour profile are kept."""
         pixels = photo.pixels.copy()
         pixels[self.box.top : self.box.bottom, self.box.left : self.box.right] = self.pixels
-        return Photo(pixels=pixels, alpha=photo.alpha, icc=photo.icc)
+        return replace(photo, pixels=pixels)
 
     def draw_on(self, photo: Photo, canvas: Image) -> Image:
         """Put the patch into a Pillow copy of the photo, and return that copy.
@@ -97,6 +98,32 @@ def make_patch(photo: Photo, box: Box, pasted: Bytes, alpha: Bytes) -> Patch:
     pixels = cut(photo.pixels, patch)
     np.copyto(_whole_pixels(pixels), _whole_pixels(pasted[in_window]), where=alpha[in_window] > 0)
     return Patch(box=patch, pixels=pixels, alpha=alpha[in_window])
+
+
+def join_patches(photo: Photo, patches: Sequence[Patch]) -> Patch:
+    """One patch that does what several do, for objects that were edited in windows of their own; of two, the later one wins.
+
+    Args:
+        photo: The photo that the patches belong to.
+        patches: At least one patch.
+    """
+    drawn = [patch for patch in patches if patch.pixels.size]
+    if len(drawn) < 2:
+        return drawn[0] if drawn else patches[0]
+    around = Box(
+        top=min(patch.box.top for patch in drawn),
+        left=min(patch.box.left for patch in drawn),
+        bottom=max(patch.box.bottom for patch in drawn),
+        right=max(patch.box.right for patch in drawn),
+    )
+    pixels, alpha = cut(photo.pixels, around), np.zeros((around.height, around.width), np.uint8)
+    for patch in drawn:
+        place = patch.box.moved(-around.top, -around.left)
+        part = np.s_[place.top : place.bottom, place.left : place.right]
+        is_changed = patch.alpha > 0
+        np.copyto(_whole_pixels(pixels[part]), _whole_pixels(patch.pixels), where=is_changed)
+        np.copyto(alpha[part], patch.alpha, where=is_changed)
+    return Patch(box=around, pixels=pixels, alpha=alpha)
 
 
 def paste_back(photo: Photo, box: Box, pasted: Bytes, alpha: Bytes) -> tuple[Photo, Bytes]:

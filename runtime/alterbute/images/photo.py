@@ -22,11 +22,13 @@ class Photo:
         pixels: HWC uint8 RGB in [0,255], orientation applied, read-only.
         alpha: HW uint8, 255 = opaque, read-only; None when the picture has no transparency.
         icc: The RGB colour profile that came with it, unchanged; None when absent, broken or over 1 MiB.
+        orientation: The EXIF orientation of its file, 1..8, which has been applied to `pixels`.
     """
 
     pixels: Bytes
     alpha: Bytes | None = None
     icc: bytes | None = None
+    orientation: int = 1
 
     def __post_init__(self) -> None:
         """Make the arrays read-only: results are compared with the photo, so it must not change."""

@@ -8,6 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from alterbute.cli.editing.mask_options import (
+    BoxOption,
+    DilateOption,
+    KindOption,
+    MaskChoice,
+    MaskOption,
+    PolarityOption,
+    PolygonOption,
+    ProtectOption,
+    RimOption,
+    ValueOption,
+    load_choice,
+)
+from alterbute.cli.editing.output import check_outputs, free_path
 from alterbute.cli.progress import progress_bar
 from alterbute.errors import InputError, PartialEditError
 
@@ -25,9 +39,7 @@ _SAMPLE_PROMPT: Final = "sample/prompt.txt"
 
 def edit(
     photo: Annotated[Path | None, typer.Argument(help="PNG, JPEG or WebP; the bundle's sample when left out.")] = None,
-    mask: Annotated[
-        Path | None, typer.Option("--mask", "-m", help="The object: white, or transparent in a PNG.")
-    ] = None,
+    mask: MaskOption = None,
     prompt: Annotated[
         str | None, typer.Option("--prompt", "-p", help='What to change: "color: red; material: metal".')
     ] = None,
@@ -35,24 +47,18 @@ def edit(
         Path | None, typer.Option(help="A picture whose object gives the identity; else the photo's own.")
     ] = None,
     reference_mask: Annotated[Path | None, typer.Option(help="The object in the reference.")] = None,
-    mask_polarity: Annotated[
-        Literal["auto", "alpha", "white", "black"],
-        typer.Option(help="What masks mark: transparent, white or black pixels."),
-    ] = "auto",
-    mask_kind: Annotated[
-        Literal["precise", "box", "soft"],
-        typer.Option(help="The object; the box around it (edits of shape); or grey levels as blend weights."),
-    ] = "precise",
-    dilate: Annotated[
-        int | None, typer.Option(help="Grow the object by a K x K square of window pixels, K odd; else the bundle's.")
-    ] = None,
+    box: BoxOption = None,
+    polygon: PolygonOption = None,
+    mask_polarity: PolarityOption = "auto",
+    mask_kind: KindOption = None,
+    mask_value: ValueOption = None,
+    dilate: DilateOption = None,
+    rim: RimOption = 0,
     resolution: Annotated[
         int | None,
         typer.Option(help="Side of the model's window, one of the bundle's; else chosen by the object's size."),
     ] = None,
-    protect: Annotated[
-        Path | None, typer.Option(help="Mask of what stands in front of the object: never painted.")
-    ] = None,
+    protect: ProtectOption = None,
     bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="Bundle folder; else the demo bundle.")] = None,
     backend: Annotated[
         str, typer.Option(help="auto, tensorrt, tensorrt_rtx, onnxruntime-cuda or onnxruntime; auto takes the fastest.")
@@ -89,18 +95,25 @@ def edit(
     reinject: Annotated[
         bool | None, typer.Option(help="Put the photo's latent back outside the mask after every step.")
     ] = None,
+    detail: Annotated[
+        Literal["auto", "photo", "model"],
+        typer.Option(
+            help="Where the object's detail comes from: the photo, through the edit's local colours, or the model's pixels."
+        ),
+    ] = "auto",
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same bytes; else a new one.")] = None,
     count: Annotated[int, typer.Option(help="How many results, different in their noise.")] = 1,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="OUT.png or OUT.webp; else PHOTO-edited.png here.")
+        Path | None, typer.Option("--output", "-o", help="OUT.png or OUT.webp; else a new PHOTO-edited.png here.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Let an output replace an input file.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="Also write a before/after picture here.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.")] = False,
 ) -> None:
     """Change an object's colour, material or texture; the background stays bit for bit."""
     from alterbute import Editor, EditRequest
     from alterbute.bundle import default_bundle_path, open_bundle, read_trust_keys
-    from alterbute.images import check_output, load_photo, load_reference, load_region, save
+    from alterbute.images import load_optional_reference, load_photo, save
     from alterbute.request import check_resolution
 
     # Pillow warns of unusual metadata in pictures that it reads correctly.
@@ -121,33 +134,42 @@ def edit(
         "guidance_interval": guidance_interval,
         "identity_scale": identity_scale,
         "reinject": reinject,
+        "detail": detail,
         "count": count,
     }
     EditRequest(prompt=prompt or "", **options)
     outputs, sheet = _name_outputs(photo, output, sheet, count)
-    for path in (*outputs, *([sheet] if sheet else [])):
-        check_output(path)
+    inputs = (photo, None if mask is None else mask.partition("#")[0], reference, reference_mask, protect)
+    check_outputs([*outputs, *([sheet] if sheet else [])], inputs, overwrite=overwrite)
     opened = open_bundle(bundle or default_bundle_path(), trust_keys=read_trust_keys(trust_key or ()))
     check_resolution(resolution, opened.manifest.window_sides)
     photo_source: Path | bytes
-    mask_source: Path | bytes | None
+    mask_source: str | bytes | None
     if photo is None:
-        photo_source, mask_source = _read_sample(opened, mask)
+        photo_source, mask_source = _read_sample(opened, mask or box or polygon)
         prompt = _read_sample_prompt(opened) if prompt is None else prompt
     else:
         photo_source, mask_source = photo, mask
     picture = load_photo(photo_source)
-    region = load_region(mask_source, picture, polarity=mask_polarity, kind=mask_kind, protect=protect, dilate=dilate)
+    choice = MaskChoice(
+        mask=mask_source,
+        polarity=mask_polarity,
+        kind=mask_kind,
+        value=mask_value,
+        box=box,
+        polygons=tuple(polygon or ()),
+        protect=protect,
+        dilate=dilate,
+        rim=rim,
+    )
+    region = load_choice(choice, picture)
     if prompt is None:
         raise InputError(
             "there is no prompt", "what to change", 'give one, as --prompt "color: red"', "prompt", "prompt_missing"
         )
-    identity = load_reference(reference, reference_mask, mask_polarity) if reference else (None, None)
-    if reference is None and reference_mask is not None:
-        raise InputError(
-            "there is a reference mask and no reference", "both", "give --reference", "reference", "reference_missing"
-        )
-
+    identity = load_optional_reference(reference, reference_mask, mask_polarity) or (None, None)
+    if region.report is not None and not quiet:
+        typer.echo(f"mask: {region.report.describe()}")
     editor = Editor.open(opened, backend=backend, allow_unsigned=allow_unsigned)
     subject = editor.prepare(picture, region, reference=identity[0], reference_mask=identity[1], resolution=resolution)
     images: Sequence[EditResult | None]
@@ -166,7 +188,7 @@ def edit(
         save(result.image, path)
         lines.append(_format_result(result, path))
     if sheet:
-        from alterbute.cli.sheet import make_sheet
+        from alterbute.cli.editing.sheet import make_sheet
 
         captions = ["before", *(f"{prompt} (seed {result.seed}, image {result.index + 1})" for result in results)]
         save(make_sheet(picture, region.object, [result.image for result in results], captions), sheet)
@@ -183,15 +205,15 @@ def _name_outputs(
     photo: Path | None, output: Path | None, sheet: Path | None, count: int
 ) -> tuple[list[Path], Path | None]:
     """One path per result, numbered when there are several, and the sheet's path; the sample always gets a sheet."""
-    first = output or Path(f"{photo.stem if photo else 'sample'}-edited.png")
+    numbers = [f"-{number}" for number in range(1, count + 1)] if count > 1 else [""]
+    own_sheet = ["-sheet"] if sheet is None and photo is None else []
+    first = output or free_path(Path(f"{photo.stem if photo else 'sample'}-edited.png"), [*numbers, *own_sheet])
     if sheet is None and photo is None:
         sheet = first.with_name(f"{first.stem}-sheet.png")
-    if count == 1:
-        return [first], sheet
-    return [first.with_name(f"{first.stem}-{number}{first.suffix}") for number in range(1, count + 1)], sheet
+    return [first.with_name(f"{first.stem}{number}{first.suffix}") for number in numbers], sheet
 
 
-def _read_sample(bundle: Bundle, mask: Path | None) -> tuple[bytes, bytes]:
+def _read_sample(bundle: Bundle, mask: object) -> tuple[bytes, bytes]:
     if mask is not None or not bundle.has(_SAMPLE_PHOTO):
         raise InputError(
             "there is no photo",
@@ -214,4 +236,5 @@ def _read_sample_prompt(bundle: Bundle) -> str | None:
 
 def _format_result(result: EditResult, path: Path) -> str:
     stages = ", ".join(f"{name} {seconds * 1000:.0f}" for name, seconds in result.timings.items())
-    return f"{path}: seed {result.seed}, {sum(result.timings.values()) * 1000:.0f} ms ({stages})"
+    source = "the photo's detail" if result.detail == "photo" else "the model's detail"
+    return f"{path}: seed {result.seed}, {source}, {sum(result.timings.values()) * 1000:.0f} ms ({stages})"

@@ -1,0 +1,84 @@
+"""`alterbute mask`: what an edit would take as the object, as a mask picture and a sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alterbute.cli.editing.mask_options import (
+    BoxOption,
+    DilateOption,
+    KindOption,
+    MaskChoice,
+    MaskOption,
+    PolarityOption,
+    PolygonOption,
+    ProtectOption,
+    RimOption,
+    ValueOption,
+    load_choice,
+)
+
+
+def mask(
+    photo: Annotated[Path, typer.Argument(help="PNG, JPEG or WebP.")],
+    mask: MaskOption = None,
+    box: BoxOption = None,
+    polygon: PolygonOption = None,
+    mask_polarity: PolarityOption = "auto",
+    mask_kind: KindOption = None,
+    mask_value: ValueOption = None,
+    protect: ProtectOption = None,
+    dilate: DilateOption = None,
+    rim: RimOption = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the mask here: white = the pixels that may change.")
+    ] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write the photo with the mask's outline here.")] = None,
+    bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="Bundle folder; else the demo bundle.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an input file.")] = False,
+) -> None:
+    """Show what an edit would take as the object, and which pixels it may change; runs no model."""
+    from PIL import Image
+
+    from alterbute.bundle import default_bundle_path, open_bundle
+    from alterbute.cli.editing.output import check_outputs
+    from alterbute.cli.editing.sheet import make_sheet
+    from alterbute.images import load_photo, photo_box, save, split_region
+
+    outputs = [path for path in (output, sheet) if path]
+    check_outputs(outputs, [photo, mask, protect], overwrite=overwrite)
+    picture = load_photo(photo)
+    choice = MaskChoice(
+        mask=mask,
+        polarity=mask_polarity,
+        kind=mask_kind,
+        value=mask_value,
+        box=box,
+        polygons=tuple(polygon or ()),
+        protect=protect,
+        dilate=dilate,
+        rim=rim,
+    )
+    region = load_choice(choice, picture)
+    manifest = open_bundle(bundle or default_bundle_path()).manifest
+    assert region.report is not None
+    typer.echo(f"mask: {region.report.describe()}")
+    for part in split_region(region, manifest.mask.margin, manifest.window_sides):
+        window = photo_box(part.edit, manifest.mask.margin, rim)
+        typer.echo(
+            f"window: {window.width}x{window.height} pixels of the photo at ({window.left}, {window.top}), resized to the model's"
+        )
+    for line in region.report.warnings:
+        typer.echo(f"warning: {line}", err=True)
+    if output:
+        save(Image.fromarray(region.edit), output)
+        typer.echo(f"{output}: the mask")
+    if sheet:
+        shown = picture.to_pil().convert("RGB")
+        cut_out = Image.new("RGB", shown.size, (255, 255, 255))
+        cut_out.paste(shown, mask=Image.fromarray(region.edit))
+        save(make_sheet(picture, region.edit, [cut_out], [region.report.describe(), "what may change"]), sheet)
+        typer.echo(f"{sheet}: the photo with the mask's outline, and what may change")
