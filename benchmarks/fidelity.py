@@ -90,7 +90,7 @@ def measure_quality(folder: Path, scenes: int, steps: int | None) -> dict[str, f
     from benchmarks.demo_quality import measure_bundle
 
     rows: dict[str, dict[str, float]] = measure_bundle(folder, scenes=scenes, steps=steps)["percent"]
-    return {name: row["value"] for name, row in rows.items() if name.startswith("edit/")}
+    return {name: row["value"] for name, row in rows.items() if name.startswith("auto/")}
 
 
 def step_precision(bundle: Bundle) -> str:
