@@ -8,7 +8,7 @@ from alterbute.images.image_file import PictureSource
 from alterbute.images.load import load_mask, load_optional_reference, load_photo, load_reference
 from alterbute.images.masks.marking import POLARITIES, MaskValue, Polarity
 from alterbute.images.masks.region import MASK_KINDS, MaskKind, MaskReport, Region, load_region, whole_region
-from alterbute.images.masks.split import split_region
+from alterbute.images.masks.split import count_windows, split_region
 from alterbute.images.paste import Patch, cut, join_patches, make_patch, paste_back
 from alterbute.images.photo import Photo
 from alterbute.images.save import check_output, encode, save
@@ -31,6 +31,7 @@ __all__ = [
     "check_output",
     "choose_resolution",
     "compare_photos",
+    "count_windows",
     "cut",
     "encode",
     "identity_box",

@@ -53,6 +53,17 @@ def group_objects(boxes: list[Box], margin: float, largest_side: int) -> list[li
     return [pieces for pieces, _ in groups]
 
 
+def count_windows(region: Region, margin: float, window_sides: tuple[int, ...]) -> int:
+    """Number of windows that `split_region` makes, without making them; it makes one where a part has no object.
+
+    Args:
+        region: A photo's masks.
+        margin: Window side / longer side of the object.
+        window_sides: The bundle's window sides in pixels, rising.
+    """
+    return len(_group_pieces(region, margin, window_sides))
+
+
 def split_region(region: Region, margin: float, window_sides: tuple[int, ...]) -> list[Region]:
     """The regions that are edited in windows of their own.
 
@@ -61,13 +72,20 @@ def split_region(region: Region, margin: float, window_sides: tuple[int, ...]) -
         margin: Window side / longer side of the object.
         window_sides: The bundle's window sides in pixels, rising.
     """
+    pieces, groups = region.pieces, _group_pieces(region, margin, window_sides)
+    if pieces is None or len(groups) < 2:
+        return [region]
+    parts = [_take_part(region, pieces.paint(_choose(pieces, group))) for group in groups]
+    # A part without an object is a faint smear, or all of it is protected: then the objects are not told apart.
+    return parts if all(part.object.any() for part in parts) else [region]
+
+
+def _group_pieces(region: Region, margin: float, window_sides: tuple[int, ...]) -> list[list[int]]:
+    """The pieces of each window; one empty group for a mask that is not split."""
     pieces = region.pieces
     if pieces is None or not 2 <= len(pieces.areas) <= MAX_PIECES:
-        return [region]
-    groups = group_objects(pieces.boxes(), margin, window_sides[-1])
-    parts = [_take_part(region, pieces.paint(_choose(pieces, group))) for group in groups] if len(groups) > 1 else []
-    # A part without an object is a faint smear, or all of it is protected: then the objects are not told apart.
-    return parts if parts and all(part.object.any() for part in parts) else [region]
+        return [[]]
+    return group_objects(pieces.boxes(), margin, window_sides[-1])
 
 
 def _take_part(region: Region, is_part: NDArray[np.bool_]) -> Region:

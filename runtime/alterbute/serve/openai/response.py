@@ -87,7 +87,7 @@ def describe_output(checked: CheckedRequest) -> Json:
 def count_tokens_used(context: Context, checked: CheckedRequest) -> Json:
     """Token counts in OpenAI's form: the prompt's tokens, and latent positions for pictures."""
     manifest = context.service.editor.manifest
-    positions = (checked.window_side // manifest.latent_factor) ** 2
+    positions = checked.windows * (checked.window_side // manifest.latent_factor) ** 2
     image_tokens = positions * (1 if checked.pictures.reference is None else 2)
     output_tokens = positions * len(checked.requests)
     input_tokens = image_tokens + checked.text_tokens

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from alterbute.denoise.plan import Plan
-from alterbute.images import Photo, choose_resolution, photo_box
+from alterbute.images import Photo, choose_resolution, count_windows, photo_box
 from alterbute.request import MAX_SEED, EditRequest, draw_seed
 from alterbute.serve.http.error_response import ApiError, bad_request
 from alterbute.serve.openai.fields import EditForm, check_model
@@ -36,6 +36,7 @@ class CheckedRequest:
         deadline_s: Deadline in `time.monotonic` seconds.
         decode_s: Seconds of decoding.
         window_side: Side of the square window around the object, in pixels of the model: one of the bundle's resolutions.
+        windows: Number of windows: one, or one for each of several distant objects.
     """
 
     form: EditForm
@@ -46,11 +47,12 @@ class CheckedRequest:
     deadline_s: float
     decode_s: float
     window_side: int
+    windows: int
 
     @property
     def rows(self) -> int:
-        """UNet rows of all images over all steps."""
-        return len(self.requests) * sum(len(rows) for rows in self.plan.rows)
+        """UNet rows of all images and windows over all steps."""
+        return self.windows * len(self.requests) * sum(len(rows) for rows in self.plan.rows)
 
     def spec(self, on_preview: Callable[[int, int, Photo], None] | None = None) -> RequestSpec:
         """Make the specification to submit to the service.
@@ -66,6 +68,7 @@ class CheckedRequest:
             reference=self.pictures.reference,
             requests=self.requests,
             rows=self.rows,
+            windows=self.windows,
             steps=self.plan.steps,
             deadline_s=self.deadline_s,
             previews=self.form.partial_images,
@@ -93,13 +96,13 @@ async def check_request(
     requests, plan, text_tokens = await context.run_on_pool(lambda: _make_requests(context, form))
     check_headers(form.files, context.settings.max_megapixels, memory)
     start = time.perf_counter()
-    pictures, window_side = await context.run_on_decoder(
+    pictures, window_side, windows = await context.run_on_decoder(
         lambda: _decode(form, context.service.editor.manifest), context.settings.decode_timeout_s
     )
     decode_s = time.perf_counter() - start
     context.metrics.on_stage("decode", decode_s)
     _check_photo(form, pictures.photo)
-    _check_work(context, form, pictures.photo, window_side, plan.steps, key)
+    _check_work(context, form, pictures.photo, windows * window_side**2, plan.steps, key)
     timeout_s = min(form.timeout_s or context.settings.timeout_s, context.settings.timeout_s)
     return CheckedRequest(
         form=form,
@@ -110,10 +113,11 @@ async def check_request(
         deadline_s=arrived_s + timeout_s,
         decode_s=decode_s,
         window_side=window_side,
+        windows=windows,
     )
 
 
-def _decode(form: EditForm, manifest: Manifest) -> tuple[Pictures, int]:
+def _decode(form: EditForm, manifest: Manifest) -> tuple[Pictures, int, int]:
     pictures = decode_pictures(
         form.files,
         polarity=form.mask_polarity,
@@ -123,7 +127,8 @@ def _decode(form: EditForm, manifest: Manifest) -> tuple[Pictures, int]:
         rim=form.rim,
     )
     box = photo_box(pictures.region.edit, manifest.mask.margin, form.rim)
-    return pictures, choose_resolution(box, manifest.window_sides)
+    windows = count_windows(pictures.region, manifest.mask.margin, manifest.window_sides)
+    return pictures, choose_resolution(box, manifest.window_sides), windows
 
 
 def _make_requests(context: Context, form: EditForm) -> tuple[tuple[EditRequest, ...], Plan, int]:
@@ -179,8 +184,8 @@ def _check_photo(form: EditForm, photo: Photo) -> None:
         raise bad_request("JPEG cannot hold the image's transparency", "output_format")
 
 
-def _check_work(context: Context, form: EditForm, photo: Photo, window_side: int, steps: int, key: str) -> None:
-    megapixels = max(photo.width * photo.height, window_side**2) / 1e6
+def _check_work(context: Context, form: EditForm, photo: Photo, window_pixels: int, steps: int, key: str) -> None:
+    megapixels = max(photo.width * photo.height, window_pixels) / 1e6
     work, limit = megapixels * steps * form.count, context.settings.max_megapixel_steps
     if work > limit:
         raise ApiError(

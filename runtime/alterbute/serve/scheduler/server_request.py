@@ -35,6 +35,7 @@ class RequestSpec:
         reference: Reference photo [H,W,3] uint8 and its mask [H,W] uint8, whose object gives the identity; None is the photo's own.
         requests: The edit of each image, with its own seed.
         rows: UNet rows of all images over all steps: the request's work.
+        windows: Number of windows that `rows` counts: one, or one for each of several distant objects.
         steps: Least number of launches that it takes: the steps of one image.
         deadline_s: Time after which the client does not need the result, in `time.monotonic` seconds.
         previews: Number of previews per image.
@@ -49,6 +50,7 @@ class RequestSpec:
     rows: int
     steps: int
     deadline_s: float
+    windows: int = 1
     previews: int = 0
     on_preview: Callable[[int, int, Photo], None] | None = None
     fingerprint: bytes = b""

@@ -195,8 +195,7 @@ class Service:
                 raise error
             spec = request.spec
             prepared = worker.editor.prepare_window(spec.photo, spec.region, spec.reference)
-            # Each window of distant objects is denoised by itself.
-            request.rows_left = spec.rows * len(prepared.windows)
+            request.rows_left = spec.rows // spec.windows * len(prepared.windows)
         except Exception as fault:
             request.fail(to_project_error(fault))
             return
