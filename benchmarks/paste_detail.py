@@ -29,11 +29,11 @@ from PIL import Image
 from benchmarks.common.bundle_options import bundle_folder, make_bundle_parser, save_figures
 from benchmarks.common.machine import machine_facts
 from benchmarks.common.timing import draw_scene
+from benchmarks.memory import reset_peak, resident_mb
 
 _WAYS: Final = ("model", "photo")
 _SIZES: Final = {"512x512": (512, 512), "12 MP": (3000, 4000)}
 _LARGE: Final = (4000, 6000)
-_STATUS: Final = Path("/proc/self/status")
 
 
 def time_edits(editor: Editor, pixels: Bytes, mask: Bytes, prompt: str, rounds: int) -> dict[str, float]:
@@ -73,23 +73,13 @@ def measure_memory(folder: Path, way: str) -> dict[str, float]:
 
 
 def _run_memory(folder: Path, way: str) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (*_LARGE, 3), np.uint8)
-    mask = np.zeros(_LARGE, np.uint8)
-    radius = (0.3 * mask.size / np.pi) ** 0.5
-    for row in range(_LARGE[0]):
-        half = max(radius**2 - (row - _LARGE[0] / 2) ** 2, 0) ** 0.5
-        mask[row, int(_LARGE[1] / 2 - half) : int(_LARGE[1] / 2 + half)] = 255
+    pixels, mask = draw_scene(*_LARGE, 0.3)
     with Editor(open_bundle(folder), backend="onnxruntime") as editor:
-        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-        before = _read_status("VmRSS")
+        reset_peak()
+        before = resident_mb("VmRSS")
         editor.edit(pixels, mask, first_prompt(editor.manifest.attributes) or "color: red", seed=1, detail=way)  # type: ignore[arg-type]
-        peak = _read_status("VmHWM")
+        peak = resident_mb("VmHWM")
     print(json.dumps({"edit_mb": round(peak - before), "peak_mb": round(peak)}))
-
-
-def _read_status(key: str) -> float:
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1]) * 1024 / 1e6
 
 
 def write_pictures(editor: Editor, photo_path: Path, mask_path: Path, prompt: str, folder: Path) -> dict[str, Any]:

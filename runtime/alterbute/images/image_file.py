@@ -209,8 +209,7 @@ def _from_bytes(data: bytes, param: str, *, is_mask: bool) -> _Decoded:
     if header is None and is_mask:
         return _read_other_format(data, param)
     if header is None:
-        what = "is empty" if not data else f"starts with {data[:8]!r}, which is no supported picture format"
-        raise InputError(f"the {param} {what}", "a PNG, JPEG or WebP file", _SAVE_AS, param, f"{param}_not_an_image")
+        raise _format_error(data, param, "a PNG, JPEG or WebP file", _SAVE_AS)
     check_size(header.width, header.height, param)
     if header.bits > 8 and not is_mask:
         raise _depth_error(f"{header.bits} bits per channel", param)
@@ -243,14 +242,8 @@ def _read_other_format(data: bytes, param: str) -> _Decoded:
     except InputError:
         raise
     except UnidentifiedImageError:
-        what = "is empty" if not data else f"starts with {data[:8]!r}, which is no supported picture format"
-        raise InputError(
-            f"the {param} {what}",
-            "a PNG, JPEG, WebP, BMP, GIF or TIFF file",
-            "save it as an 8-bit PNG",
-            param,
-            f"{param}_not_an_image",
-        ) from None
+        expected = "a PNG, JPEG, WebP, BMP, GIF or TIFF file"
+        raise _format_error(data, param, expected, "save it as an 8-bit PNG") from None
     except Exception as fault:
         raise _damage_error(fault, param) from None
 
@@ -289,6 +282,11 @@ def _from_pillow(image: Image, param: str, *, is_mask: bool) -> _Decoded:
     except Exception as fault:  # an image that the caller opened is only now read from its file
         raise _damage_error(fault, param) from None
     return _Decoded(planes=np.asarray(upright), icc=icc, orientation=orientation, labels=labels, is_lossy=is_lossy)
+
+
+def _format_error(data: bytes, param: str, expected: str, fix: str) -> InputError:
+    what = "is empty" if not data else f"starts with {data[:8]!r}, which is no supported picture format"
+    return InputError(f"the {param} {what}", expected, fix, param, f"{param}_not_an_image")
 
 
 def _damage_error(fault: Exception, param: str) -> InputError:

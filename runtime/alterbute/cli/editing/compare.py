@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from alterbute.cli.editing.mask_options import MaskOption, PolarityOption
+from alterbute.cli.editing.mask_options import MaskOption, PolarityOption, ignore_pillow_warnings
 
 if TYPE_CHECKING:
     from alterbute.images import Cause, Comparison
@@ -40,8 +39,7 @@ def compare(
     from alterbute.images import compare_photos, load_photo
     from alterbute.images.masks.read_mask import read_mask
 
-    # Pillow warns of unusual metadata in pictures that it reads correctly.
-    warnings.filterwarnings("ignore", module="PIL")
+    ignore_pillow_warnings()
     photo = load_photo(before)
     comparison = compare_photos(photo, load_photo(after), read_mask(mask, photo, polarity=mask_polarity).levels)
     is_kept = comparison.largest_outside is not None and comparison.largest_outside <= tolerance

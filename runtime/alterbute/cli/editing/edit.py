@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -19,6 +19,7 @@ from alterbute.cli.editing.mask_options import (
     ProtectOption,
     RimOption,
     ValueOption,
+    ignore_pillow_warnings,
     load_choice,
 )
 from alterbute.cli.editing.output import check_outputs, free_path
@@ -116,9 +117,7 @@ def edit(
     from alterbute.images import load_optional_reference, load_photo, save
     from alterbute.request import check_resolution
 
-    # Pillow warns of unusual metadata in pictures that it reads correctly.
-    warnings.filterwarnings("ignore", module="PIL")
-
+    ignore_pillow_warnings()
     # Input is checked before an engine is opened: an error is reported at once, and no file is written.
     options: EditOptions = {
         "negative_prompt": negative_prompt,
@@ -139,20 +138,8 @@ def edit(
     }
     EditRequest(prompt=prompt or "", **options)
     outputs, sheet = _name_outputs(photo, output, sheet, count)
-    inputs = (photo, None if mask is None else mask.partition("#")[0], reference, reference_mask, protect)
-    check_outputs([*outputs, *([sheet] if sheet else [])], inputs, overwrite=overwrite)
-    opened = open_bundle(bundle or default_bundle_path(), trust_keys=read_trust_keys(trust_key or ()))
-    check_resolution(resolution, opened.manifest.window_sides)
-    photo_source: Path | bytes
-    mask_source: str | bytes | None
-    if photo is None:
-        photo_source, mask_source = _read_sample(opened, mask or box or polygon)
-        prompt = _read_sample_prompt(opened) if prompt is None else prompt
-    else:
-        photo_source, mask_source = photo, mask
-    picture = load_photo(photo_source)
     choice = MaskChoice(
-        mask=mask_source,
+        mask=mask,
         polarity=mask_polarity,
         kind=mask_kind,
         value=mask_value,
@@ -162,6 +149,18 @@ def edit(
         dilate=dilate,
         rim=rim,
     )
+    inputs = (photo, reference, reference_mask, *choice.files)
+    check_outputs([*outputs, *([sheet] if sheet else [])], inputs, overwrite=overwrite)
+    opened = open_bundle(bundle or default_bundle_path(), trust_keys=read_trust_keys(trust_key or ()))
+    check_resolution(resolution, opened.manifest.window_sides)
+    photo_source: Path | bytes
+    if photo is None:
+        photo_source, sample_mask = _read_sample(opened, choice)
+        choice = replace(choice, mask=sample_mask)
+        prompt = _read_sample_prompt(opened) if prompt is None else prompt
+    else:
+        photo_source = photo
+    picture = load_photo(photo_source)
     region = load_choice(choice, picture)
     if prompt is None:
         raise InputError(
@@ -213,8 +212,8 @@ def _name_outputs(
     return [first.with_name(f"{first.stem}{number}{first.suffix}") for number in numbers], sheet
 
 
-def _read_sample(bundle: Bundle, mask: object) -> tuple[bytes, bytes]:
-    if mask is not None or not bundle.has(_SAMPLE_PHOTO):
+def _read_sample(bundle: Bundle, choice: MaskChoice) -> tuple[bytes, bytes]:
+    if choice.is_given or not bundle.has(_SAMPLE_PHOTO):
         raise InputError(
             "there is no photo",
             "a PNG, JPEG or WebP file",

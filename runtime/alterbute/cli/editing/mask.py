@@ -18,6 +18,7 @@ from alterbute.cli.editing.mask_options import (
     ProtectOption,
     RimOption,
     ValueOption,
+    ignore_pillow_warnings,
     load_choice,
 )
 
@@ -48,9 +49,7 @@ def mask(
     from alterbute.cli.editing.sheet import make_sheet
     from alterbute.images import load_photo, photo_box, save, split_region
 
-    outputs = [path for path in (output, sheet) if path]
-    check_outputs(outputs, [photo, mask, protect], overwrite=overwrite)
-    picture = load_photo(photo)
+    ignore_pillow_warnings()
     choice = MaskChoice(
         mask=mask,
         polarity=mask_polarity,
@@ -62,6 +61,8 @@ def mask(
         dilate=dilate,
         rim=rim,
     )
+    check_outputs([path for path in (output, sheet) if path], [photo, *choice.files], overwrite=overwrite)
+    picture = load_photo(photo)
     region = load_choice(choice, picture)
     manifest = open_bundle(bundle or default_bundle_path()).manifest
     assert region.report is not None

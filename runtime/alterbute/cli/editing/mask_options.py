@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -46,8 +47,6 @@ DilateOption = Annotated[
 ]
 RimOption = Annotated[int, typer.Option(help="Photo pixels around the mask that may change, too.")]
 
-Kind: TypeAlias = Literal["precise", "box", "soft"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskChoice:
@@ -67,6 +66,17 @@ class MaskChoice:
     def is_given(self) -> bool:
         """Whether there is a mask of any form."""
         return self.mask is not None or self.box is not None or bool(self.polygons)
+
+    @property
+    def files(self) -> tuple[str | Path, ...]:
+        """The files that are read: the mask, without the key of an annotation, and what is protected."""
+        mask = (self.mask.partition("#")[0],) if isinstance(self.mask, str) else ()
+        return (*mask, *((self.protect,) if self.protect else ()))
+
+
+def ignore_pillow_warnings() -> None:
+    """Silence Pillow's warnings of unusual metadata, which it gives for pictures that it reads correctly."""
+    warnings.filterwarnings("ignore", module="PIL")
 
 
 def load_choice(choice: MaskChoice, photo: Photo) -> Region:
