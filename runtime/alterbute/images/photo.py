@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from alterbute.images.metadata.metadata import NO_METADATA, Metadata
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Bytes: TypeAlias = NDArray[np.uint8]
+Pixels: TypeAlias = "NDArray[np.uint8] | NDArray[np.uint16]"
+"""Levels of a picture of 8 or 16 bits: [0,255] or [0,65535]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -19,16 +23,20 @@ class Photo:
     """A decoded picture.
 
     Args:
-        pixels: HWC uint8 RGB in [0,255], orientation applied, read-only.
-        alpha: HW uint8, 255 = opaque, read-only; None when the picture has no transparency.
-        icc: The RGB colour profile that came with it, unchanged; None when absent, broken or over 1 MiB.
+        pixels: HWC uint8 RGB in [0,255], or uint16 in [0,65535]; orientation applied, read-only.
+        alpha: HW of the dtype of `pixels`, highest = opaque, read-only; None when the picture has no transparency.
+        icc: The RGB colour profile of `pixels`: the file's, or one that was made of its other colour tags; None is sRGB.
         orientation: The EXIF orientation of its file, 1..8, which has been applied to `pixels`.
+        color_chunks: Name and data of the PNG chunks that describe the colour of its file, in place of `icc` in a PNG.
+        metadata: What its file holds besides pixels and colour.
     """
 
-    pixels: Bytes
-    alpha: Bytes | None = None
+    pixels: Pixels
+    alpha: Pixels | None = None
     icc: bytes | None = None
     orientation: int = 1
+    color_chunks: tuple[tuple[bytes, bytes], ...] = ()
+    metadata: Metadata = NO_METADATA
 
     def __post_init__(self) -> None:
         """Make the arrays read-only: results are compared with the photo, so it must not change."""

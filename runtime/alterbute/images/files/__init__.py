@@ -1,0 +1,1 @@
+"""Picture files: headers, decoding under limits, and encoding."""

@@ -1,0 +1,1 @@
+"""Metadata of picture files: captions, copyright, resolution; and where an edited picture comes from."""
