@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-_ORDER: Final = ("window", "scene", "identity", "prompt", "step", "decode", "paste")
+_ORDER: Final = ("window", "scene", "identity", "prompt", "step", "decode", "paste", "paste16")
 
 
 def draw_plots(results: Path) -> None:

@@ -11,7 +11,7 @@ from alterbute.backends.base import copy_outputs
 from alterbute.backends.onnxruntime import OnnxRuntimeBackend
 from alterbute.bundle import Bundle
 
-HOST_GRAPHS: Final = ("window", "paste")
+HOST_GRAPHS: Final = ("window", "paste", "paste16")
 """The image graphs, which every backend runs in ONNX Runtime."""
 
 Run = Callable[[Arrays], dict[str, Array]]

@@ -16,7 +16,7 @@ from alterbute.backends import Array, Arrays, Backend
 
 RUNS = 4
 """Real runs of each graph, of which the shortest counts."""
-HOST_GRAPHS = ("window", "paste")
+HOST_GRAPHS = ("window", "paste", "paste16")
 """Graphs that the server runs on the host, in parallel to its device; they take no time on the replay clock."""
 
 

@@ -261,6 +261,7 @@ def _collect_makers(
         "decode": lambda: decode_spec(checkpoint.load("vae"), cells, models.factor),
         "window": window_spec,
         "paste": lambda: paste_spec(settings.detail, settings.resolution),
+        "paste16": lambda: paste_spec(settings.detail, settings.resolution, bits=16),
     }
 
 

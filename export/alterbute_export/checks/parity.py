@@ -102,18 +102,18 @@ def _compare(
 ) -> float:
     """Relative error of one output.
 
-    A picture that the graph rounds to uint8 may differ by a rounding; its error is that of the value before rounding, `unrounded`,
+    A picture that the graph rounds to levels may differ by a rounding; its error is that of the value before rounding, `unrounded`,
     if the graph has it.
     """
     value = outputs[edge.name]
     if value.shape != expected.shape:
         raise _differs(name, edge, f"has shape {value.shape}", f"{expected.shape}")
-    if value.dtype == np.uint8 and expected.dtype != np.uint8:
-        levels = float(np.abs(value.astype(np.float32) - expected).max())
-        if not levels <= 0.5 + 255 * limit:
+    if value.dtype in (np.uint8, np.uint16) and expected.dtype == np.float32:
+        levels, highest = float(np.abs(value.astype(np.float32) - expected).max()), np.iinfo(value.dtype).max
+        if not levels <= 0.5 + highest * limit:
             raise _differs(name, edge, f"is {levels:.3f} levels off", "at most a rounding")
         if unrounded is None:
-            return max(levels - 0.5, 0.0) / 255
+            return max(levels - 0.5, 0.0) / highest
         value = outputs[unrounded]
     if not np.isfinite(value).all():
         raise _differs(name, edge, "is not finite", "numbers")

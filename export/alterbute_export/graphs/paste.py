@@ -134,8 +134,8 @@ _FIT: Final = """
 # HW1 alpha is ten times as slow as by an HWC one. Alpha 0 needs no case of its own: 255 * photo / 255 is exact in float32.
 _TEXT: Final = """
 <ir_version: 10, opset_import: ["" : 20]>
-paste (uint8[SH,SW,3] edited, uint8[SH,SW,3] roundtrip, uint8[SH,SW] object_mask, float[1] threshold,
-       uint8[BH,BW,3] photo, uint8[BH,BW] alpha) => (uint8[BH,BW,3] image)
+NAME (uint8[SH,SW,3] edited, uint8[SH,SW,3] roundtrip, uint8[SH,SW] object_mask, float[1] threshold,
+       DTYPE[BH,BW,3] photo, uint8[BH,BW] alpha) => (DTYPE[BH,BW,3] image)
     <int64[1] i0 = {0}, int64[1] i1 = {1}, int64[1] i2 = {2}, int64[1] i3 = {3}, int64[1] i4 = {4}, int64[2] axes = {0, 1},
      int64[1] last = {-1}, int64[1] strip = {STRIP}, int64[1] three = {3},
      int64[6] row6 = {0, 0, 0, 1, 1, 2}, int64[6] col6 = {0, 1, 2, 1, 2, 2},
@@ -185,7 +185,7 @@ paste (uint8[SH,SW,3] edited, uint8[SH,SW,3] roundtrip, uint8[SH,SW] object_mask
     rounded_up = Sub(grown, i1)
     num_strips_1 = Div(rounded_up, height)
     num_strips = Squeeze(num_strips_1, i0)
-    strips = Loop (num_strips, yes) <body = paint (int64 index, bool go) => (bool go_on, uint8[h,n,3] painted) {
+    strips = Loop (num_strips, yes) <body = paint (int64 index, bool go) => (bool go_on, DTYPE[h,n,3] painted) {
         go_on = Identity(go)
         index_1 = Unsqueeze(index, i0)
         next_start = Mul(index_1, height)
@@ -201,7 +201,7 @@ paste (uint8[SH,SW,3] edited, uint8[SH,SW,3] roundtrip, uint8[SH,SW] object_mask
         end_2 = Concat <axis = 0> (end, right)
         photo_hwc = Slice(photo, start_2, end_2, axes)
         photo_chw = Transpose <perm = [2, 0, 1]> (photo_hwc)
-        photo_f = Cast <to = 1> (photo_chw)
+        PHOTO_LEVELS
         drawn = If (is_guided) <then_branch = apply_map () => (float[3,h,n] mapped) {
             gain1, gain2, gain3, shift = Split <axis = 0> (near, split_map)
             p1, p2, p3 = Split <axis = 0> (photo_f, split_three)
@@ -222,8 +222,8 @@ paste (uint8[SH,SW,3] edited, uint8[SH,SW,3] roundtrip, uint8[SH,SW] object_mask
         photo_share = Mul(under, photo_f)
         sum = Add(edited_share, photo_share)
         blended = Div(sum, full)
-        rounded = Round(blended)
-        painted_chw = Cast <to = 2> (rounded)
+        ROUND_LEVELS
+        painted_chw = Cast <to = TYPE_NUMBER> (rounded)
         painted = Transpose <perm = [1, 2, 0]> (painted_chw)
     }>
     flat_size = Concat <axis = 0> (last, near_columns, three)
@@ -253,13 +253,18 @@ _DOUBLE: Final = """b_size = Shape(b)
         map_head = Slice(map_size, i0, i2)
         window_size = Concat <axis = 0> (map_head, b_sides)
         color_map = Resize <mode = "linear"> (grid_map, , , window_size)"""
+_FROM_16_BITS: Final = """fine = Constant <value = float {257}> ()
+        photo_16_bits = Cast <to = 1> (photo_chw)
+        photo_f = Div(photo_16_bits, fine)"""
+_TO_16_BITS: Final = """blended_16_bits = Mul(blended, fine)
+        rounded = Round(blended_16_bits)"""
 _STRIP_ROWS: Final = 16
 HALF_GRID_SIDE: Final = 256
 """Side of the window, in pixels, from which the map is fitted on a grid of half the resolution: as exact, at a quarter of the time."""
 
 
-def paste_spec(rules: DetailRules, resolution: int) -> GraphSpec:
-    """The spec of the paste graph, with radius and ridge of `rules` as constants.
+def paste_spec(rules: DetailRules, resolution: int, bits: int = 8) -> GraphSpec:
+    """The spec of the paste graph, with radius and ridge of `rules` as constants: `paste`, or `paste16` for photos of 16 bits.
 
     Inputs: `edited` is the decoded edit; `roundtrip` the decoded latent of the photo's own window; `object_mask` the object in the
     window; `threshold` [1] is T in [0,1], or negative to paste the model's pixels; `photo` and `alpha` are the box of the photo and
@@ -268,12 +273,27 @@ def paste_spec(rules: DetailRules, resolution: int) -> GraphSpec:
     Args:
         rules: Radius and ridge of the fit.
         resolution: Side of the bundle's window in pixels, which decides on the grid of the fit.
+        bits: Bits per channel of `photo` and of the output, 8 or 16.
     """
     step = 2 if resolution >= HALF_GRID_SIDE else 1
     radius = max(rules.radius // step, 1)
-    text = _TEXT.replace("FIT", _FIT.rstrip()).replace("STRIP", str(_STRIP_ROWS)).replace("RIDGE", repr(rules.ridge))
-    text = text.replace("HALVE_PLANES", _HALVE if step == 2 else "grid = Identity(planes)")
-    text = text.replace("DOUBLE_MAP", _DOUBLE if step == 2 else "color_map = Identity(grid_map)")
+    name, dtype = ("paste16", "uint16") if bits == 16 else ("paste", "uint8")
+    words = {
+        "FIT": _FIT.rstrip(),
+        "STRIP": str(_STRIP_ROWS),
+        "RIDGE": repr(rules.ridge),
+        "HALVE_PLANES": _HALVE if step == 2 else "grid = Identity(planes)",
+        "DOUBLE_MAP": _DOUBLE if step == 2 else "color_map = Identity(grid_map)",
+        "NAME": name,
+        "DTYPE": dtype,
+        "TYPE_NUMBER": "4" if bits == 16 else "2",
+        # The arithmetic is on levels in [0,255], in fractions of a level for 16 bits.
+        "PHOTO_LEVELS": _FROM_16_BITS if bits == 16 else "photo_f = Cast <to = 1> (photo_chw)",
+        "ROUND_LEVELS": _TO_16_BITS if bits == 16 else "rounded = Round(blended)",
+    }
+    text = _TEXT
+    for word, replacement in words.items():
+        text = text.replace(word, replacement)
     for word, number in (("K", 2 * radius + 1), ("R", radius)):
         text = (
             text.replace(f" {word}]", f" {number}]")
@@ -281,7 +301,7 @@ def paste_spec(rules: DetailRules, resolution: int) -> GraphSpec:
             .replace(f" {word},", f" {number},")
         )
     return GraphSpec(
-        name="paste",
+        name=name,
         graph=text,
         reference=lambda *inputs: paste_reference(*inputs, radius=radius, ridge=rules.ridge, step=step),
         inputs=(
@@ -289,10 +309,10 @@ def paste_spec(rules: DetailRules, resolution: int) -> GraphSpec:
             edge("roundtrip", "uint8", "SH", "SW", 3),
             edge("object_mask", "uint8", "SH", "SW"),
             edge("threshold", "float32", 1),
-            edge("photo", "uint8", "BH", "BW", 3),
+            edge("photo", dtype, "BH", "BW", 3),
             edge("alpha", "uint8", "BH", "BW"),
         ),
-        outputs=(edge("image", "uint8", "BH", "BW", 3),),
+        outputs=(edge("image", dtype, "BH", "BW", 3),),
         trace_sizes={},
         check_sizes=(
             {"SH": 48, "SW": 48, "BH": 145, "BW": 145},

@@ -18,21 +18,22 @@ def paste_reference(
     ridge: float,
     step: int,
 ) -> torch.Tensor:
-    """The blended photo `[BH,BW,3]`, f32 in [0,255], not rounded.
+    """The blended photo `[BH,BW,3]`, f32 in the range of the photo's levels, not rounded.
 
     Args:
         edited: `[SH,SW,3]` uint8 edited window.
         roundtrip: `[SH,SW,3]` uint8 decoded round trip of the photo's window.
         object_mask: `[SH,SW]` uint8, above 0 = object.
         threshold: `[1]` f32, T in [0,1]; negative pastes the model's pixels.
-        photo: `[BH,BW,3]` uint8 box of the photo.
+        photo: `[BH,BW,3]` uint8 or uint16 box of the photo.
         alpha: `[BH,BW]` uint8 weight of the edit, 255 for the edit alone.
         radius: Of the windows of the fit, in cells of its grid.
         ridge: Added to the diagonal of the covariance, for colours in [0,1].
         step: Window pixels per side of a cell of the fit's grid.
     """
     size = list(alpha.shape)
-    picture = photo.double()
+    scale = 257.0 if photo.dtype == torch.uint16 else 1.0
+    picture = photo.double() / scale
     if float(threshold) < 0:
         drawn = _resize(edited.permute(2, 0, 1).double(), size).permute(1, 2, 0)
     else:
@@ -44,7 +45,7 @@ def paste_reference(
         drawn = picture + torch.einsum("hwi,hwij->hwj", picture, gain) + 255 * offset
     over = alpha[:, :, None].double()
     blended = (over * drawn.clamp(0, 255) + (255 - over) * picture) / 255
-    return torch.where(over == 0, picture, blended).float()
+    return (scale * torch.where(over == 0, picture, blended)).float()
 
 
 def fit_color_map(

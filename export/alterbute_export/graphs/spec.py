@@ -25,8 +25,8 @@ class GraphSpec:
         name: The graph's name in the manifest; its file is `<name>.onnx`.
         graph: The torch module to trace, or the graph in ONNX's own text form when it is written by hand.
         reference: Function that computes the expected outputs from torch tensors in the order of `inputs`, and returns a
-            tensor for each output. A uint8 picture may be returned unrounded, as f32 in [0,255]; it is then compared
-            with the input of the graph's Round node.
+            tensor for each output. A uint8 or uint16 picture may be returned unrounded, as f32 in the range of its levels; it
+            is then compared with the input of the graph's Round node.
         inputs: Inputs in the order of the module's arguments.
         outputs: Outputs in the order of the module's results.
         trace_sizes: Sizes of the free dimensions for tracing, each of another value, because torch.export takes
@@ -74,7 +74,7 @@ def edge(name: str, dtype: str, *shape: int | str) -> TensorSpec:
 
 
 def draw_inputs(spec: GraphSpec, sizes: Sizes, seed: int) -> dict[str, Array]:
-    """Random inputs of a graph, by name: drawn by the spec's `draw`, else normal noise for f32 and bytes for uint8.
+    """Random inputs of a graph, by name: drawn by the spec's `draw`, else normal noise for f32, and all levels for uint8 and uint16.
 
     Args:
         spec: The graph.
@@ -142,4 +142,8 @@ def _bytes(generator: np.random.Generator, shape: tuple[int, ...], sizes: Sizes)
     return generator.integers(0, 256, shape)
 
 
-_DRAWS: dict[str, Draw] = {"float32": _noise, "uint8": _bytes}
+def _words(generator: np.random.Generator, shape: tuple[int, ...], sizes: Sizes) -> Array:
+    return generator.integers(0, 65536, shape)
+
+
+_DRAWS: dict[str, Draw] = {"float32": _noise, "uint8": _bytes, "uint16": _words}

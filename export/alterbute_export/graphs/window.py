@@ -19,7 +19,11 @@ AREA_THRESHOLD: Final = 63.5
 
 Just under a quarter of 255: masks that shrink by 2 have many pixels of exactly a quarter, which would otherwise depend on
 the last bit of a float."""
+GROUND: Final = 128
+"""Level of window pixels in which nothing of the picture is visible."""
 
+# Colours are weighted by opacity, so that the colour under a transparent pixel reaches no window; where nothing is visible, the
+# window is grey.
 # For a large photo each pass over the pixels of the box costs time: `protect` is resized only if any of its pixels is set, and
 # alpha is cast to uint8 before it is processed further.
 # Alpha is made of the part of the box that lies in the photo, and padded last: where the photo ends, the object's edge is not
@@ -28,13 +32,14 @@ the last bit of a float."""
 # exclude_outside: without it ONNX Runtime repeats the border when it shrinks, which differs from Pillow by up to 14 levels.
 _TEXT: Final = """
 <ir_version: 10, opset_import: ["" : 20]>
-window (uint8[H,W,3] image, uint8[H,W] mask, uint8[H,W] region, uint8[H,W] protect, int64[4] box, int64[2] size,
-        int64[4] rules)
+window (uint8[H,W,3] image, uint8[OH,OW] opacity, uint8[H,W] mask, uint8[H,W] region, uint8[H,W] protect, int64[4] box,
+        int64[2] size, int64[4] rules)
     => (uint8[SH,SW,3] window, uint8[SH,SW] object_mask, uint8[SH,SW] window_mask, uint8[BH,BW] alpha)
     <int64[1] i0 = {0}, int64[1] i1 = {1}, int64[1] i2 = {2}, int64[1] i3 = {3}, int64[1] i4 = {4},
      int64[2] zeros_2 = {0, 0}, int64[2] axes = {0, 1}, int64[2] ones = {1, 1},
      int64[2] one_three = {1, 3}, float none = {0}, float half = {0.5}, float area = {THRESHOLD},
-     float full = {255}, float off = {0}, uint8 outside = {0}, uint8 whole = {255}>
+     float full = {255}, float off = {0}, float ground = {GROUND}, float faint = {0.001},
+     uint8 outside = {0}, uint8 whole = {255}>
 {
     start = Slice(box, i0, i2)
     end = Slice(box, i2, i4)
@@ -53,7 +58,24 @@ window (uint8[H,W,3] image, uint8[H,W] mask, uint8[H,W] region, uint8[H,W] prote
     image_chw = Transpose <perm = [2, 0, 1]> (image_f)
     image_nchw = Unsqueeze(image_chw, i0)
     image_sizes = Concat <axis = 0> (one_three, size)
-    resized = Resize <mode = "linear", antialias = 1, exclude_outside = 1> (image_nchw, , , image_sizes)
+    mask_sizes = Concat <axis = 0> (ones, size)
+    least_opacity = ReduceMin <keepdims = 0> (opacity)
+    is_opaque = Equal(least_opacity, whole)
+    resized = If (is_opaque) <then_branch = resize () => (float[1,3,SH,SW] all_pixels) {
+        all_pixels = Resize <mode = "linear", antialias = 1, exclude_outside = 1> (image_nchw, , , image_sizes)
+    }, else_branch = resize_visible () => (float[1,3,SH,SW] visible_pixels) {
+        opacity_inner = Slice(opacity, inner_start, inner_end, axes)
+        opacity_box = Pad <mode = "edge"> (opacity_inner, mask_pads)
+        opacity_f = Cast <to = 1> (opacity_box)
+        opacity_nchw = Unsqueeze(opacity_f, axes)
+        weighted = Mul(image_nchw, opacity_nchw)
+        sums = Resize <mode = "linear", antialias = 1, exclude_outside = 1> (weighted, , , image_sizes)
+        weights = Resize <mode = "linear", antialias = 1, exclude_outside = 1> (opacity_nchw, , , mask_sizes)
+        is_seen = Greater(weights, faint)
+        divisors = Where(is_seen, weights, full)
+        means = Div(sums, divisors)
+        visible_pixels = Where(is_seen, means, ground)
+    }>
     resized_chw = Squeeze(resized, i0)
     resized_hwc = Transpose <perm = [1, 2, 0]> (resized_chw)
     clipped = Clip(resized_hwc, none, full)
@@ -69,7 +91,6 @@ window (uint8[H,W,3] image, uint8[H,W] mask, uint8[H,W] region, uint8[H,W] prote
     mask_box = Pad(mask_inner, mask_pads, outside)
     mask_f = Cast <to = 1> (mask_box)
     mask_nchw = Unsqueeze(mask_f, axes)
-    mask_sizes = Concat <axis = 0> (ones, size)
     coverage = Resize <mode = "linear", antialias = 1, exclude_outside = 1> (mask_nchw, , , mask_sizes)
     peak = ReduceMax <keepdims = 0> (coverage)
     half_peak = Mul(peak, half)
@@ -179,7 +200,7 @@ window (uint8[H,W,3] image, uint8[H,W] mask, uint8[H,W] region, uint8[H,W] prote
 def window_spec() -> GraphSpec:
     """The spec of the window graph, which is the same for every checkpoint.
 
-    Inputs: `mask` is the object; `region` is the area to edit (the object, the box around it, or blend weights); pixels of
+    Inputs: `opacity` has the picture's size, or is one pixel of 255 for a picture without transparency; `mask` is the object; `region` is the area to edit (the object, the box around it, or blend weights); pixels of
     `protect` are never changed; `box` is `(top, left, bottom, right)` in photo pixels and may exceed the photo; `size` is
     the window's `(height, width)`; `rules` is `(dilate, is_soft, rim_grow, rim_blur)`: the growth of the model's mask on each
     side in window pixels; 1 where the region is blend weights; the growth of the region on each side in photo pixels, and the
@@ -190,10 +211,11 @@ def window_spec() -> GraphSpec:
     """
     return GraphSpec(
         name="window",
-        graph=_TEXT.replace("THRESHOLD", str(AREA_THRESHOLD)),
+        graph=_TEXT.replace("THRESHOLD", str(AREA_THRESHOLD)).replace("GROUND", str(GROUND)),
         reference=window_reference,
         inputs=(
             edge("image", "uint8", "H", "W", 3),
+            edge("opacity", "uint8", "OH", "OW"),
             edge("mask", "uint8", "H", "W"),
             edge("region", "uint8", "H", "W"),
             edge("protect", "uint8", "H", "W"),
@@ -209,10 +231,11 @@ def window_spec() -> GraphSpec:
         ),
         trace_sizes={},
         check_sizes=(
-            {"H": 190, "W": 250, "SH": 64, "SW": 64},
-            {"H": 31, "W": 21, "SH": 48, "SW": 48},
+            {"H": 190, "W": 250, "OH": 1, "OW": 1, "SH": 64, "SW": 64},
+            {"H": 31, "W": 21, "OH": 31, "OW": 21, "SH": 48, "SW": 48},
         ),
         draw={
+            "opacity": _draw_opacity,
             "mask": draw_mask(),
             "region": draw_mask(),
             "protect": draw_mask(0.1, 0.2),
@@ -226,6 +249,7 @@ def window_spec() -> GraphSpec:
 
 def window_reference(
     image: torch.Tensor,
+    opacity: torch.Tensor,
     mask: torch.Tensor,
     region: torch.Tensor,
     protect: torch.Tensor,
@@ -239,6 +263,7 @@ def window_reference(
 
     Args:
         image: `[H,W,3]` uint8 photo.
+        opacity: `[H,W]` uint8, 255 = opaque; or `[1,1]` of 255.
         mask: `[H,W]` uint8 object.
         region: `[H,W]` uint8 area to edit, or blend weights.
         protect: `[H,W]` uint8, above 0 where a pixel must not change.
@@ -252,7 +277,13 @@ def window_reference(
     inside = ((rows >= 0) & (rows < mask.shape[0]))[:, None] & ((columns >= 0) & (columns < mask.shape[1]))
     rows, columns = rows.clamp(0, mask.shape[0] - 1)[:, None], columns.clamp(0, mask.shape[1] - 1)
     pixels = image[rows, columns].permute(2, 0, 1)[None].float()
-    window = _resize(pixels, sides)[0].permute(1, 2, 0).clamp(0, 255)
+    if (opacity == 255).all():
+        window = _resize(pixels, sides)
+    else:
+        weights = opacity[rows, columns][None, None].float()
+        cover = _resize(weights, sides)
+        window = torch.where(cover > 1e-3, _resize(pixels * weights, sides) / cover, float(GROUND))
+    window = window[0].permute(1, 2, 0).clamp(0, 255)
     object_box, protect_box = ((m[rows, columns] * inside)[None, None].float() for m in (mask, protect))
     object_mask = _threshold(_resize(object_box, sides))
     in_photo = (slice(max(top, 0), min(bottom, mask.shape[0])), slice(max(left, 0), min(right, mask.shape[1])))
@@ -273,6 +304,13 @@ def window_reference(
     free = torch.where(_resize(protect_box, sides) > 0, 0.0, free)
     alpha = torch.where(protect_box > 0, 0.0, functional.pad(alpha_inside, around))
     return window, object_mask[0, 0].to(torch.uint8), free[0, 0].clamp(0, 255), alpha[0, 0]
+
+
+def _draw_opacity(generator: np.random.Generator, shape: tuple[int, ...], sizes: Sizes) -> Array:
+    """Draw an opacity with transparent, half-transparent and opaque pixels; 255 for a picture without transparency."""
+    if shape == (1, 1):
+        return np.full(shape, 255)
+    return np.maximum(draw_mask()(generator, shape, sizes), 255 * generator.integers(0, 2, shape) // 3)
 
 
 def _antialias_inside(solid: torch.Tensor) -> torch.Tensor:

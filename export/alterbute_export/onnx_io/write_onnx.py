@@ -145,7 +145,7 @@ def _type_edges(values: list[ir.Value], edges: tuple[TensorSpec, ...]) -> None:
         value.shape = ir.Shape(edge.shape)
 
 
-_ONNX_NAMES: Final = {"float32": "FLOAT", "int64": "INT64", "uint8": "UINT8"}
+_ONNX_NAMES: Final = {"float32": "FLOAT", "int64": "INT64", "uint8": "UINT8", "uint16": "UINT16"}
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from alterbute.bundle import VariantPrecision
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Mapping[str, Array]
 
-HOST_GRAPHS: Final = ("window", "paste")
+HOST_GRAPHS: Final = ("window", "paste", "paste16")
 """The image graphs: they always run on ONNX Runtime's CPU provider, so that all backends give the same pixels."""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
-from alterbute.backends.base import Array, Arrays
+from alterbute.backends.base import HOST_GRAPHS, Array, Arrays
 from alterbute.bundle import WEIGHTS_FILE, Bundle, Variant
 from alterbute.errors import BundleError, EngineError
 
@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 
 _NAME: Final = "onnxruntime"
 # The step graph takes as long to load as all others together: it is loaded first, the rest in the order of an edit.
-_LOAD_ORDER: Final = ("step", "window", "scene", "identity", "prompt", "decode", "paste")
+_LOAD_ORDER: Final = ("step", "window", "scene", "identity", "prompt", "decode", "paste", "paste16")
 _LOADERS: Final = 2
 # The most threads with which a slot's bits do not depend on its launch (see the class); the argument `threads` overrides it.
 _EXACT_THREADS: Final = 2
 # The graphs that are large enough for more than one thread.
 _LARGE: Final = frozenset({"scene", "step", "decode"})
-_IMAGE_GRAPHS: Final = frozenset({"window", "paste"})
 
 
 class OnnxRuntimeBackend:
@@ -106,7 +105,7 @@ class OnnxRuntimeBackend:
             options.intra_op_num_threads = self._threads if graph in _LARGE else 1
             options.inter_op_num_threads = 1
             # The planes of a large photo are hundreds of megabytes, which an arena would keep after the run.
-            options.enable_cpu_mem_arena = graph not in _IMAGE_GRAPHS
+            options.enable_cpu_mem_arena = graph not in HOST_GRAPHS
             # Passed even for a graph without weights: a session with such a table reads nothing else from disk.
             options.add_external_initializers_from_files_in_memory([WEIGHTS_FILE], [weights], [len(weights)])
             return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -12,12 +12,12 @@ from typing import Final, Literal
 from alterbute.bundle.engines import Engine, VariantPrecision
 from alterbute.bundle.typed_json import Json
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 MANIFEST_FILE: Final = "manifest.json"
 WEIGHTS_FILE: Final = "weights.bin"
 """The external data file that all graphs share. It is passed to every ONNX Runtime session as bytes in memory: such a session
 reads no external data from disk, so that a graph cannot refer to files outside the bundle."""
-GRAPHS: Final = ("prompt", "identity", "scene", "step", "decode", "window", "paste")
+GRAPHS: Final = ("prompt", "identity", "scene", "step", "decode", "window", "paste", "paste16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,10 +27,12 @@ from alterbute.images import (
     split_region,
     whole_region,
 )
-from alterbute.images.photo import Bytes
+from alterbute.images.color import to_8_bits, to_srgb
+from alterbute.images.photo import Bytes, Pixels
 
 CACHE_BYTES: Final = 256 << 20
 _CACHED_PROMPTS: Final = 256
+_OPAQUE: Final = np.full((1, 1), 255, np.uint8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,14 +58,14 @@ class CroppedWindow:
 
     Args:
         box: The part of the photo that the window covers.
-        pixels: [h,w,3] uint8, the photo's pixels in the box.
+        pixels: [h,w,3] uint8 or uint16, the photo's pixels in the box, in its own colour space.
         images: The box resized to the model's resolution, with masks and alpha.
         reference: The window of the reference, for a scene that has one; the photo's own window without a reference.
         close_up: The object that provides the identity; None for a bundle without identity.
     """
 
     box: Box
-    pixels: Bytes
+    pixels: Pixels
     images: WindowImages
     reference: WindowImages
     close_up: WindowImages | None
@@ -103,23 +105,27 @@ class Encoder:
         self.cache = EncodingCache(CACHE_BYTES)
         self._window_lock = Lock()
 
-    def crop_window(self, pixels: Bytes, region: Region, box: Box, size: int) -> WindowImages:
-        """Crop a box of a picture, and resize it and its masks to the window.
+    def crop_window(self, picture: Photo, region: Region, box: Box, size: int) -> WindowImages:
+        """Crop a box of a picture, convert it to 8-bit sRGB, and resize it and its masks to the window.
+
+        What lies under transparent pixels reaches no pixel of the window.
 
         Args:
-            pixels: HWC uint8 RGB in [0,255].
+            picture: The picture.
             region: The picture's masks.
             box: The window's box in the picture; may extend beyond the picture's edges.
             size: Side S of the window in pixels.
         """
         dilate = self.manifest.mask.dilate if region.dilate is None else region.dilate
         # Only the box is passed on, so that neither the graph nor the cache key costs more for a larger picture.
-        clipped = box.inside(*pixels.shape[:2])
+        clipped = box.inside(picture.height, picture.width)
         part = np.s_[clipped.top : clipped.bottom, clipped.left : clipped.right]
-        pictures = {"image": pixels, "mask": region.object, "region": region.edit, "protect": region.protect}
-        parts = {id(picture): np.ascontiguousarray(picture[part]) for picture in pictures.values()}
+        masks = {"mask": region.object, "region": region.edit, "protect": region.protect}
+        parts = {id(mask): np.ascontiguousarray(mask[part]) for mask in masks.values()}
         inputs: dict[str, Array] = {
-            **{name: parts[id(picture)] for name, picture in pictures.items()},
+            "image": to_srgb(to_8_bits(np.ascontiguousarray(picture.pixels[part])), picture.icc),
+            "opacity": _OPAQUE if picture.alpha is None else _visible(picture.alpha[part]),
+            **{name: parts[id(mask)] for name, mask in masks.items()},
             "box": box.moved(-clipped.top, -clipped.left).as_array(),
             "size": np.array([size, size], np.int64),
             # Half of the rim grows, the other half is its soft edge.
@@ -155,15 +161,15 @@ class Encoder:
     ) -> CroppedWindow:
         manifest = self.manifest
         box = photo_box(region.edit, manifest.mask.margin, region.rim)
-        window = self.crop_window(photo.pixels, region, box, side or choose_resolution(box, manifest.window_sides))
-        pixels, object_mask = reference or (photo.pixels, region.object)
+        window = self.crop_window(photo, region, box, side or choose_resolution(box, manifest.window_sides))
+        picture, object_mask = (photo, region.object) if reference is None else (Photo(pixels=reference[0]), reference[1])
         reference_window = close_up = None
         if "reference" in manifest.scene and reference is not None:
             nearby = reference_box(object_mask, region.object, box)
-            reference_window = self.crop_window(pixels, whole_region(object_mask), nearby, len(window.pixels))
+            reference_window = self.crop_window(picture, whole_region(object_mask), nearby, len(window.pixels))
         if manifest.identity is not None:
             around = identity_box(object_mask)
-            close_up = self.crop_window(pixels, whole_region(object_mask), around, manifest.identity.size)
+            close_up = self.crop_window(picture, whole_region(object_mask), around, manifest.identity.size)
         return CroppedWindow(
             box=box,
             pixels=cut(photo.pixels, box),
@@ -257,6 +263,11 @@ class Encoder:
             check_finite(graph, name, array)
         self.cache.store(key, outputs)
         return outputs
+
+
+def _visible(alpha: Pixels) -> Bytes:
+    """Opacity in 8 bits; a pixel that is visible at all stays visible."""
+    return np.maximum(to_8_bits(alpha), alpha > 0)
 
 
 def check_finite(graph: str, name: str, array: Array) -> None:

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alterbute.images.boxes import Box, object_box
-from alterbute.images.photo import Bytes, Photo
+from alterbute.images.photo import Bytes, Photo, Pixels
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+AnyPixels = TypeVar("AnyPixels", bound=NDArray[Any])
 
 
-def cut(pixels: Bytes, box: Box) -> Bytes:
+def cut(pixels: AnyPixels, box: Box) -> AnyPixels:
     """Cut a box out of a picture; where it reaches beyond the picture, the nearest pixel is repeated.
 
     Args:
-        pixels: HWC uint8 RGB in [0,255], or HW.
+        pixels: HWC uint8 or uint16, or HW.
         box: A box that overlaps the picture.
 
     Returns:
-        hwC uint8 RGB, or hw; the size of the box.
+        hwC or hw of the same dtype; the size of the box.
     """
     height, width = pixels.shape[:2]
     if box == box.inside(height, width):
-        return pixels[box.top : box.bottom, box.left : box.right].copy()
+        return pixels[box.top : box.bottom, box.left : box.right].copy()  # type: ignore[return-value]
     rows = np.arange(box.top, box.bottom).clip(0, height - 1)
     columns = np.arange(box.left, box.right).clip(0, width - 1)
-    window: Bytes = pixels[rows[:, None], columns]
+    window: AnyPixels = pixels[rows[:, None], columns]
     return window
 
 
@@ -41,12 +40,12 @@ class Patch:
 
     Args:
         box: Its place in the photo.
-        pixels: hwC uint8 RGB; the photo's own where `alpha` is 0.
+        pixels: hwC of the photo's dtype; the photo's own where `alpha` is 0.
         alpha: hw uint8, how much of the edit each pixel got; 0 = untouched.
     """
 
     box: Box
-    pixels: Bytes
+    pixels: Pixels
     alpha: Bytes
 
     def spread_alpha(self, photo: Photo) -> Bytes:
@@ -56,36 +55,25 @@ class Patch:
         touched.setflags(write=False)
         return touched
 
-    def put_into(self, photo: Photo) -> Photo:
-        """Copy the photo and put the patch in; transparency and colour profile are kept."""
-        pixels = photo.pixels.copy()
-        pixels[self.box.top : self.box.bottom, self.box.left : self.box.right] = self.pixels
-        return replace(photo, pixels=pixels)
-
-    def draw_on(self, photo: Photo, canvas: Image) -> Image:
-        """Put the patch into a Pillow copy of the photo, and return that copy.
+    def put_into(self, photo: Photo, pixels: Pixels | None = None) -> Photo:
+        """The photo with the patch in it; transparency, colour tags and metadata are the photo's.
 
         Args:
             photo: The photo.
-            canvas: A copy of the photo from `Photo.to_pil`; changed in place.
+            pixels: A copy of the photo's pixels, which becomes the result's; None copies them.
         """
-        from PIL import Image
-
-        if self.pixels.size:
-            part = Image.fromarray(self.pixels)
-            if photo.alpha is not None:
-                part.putalpha(Image.fromarray(cut(photo.alpha, self.box)))
-            canvas.paste(part, (self.box.left, self.box.top))
-        return canvas
+        pixels = photo.pixels.copy() if pixels is None else pixels
+        pixels[self.box.top : self.box.bottom, self.box.left : self.box.right] = self.pixels
+        return replace(photo, pixels=pixels)
 
 
-def make_patch(photo: Photo, box: Box, pasted: Bytes, alpha: Bytes) -> Patch:
+def make_patch(photo: Photo, box: Box, pasted: Pixels, alpha: Bytes) -> Patch:
     """Crop an edited window to the pixels that it changes in the photo; pixels with alpha 0 are taken from the photo.
 
     Args:
         photo: The photo that `box` was cut from.
         box: The window, which may reach beyond the photo.
-        pasted: hwC uint8 RGB, the window with the edit blended in, from the `paste` graph.
+        pasted: hwC of the photo's dtype, the window with the edit blended in.
         alpha: hw uint8, how much of the edit each pixel got; 0 = untouched.
     """
     inside = box.inside(photo.height, photo.width)
@@ -126,13 +114,13 @@ def join_patches(photo: Photo, patches: Sequence[Patch]) -> Patch:
     return Patch(box=around, pixels=pixels, alpha=alpha)
 
 
-def paste_back(photo: Photo, box: Box, pasted: Bytes, alpha: Bytes) -> tuple[Photo, Bytes]:
+def paste_back(photo: Photo, box: Box, pasted: Pixels, alpha: Bytes) -> tuple[Photo, Bytes]:
     """Paste an edited window into a copy of the photo.
 
     Args:
         photo: The photo that `box` was cut from.
         box: The window, which may reach beyond the photo.
-        pasted: hwC uint8 RGB, the window with the edit blended in, from the `paste` graph.
+        pasted: hwC of the photo's dtype, the window with the edit blended in.
         alpha: hw uint8, how much of the edit each pixel got; 0 = untouched.
 
     Returns:
@@ -142,7 +130,7 @@ def paste_back(photo: Photo, box: Box, pasted: Bytes, alpha: Bytes) -> tuple[Pho
     return patch.put_into(photo), patch.spread_alpha(photo)
 
 
-def _whole_pixels(pixels: Bytes) -> NDArray[np.void]:
-    """View hw3 uint8 as hw: indexing whole pixels is three times as fast as a mask that is spread over channels."""
-    view: NDArray[np.void] = pixels.view("V3")[:, :, 0]
+def _whole_pixels(pixels: Pixels) -> NDArray[np.void]:
+    """View hw3 as hw: indexing whole pixels is three times as fast as a mask that is spread over channels."""
+    view: NDArray[np.void] = pixels.view(f"V{3 * pixels.itemsize}")[:, :, 0]
     return view

@@ -1,1 +1,19 @@
 """Colour: profiles and tags of picture files, and conversion to and from sRGB, which the model sees."""
+
+from __future__ import annotations
+
+from alterbute.images.color.cicp import Cicp
+from alterbute.images.color.color_tags import ColorTags, png_color_chunks, read_color_tags
+from alterbute.images.color.convert import add_change, check_profile, from_srgb, to_8_bits, to_srgb
+
+__all__ = [
+    "Cicp",
+    "ColorTags",
+    "add_change",
+    "check_profile",
+    "from_srgb",
+    "png_color_chunks",
+    "read_color_tags",
+    "to_8_bits",
+    "to_srgb",
+]

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from alterbute.images.color.cicp import Cicp, profile_of_cicp
+from alterbute.images.color.icc_profile import (
+    ADOBE_RGB_PRIMARIES,
+    D65,
+    SRGB_PRIMARIES,
+    Point,
+    color_model,
+    find_tag,
+    gamma_curve,
+    make_profile,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cicp:
-    """Coding-independent code points (ITU-T H.273), as in PNG's cICP chunk, and AVIF's and HEIC's `nclx` box.
-
-    Args:
-        primaries: Colour primaries: 1 BT.709, 9 BT.2020, 12 Display P3; 2 is unspecified.
-        transfer: Transfer characteristics: 1 BT.709, 13 sRGB, 16 PQ, 18 HLG; 2 is unspecified.
-        matrix: Matrix coefficients.
-        is_full_range: Whether levels use the whole range.
-    """
-
-    primaries: int
-    transfer: int
-    matrix: int = 0
-    is_full_range: bool = True
+_MAX_ICC_BYTES: Final = 1 << 20
+_EXIF_IFD: Final = 0x8769
+_INTEROP_IFD: Final = 0xA005
+_COLOR_SPACE: Final = 0xA001
+_INTEROP_INDEX: Final = 1
+_ADOBE_GAMMA: Final = 563 / 256
+# PNG files state sRGB's gamma and chromaticities with a few digits.
+_CLOSE: Final = 0.002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +39,7 @@ class ColorTags:
 
     Args:
         icc: An RGB profile; None is sRGB.
-        chunks: Name and data of the PNG chunks that state it, of a picture from a PNG without an ICC profile.
+        chunks: Name and data of the PNG chunks that state it, of a PNG without an ICC profile.
     """
 
     icc: bytes | None = None
@@ -45,6 +51,9 @@ def read_color_tags(
 ) -> ColorTags:
     """Read the colour tags of an opened picture.
 
+    A grey profile gives an RGB profile with its tone curve, because an edited grey picture is RGB. A profile that is damaged, or of
+    another colour model than the picture, is left out, as viewers do.
+
     Args:
         image: A picture that Pillow opened; its `info` holds the ICC profile, and its EXIF may mark Adobe RGB.
         param: Role of the picture, for messages.
@@ -52,6 +61,106 @@ def read_color_tags(
         cicp: Code points of a HEIC or AVIF file without an ICC profile.
 
     Raises:
-        InputError: the picture is HDR (PQ or HLG), or of a colour model other than RGB and grey.
+        InputError: the picture is HDR (PQ or HLG), or has code points that are not known here.
     """
-    raise NotImplementedError
+    stated = dict(reversed(chunks))  # the first of two chunks counts
+    if b"cICP" in stated:
+        cicp = _parse_cicp(stated[b"cICP"])
+    if cicp is not None:
+        # In a PNG, cICP overrides an ICC profile (PNG 3, section 4.3).
+        icc = profile_of_cicp(cicp, param)
+        return ColorTags(icc=icc, chunks=_named(chunks, b"cICP"))
+    icc = _usable_profile(image)
+    if icc is not None:
+        return ColorTags(icc=icc)
+    if b"sRGB" in stated:
+        return ColorTags(chunks=_named(chunks, b"sRGB", b"gAMA", b"cHRM"))
+    if b"gAMA" in stated or b"cHRM" in stated:
+        made = _profile_of_gamma(stated.get(b"gAMA"), stated.get(b"cHRM"))
+        return ColorTags(icc=made, chunks=_named(chunks, b"gAMA", b"cHRM"))
+    return ColorTags(icc=_adobe_rgb() if _is_marked_adobe_rgb(image) else None)
+
+
+def png_color_chunks(data: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """Name and data of the undamaged colour chunks of a PNG, which precede its pixels: cICP, sRGB, gAMA and cHRM."""
+    found, at = [], 8
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        name, end = data[at + 4 : at + 8], at + 8 + length
+        if name in (b"IDAT", b"IEND") or end + 4 > len(data):
+            break
+        is_whole = name in _LENGTHS and zlib.crc32(data[at + 4 : end]) == int.from_bytes(data[end : end + 4])
+        if is_whole and length == _LENGTHS[name]:
+            found.append((name, data[at + 8 : end]))
+        at = end + 4
+    return tuple(found)
+
+
+_LENGTHS: Final = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
+
+
+def _named(chunks: Sequence[tuple[bytes, bytes]], *names: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    first: dict[bytes, bytes] = {}
+    for name, data in chunks:
+        if name in names:
+            first.setdefault(name, data)
+    return tuple(first.items())
+
+
+def _parse_cicp(data: bytes) -> Cicp:
+    primaries, transfer, matrix, full_range = data
+    return Cicp(primaries=primaries, transfer=transfer, matrix=matrix, is_full_range=bool(full_range))
+
+
+def _usable_profile(image: Image) -> bytes | None:
+    """The RGB profile of a picture, or one that is made of its grey profile."""
+    icc = image.info.get("icc_profile")
+    if not isinstance(icc, bytes) or len(icc) > _MAX_ICC_BYTES:
+        return None
+    model, is_grey = color_model(icc), image.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
+    if model == "RGB":
+        return icc
+    curve = find_tag(icc, b"kTRC")
+    if model != "GRAY" or not is_grey or curve is None:
+        return None
+    # The primaries do not matter while the picture is grey; those of sRGB give the edit the model's colours.
+    return make_profile("Grey with sRGB primaries", SRGB_PRIMARIES, D65, curve)
+
+
+def _profile_of_gamma(gamma: bytes | None, chromaticities: bytes | None) -> bytes | None:
+    """The profile of PNG's gAMA and cHRM chunks; None where they state sRGB, or what no profile can express."""
+    exponent = 0.45455 if gamma is None else int.from_bytes(gamma) / 100_000
+    points: tuple[Point, ...] = (D65, *SRGB_PRIMARIES)
+    if chromaticities is not None:
+        numbers = [value / 100_000 for value in struct.unpack(">8I", chromaticities)]
+        points = tuple(zip(numbers[::2], numbers[1::2], strict=True))
+    srgb = (D65, *SRGB_PRIMARIES)
+    has_srgb_primaries = all(
+        abs(a - b) <= _CLOSE for one, other in zip(points, srgb, strict=True) for a, b in zip(one, other, strict=True)
+    )
+    # 1/2.2 is how PNG writes sRGB's curve (PNG 3, section 11.3.2.5).
+    is_srgb_curve = abs(exponent - 0.45455) <= _CLOSE
+    if has_srgb_primaries and is_srgb_curve:
+        return None
+    if not 0.1 <= exponent <= 2:
+        return None
+    try:
+        white, red, green, blue = points
+        return make_profile("PNG gAMA and cHRM", (red, green, blue), white, gamma_curve(1 / exponent))
+    except ValueError:
+        return None
+
+
+def _is_marked_adobe_rgb(image: Image) -> bool:
+    """Whether EXIF marks Adobe RGB as cameras do: interoperability index R03, colour space "uncalibrated" or 2 (DCF 2.0)."""
+    try:
+        exif = image.getexif()
+        space = exif.get_ifd(_EXIF_IFD).get(_COLOR_SPACE)
+        index = str(exif.get_ifd(_INTEROP_IFD).get(_INTEROP_INDEX, "")).strip("\0 ")
+    except Exception:  # broken EXIF is ignored, as viewers do
+        return False
+    return space == 2 or (space in (65535, None) and index == "R03")
+
+
+def _adobe_rgb() -> bytes:
+    return make_profile("Compatible with Adobe RGB (1998)", ADOBE_RGB_PRIMARIES, D65, gamma_curve(_ADOBE_GAMMA))

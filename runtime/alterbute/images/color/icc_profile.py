@@ -34,12 +34,6 @@ def srgb_curve() -> bytes:
     return struct.pack(">4s4xHH5i", b"para", 3, 0, *map(_fixed, numbers))
 
 
-def bt709_curve() -> bytes:
-    """The inverse of the transfer function of BT.709, BT.601 and BT.2020."""
-    numbers = (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
-    return struct.pack(">4s4xHH5i", b"para", 3, 0, *map(_fixed, numbers))
-
-
 def make_profile(name: str, primaries: tuple[Point, Point, Point], white: Point, curve: bytes) -> bytes:
     """An RGB display profile.
 

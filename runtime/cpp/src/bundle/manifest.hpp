@@ -10,7 +10,7 @@
 
 namespace alterbute {
 
-constexpr int kSchemaVersion = 2;
+constexpr int kSchemaVersion = 3;
 constexpr const char* kManifestFile = "manifest.json";
 constexpr const char* kSignatureFile = "manifest.sig";
 // The one external data file that all graphs share.
