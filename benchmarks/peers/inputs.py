@@ -12,7 +12,7 @@ from alterbute.backends.onnxruntime import OnnxRuntimeBackend
 from alterbute.bundle import Bundle
 from alterbute.denoise.noise import draw_noise
 from alterbute.encode.encoder import Encoder
-from alterbute.images import identity_box, load_photo, load_reference, load_region, whole_region
+from alterbute.images import Photo, identity_box, load_photo, load_reference, load_region, whole_region
 from alterbute.images.photo import Bytes
 
 from benchmarks.common.timing import draw_scene
@@ -84,7 +84,7 @@ def make_inputs(bundle: Bundle) -> EditInputs:
     if not np.array_equal(window.pixels, pixels):
         raise SystemExit("the window differs from the photo; expected equal pixels; draw a larger object")
     reference_photo, object_mask = load_reference(reference, reference_mask)
-    crop = encoder.crop_window(reference_photo, whole_region(object_mask), identity_box(object_mask), identity.size)
+    crop = encoder.crop_window(Photo(pixels=reference_photo), whole_region(object_mask), identity_box(object_mask), identity.size)
     cells = side // manifest.latent_factor
     inputs = EditInputs(
         photo=pixels,

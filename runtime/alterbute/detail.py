@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from alterbute.bundle import DetailRules
 from alterbute.encode.prompt import named_attributes
+from alterbute.errors import InputError
 from alterbute.request import Detail
 
 _SHAPE: Final = "shape"
@@ -34,6 +35,7 @@ def choose_paste(
     rules: DetailRules,
     attributes: Mapping[str, Sequence[str]] | None,
     is_aligned: bool,
+    bits: int,
 ) -> PasteRule:
     """Decide how an edit is pasted.
 
@@ -47,8 +49,20 @@ def choose_paste(
         rules: The bundle's rules.
         attributes: The bundle's vocabulary; None is an open one.
         is_aligned: Whether the edit has the object where the photo has it: no box mask, and no reference of another object.
+        bits: Bits per channel of the photo.
+
+    Raises:
+        InputError: the detail would be the model's, which has 8 bits, and the photo has more.
     """
     names = named_attributes(prompt, attributes)
     if detail == "model" or (detail == "auto" and (not is_aligned or _SHAPE in names)):
+        if bits > 8:
+            raise InputError(
+                f"the photo has {bits} bits, and this edit takes its detail from the model, which has 8",
+                "detail = photo, or a photo of 8 bits",
+                "choose detail = photo, or save the photo with 8 bits",
+                "detail",
+                "detail_depth",
+            )
         return PasteRule(detail="model", threshold=_MODEL_THRESHOLD)
     return PasteRule(detail="photo", threshold=rules.threshold if names <= {*rules.attributes} else 0.0)

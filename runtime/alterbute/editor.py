@@ -13,8 +13,6 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Unpack
 
-import numpy as np
-
 from alterbute.backends import Array, Backend, BackendChoice, choose_backend
 from alterbute.bundle import Bundle, Manifest, VariantPrecision, default_bundle_path, open_bundle, read_trust_keys
 from alterbute.denoise.lane import Job, JobResult, Lane
@@ -32,6 +30,7 @@ from alterbute.image_jobs import (
     make_jobs,
 )
 from alterbute.images import Patch, Photo, Region, load_optional_reference, load_photo, load_region, make_patch
+from alterbute.paste_window import paste_window
 from alterbute.request import (
     CancelCheck,
     EditOptions,
@@ -316,7 +315,7 @@ class Editor:
             results: dict[int, EditResult] = {}
             faults: dict[int, EngineError] = {}
             # A large photo takes as long to copy as a small model takes to edit it, so it is copied while the model runs.
-            canvas = self._copier.submit(subject.photo.to_pil)
+            copy = self._copier.submit(subject.photo.pixels.copy)
             try:
                 for denoised in self.lane.run(list(jobs), cancel):
                     image = jobs[denoised.job].image
@@ -327,9 +326,9 @@ class Editor:
                         continue
                     if joined is None:
                         continue
-                    results[image] = draw_result(subject, joined, canvas.result())
+                    results[image] = draw_result(subject, joined, copy.result())
                     if len(results) + len(faults) < len(images):
-                        canvas = self._copier.submit(subject.photo.to_pil)
+                        copy = self._copier.submit(subject.photo.pixels.copy)
             except EngineError as fault:
                 # A whole launch failed: its error is that of every image that was not finished before.
                 faults |= {image: fault for image in range(len(images)) if image not in results and image not in faults}
@@ -387,14 +386,6 @@ class Editor:
             roundtrip: From `decode_roundtrip`.
         """
         window = subject.windows[info.window]
-        inputs: dict[str, Array] = {
-            "edited": edited,
-            "roundtrip": edited if roundtrip is None else roundtrip,
-            "object_mask": window.images.object_mask,
-            "threshold": np.array([info.rule.threshold], np.float32),
-            "photo": window.pixels,
-            "alpha": window.images.alpha,
-        }
         with self._paste_lock:
-            pasted = self._backend.run("paste", inputs)["image"]
+            pasted = paste_window(self._backend.run, window, subject.photo.icc, info.rule, edited, roundtrip)
         return make_patch(subject.photo, window.box, pasted, window.images.alpha)

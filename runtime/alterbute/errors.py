@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from alterbute.result import EditResult
-
 
 class AlterbuteError(Exception):
     """Base class of all errors that this package raises.
@@ -47,24 +41,6 @@ class BundleError(AlterbuteError):
 
 class EngineError(AlterbuteError):
     """A backend is not installed, or cannot load or run an engine of the bundle."""
-
-
-class PartialEditError(EngineError):
-    """Some images of a call failed while others were finished; the error holds the finished ones.
-
-    Args:
-        results: One entry per image, in the order of the call; None for an image that failed.
-        faults: One entry per image; None for an image that was finished.
-    """
-
-    def __init__(self, results: Sequence[EditResult | None], faults: Sequence[EngineError | None]) -> None:
-        failed = [fault for fault in faults if fault is not None]
-        super().__init__(
-            f"{len(failed)} of {len(faults)} images failed, the first one because {failed[0].seen}",
-            failed[0].expected,
-            f"keep the finished images; for the others, {failed[0].fix}",
-        )
-        self.results, self.faults = tuple(results), tuple(faults)
 
 
 class EngineMismatchError(EngineError):

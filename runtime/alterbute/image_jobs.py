@@ -7,21 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING
 
 from alterbute.denoise.job import Job, JobResult
 from alterbute.denoise.plan import Plan, PlanCache
 from alterbute.detail import PasteRule, choose_paste
 from alterbute.encode.encoder import Encoder
 from alterbute.encode.prompt import vocabulary_warning
-from alterbute.errors import EngineError, PartialEditError
+from alterbute.errors import EngineError
 from alterbute.images import Patch, join_patches
+from alterbute.images.metadata import Provenance
+from alterbute.images.photo import Pixels
+from alterbute.origin import describe_origin
 from alterbute.request import EditRequest, ProgressCallback, draw_seed, report_step
-from alterbute.result import EditResult
+from alterbute.result import EditResult, PartialEditError
 from alterbute.subject import Subject
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,6 +31,7 @@ class JobInfo:
         image: Index of its image within the call.
         window: Index of its window within the subject.
         rule: How its window is pasted.
+        provenance: What its file will state.
         encode_s: Encoding time of the prompts in seconds.
         warnings: Messages for the user.
     """
@@ -39,6 +39,7 @@ class JobInfo:
     image: int
     window: int
     rule: PasteRule
+    provenance: Provenance
     encode_s: float
     warnings: tuple[str, ...]
 
@@ -51,6 +52,7 @@ class JoinedImage:
         patch: The pixels that may differ from the photo's.
         plan: The plan of its jobs.
         rule: How its windows were pasted.
+        provenance: What its file will state.
         timings: Seconds by stage; see `EditResult`.
         warnings: Messages for the user.
     """
@@ -58,6 +60,7 @@ class JoinedImage:
     patch: Patch
     plan: Plan
     rule: PasteRule
+    provenance: Provenance
     timings: dict[str, float]
     warnings: tuple[str, ...]
 
@@ -106,7 +109,14 @@ class ImageParts:
             **seconds,
         }
         timings["paste"] += time.perf_counter() - start
-        return JoinedImage(patch=patch, plan=denoised.job.plan, rule=info.rule, timings=timings, warnings=info.warnings)
+        return JoinedImage(
+            patch=patch,
+            plan=denoised.job.plan,
+            rule=info.rule,
+            provenance=info.provenance,
+            timings=timings,
+            warnings=info.warnings,
+        )
 
     def add_preview(self, number: int, window: int, patch: Patch) -> Patch | None:
         """Add a window's preview.
@@ -136,24 +146,25 @@ def group_by_image(subject: Subject, jobs: Mapping[Job, JobInfo]) -> list[ImageP
     return [ImageParts(subject, groups[image]) for image in sorted(groups)]
 
 
-def draw_result(subject: Subject, joined: JoinedImage, canvas: Image) -> EditResult:
+def draw_result(subject: Subject, joined: JoinedImage, pixels: Pixels | None = None) -> EditResult:
     """Draw the result of a joined image.
 
     Args:
         subject: The encoded photo.
         joined: The image.
-        canvas: A copy of the photo from `Photo.to_pil`; changed in place.
+        pixels: A copy of the photo's pixels, which becomes the result's; None copies them.
     """
     start = time.perf_counter()
-    image, alpha = joined.patch.draw_on(subject.photo, canvas), joined.patch.spread_alpha(subject.photo)
+    photo, alpha = joined.patch.put_into(subject.photo, pixels), joined.patch.spread_alpha(subject.photo)
     timings = joined.timings | {"paste": joined.timings["paste"] + time.perf_counter() - start}
     return EditResult(
-        image=image,
+        photo=photo,
         alpha=alpha,
         seed=joined.plan.seed,
         index=joined.plan.image,
         detail=joined.rule.detail,
         detail_threshold=joined.rule.threshold,
+        provenance=joined.provenance,
         timings=timings,
         warnings=(*subject.warnings, *joined.warnings),
     )
@@ -211,6 +222,7 @@ def make_jobs(
             rules=encoder.manifest.detail,
             attributes=encoder.manifest.attributes,
             is_aligned=subject.is_aligned,
+            bits=subject.photo.bits,
         )
         conditionings = [
             encoder.make_conditioning(scene, request.prompt, request.negative_prompt) for scene in subject.scenes
@@ -224,6 +236,7 @@ def make_jobs(
             total_steps = first_plan.steps * len(subject.windows)
             report = partial(report_step, progress, image, images, total_steps) if progress else None
             on_step = _sum_steps(report) if report else None
+            provenance = describe_origin(encoder.bundle, request, seed=seed, index=index)
             for window, conditioning in enumerate(conditionings):
                 # Each object gets the noise that it would get alone.
                 job = Job(plan=replace(first_plan, image=index), conditioning=conditioning, on_step=on_step)
@@ -231,6 +244,7 @@ def make_jobs(
                     image=image,
                     window=window,
                     rule=rule,
+                    provenance=provenance,
                     encode_s=seconds,
                     warnings=(warning,) if warning else (),
                 )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from alterbute.bundle import default_bundle_path
+from alterbute.bundle import SCHEMA_VERSION, default_bundle_path
 from alterbute.cli import main
 from PIL import Image
 
@@ -228,7 +228,7 @@ def _break_hash(bundle: Path) -> None:
 
 def _raise_schema(bundle: Path) -> None:
     manifest = bundle / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"schema_version": 2', '"schema_version": 9', 1))
+    manifest.write_text(manifest.read_text().replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 99', 1))
 
 
 @pytest.mark.parametrize("verb", ["edit", "verify"])
@@ -239,7 +239,7 @@ def _raise_schema(bundle: Path) -> None:
         (_lose_file, "'step.onnx' is missing"),
         (_lose_manifest, "no manifest.json"),
         (_break_hash, "SHA-256"),
-        (_raise_schema, "schema 9; expected 2"),
+        (_raise_schema, f"schema 99; expected {SCHEMA_VERSION}"),
     ],
 )
 def test_a_bad_bundle_is_refused(

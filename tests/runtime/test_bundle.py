@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from alterbute.bundle import (
+    SCHEMA_VERSION,
     WEIGHTS_FILE,
     Bundle,
     Manifest,
@@ -124,8 +125,12 @@ def test_a_path_that_is_not_a_folder_is_refused(tmp_path: Path, name: str) -> No
 
 
 def test_a_newer_schema_is_refused_with_both_numbers(bundle: Bundle) -> None:
-    text = (bundle.path / "manifest.json").read_text().replace('"schema_version": 2', '"schema_version": 7')
-    with pytest.raises(BundleError, match=r"schema 7; expected 2"):
+    text = (
+        (bundle.path / "manifest.json")
+        .read_text()
+        .replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 77')
+    )
+    with pytest.raises(BundleError, match=f"schema 77; expected {SCHEMA_VERSION}"):
         parse_manifest(text.encode())
 
 

@@ -36,13 +36,23 @@ VOCABULARY = {"color": ("red", "green"), "material": ("wood",), "shape": ("tall"
 def test_the_prompt_and_the_mask_choose_the_paste(
     detail: Detail, prompt: str, is_aligned: bool, chosen: str, threshold: float
 ) -> None:
-    rule = choose_paste(detail, prompt, rules=RULES, attributes=VOCABULARY, is_aligned=is_aligned)
+    rule = choose_paste(detail, prompt, rules=RULES, attributes=VOCABULARY, is_aligned=is_aligned, bits=8)
     assert (rule.detail, rule.threshold) == (chosen, threshold)
 
 
 @pytest.mark.parametrize(("prompt", "threshold"), [("color: red", 0.15), ("a red mug", 0.0), ("material: wood", 0.0)])
 def test_an_open_vocabulary_knows_attributes_by_their_names_alone(prompt: str, threshold: float) -> None:
-    assert choose_paste("auto", prompt, rules=RULES, attributes=None, is_aligned=True).threshold == threshold
+    assert choose_paste("auto", prompt, rules=RULES, attributes=None, is_aligned=True, bits=8).threshold == threshold
+
+
+def test_the_models_8_bits_are_refused_for_a_photo_of_16() -> None:
+    rule = choose_paste("auto", "color: red", rules=RULES, attributes=VOCABULARY, is_aligned=True, bits=16)
+    assert rule.detail == "photo"
+    cases: list[tuple[Detail, bool]] = [("model", True), ("auto", False)]
+    for detail, is_aligned in cases:
+        with pytest.raises(InputError, match="the photo has 16 bits") as caught:
+            choose_paste(detail, "color: red", rules=RULES, attributes=VOCABULARY, is_aligned=is_aligned, bits=16)
+        assert caught.value.code == "detail_depth"
 
 
 def test_another_detail_is_refused() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from alterbute import EditRequest, EngineError, Subject
 from alterbute.editor import Editor
-from alterbute.errors import PartialEditError
+from alterbute.result import PartialEditError
 
 from tests.runtime.test_editor import pixels
 

@@ -36,11 +36,13 @@ class Bundle:
     Args:
         path: The folder.
         manifest: The parsed manifest.
+        sha256: SHA-256 of the manifest's bytes, in hexadecimal; the manifest holds those of all files.
         signed_by: Name of the trusted key that signed the manifest; None if it was opened without trusted keys.
     """
 
     path: Path
     manifest: Manifest
+    sha256: str
     signed_by: str | None = None
 
     def read(self, name: str) -> bytes:
@@ -107,7 +109,8 @@ def open_bundle(path: str | Path, *, trust_keys: tuple[TrustKey, ...] = ()) -> B
                 f"the bundle's file {name!r} is missing", f"{entry.size} bytes", "copy the whole bundle folder again"
             )
         _check_size(name, sizes[name], entry)
-    return Bundle(path=folder, manifest=manifest, signed_by=signed_by)
+    digest = hashlib.sha256(text).hexdigest()
+    return Bundle(path=folder, manifest=manifest, sha256=digest, signed_by=signed_by)
 
 
 def verify_bundle(path: str | Path, *, trust_keys: tuple[TrustKey, ...] = ()) -> Bundle:

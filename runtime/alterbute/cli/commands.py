@@ -38,9 +38,9 @@ def _options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
-        from importlib.metadata import version as installed_version
+        from alterbute.version import installed_version
 
-        typer.echo(f"alterbute {installed_version('alterbute')}")
+        typer.echo(f"alterbute {installed_version()}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -27,8 +27,8 @@ from alterbute.images import (
     split_region,
     whole_region,
 )
-from alterbute.images.color import to_8_bits, to_srgb
-from alterbute.images.photo import Bytes, Pixels
+from alterbute.images.color import to_srgb
+from alterbute.images.photo import Bytes, Pixels, to_8_bits
 
 CACHE_BYTES: Final = 256 << 20
 _CACHED_PROMPTS: Final = 256
@@ -99,7 +99,7 @@ class Encoder:
     """
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
-        self._bundle, self.manifest, self._backend = bundle, bundle.manifest, backend
+        self.bundle, self.manifest, self._backend = bundle, bundle.manifest, backend
         self._tokenizer: PromptTokenizer | None = None
         self._cached_ids = lru_cache(_CACHED_PROMPTS)(self._make_ids)
         self.cache = EncodingCache(CACHE_BYTES)
@@ -162,7 +162,9 @@ class Encoder:
         manifest = self.manifest
         box = photo_box(region.edit, manifest.mask.margin, region.rim)
         window = self.crop_window(photo, region, box, side or choose_resolution(box, manifest.window_sides))
-        picture, object_mask = (photo, region.object) if reference is None else (Photo(pixels=reference[0]), reference[1])
+        picture, object_mask = (
+            (photo, region.object) if reference is None else (Photo(pixels=reference[0]), reference[1])
+        )
         reference_window = close_up = None
         if "reference" in manifest.scene and reference is not None:
             nearby = reference_box(object_mask, region.object, box)
@@ -242,7 +244,7 @@ class Encoder:
         if self._tokenizer is None:
             text = self.manifest.text
             self._tokenizer = PromptTokenizer.from_bytes(
-                self._bundle.read(text.tokenizer),
+                self.bundle.read(text.tokenizer),
                 tokens=text.tokens,
                 start_id=text.start_id,
                 end_id=text.end_id,

@@ -9,9 +9,9 @@ from alterbute.images.load import load_mask, load_optional_reference, load_photo
 from alterbute.images.masks.marking import POLARITIES, MaskValue, Polarity
 from alterbute.images.masks.region import MASK_KINDS, MaskKind, MaskReport, Region, load_region, whole_region
 from alterbute.images.masks.split import count_windows, split_region
-from alterbute.images.paste import Patch, cut, join_patches, make_patch, paste_back
+from alterbute.images.paste import Patch, cut, join_patches, make_patch
 from alterbute.images.photo import Photo
-from alterbute.images.save import check_output, encode, save
+from alterbute.images.save import check_output, encode, save, save_photo
 
 __all__ = [
     "MASK_KINDS",
@@ -43,10 +43,10 @@ __all__ = [
     "load_region",
     "make_patch",
     "object_box",
-    "paste_back",
     "photo_box",
     "reference_box",
     "save",
+    "save_photo",
     "split_region",
     "whole_region",
 ]

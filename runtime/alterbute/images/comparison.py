@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from alterbute.images.boxes import Box, object_box
 from alterbute.images.motion import draw_points, estimate_motion, strips
-from alterbute.images.photo import Bytes, Photo
+from alterbute.images.photo import Bytes, Photo, Pixels
 
 Cause: TypeAlias = Literal["none", "local", "elsewhere", "shifted", "scaled", "colour", "recompressed"]
 """Of the changes outside the mask: `local` all lie within `NEAR` pixels of it; `elsewhere` some do not; `shifted`, `scaled` and
@@ -58,6 +58,7 @@ class Comparison:
         size: Width and height of BEFORE.
         after_size: Width and height of AFTER.
         is_same_size: Whether these are equal.
+        bits: Bits per channel of the deeper photo, in whose levels differences are given.
         mask_share: Share of the pixels that are inside.
         outside_pixels: Number of pixels outside.
         changed_outside: Number of changed pixels outside.
@@ -77,6 +78,7 @@ class Comparison:
     after_size: tuple[int, int]
     is_same_size: bool
     mask_share: float | None = None
+    bits: int = 8
     outside_pixels: int | None = None
     changed_outside: int | None = None
     changed_alpha_outside: int | None = None
@@ -102,15 +104,19 @@ def compare_photos(before: Photo, after: Photo, mask: Bytes) -> Comparison:
     sizes = (before.width, before.height), (after.width, after.height)
     if sizes[0] != sizes[1]:
         return Comparison(size=sizes[0], after_size=sizes[1], is_same_size=False)
+    bits = max(before.bits, after.bits)
+    exact = _in_depth(before, bits), _in_depth(after, bits)
+    before, after = before.to_8_bits(), after.to_8_bits()
     is_outside = mask == 0
     outside_pixels = int(np.count_nonzero(is_outside))
     channels = 3 if before.alpha is None and after.alpha is None else 4
     is_changed = np.empty(mask.shape, np.bool_)
     largest = changed_alpha = sum_outside = sum_all = 0
     for rows in strips(mask.shape):
-        total, worst = np.zeros(mask[rows].shape, np.uint16), np.zeros(mask[rows].shape, np.uint8)
+        total = np.zeros(mask[rows].shape, np.uint16 if bits == 8 else np.uint32)
+        worst = np.zeros(mask[rows].shape, exact[0].pixels.dtype)
         for channel in range(channels):
-            a, b = _read_channel(before, rows, channel), _read_channel(after, rows, channel)
+            a, b = (_read_channel(photo, rows, channel) for photo in exact)
             difference = np.maximum(a, b) - np.minimum(a, b)
             total += difference
             np.maximum(worst, difference, out=worst)
@@ -141,6 +147,7 @@ def compare_photos(before: Photo, after: Photo, mask: Bytes) -> Comparison:
         size=sizes[0],
         after_size=sizes[1],
         is_same_size=True,
+        bits=bits,
         mask_share=1 - outside_pixels / mask.size,
         outside_pixels=outside_pixels,
         changed_outside=changed,
@@ -157,11 +164,22 @@ def compare_photos(before: Photo, after: Photo, mask: Bytes) -> Comparison:
     )
 
 
-def _read_channel(photo: Photo, rows: slice, channel: int) -> Bytes:
+def _in_depth(photo: Photo, bits: int) -> Photo:
+    """The picture with levels of this depth, at least its own."""
+    if photo.bits == bits:
+        return photo
+    alpha = None if photo.alpha is None else photo.alpha * np.uint16(257)
+    return Photo(pixels=photo.pixels * np.uint16(257), alpha=alpha)
+
+
+def _read_channel(photo: Photo, rows: slice, channel: int) -> Pixels:
     """Rows of R, G, B or alpha."""
     if channel < 3:
         return photo.pixels[rows, :, channel]
-    return np.full(photo.pixels[rows].shape[:2], 255, np.uint8) if photo.alpha is None else photo.alpha[rows]
+    opaque = np.iinfo(photo.pixels.dtype).max
+    return (
+        np.full(photo.pixels[rows].shape[:2], opaque, photo.pixels.dtype) if photo.alpha is None else photo.alpha[rows]
+    )
 
 
 def _locate(is_changed: _Flags, mask: Bytes) -> Cause:

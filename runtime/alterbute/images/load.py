@@ -7,25 +7,30 @@ from typing import Final
 import numpy as np
 
 from alterbute.errors import InputError
+from alterbute.images.color import check_profile, to_srgb
 from alterbute.images.image_file import LevelSource, PictureSource, decode
 from alterbute.images.masks.marking import Polarity
 from alterbute.images.masks.read_mask import OBJECT_LEVEL, as_mask, empty_error, read_binary, read_mask
-from alterbute.images.photo import Bytes, Photo
+from alterbute.images.photo import Bytes, Photo, to_8_bits
 
 _REFERENCE_SIDE: Final = 1024
+_HIDDEN: Final = np.uint8(128)
 
 
 def load_photo(source: PictureSource, *, is_borrowed: bool = False) -> Photo:
-    """Load the photo to edit: upright, 8-bit RGB, with its transparency and colour profile.
+    """Load the photo to edit: upright RGB of 8 or 16 bits, with its transparency, colour tags and metadata.
 
     Args:
         source: The picture.
         is_borrowed: An array is not changed while the picture is used, so that it need not be copied.
 
     Raises:
-        InputError: the picture is missing, unreadable, of an unsupported kind, or out of limits; see `decode`.
+        InputError: the picture is missing, unreadable, of an unsupported kind, or out of limits; see `decode`. Or it cannot be
+            converted to sRGB and back.
     """
-    return decode(source, "photo", is_borrowed=is_borrowed)
+    photo = decode(source, "photo", is_borrowed=is_borrowed)
+    check_profile(photo.icc, photo.bits, "photo")
+    return photo
 
 
 def load_mask(source: LevelSource | None, photo: Photo, polarity: Polarity = "auto") -> Bytes:
@@ -70,8 +75,9 @@ def load_optional_reference(
 def load_reference(
     source: PictureSource, mask: PictureSource | None = None, polarity: Polarity = "auto"
 ) -> tuple[Bytes, Bytes]:
-    """Load the picture whose object gives the identity, and the mask of that object.
+    """Load the picture whose object gives the identity, in sRGB, and the mask of that object.
 
+    What lies under transparent pixels is replaced by grey.
     A picture with a side over 2047 pixels is shrunk by a whole factor to a longer side of at least 1024 pixels, more than
     the encoders read.
 
@@ -87,6 +93,7 @@ def load_reference(
         InputError: see `load_photo` and `load_mask`; or no object is visible.
     """
     reference = decode(source, "reference")
+    check_profile(reference.icc, 8, "reference")
     if mask is not None:
         object_mask = read_binary(mask, "reference_mask", reference, polarity)
     elif reference.alpha is not None:
@@ -95,11 +102,14 @@ def load_reference(
         object_mask = np.full((reference.height, reference.width), 255, np.uint8)
     if not object_mask.any():
         raise empty_error("reference" if mask is None else "reference_mask")
+    pixels = to_srgb(to_8_bits(reference.pixels), reference.icc)
+    if reference.alpha is not None:
+        pixels = np.where(reference.alpha[:, :, None] == 0, _HIDDEN, pixels)
     factor = max(reference.height, reference.width) // _REFERENCE_SIDE
     if factor < 2:
-        return reference.pixels, object_mask
+        return pixels, object_mask
     # A cell with any covered pixel stays covered, so that a thin object does not vanish.
-    return _shrink(reference.pixels, factor), as_mask(_shrink(object_mask[:, :, None], factor)[:, :, 0] > 0)
+    return _shrink(pixels, factor), as_mask(_shrink(object_mask[:, :, None], factor)[:, :, 0] > 0)
 
 
 def _shrink(pixels: Bytes, factor: int) -> Bytes:

@@ -114,22 +114,6 @@ def join_patches(photo: Photo, patches: Sequence[Patch]) -> Patch:
     return Patch(box=around, pixels=pixels, alpha=alpha)
 
 
-def paste_back(photo: Photo, box: Box, pasted: Pixels, alpha: Bytes) -> tuple[Photo, Bytes]:
-    """Paste an edited window into a copy of the photo.
-
-    Args:
-        photo: The photo that `box` was cut from.
-        box: The window, which may reach beyond the photo.
-        pasted: hwC of the photo's dtype, the window with the edit blended in.
-        alpha: hw uint8, how much of the edit each pixel got; 0 = untouched.
-
-    Returns:
-        The edited photo, and HW uint8 alpha over the whole photo, read-only.
-    """
-    patch = make_patch(photo, box, pasted, alpha)
-    return patch.put_into(photo), patch.spread_alpha(photo)
-
-
 def _whole_pixels(pixels: Pixels) -> NDArray[np.void]:
     """View hw3 as hw: indexing whole pixels is three times as fast as a mask that is spread over channels."""
     view: NDArray[np.void] = pixels.view(f"V{3 * pixels.itemsize}")[:, :, 0]

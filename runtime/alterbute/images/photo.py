@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alterbute.errors import InputError
 from alterbute.images.metadata.metadata import NO_METADATA, Metadata
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Bytes: TypeAlias = NDArray[np.uint8]
-Pixels: TypeAlias = "NDArray[np.uint8] | NDArray[np.uint16]"
+Pixels: TypeAlias = NDArray[np.unsignedinteger[Any]]
 """Levels of a picture of 8 or 16 bits: [0,255] or [0,65535]."""
 
 
@@ -54,10 +55,38 @@ class Photo:
         """Columns of pixels."""
         return int(self.pixels.shape[1])
 
+    @property
+    def bits(self) -> int:
+        """Bits per channel: 8 or 16."""
+        return 8 * self.pixels.itemsize
+
+    def to_array(self) -> Pixels:
+        """HW3, or HW4 with transparency, of the dtype of `pixels`; read-only without transparency."""
+        return self.pixels if self.alpha is None else np.dstack([self.pixels, self.alpha])
+
+    def to_8_bits(self) -> Photo:
+        """The picture with levels rounded to 8 bits; itself where it has 8."""
+        if self.bits == 8:
+            return self
+        alpha = None if self.alpha is None else to_8_bits(self.alpha)
+        return replace(self, pixels=to_8_bits(self.pixels), alpha=alpha)
+
     def to_pil(self) -> Image:
-        """A Pillow copy, RGB or RGBA, with the colour profile attached."""
+        """A Pillow copy, RGB or RGBA, with the colour profile attached.
+
+        Raises:
+            InputError: the picture has 16 bits, which Pillow's RGB pictures cannot hold.
+        """
         from PIL import Image
 
+        if self.bits != 8:
+            raise InputError(
+                f"the picture has {self.bits} bits per channel",
+                "8, the depth of Pillow's RGB pictures",
+                "take `pixels`, or write a file with `save`",
+                "photo",
+                "photo_bit_depth",
+            )
         # No fill colour: every pixel is overwritten next.
         image = Image.new("RGB", (self.width, self.height), None)
         image.frombytes(np.ascontiguousarray(self.pixels), "raw", "RGB", 0, 1)
@@ -66,3 +95,10 @@ class Photo:
         if self.icc is not None:
             image.info["icc_profile"] = self.icc
         return image
+
+
+def to_8_bits(levels: Pixels) -> Bytes:
+    """Levels in [0,255], rounded; the array itself where it has 8 bits."""
+    if levels.dtype == np.uint8:
+        return cast("Bytes", levels)
+    return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)

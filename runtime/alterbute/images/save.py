@@ -91,3 +91,7 @@ def _write_error(target: Path, why: str) -> InputError:
         "output",
         "output_unwritable",
     )
+
+
+def save_photo(photo, path, metadata=None):  # STUB
+    return save(photo.to_pil(), path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from alterbute.backends import BackendChoice, choose_backend
-from alterbute.bundle import MANIFEST_FILE, Bundle, default_bundle_path, open_bundle, read_trust_keys
+from alterbute.bundle import Bundle, default_bundle_path, open_bundle, read_trust_keys
 from alterbute.errors import DeadlineExceeded
 from alterbute.serve.http.auth import Keyring, open_keyring
 from alterbute.serve.http.error_response import ApiError
@@ -127,7 +126,7 @@ def make_context(settings: ServerSettings, backends: Sequence[Backend] | None = 
     trusted = read_trust_keys([Path(settings.trust_key)] if settings.trust_key else [])
     bundle = open_bundle(Path(settings.bundle) if settings.bundle else default_bundle_path(), trust_keys=trusted)
     manifest = bundle.manifest
-    sha256 = hashlib.sha256((bundle.path / MANIFEST_FILE).read_bytes()).hexdigest()
+    sha256 = bundle.sha256
     cpus = os.cpu_count() or 1
     num_decoders = settings.decoders or cpus
     pool = ThreadPoolExecutor(max(2, cpus), "alterbute-pool")

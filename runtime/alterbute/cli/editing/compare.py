@@ -26,7 +26,7 @@ _MEANINGS: Final[Mapping[Cause, str]] = {
 
 
 def compare(
-    before: Annotated[Path, typer.Argument(help="The photo: PNG, JPEG or WebP.")],
+    before: Annotated[Path, typer.Argument(help="The photo.")],
     after: Annotated[Path, typer.Argument(help="The editor's result.")],
     mask: MaskOption = None,
     mask_polarity: PolarityOption = "auto",

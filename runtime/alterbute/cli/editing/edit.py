@@ -24,7 +24,7 @@ from alterbute.cli.editing.mask_options import (
 )
 from alterbute.cli.editing.output import check_outputs, free_path
 from alterbute.cli.progress import progress_bar
-from alterbute.errors import InputError, PartialEditError
+from alterbute.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,10 @@ _SAMPLE_PROMPT: Final = "sample/prompt.txt"
 
 
 def edit(
-    photo: Annotated[Path | None, typer.Argument(help="PNG, JPEG or WebP; the bundle's sample when left out.")] = None,
+    photo: Annotated[
+        Path | None,
+        typer.Argument(help="PNG, JPEG, WebP, TIFF, HEIC, AVIF, BMP or GIF; the bundle's sample when left out."),
+    ] = None,
     mask: MaskOption = None,
     prompt: Annotated[
         str | None, typer.Option("--prompt", "-p", help='What to change: "color: red; material: metal".')
@@ -105,8 +108,19 @@ def edit(
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same bytes; else a new one.")] = None,
     count: Annotated[int, typer.Option(help="How many results, different in their noise.")] = 1,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="OUT.png or OUT.webp; else a new PHOTO-edited.png here.")
+        Path | None,
+        typer.Option("--output", "-o", help="OUT.png, OUT.tif or OUT.webp; else a new PHOTO-edited.png here."),
     ] = None,
+    metadata: Annotated[
+        Literal["safe", "keep", "strip"],
+        typer.Option(
+            help="safe keeps resolution, captions and copyright of the photo, and drops position, dates and device; keep; strip."
+        ),
+    ] = "safe",
+    provenance: Annotated[
+        bool,
+        typer.Option("--provenance/--no-provenance", help="Whether the file states bundle, prompt, seed and version."),
+    ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Let an output replace an input file.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="Also write a before/after picture here.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.")] = False,
@@ -116,6 +130,7 @@ def edit(
     from alterbute.bundle import default_bundle_path, open_bundle, read_trust_keys
     from alterbute.images import load_optional_reference, load_photo, save
     from alterbute.request import check_resolution
+    from alterbute.result import PartialEditError
 
     ignore_pillow_warnings()
     # Input is checked before an engine is opened: an error is reported at once, and no file is written.
@@ -181,18 +196,21 @@ def edit(
 
     lines = []
     results = [result for result in images if result is not None]
+    warnings = [line for result in results for line in result.warnings]
     for result, path in zip(images, outputs, strict=True):
         if result is None:
             continue
-        save(result.image, path)
+        result.save(path, metadata=metadata, provenance=provenance)
         lines.append(_format_result(result, path))
     if sheet:
         from alterbute.cli.editing.sheet import make_sheet
 
         captions = ["before", *(f"{prompt} (seed {result.seed}, image {result.index + 1})" for result in results)]
-        save(make_sheet(picture, region.object, [result.image for result in results], captions), sheet)
+        drawn = make_sheet(picture, region.object, [result.photo for result in results], captions)
+        save(drawn.image, sheet)
+        warnings += drawn.warnings
         lines.append(f"{sheet}: before and after")
-    for line in dict.fromkeys(line for result in results for line in result.warnings):
+    for line in dict.fromkeys(warnings):
         typer.echo(f"warning: {line}", err=True)
     for line in lines if not quiet else []:
         typer.echo(line)
@@ -216,7 +234,7 @@ def _read_sample(bundle: Bundle, choice: MaskChoice) -> tuple[bytes, bytes]:
     if choice.is_given or not bundle.has(_SAMPLE_PHOTO):
         raise InputError(
             "there is no photo",
-            "a PNG, JPEG or WebP file",
+            "a picture file",
             "give one: alterbute edit PHOTO --mask MASK",
             "photo",
             "photo_missing",

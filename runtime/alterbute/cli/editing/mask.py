@@ -24,7 +24,7 @@ from alterbute.cli.editing.mask_options import (
 
 
 def mask(
-    photo: Annotated[Path, typer.Argument(help="PNG, JPEG or WebP.")],
+    photo: Annotated[Path, typer.Argument(help="A picture file.")],
     mask: MaskOption = None,
     box: BoxOption = None,
     polygon: PolygonOption = None,
@@ -42,12 +42,13 @@ def mask(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an input file.")] = False,
 ) -> None:
     """Show what an edit would take as the object, and which pixels it may change; runs no model."""
+    import numpy as np
     from PIL import Image
 
     from alterbute.bundle import default_bundle_path, open_bundle
     from alterbute.cli.editing.output import check_outputs
     from alterbute.cli.editing.sheet import make_sheet
-    from alterbute.images import load_photo, photo_box, save, split_region
+    from alterbute.images import Photo, load_photo, photo_box, save, split_region
 
     ignore_pillow_warnings()
     choice = MaskChoice(
@@ -78,8 +79,9 @@ def mask(
         save(Image.fromarray(region.edit), output)
         typer.echo(f"{output}: the mask")
     if sheet:
-        shown = picture.to_pil().convert("RGB")
-        cut_out = Image.new("RGB", shown.size, (255, 255, 255))
-        cut_out.paste(shown, mask=Image.fromarray(region.edit))
-        save(make_sheet(picture, region.edit, [cut_out], [region.report.describe(), "what may change"]), sheet)
+        shown = picture.to_8_bits()
+        opacity = region.edit if shown.alpha is None else np.minimum(region.edit, shown.alpha)
+        cut_out = Photo(pixels=shown.pixels, alpha=opacity, icc=shown.icc)
+        drawn = make_sheet(shown, region.edit, [cut_out], [region.report.describe(), "what may change"])
+        save(drawn.image, sheet)
         typer.echo(f"{sheet}: the photo with the mask's outline, and what may change")

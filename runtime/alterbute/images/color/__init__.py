@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alterbute.images.color.cicp import Cicp
 from alterbute.images.color.color_tags import ColorTags, png_color_chunks, read_color_tags
-from alterbute.images.color.convert import add_change, check_profile, from_srgb, to_8_bits, to_srgb
+from alterbute.images.color.convert import add_change, check_profile, from_srgb, to_srgb
 
 __all__ = [
     "Cicp",
@@ -14,6 +14,5 @@ __all__ = [
     "from_srgb",
     "png_color_chunks",
     "read_color_tags",
-    "to_8_bits",
     "to_srgb",
 ]

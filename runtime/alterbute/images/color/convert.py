@@ -11,7 +11,7 @@ import numpy as np
 from alterbute.errors import InputError
 from alterbute.images.color.icc_profile import D65, SRGB_PRIMARIES, make_profile, srgb_curve
 from alterbute.images.color.matrix_profile import convert_16_bits, read_matrix_profile, srgb_profile
-from alterbute.images.photo import Bytes, Pixels
+from alterbute.images.photo import Pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,13 +69,6 @@ def from_srgb(pixels: Pixels, icc: bytes | None) -> Pixels:
     return pixels if icc is None else _convert(pixels, icc, is_to_srgb=False)
 
 
-def to_8_bits(pixels: Pixels) -> Bytes:
-    """Levels in [0,255], rounded; the array itself where it has 8 bits."""
-    if pixels.dtype == np.uint8:
-        return cast("Bytes", pixels)
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
 def add_change(photo: Pixels, before: Pixels, after: Pixels) -> Pixels:
     """The photo plus the change from `before` to `after`, clipped; equal pixels change nothing.
 
@@ -87,9 +80,9 @@ def add_change(photo: Pixels, before: Pixels, after: Pixels) -> Pixels:
         before: The photo after a conversion to sRGB and back, of the same shape and dtype.
         after: The edit in the photo's space, of the same shape and dtype.
     """
-    total = photo.astype(np.int16 if photo.dtype == np.uint8 else np.int32)
-    total += after
-    total -= before
+    wide = np.int16 if photo.dtype == np.uint8 else np.int32
+    total: NDArray[Any] = photo.astype(wide)
+    total = total + after - before
     result: NDArray[Any] = total.clip(0, np.iinfo(photo.dtype).max).astype(photo.dtype)
     return result
 

@@ -112,13 +112,16 @@ def _parametric(data: bytes, x: NDArray[np.float64]) -> NDArray[np.float64] | No
     (kind,) = struct.unpack_from(">H", data, 8)
     if kind >= len(_PARAMETERS) or len(data) < 12 + 4 * _PARAMETERS[kind]:
         return None
-    g, *rest = (value / 65536 for value in struct.unpack_from(f">{_PARAMETERS[kind]}i", data, 12))
-    a, b, c, d, e, f = (*rest, *(0.0,) * (6 - len(rest)))
+    numbers = [value / 65536 for value in struct.unpack_from(f">{_PARAMETERS[kind]}i", data, 12)]
+    g, a, b, c, d, e, f = numbers + [0.0] * (7 - len(numbers))
+    if kind in (1, 2) and a == 0:
+        return None
+    curve: NDArray[np.float64]
     with np.errstate(all="ignore"):
         if kind == 0:
-            return x**g
-        power = np.maximum(a * x + b, 0) ** g
-        if kind in (1, 2):
-            # Type 2 has a constant c on both sides of the bend at -b/a.
-            return np.where(x >= -b / a, power + (c if kind == 2 else 0.0), c if kind == 2 else 0.0) if a else None
-        return np.where(x >= d, power + e, c * x + f)
+            curve = x**g
+        elif kind in (1, 2):  # the parameter after b is the constant of type 2
+            curve = np.where(x >= -b / a, np.maximum(a * x + b, 0) ** g + c, c)
+        else:
+            curve = np.where(x >= d, np.maximum(a * x + b, 0) ** g + e, c * x + f)
+    return curve

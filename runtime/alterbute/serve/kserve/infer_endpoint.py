@@ -25,6 +25,7 @@ from alterbute.serve.openai.fields import OPTIONS, EditForm, check_model, read_f
 from alterbute.serve.openai.response import make_timing_headers, wait_for_result
 from alterbute.serve.openai.validate_request import check_request
 from alterbute.serve.scheduler.server_request import ServerResult
+from alterbute.version import installed_version
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -66,9 +67,7 @@ _OUTPUTS: Final = (("IMAGE", "UINT8", [-1, -1, -1]), ("SEED_USED", "INT64", [1])
 
 async def server_metadata(request: Request) -> Response:
     """Name, version and extensions of the server."""
-    from importlib.metadata import version
-
-    return JSONResponse({"name": "alterbute", "version": version("alterbute"), "extensions": ["binary_tensor_data"]})
+    return JSONResponse({"name": "alterbute", "version": installed_version(), "extensions": ["binary_tensor_data"]})
 
 
 async def model_metadata(request: Request) -> Response:

@@ -11,8 +11,8 @@ from typing import Final
 from PIL.Image import Resampling
 
 from alterbute.images import Photo, encode, load_photo
+from alterbute.result import EditResult
 from alterbute.serve.openai.fields import OutputFormat
-from alterbute.serve.scheduler.server_request import ServerImage
 
 # Previews are small, because several are sent per image and each is shown only until the next.
 _PREVIEW_SIDE: Final = 512
@@ -62,7 +62,7 @@ def dump_json(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
-def timings_ms(edit: ServerImage) -> dict[str, float]:
+def timings_ms(edit: EditResult) -> dict[str, float]:
     """Milliseconds that each stage of an image took, in the order of `_STAGES`."""
     return {stage: round(edit.timings[stage] * 1000, 3) for stage in _STAGES}
 

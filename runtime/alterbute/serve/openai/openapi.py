@@ -8,6 +8,7 @@ from alterbute.images import MASK_KINDS, POLARITIES
 from alterbute.images.masks.region import MAX_RIM
 from alterbute.request import DETAILS
 from alterbute.serve.openai.fields import FIDELITY_SCALE, FIELDS, FILES, MAX_PARTIAL_IMAGES, QUALITY_STEPS
+from alterbute.version import installed_version
 
 Schema = dict[str, Any]
 
@@ -105,14 +106,12 @@ _ERRORS: Final = {
 
 def make_document(model: str) -> Schema:
     """Make the OpenAPI document of a server with this bundle."""
-    from importlib.metadata import version
-
     assert _FIELDS.keys() == FIELDS.keys()
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "alterbute",
-            "version": version("alterbute"),
+            "version": installed_version(),
             "summary": f"Edits of the bundle {model}; every pixel outside the mask stays the image's, bit for bit.",
         },
         "components": {

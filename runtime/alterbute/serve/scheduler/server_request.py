@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from alterbute.images import Photo, Region
     from alterbute.images.photo import Bytes
     from alterbute.request import EditRequest
+    from alterbute.result import EditResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,33 +58,10 @@ class RequestSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ServerImage:
-    """An edited photo.
-
-    Args:
-        photo: The photo.
-        alpha: [H,W] uint8, 0 = untouched.
-        seed: The seed of its noise.
-        detail: Where the object's detail comes from: `photo` or `model`.
-        detail_threshold: T in [0,1] with which the model's pixels were added to the photo's; -1 for `model`.
-        timings: Seconds by stage.
-        warnings: Messages for the client.
-    """
-
-    photo: Photo
-    alpha: Bytes
-    seed: int
-    detail: str
-    detail_threshold: float
-    timings: dict[str, float]
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ServerResult:
     """A request's images in order; seconds from arrival to the first launch, and from there to the last image."""
 
-    edits: tuple[ServerImage, ...]
+    edits: tuple[EditResult, ...]
     queue_s: float
     compute_s: float
 
@@ -109,7 +87,7 @@ class ServerRequest:
     arrived_s: float = field(default_factory=lambda: time.monotonic())
     started_s: float | None = None
     rows_left: int = 0
-    _edits: dict[int, ServerImage] = field(default_factory=dict)
+    _edits: dict[int, EditResult] = field(default_factory=dict)
     _cancel: Event = field(default_factory=Event)
     _lock: Lock = field(default_factory=Lock)
 
@@ -143,7 +121,7 @@ class ServerRequest:
             )
         return None
 
-    def add_image(self, image: int, edit: ServerImage) -> None:
+    def add_image(self, image: int, edit: EditResult) -> None:
         """Add the finished image with index `image`; the last one sets the result."""
         with self._lock:
             self._edits[image] = edit

@@ -10,12 +10,11 @@ from concurrent.futures import Executor
 from alterbute.denoise.lane import Job, JobResult
 from alterbute.editor import Editor
 from alterbute.errors import AlterbuteError, EngineError
-from alterbute.image_jobs import group_by_image
+from alterbute.image_jobs import draw_result, group_by_image
 from alterbute.images.photo import Bytes
 from alterbute.serve.scheduler.observer import Observer
 from alterbute.serve.scheduler.preview import clean_estimate, preview_steps
 from alterbute.serve.scheduler.queues import Preview, Queues, ScheduledRequest
-from alterbute.serve.scheduler.server_request import ServerImage
 
 _logger = logging.getLogger(__name__)
 
@@ -120,22 +119,11 @@ class Stages:
             joined = scheduled.images[info.image].add(result, patch, decode_s=decode_s, paste_s=seconds)
             if joined is None:
                 return
-            start = time.perf_counter()
-            photo, alpha = joined.patch.put_into(subject.photo), joined.patch.spread_alpha(subject.photo)
+            edit = draw_result(subject, joined)
         except Exception as fault:
             request.fail(to_project_error(fault))
             return
-        joined.timings["paste"] += time.perf_counter() - start
-        self._observer.on_stage("compose", joined.timings["paste"])
-        edit = ServerImage(
-            photo=photo,
-            alpha=alpha,
-            seed=joined.plan.seed,
-            detail=joined.rule.detail,
-            detail_threshold=joined.rule.threshold,
-            timings=joined.timings,
-            warnings=(*subject.warnings, *joined.warnings),
-        )
+        self._observer.on_stage("compose", edit.timings["paste"])
         request.add_image(info.image, edit)
 
     def _decode_preview(self, preview: Preview) -> None:
