@@ -6,6 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+MAX_BLOCK_BYTES: Final = 1 << 20
+"""Longest EXIF, XMP and IPTC block that is read."""
+MAX_TEXT_CHARACTERS: Final = 1 << 16
+"""Longest text that is read."""
+MAX_TEXTS: Final = 100
+"""How many PNG texts are read."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:

@@ -1,0 +1,179 @@
+"""EXIF bytes: the tables (IFDs) of a TIFF structure, read without following a wrong offset, and written anew (TIFF 6.0, section 2)."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+IMAGE_DESCRIPTION: Final = 0x010E
+ORIENTATION: Final = 0x0112
+X_RESOLUTION: Final = 0x011A
+Y_RESOLUTION: Final = 0x011B
+RESOLUTION_UNIT: Final = 0x0128
+SOFTWARE: Final = 0x0131
+ARTIST: Final = 0x013B
+COPYRIGHT: Final = 0x8298
+EXIF_POINTER: Final = 0x8769
+GPS_POINTER: Final = 0x8825
+INTEROP_POINTER: Final = 0xA005
+
+ASCII: Final = 2
+SHORT: Final = 3
+RATIONAL: Final = 5
+HEADER_BYTES: Final = 8
+MAX_DPI: Final = 100_000
+_TYPE_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 129: 1}
+_TEXT_TYPES: Final = (1, 2, 7, 129)
+_RESOLUTION_STEP: Final = 10_000
+_INCHES_OF_UNIT: Final = {2: 1.0, 3: 2.54}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One tag of a table.
+
+    Args:
+        tag: Its number.
+        kind: Its TIFF type.
+        count: How many values it has.
+        raw: The 12 bytes of the table that describe it.
+        start: Where its values lie in the EXIF bytes.
+        size: How many bytes they have.
+        is_inline: Whether they lie within `raw`.
+    """
+
+    tag: int
+    kind: int
+    count: int
+    raw: bytes
+    start: int
+    size: int
+    is_inline: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """An IFD: the tags whose values lie within the bytes; others are left out.
+
+    Args:
+        start: Where it lies.
+        slots: How many tags it has room for.
+        entries: Its tags by number.
+        next_table: Where the next table lies; 0 is none.
+    """
+
+    start: int
+    slots: int
+    entries: Mapping[int, Entry]
+    next_table: int
+
+    @property
+    def stop(self) -> int:
+        """Where the table ends."""
+        return self.start + 6 + 12 * self.slots
+
+
+def read_order(exif: bytes | bytearray) -> str | None:
+    """The byte order of EXIF bytes as `struct` writes it, `<` or `>`; None if they are no TIFF structure."""
+    return {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(exif[:4])) if len(exif) >= HEADER_BYTES + 2 else None
+
+
+def read_table(exif: bytes | bytearray, start: int) -> Table | None:
+    """Read the table at an offset.
+
+    Args:
+        exif: EXIF bytes that start with a TIFF header.
+        start: Offset of the table.
+
+    Returns:
+        The table; None if it does not lie within the bytes. A table that is cut has the tags that are whole.
+    """
+    order = read_order(exif)
+    if order is None or not HEADER_BYTES <= start <= len(exif) - 2:
+        return None
+    (claimed,) = struct.unpack_from(f"{order}H", exif, start)
+    slots = min(claimed, (len(exif) - start - 2) // 12)
+    entries: dict[int, Entry] = {}
+    for at in range(start + 2, start + 2 + 12 * slots, 12):
+        tag, kind, count = struct.unpack_from(f"{order}HHI", exif, at)
+        size = _TYPE_SIZES.get(kind, 0) * count
+        place = at + 8 if size <= 4 else struct.unpack_from(f"{order}I", exif, at + 8)[0]
+        if size > 0 and place + size <= len(exif) and tag not in entries:
+            raw = bytes(exif[at : at + 12])
+            entries[tag] = Entry(tag=tag, kind=kind, count=count, raw=raw, start=place, size=size, is_inline=size <= 4)
+    end = start + 2 + 12 * slots
+    is_whole = slots == claimed and end + 4 <= len(exif)
+    next_table = struct.unpack_from(f"{order}I", exif, end)[0] if is_whole else 0
+    return Table(start=start, slots=slots, entries=entries, next_table=next_table)
+
+
+def read_first_table(exif: bytes | bytearray) -> Table | None:
+    """The first table of EXIF bytes; None if they are no TIFF structure."""
+    order = read_order(exif)
+    return None if order is None else read_table(exif, struct.unpack_from(f"{order}I", exif, 4)[0])
+
+
+def read_number(exif: bytes | bytearray, entry: Entry | None) -> int | None:
+    """The single number of a tag of type SHORT or LONG; None for another."""
+    if entry is None or entry.kind not in (3, 4, 13) or entry.count != 1:
+        return None
+    order = read_order(exif)
+    return int(struct.unpack_from(f"{order}{'H' if entry.kind == SHORT else 'I'}", exif, entry.start)[0])
+
+
+def read_bytes(exif: bytes, entry: Entry | None) -> bytes | None:
+    """The bytes of a tag that holds a text, as they are; None for another."""
+    is_text = entry is not None and entry.kind in _TEXT_TYPES
+    return exif[entry.start : entry.start + entry.size] if entry is not None and is_text else None
+
+
+def check_dpi(horizontal: float, vertical: float) -> tuple[float, float] | None:
+    """Dots per inch, or None if they are not finite, not positive or beyond 100 000."""
+    values = float(horizontal), float(vertical)
+    return values if all(math.isfinite(value) and 0 < value <= MAX_DPI for value in values) else None
+
+
+def read_dpi(exif: bytes) -> tuple[float, float] | None:
+    """Dots per inch by the tags XResolution, YResolution and ResolutionUnit; None without them."""
+    table = read_first_table(exif)
+    if table is None:
+        return None
+    unit = read_number(exif, table.entries.get(RESOLUTION_UNIT))
+    scale = _INCHES_OF_UNIT.get(2 if unit is None else unit)
+    values: list[float] = []
+    for tag in (X_RESOLUTION, Y_RESOLUTION):
+        entry = table.entries.get(tag)
+        if entry is not None and entry.kind == RATIONAL and entry.count == 1:
+            upper, lower = struct.unpack_from(f"{read_order(exif)}II", exif, entry.start)
+            values.append(upper / lower if lower else 0.0)
+    if scale is None or not values:
+        return None
+    return check_dpi(values[0] * scale, values[-1] * scale)
+
+
+def write_exif(texts: Mapping[int, bytes], dpi: tuple[float, float] | None) -> bytes | None:
+    """EXIF bytes with texts and resolution, and nothing else; None if there is neither.
+
+    Args:
+        texts: Values by tag number, UTF-8 and ended by a zero byte.
+        dpi: Dots per inch.
+    """
+    values = {tag: (ASCII, len(data), data) for tag, data in texts.items()}
+    if dpi is not None:
+        for tag, value in zip((X_RESOLUTION, Y_RESOLUTION), dpi, strict=True):
+            upper = max(round(value * _RESOLUTION_STEP), 1)
+            common = math.gcd(upper, _RESOLUTION_STEP)
+            values[tag] = (RATIONAL, 1, struct.pack("<II", upper // common, _RESOLUTION_STEP // common))
+        values[RESOLUTION_UNIT] = (SHORT, 1, struct.pack("<H", 2))
+    if not values:
+        return None
+    table, body = struct.pack("<4sIH", b"II*\0", HEADER_BYTES, len(values)), b""
+    first = HEADER_BYTES + 6 + 12 * len(values)
+    for tag, (kind, count, data) in sorted(values.items()):
+        table += struct.pack("<HHI", tag, kind, count)
+        table += data.ljust(4, b"\0") if len(data) <= 4 else struct.pack("<I", first + len(body))
+        body += data + b"\0" * (len(data) % 2) if len(data) > 4 else b""
+    return table + struct.pack("<I", 0) + body
