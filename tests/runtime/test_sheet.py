@@ -41,7 +41,7 @@ def test_transparent_parts_show_a_checkerboard_and_no_hidden_colour(side: int, b
         pixels[:, : side // 2], alpha[:, : side // 2] = (200, 30, 30), 255
         photo = Photo(pixels=pixels * scale, alpha=alpha * scale)
         sheets.append(np.asarray(make_sheet(photo, alpha, [photo], ["a", "b"]).image))
-    assert np.array_equal(*sheets)
+    assert np.array_equal(sheets[0], sheets[1])
     tile = sheets[0][12:332, 344:664]
     assert set(np.unique(tile[:, 180:])) == {204, 255}
     assert (tile[:, 20:140] == (200, 30, 30)).all()

@@ -53,11 +53,11 @@ class Box:
         return np.array([self.top, self.left, self.bottom, self.right], np.int64)
 
 
-def object_box(mask: Bytes) -> Box:
+def object_box(mask: Bytes | NDArray[np.bool_]) -> Box:
     """The tightest box around a mask's object.
 
     Args:
-        mask: HW uint8, 255 = object, 0 elsewhere; not empty.
+        mask: HW uint8 or bool, not 0 = object; not empty.
     """
     rows = np.flatnonzero(mask.max(axis=1))
     top, bottom = int(rows[0]), int(rows[-1]) + 1

@@ -11,8 +11,9 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from alterbute.images.arrays import strips
 from alterbute.images.boxes import Box, object_box
-from alterbute.images.motion import draw_points, estimate_motion, strips
+from alterbute.images.motion import draw_points, estimate_motion
 from alterbute.images.photo import Bytes, Photo, Pixels
 
 Cause: TypeAlias = Literal["none", "local", "elsewhere", "shifted", "scaled", "colour", "recompressed"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alterbute.images.arrays import strips
 from alterbute.images.photo import Bytes, Photo
 
 _Floats: TypeAlias = NDArray[np.float64]
@@ -18,12 +18,6 @@ _MAX_CROP: Final = 1024
 _MAX_RESIDUAL: Final = 0.7
 _MIN_STRETCH: Final = 0.2
 _MIN_POINTS: Final = 200
-
-
-def strips(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Spans of rows of about a megapixel: what is computed on one is small beside the photos."""
-    height = max((1 << 20) // shape[1], 1)
-    yield from (slice(top, min(top + height, shape[0])) for top in range(0, shape[0], height))
 
 
 def draw_points(is_outside: _Flags) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

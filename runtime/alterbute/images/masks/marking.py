@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alterbute.errors import InputError
+from alterbute.images.arrays import count_levels
 from alterbute.images.image_file import Levels
 from alterbute.images.masks.colors import ColorTable, count_colors, parse_color, project_on_line
-from alterbute.images.photo import Bytes, Photo
+from alterbute.images.photo import Bytes, Photo, to_8_bits
 
 Polarity: TypeAlias = Literal["auto", "alpha", "opaque", "white", "black"]
 """Which pixels of a mask mean "edit": `alpha` the transparent ones, `opaque` the opaque ones, `white` the light ones, `black` the
@@ -118,7 +119,7 @@ def _shows_picture(mask: Levels, opaque: NDArray[np.bool_], picture: Photo | Non
         return False
     difference = 0.0
     for index, plane in enumerate(mask.channels()):
-        other = picture.pixels[:, :, index][opaque].astype(np.int16)
+        other = to_8_bits(picture.pixels[:, :, index][opaque]).astype(np.int16)
         difference = max(difference, float(np.abs(plane[opaque].astype(np.int16) - other).mean()))
     return difference <= _SAME_PICTURE
 
@@ -164,8 +165,7 @@ def _mark_value(mask: Levels, param: str, value: MaskValue) -> Marked:
 def _mark_opaque_colors(mask: Levels, param: str) -> Marked:
     """The object of a mask without transparency: white, the lighter of two levels, or the colour that is not in the corners."""
     if mask.colors is None:
-        counts = np.bincount(mask.luminance.ravel(), minlength=256)
-        values = np.flatnonzero(counts)
+        values = np.flatnonzero(count_levels(mask.luminance))
         highest, lowest = int(values[-1]), int(values[0])
         if lowest < 128 <= highest and not _are_labels(mask, values.tolist()):
             return Marked(levels=_paint_only(mask.luminance, mask), origin="white")

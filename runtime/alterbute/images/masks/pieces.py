@@ -8,7 +8,8 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from alterbute.images.boxes import Box
+from alterbute.images.boxes import Box, object_box
+from alterbute.images.photo import Bytes
 
 Numbers: TypeAlias = NDArray[np.int64]
 
@@ -69,28 +70,31 @@ class Pieces:
         )
 
 
-def find_pieces(marked: NDArray[np.bool_]) -> Pieces | None:
+def find_pieces(mask: Bytes | NDArray[np.bool_]) -> Pieces | None:
     """Find the connected pieces of a mask.
 
     Args:
-        marked: HW bool.
+        mask: HW uint8 or bool; what is not 0 is marked.
 
     Returns:
         The pieces; None if the mask has more than `MAX_RUNS` runs.
     """
-    height, width = marked.shape
+    height, width = mask.shape
+    # Only the box around all pieces is read: the mask of a large photo is mostly empty.
+    around = object_box(mask) if mask.any() else Box(top=0, left=0, bottom=0, right=0)
     # One unmarked column after every row ends its last run.
-    padded = np.zeros((height, width + 1), np.bool_)
-    padded[:, :-1] = marked
+    padded = np.zeros((around.height, around.width + 1), np.bool_)
+    np.not_equal(mask[around.top : around.bottom, around.left : around.right], 0, out=padded[:, :-1])
     flat = padded.ravel()
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    if flat[0]:
+    if flat.size and flat[0]:
         edges = np.concatenate([[0], edges])
     if len(edges) // 2 > MAX_RUNS:
         return None
     firsts, ends = edges[0::2], edges[1::2]
-    rows = firsts // (width + 1)
-    starts, stops = firsts - rows * (width + 1), ends - rows * (width + 1)
+    rows = firsts // (around.width + 1)
+    in_row = around.left - rows * (around.width + 1)
+    starts, stops, rows = firsts + in_row, ends + in_row, rows + around.top
     roots = _join_runs(rows, starts, stops, width)
     first_runs, labels = np.unique(roots, return_inverse=True)
     areas = np.bincount(labels, weights=stops - starts, minlength=len(first_runs)).astype(np.int64)

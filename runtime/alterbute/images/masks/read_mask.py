@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alterbute.errors import InputError
+from alterbute.images.arrays import count_levels
 from alterbute.images.image_file import LevelSource, decode_levels
 from alterbute.images.masks.annotations import is_annotation, load_annotation, read_annotation
 from alterbute.images.masks.marking import MaskValue, Polarity, mark
-from alterbute.images.photo import Bytes, Photo
+from alterbute.images.photo import Bytes, Photo, to_8_bits
 
 MIN_LEVEL: Final = 8
 """Lower levels of a mask are 0: lossy formats and blurred brushes leave such levels far from the object."""
@@ -28,12 +29,14 @@ class ReadMask:
     """A mask of the picture's size that marks some of its pixels and not all.
 
     Args:
-        levels: HW uint8 coverage, 255 = fully marked; a lossy picture's levels are 0 and 255 only.
+        levels: HW uint8 coverage, 255 = fully marked; a lossy picture's levels are 0 and 255 only. May be the caller's array.
+        is_hard: Whether all levels are 0 or 255.
         origin: What the marked pixels were, for messages: `white`, `opaque`, `value 7`...
         warnings: Messages for the user.
     """
 
     levels: Bytes
+    is_hard: bool
     origin: str
     warnings: tuple[str, ...]
 
@@ -68,10 +71,11 @@ def read_mask(
         check_shape("mask", mask.luminance, photo)
         marked = mark(mask, "mask", polarity, value, photo)
         coverage, origin, is_lossy = marked.levels, marked.origin, mask.is_lossy
-    # Minimum and maximum rather than `any` and `all`, which take numpy several times as long on bytes.
-    if int(coverage.max()) < OBJECT_LEVEL:
-        raise empty_error("mask", int(coverage.max()))
-    if int(coverage.min()) >= OBJECT_LEVEL:
+    counts = count_levels(coverage)
+    present = np.flatnonzero(counts)
+    if present[-1] < OBJECT_LEVEL:
+        raise empty_error("mask", int(present[-1]))
+    if present[0] >= OBJECT_LEVEL:
         raise InputError(
             "the mask is full: it marks every pixel to edit",
             "some pixels to keep",
@@ -79,10 +83,15 @@ def read_mask(
             "mask",
             "mask_full",
         )
-    clean = (
-        as_mask(coverage >= OBJECT_LEVEL) if is_lossy and not is_soft else _drop_low_levels(coverage, is_soft=is_soft)
-    )
-    return ReadMask(levels=clean, origin=origin, warnings=_find_warnings(coverage, is_soft=is_soft))
+    is_hard = bool(np.isin(present, (0, 255)).all())
+    if is_hard:
+        clean = coverage
+    elif is_lossy and not is_soft:
+        clean, is_hard = as_mask(coverage >= OBJECT_LEVEL), True
+    else:
+        clean = _drop_low_levels(coverage, int(present[0]), int(present[-1]), is_soft=is_soft)
+    warnings = _find_warnings(coverage, counts, is_soft=is_soft)
+    return ReadMask(levels=clean, is_hard=is_hard, origin=origin, warnings=warnings)
 
 
 def read_binary(
@@ -162,7 +171,7 @@ def _read_annotation(source: object, photo: Photo) -> Bytes:
 
 
 def _read_own_alpha(photo: Photo) -> Bytes:
-    if photo.alpha is None or int(photo.alpha.min()) == 255:
+    if photo.alpha is None or photo.alpha.min() == np.iinfo(photo.alpha.dtype).max:
         raise InputError(
             "there is no mask",
             "a picture of the photo's size with the object in white",
@@ -170,15 +179,21 @@ def _read_own_alpha(photo: Photo) -> Bytes:
             "mask",
             "mask_missing",
         )
-    return photo.alpha
+    return to_8_bits(photo.alpha)
 
 
-def _drop_low_levels(coverage: Bytes, *, is_soft: bool) -> Bytes:
+def _drop_low_levels(coverage: Bytes, low: int, high: int, *, is_soft: bool) -> Bytes:
     """Coverage stretched to 0..255, but for blend weights, and with levels under `MIN_LEVEL` set to 0.
 
     Levels on each side of `OBJECT_LEVEL` are stretched by themselves, so that the same pixels are the object's.
+
+    Args:
+        coverage: HW uint8.
+        low: Its lowest level.
+        high: Its highest level.
+        is_soft: Whether it is blend weights.
     """
-    low, high = (0, 255) if is_soft else (int(coverage.min()), int(coverage.max()))
+    low, high = (0, 255) if is_soft else (low, high)
     levels, darkest = np.arange(256), OBJECT_LEVEL - 1
     below = ((levels - low) * 2 * darkest + (darkest - low)) // (2 * max(darkest - low, 1))
     above = OBJECT_LEVEL + ((levels - OBJECT_LEVEL) * 254 + (high - OBJECT_LEVEL)) // (2 * max(high - OBJECT_LEVEL, 1))
@@ -189,9 +204,15 @@ def _drop_low_levels(coverage: Bytes, *, is_soft: bool) -> Bytes:
     return clean
 
 
-def _find_warnings(coverage: Bytes, *, is_soft: bool) -> tuple[str, ...]:
-    """Messages about a mask that looks inverted, or like a photo."""
-    object_share = float((coverage >= OBJECT_LEVEL).mean())
+def _find_warnings(coverage: Bytes, counts: NDArray[np.int64], *, is_soft: bool) -> tuple[str, ...]:
+    """Messages about a mask that looks inverted, or like a photo.
+
+    Args:
+        coverage: HW uint8.
+        counts: How many of its pixels have each level.
+        is_soft: Whether it is blend weights.
+    """
+    object_share = float(counts[OBJECT_LEVEL:].sum()) / coverage.size
     corners = sum(int(coverage[y, x]) >= OBJECT_LEVEL for y in (0, -1) for x in (0, -1))
     warnings = []
     if corners == 4 or object_share > _ALMOST_ALL:
@@ -199,7 +220,7 @@ def _find_warnings(coverage: Bytes, *, is_soft: bool) -> tuple[str, ...]:
         warnings.append(
             f"the mask covers {object_share:.0%} of the photo and {where}: it looks inverted; if it is, choose another --mask-polarity"
         )
-    greys = float(((coverage >= 32) & (coverage < 224)).mean())
+    greys = float(counts[32:224].sum()) / coverage.size
     if greys > _PHOTO_GREYS and not is_soft:
         warnings.append(
             f"{greys:.0%} of the mask is grey, neither marked nor unmarked: it looks like a photo; look at it with `alterbute mask`"

@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 
 from alterbute.errors import InputError
+from alterbute.images.arrays import strips
 from alterbute.images.boxes import object_box
 from alterbute.images.image_file import LevelSource
 from alterbute.images.masks.marking import MaskValue, Polarity
@@ -116,12 +117,11 @@ def load_region(
     check_mask_options(kind, dilate, rim)
     read = read_mask(mask, photo, polarity=polarity, value=value, is_soft=kind == "soft")
     levels, pieces, specks, speck_pixels = drop_dust(read.levels)
-    object_mask = as_mask(levels >= OBJECT_LEVEL)
     # A hard mask is one array, which is cut, hashed and kept once.
-    levels = object_mask if np.array_equal(levels, object_mask) else levels
+    object_mask = levels if read.is_hard else as_mask(levels >= OBJECT_LEVEL)
     edit = fill_box(object_mask) if kind == "box" else levels
     report = MaskReport(
-        share=float((edit > 0).mean()),
+        share=_count_marked(edit) / edit.size,
         pieces=None if pieces is None else len(pieces.areas),
         specks=specks,
         speck_pixels=speck_pixels,
@@ -199,7 +199,7 @@ def drop_dust(levels: Bytes) -> tuple[Bytes, Pieces | None, int, int]:
     Returns:
         The coverage without dust; its pieces, None if there are too many; the number of specks that were dropped, and their pixels.
     """
-    pieces = find_pieces(levels > 0)
+    pieces = find_pieces(levels)
     if pieces is None:
         return levels, None, 0, 0
     is_dust = find_dust(pieces.areas)
@@ -207,6 +207,10 @@ def drop_dust(levels: Bytes) -> tuple[Bytes, Pieces | None, int, int]:
         return levels, pieces, 0, 0
     kept = np.where(pieces.paint(~is_dust), levels, np.uint8(0))
     return kept, pieces.keep(~is_dust), int(is_dust.sum()), int(pieces.areas[is_dust].sum())
+
+
+def _count_marked(levels: Bytes) -> int:
+    return sum(int(np.count_nonzero(levels[rows] != 0)) for rows in strips(levels.shape))
 
 
 def fill_box(mask: Bytes) -> Bytes:
