@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from alterbute.images.boxes import Box, choose_resolution, identity_box, object_box, photo_box, reference_box
 from alterbute.images.comparison import Cause, ColourDrift, Comparison, compare_photos
+from alterbute.images.files.encode_photo import encode, encode_photo
+from alterbute.images.files.save import check_output, save, save_photo
 from alterbute.images.image_file import PictureSource
 from alterbute.images.load import load_mask, load_optional_reference, load_photo, load_reference
 from alterbute.images.masks.marking import POLARITIES, MaskValue, Polarity
@@ -11,7 +13,6 @@ from alterbute.images.masks.region import MASK_KINDS, MaskKind, MaskReport, Regi
 from alterbute.images.masks.split import count_windows, split_region
 from alterbute.images.paste import Patch, cut, join_patches, make_patch, paste_back
 from alterbute.images.photo import Photo
-from alterbute.images.save import check_output, encode, save
 
 __all__ = [
     "MASK_KINDS",
@@ -34,6 +35,7 @@ __all__ = [
     "count_windows",
     "cut",
     "encode",
+    "encode_photo",
     "identity_box",
     "join_patches",
     "load_mask",
@@ -47,6 +49,7 @@ __all__ = [
     "photo_box",
     "reference_box",
     "save",
+    "save_photo",
     "split_region",
     "whole_region",
 ]

@@ -105,7 +105,8 @@ def edit(
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same bytes; else a new one.")] = None,
     count: Annotated[int, typer.Option(help="How many results, different in their noise.")] = 1,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="OUT.png or OUT.webp; else a new PHOTO-edited.png here.")
+        Path | None,
+        typer.Option("--output", "-o", help="OUT.png, OUT.webp or OUT.tif; else a new PHOTO-edited.png here."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Let an output replace an input file.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="Also write a before/after picture here.")] = None,

@@ -10,7 +10,7 @@ from typing import Final
 
 from PIL.Image import Resampling
 
-from alterbute.images import Photo, encode, load_photo
+from alterbute.images import Photo, encode_photo, load_photo
 from alterbute.serve.openai.fields import OutputFormat
 from alterbute.serve.scheduler.server_request import ServerImage
 
@@ -27,9 +27,9 @@ def encode_image(photo: Photo, output_format: OutputFormat, compression: int) ->
         output_format: `png`, `webp` or `jpeg`.
         compression: 0..100; quality of a lossy file.
     """
-    image = photo.to_pil()
     if is_lossless(output_format, compression):
-        return encode(image, output_format.upper())
+        return encode_photo(photo, "WEBP" if output_format == "webp" else "PNG")
+    image = photo.to_pil()
     buffer = io.BytesIO()
     icc = image.info.get("icc_profile")
     if output_format == "jpeg":

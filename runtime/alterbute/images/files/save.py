@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import io
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from alterbute.errors import InputError
+from alterbute.images.files.encode_photo import Format, write_image, write_photo
+from alterbute.images.metadata.metadata import NO_METADATA, Metadata
+from alterbute.images.photo import Photo
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_LARGE_PIXELS: Final = 1 << 20
-_FORMATS: Final = {".png": "PNG", ".webp": "WEBP"}
+_FORMATS: Final[dict[str, Format]] = {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 
 
 def check_output(path: str | Path) -> Path:
     """Check an output path before any work is done for it.
 
     Raises:
-        InputError: not .png or .webp, a folder, or in a folder that is missing or not writable.
+        InputError: not .png, .webp, .tif or .tiff, a folder, or in a folder that is missing or not writable.
     """
     target = Path(path)
     if target.suffix.lower() not in _FORMATS:
         # JPEG would change every background pixel.
         raise InputError(
             f"the output {str(path)!r} ends in {target.suffix or 'nothing'!r}",
-            "a lossless format, .png or .webp",
+            "a lossless format, .png, .webp or .tif",
             "change the ending",
             "output",
             "output_format",
@@ -44,36 +46,45 @@ def check_output(path: str | Path) -> Path:
     return target
 
 
-def encode(image: Image, format: str = "PNG") -> bytes:
-    """Encode a Pillow picture as PNG or lossless WebP bytes, with its colour profile and no other metadata."""
-    buffer = io.BytesIO()
-    # exact: lossless WebP would otherwise drop the colours under transparent pixels. A large PNG at zlib's usual level takes
-    # seconds, three times as long as level 1, for files that are a tenth smaller.
-    is_large = image.width * image.height > _LARGE_PIXELS
-    options = {"lossless": True, "exact": True} if format == "WEBP" else {"compress_level": 1 if is_large else 6}
-    image.save(buffer, format, icc_profile=image.info.get("icc_profile"), **options)
-    return buffer.getvalue()
-
-
 def save(image: Image, path: str | Path) -> Path:
-    """Write a picture atomically: the path holds the whole picture, or what was there before.
+    """Write a Pillow picture atomically: the path holds the whole picture, or what was there before.
 
     Raises:
-        InputError: the path is refused by `check_output`, or the file cannot be written.
+        InputError: the path is refused by `check_output`, the format cannot hold the picture, or the file cannot be written.
     """
+    return _write_whole(path, lambda file, format: write_image(file, image, format))
+
+
+def save_photo(photo: Photo, path: str | Path, metadata: Metadata = NO_METADATA) -> Path:
+    """Write a photo atomically, with its colour and the given metadata.
+
+    Args:
+        photo: The photo.
+        path: Ends in .png, .webp, .tif or .tiff.
+        metadata: What the file is to hold besides pixels and colour.
+
+    Raises:
+        InputError: the path is refused by `check_output`, the format cannot hold the photo, or the file cannot be written.
+    """
+    return _write_whole(path, lambda file, format: write_photo(file, photo, format, metadata))
+
+
+def _write_whole(path: str | Path, write: Callable[[IO[bytes], Format], None]) -> Path:
+    """Write beside the path, then move the file there; a file that cannot be finished is removed."""
     target = check_output(path)
-    data = encode(image, _FORMATS[target.suffix.lower()])
     scratch = None
     try:
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".alterbute-", delete=False) as file:
             scratch = Path(file.name)
-            file.write(data)
+            write(file, _FORMATS[target.suffix.lower()])
         scratch.chmod(0o666 & ~_umask())
         scratch.replace(target)
-    except OSError as fault:
+    except BaseException as fault:
         if scratch is not None:
             scratch.unlink(missing_ok=True)
-        raise _write_error(target, fault.strerror or str(fault)) from None
+        if isinstance(fault, OSError):
+            raise _write_error(target, fault.strerror or str(fault)) from None
+        raise
     return target
 
 
