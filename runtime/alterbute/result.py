@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from alterbute.errors import EngineError
 from alterbute.images import Photo, save_photo
-from alterbute.images.metadata import MetadataRule, Provenance, add_provenance, select_metadata
+from alterbute.images.metadata import Metadata, MetadataRule, Provenance, add_provenance, select_metadata
 from alterbute.images.photo import Bytes, Pixels
 
 if TYPE_CHECKING:
@@ -58,20 +58,29 @@ class EditResult:
         """[H,W,3] RGB, or [H,W,4] with transparency; uint8 in [0,255], or uint16 in [0,65535] for a photo of 16 bits."""
         return self.photo.to_array()
 
+    def make_metadata(self, rule: MetadataRule = "safe", *, provenance: bool = True) -> Metadata:
+        """What a file of the photo is to hold besides pixels and colour.
+
+        Args:
+            rule: What stays of the photo's metadata: `safe` keeps resolution, captions, authors and copyright, and drops position,
+                dates and device; `keep` keeps all that is still true; `strip` keeps nothing.
+            provenance: Whether the file states bundle, prompt, seed and version.
+        """
+        selected = select_metadata(self.photo.metadata, rule)
+        return add_provenance(selected, self.provenance) if provenance else selected
+
     def save(self, path: str | Path, *, metadata: MetadataRule = "safe", provenance: bool = True) -> Path:
         """Write the photo to a lossless file: .png, .tif, or .webp for 8 bits. It holds the whole picture, or is not written.
 
         Args:
             path: The file.
-            metadata: What stays of the photo's metadata: `safe` keeps resolution, captions, authors and copyright, and drops
-                position, dates and device; `keep` keeps all that is still true; `strip` keeps nothing.
+            metadata: What stays of the photo's metadata; see `make_metadata`.
             provenance: Whether the file states bundle, prompt, seed and version.
 
         Raises:
             InputError: another format, a photo of 16 bits as WebP, or a path that cannot be written.
         """
-        selected = select_metadata(self.photo.metadata, metadata)
-        return save_photo(self.photo, path, add_provenance(selected, self.provenance) if provenance else selected)
+        return save_photo(self.photo, path, self.make_metadata(metadata, provenance=provenance))
 
 
 class PartialEditError(EngineError):

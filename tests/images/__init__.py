@@ -1,0 +1,1 @@
+"""Tests of picture files: reading, writing, colour and metadata."""

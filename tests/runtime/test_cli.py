@@ -6,16 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from alterbute.cli import main
-from alterbute.cli.editing.sheet import make_sheet
 from alterbute.cli.progress import progress_bar
-from alterbute.images import Photo
 from alterbute.request import Progress
 
 from tests.support.bundles import write_stub_bundle
-from tests.support.pictures import noise
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from alterbute import EditResult, EngineError
 from alterbute.bundle import default_bundle_path, open_bundle
 from alterbute.cli import main
 from alterbute.editor import Editor
-from alterbute.result import PartialEditError
 from alterbute.images import load_mask, load_photo, photo_box
+from alterbute.result import PartialEditError
 from PIL import Image, ImageCms
 
 from tests.support.pictures import noise, to_bytes

@@ -10,6 +10,7 @@ import pytest
 from alterbute.errors import InputError
 from alterbute.images import Photo, PictureSource, Polarity, encode, load_mask, load_photo, load_reference, save
 from alterbute.images.header import read_header
+from alterbute.images.output.encode_photo import Format
 from alterbute.images.photo import Bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,7 +70,7 @@ def test_every_8_bit_mode_decodes_to_its_own_colours(mode: str) -> None:
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP"])
-def test_alpha_and_the_colours_under_it_survive_a_round_trip(format: str) -> None:
+def test_alpha_and_the_colours_under_it_survive_a_round_trip(format: Format) -> None:
     planes = noise(40, 48, 4)
     planes[:20, :, 3] = 0
     photo = load_photo(encode(load_photo(Image.fromarray(planes)).to_pil(), format))

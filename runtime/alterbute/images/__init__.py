@@ -9,9 +9,10 @@ from alterbute.images.load import load_mask, load_optional_reference, load_photo
 from alterbute.images.masks.marking import POLARITIES, MaskValue, Polarity
 from alterbute.images.masks.region import MASK_KINDS, MaskKind, MaskReport, Region, load_region, whole_region
 from alterbute.images.masks.split import count_windows, split_region
+from alterbute.images.output.encode_photo import encode, encode_photo
+from alterbute.images.output.save import check_output, check_output_holds, save, save_photo
 from alterbute.images.paste import Patch, cut, join_patches, make_patch
 from alterbute.images.photo import Photo
-from alterbute.images.save import check_output, encode, save, save_photo
 
 __all__ = [
     "MASK_KINDS",
@@ -29,11 +30,13 @@ __all__ = [
     "Polarity",
     "Region",
     "check_output",
+    "check_output_holds",
     "choose_resolution",
     "compare_photos",
     "count_windows",
     "cut",
     "encode",
+    "encode_photo",
     "identity_box",
     "join_patches",
     "load_mask",

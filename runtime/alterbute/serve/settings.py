@@ -71,7 +71,7 @@ class ServerSettings:
     memory_mb: float = _setting(
         1024.0, "MiB that bodies and decoded pictures of all requests together may take.", low=1
     )
-    decode_timeout_s: float = _setting(2.0, "Seconds that decoding the pictures of a request may take.", low=0.01)
+    decode_timeout_s: float = _setting(5.0, "Seconds that decoding the pictures of a request may take.", low=0.01)
     decoders: int | None = _setting(None, "Pictures that are decoded at once; else one per CPU.", low=1, high=256)
 
     header_timeout_s: float = _setting(10.0, "Seconds that a client has to send its headers.", low=0.1)

@@ -109,7 +109,7 @@ def edit(
     count: Annotated[int, typer.Option(help="How many results, different in their noise.")] = 1,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="OUT.png, OUT.tif or OUT.webp; else a new PHOTO-edited.png here."),
+        typer.Option("--output", "-o", help="OUT.png, OUT.webp or OUT.tif; else a new PHOTO-edited.png here."),
     ] = None,
     metadata: Annotated[
         Literal["safe", "keep", "strip"],
@@ -128,7 +128,7 @@ def edit(
     """Change an object's colour, material or texture; the background stays bit for bit."""
     from alterbute import Editor, EditRequest
     from alterbute.bundle import default_bundle_path, open_bundle, read_trust_keys
-    from alterbute.images import load_optional_reference, load_photo, save
+    from alterbute.images import check_output_holds, load_optional_reference, load_photo, save
     from alterbute.request import check_resolution
     from alterbute.result import PartialEditError
 
@@ -176,6 +176,8 @@ def edit(
     else:
         photo_source = photo
     picture = load_photo(photo_source)
+    for path in outputs:
+        check_output_holds(picture, path)
     region = load_choice(choice, picture)
     if prompt is None:
         raise InputError(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.responses import JSONResponse, Response
 
+from alterbute.images import Photo
 from alterbute.serve.health import unready_reason
 from alterbute.serve.http.error_response import ApiError, bad_request
 from alterbute.serve.http.request_body import Body, Json, Source, printable_name, read_body
@@ -106,11 +107,20 @@ async def infer(request: Request) -> Response:
         header_length = request.headers.get("inference-header-content-length")
         infer_request, form = await context.run_on_pool(lambda: _read_request(data, header_length, context))
         checked = await check_request(context, form, memory, key=request.state.key, arrived_s=arrived_s)
+        _check_depth(checked.pictures.photo)
         server_request = context.service.submit(await context.run_on_pool(checked.spec))
         result = await wait_for_result(request, server_request)
         return await context.run_on_pool(lambda: _make_response(context, infer_request, result))
     finally:
         memory.release()
+
+
+def _check_depth(photo: Photo) -> None:
+    if photo.bits > 8:
+        raise bad_request(
+            f"it has {photo.bits} bits per channel, and the output IMAGE is UINT8; POST /v1/images/edits returns such files",
+            "IMAGE",
+        )
 
 
 def _check_path(request: Request) -> Context:
@@ -169,9 +179,8 @@ def _read_scalar(name: str, tensor: Tensor) -> Json:
 
 def _make_response(context: Context, infer_request: InferRequest, result: ServerResult) -> Response:
     edit = result.edits[0]
-    photo = edit.photo
     outputs: dict[str, NDArray[Any]] = {
-        "IMAGE": photo.pixels if photo.alpha is None else np.dstack((photo.pixels, photo.alpha)),
+        "IMAGE": edit.pixels,
         "SEED_USED": np.array([edit.seed], np.int64),
         "TIMINGS_MS": np.array(list(timings_ms(edit).values()), np.float32),
     }

@@ -67,7 +67,7 @@ def _encode_response(accepted: AcceptedRequest, result: ServerResult) -> bytes:
     form = checked.form
     data = []
     for edit in result.edits:
-        file, seconds = encode_timed(edit.photo, form.output_format, form.output_compression)
+        file, seconds = encode_timed(edit, form)
         context.metrics.on_stage("encode_image", seconds)
         data.append({"b64_json": encode_base64(file)})
     return dump_json(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from alterbute.images import MASK_KINDS, POLARITIES, MaskKind, MaskValue, Polarity
+from alterbute.images.metadata import METADATA_RULES, MetadataRule
 from alterbute.request import DETAILS
 from alterbute.serve.http.error_response import ApiError, bad_request
 from alterbute.serve.http.request_body import Body, Json, Source, printable_name
@@ -129,6 +130,8 @@ FIELDS: Final[Mapping[str, FieldReader]] = {
     "mask_value": _text_or_integer,
     "dilate": _integer,
     "rim": _integer,
+    "metadata": _choice(*METADATA_RULES),
+    "provenance": _flag,
     "timeout_s": _number,
     "dry_run": _flag,
 }
@@ -182,6 +185,8 @@ class EditForm:
         mask_value: See `alterbute.images.MaskValue`.
         dilate: See `alterbute.images.load_region`.
         rim: See `alterbute.images.load_region`.
+        metadata: See `EditResult.make_metadata`.
+        has_provenance: Whether the result files state bundle, prompt, seed and version.
         timeout_s: Seconds after which the client does not need the result; None is the server's limit.
         options: Fields of `EditRequest` that the client set, itself or by a preset.
     """
@@ -204,6 +209,8 @@ class EditForm:
     mask_value: MaskValue | None
     dilate: int | None
     rim: int
+    metadata: MetadataRule
+    has_provenance: bool
     timeout_s: float | None
     options: Mapping[str, Any]
 
@@ -263,6 +270,8 @@ def read_form(body: Body) -> EditForm:
         mask_value=values.get("mask_value"),
         dilate=values.get("dilate"),
         rim=values.get("rim", 0),
+        metadata=cast(MetadataRule, values.get("metadata", "safe")),
+        has_provenance=values.get("provenance", True),
         timeout_s=values.get("timeout_s"),
         options=options,
     )
@@ -287,12 +296,6 @@ def _name_files(body: Body) -> dict[str, Source]:
         files[name] = data
     if "image" not in files:
         raise bad_request("there is no image", "image", "missing_parameter")
-    if "mask" not in files:
-        raise bad_request(
-            "there is no mask: send a PNG of the image's size with the object in white or transparent",
-            "mask",
-            "mask_missing",
-        )
     return files
 
 

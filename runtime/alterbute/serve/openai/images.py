@@ -88,7 +88,7 @@ def decode_pictures(
     """
     photo = load_photo(files["image"])
     region = load_region(
-        files["mask"],
+        files.get("mask"),
         photo,
         polarity=polarity,
         kind=kind,

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from alterbute.images import MASK_KINDS, POLARITIES
 from alterbute.images.masks.region import MAX_RIM
+from alterbute.images.metadata import METADATA_RULES
 from alterbute.request import DETAILS
 from alterbute.serve.openai.fields import FIDELITY_SCALE, FIELDS, FILES, MAX_PARTIAL_IMAGES, QUALITY_STEPS
 from alterbute.version import installed_version
@@ -81,6 +82,12 @@ _FIELDS: Final[dict[str, Schema]] = {
         "description": "Pixels around the mask that may change, too.",
     },
     "dilate": {**_INTEGER, "minimum": 1, "description": "Odd; pixels of the model's window."},
+    "metadata": {
+        **_TEXT,
+        "enum": list(METADATA_RULES),
+        "description": "What stays of the image's metadata: `safe` keeps resolution, captions and copyright; `keep`; `strip`.",
+    },
+    "provenance": {**_FLAG, "description": "Whether the files state bundle, prompt, seed and version."},
     "timeout_s": {
         **_NUMBER,
         "exclusiveMinimum": 0,
@@ -96,8 +103,8 @@ _ERRORS: Final = {
     "404": "Nothing here, or a model that is not served.",
     "408": "The body came too slowly.",
     "413": "A body, file or picture that is too large.",
-    "415": "Not a PNG, JPEG or WebP picture, or a body of another type.",
-    "422": "Readable and unusable: an empty mask, another size, 16 bits per channel...",
+    "415": "Not a picture of a supported format, or a body of another type.",
+    "422": "Readable and unusable: an empty mask, another size, CMYK, HDR...",
     "429": "The queue is full, or the key's rate is used up; see Retry-After.",
     "503": "Stopping, or the deadline cannot be met; see Retry-After.",
     "504": "The deadline passed.",
@@ -163,7 +170,7 @@ def _edit_operation() -> Schema:
                 "multipart/form-data": {
                     "schema": {
                         "type": "object",
-                        "required": ["image", "mask", "prompt"],
+                        "required": ["image", "prompt"],
                         "additionalProperties": False,
                         "properties": {**_FIELDS, **dict.fromkeys(FILES, file), "image": image},
                     }
@@ -171,7 +178,7 @@ def _edit_operation() -> Schema:
                 "application/json": {
                     "schema": {
                         "type": "object",
-                        "required": ["images", "mask", "prompt"],
+                        "required": ["images", "prompt"],
                         "additionalProperties": False,
                         "properties": {
                             **in_json,

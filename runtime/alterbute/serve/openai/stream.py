@@ -128,7 +128,7 @@ class EditStream(Response):
 
         def encode_event() -> bytes:
             form = checked.form
-            file, seconds = encode_timed(result.edits[number].photo, form.output_format, form.output_compression)
+            file, seconds = encode_timed(result.edits[number], form)
             context.metrics.on_stage("encode_image", seconds)
             return _event(
                 "image_edit.completed",

@@ -180,6 +180,8 @@ def _check_photo(form: EditForm, photo: Photo) -> None:
         )
     if form.background == "transparent" and photo.alpha is None:
         raise bad_request("the image has no transparency to keep", "background")
+    if form.output_format != "png" and photo.bits > 8:
+        raise bad_request(f"the image has {photo.bits} bits per channel, which only png can hold", "output_format")
     if form.output_format == "jpeg" and photo.alpha is not None:
         raise bad_request("JPEG cannot hold the image's transparency", "output_format")
 

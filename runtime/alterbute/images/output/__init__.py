@@ -1,0 +1,1 @@
+"""Writing of picture files: lossless formats, with colour and metadata."""
