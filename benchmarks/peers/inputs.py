@@ -84,7 +84,9 @@ def make_inputs(bundle: Bundle) -> EditInputs:
     if not np.array_equal(window.pixels, pixels):
         raise SystemExit("the window differs from the photo; expected equal pixels; draw a larger object")
     reference_photo, object_mask = load_reference(reference, reference_mask)
-    crop = encoder.crop_window(Photo(pixels=reference_photo), whole_region(object_mask), identity_box(object_mask), identity.size)
+    crop = encoder.crop_window(
+        Photo(pixels=reference_photo), whole_region(object_mask), identity_box(object_mask), identity.size
+    )
     cells = side // manifest.latent_factor
     inputs = EditInputs(
         photo=pixels,
