@@ -26,11 +26,11 @@ from alterbute.images.color.icc_profile import (
     srgb_curve,
 )
 from alterbute.images.photo import Bytes, Pixels
-from demo.quality import draw_cases
 from numpy.typing import NDArray
 
 from benchmarks.common.bundle_options import bundle_folder, make_bundle_parser, save_figures
 from benchmarks.common.machine import machine_facts
+from demo.quality import draw_cases
 
 _PICTURES: Final = Path(__file__).parents[1] / "docs" / "pictures"
 _PROMPTS: Final = tuple(f"color: {name}" for name in ("red", "yellow", "green", "blue", "purple", "white"))

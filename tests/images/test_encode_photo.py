@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from alterbute.errors import InputError
 from alterbute.images import Photo, check_output, encode, encode_photo, save, save_photo
-from alterbute.images.output import encode_photo as encoder
 from alterbute.images.metadata.metadata import Metadata
+from alterbute.images.output import encode_photo as encoder
 from alterbute.images.output.encode_photo import Format
 from alterbute.images.output.exif_directory import read_directory, reset_orientation
 from hypothesis import given

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from alterbute.errors import InputError
 from alterbute.images import Photo, PictureSource, Polarity, encode, load_mask, load_photo, load_reference, save
-from alterbute.images.header import read_header
+from alterbute.images.files.header import read_header
 from alterbute.images.output.encode_photo import Format
 from alterbute.images.photo import Bytes
 from hypothesis import given, settings
@@ -106,11 +106,11 @@ def test_a_camera_jpeg_with_a_second_picture_is_a_photo() -> None:
     [
         (Image.open(io.BytesIO(to_bytes(noise(40, 48))[:2000])), "photo_undecodable"),
         (Image.new("CMYK", (48, 40)), "photo_colour_model"),
-        (Image.new("I;16", (48, 40)), "photo_bit_depth"),
+        (Image.new("I", (48, 40)), "photo_bit_depth"),
         (Image.new("F", (48, 40)), "photo_bit_depth"),
         (Image.new("RGB", (48, 31)), "photo_size_out_of_limits"),
         (np.zeros((40, 48, 3), np.float32), "photo_bad_array"),
-        (np.zeros((40, 48, 3), np.uint16), "photo_bad_array"),
+        (np.zeros((40, 48, 3), np.int16), "photo_bad_array"),
         (np.zeros((3, 40, 48), np.uint8), "photo_bad_array"),
         (np.zeros((0, 0, 3), np.uint8), "photo_size_out_of_limits"),
         (None, "photo_type"),

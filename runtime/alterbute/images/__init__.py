@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alterbute.images.boxes import Box, choose_resolution, identity_box, object_box, photo_box, reference_box
 from alterbute.images.comparison import Cause, ColourDrift, Comparison, compare_photos
-from alterbute.images.image_file import PictureSource
+from alterbute.images.files.decode import PictureSource
 from alterbute.images.load import load_mask, load_optional_reference, load_photo, load_reference
 from alterbute.images.masks.marking import POLARITIES, MaskValue, Polarity
 from alterbute.images.masks.region import MASK_KINDS, MaskKind, MaskReport, Region, load_region, whole_region

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alterbute.errors import InputError
-from alterbute.images.photo import Bytes
+from alterbute.images.photo import Bytes, Pixels
 
-MAX_PIXELS: Final = 24_000_000
+MAX_PIXELS: Final = 100_000_000
 MIN_SIDE: Final = 32
-MAX_SIDE: Final = 8192
+MAX_SIDE: Final = 16384
 
 
 def strips(shape: tuple[int, ...]) -> Iterator[slice]:
@@ -59,12 +59,12 @@ def check_size(width: int, height: int, param: str) -> None:
     )
 
 
-def check_array(array: NDArray[Any], param: str, *, is_mask: bool) -> Bytes:
-    """An array as uint8 HW, HW3 or HW4; the caller's own array where it has such a shape and dtype already.
+def check_array(array: NDArray[Any], param: str, *, is_mask: bool) -> Pixels:
+    """An array as HW, HW3 or HW4, uint8 or, of a picture, uint16; the caller's own array where it has such a shape and dtype already.
 
     Args:
-        array: uint8 in [0,255], or bool HW. A mask may also have axes of size 1, be of any integer dtype, be float in [0,1], and have
-            16 bits.
+        array: uint8 in [0,255], uint16 in [0,65535], or bool HW. A mask may also have axes of size 1, be of any integer dtype, and be
+            float in [0,1]; it is cut to 8 bits.
         param: Role of the picture, for messages.
         is_mask: Whether it is a mask.
 
@@ -81,12 +81,14 @@ def check_array(array: NDArray[Any], param: str, *, is_mask: bool) -> Bytes:
         return np.where(array, np.uint8(255), np.uint8(0))
     if array.dtype == np.uint8:
         return array.view(np.ndarray)
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2 and not is_mask:
+        return array.astype(np.uint16, copy=False).view(np.ndarray)  # in the machine's byte order
     if is_mask and array.dtype.kind in "iuf":
         return _to_levels(array, param)
     raise InputError(
         f"the {param} is an array of {array.dtype}",
-        "uint8 in [0,255]",
-        "scale it to 0..255 and convert it with .astype('uint8')",
+        "uint8 in [0,255] or uint16 in [0,65535]",
+        "scale it to 0..255 and convert it with .astype('uint8'), or to 0..65535 with .astype('uint16')",
         param,
         f"{param}_bad_array",
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from alterbute.errors import InputError
 from alterbute.images.color import check_profile, to_srgb
-from alterbute.images.image_file import LevelSource, PictureSource, decode
+from alterbute.images.files.decode import LevelSource, PictureSource, decode
 from alterbute.images.masks.marking import Polarity
 from alterbute.images.masks.read_mask import OBJECT_LEVEL, as_mask, empty_error, read_binary, read_mask
 from alterbute.images.photo import Bytes, Photo, to_8_bits

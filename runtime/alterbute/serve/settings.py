@@ -65,9 +65,9 @@ class ServerSettings:
     )
     rate_burst: float = _setting(4000.0, "Megapixel-steps that one API key may use at once.", low=0.001)
 
-    max_file_mb: float = _setting(40.0, "MiB per picture at most.", low=0.001, high=100)
-    max_request_mb: float = _setting(64.0, "MiB per request body at most.", low=0.001, high=400)
-    max_megapixels: float = _setting(24.0, "Megapixels per picture at most.", low=0.001, high=24)
+    max_file_mb: float = _setting(40.0, "MiB per picture at most.", low=0.001, high=400)
+    max_request_mb: float = _setting(64.0, "MiB per request body at most.", low=0.001, high=1600)
+    max_megapixels: float = _setting(50.0, "Megapixels per picture at most.", low=0.001, high=100)
     memory_mb: float = _setting(
         1024.0, "MiB that bodies and decoded pictures of all requests together may take.", low=1
     )

@@ -26,7 +26,7 @@ _MEANINGS: Final[Mapping[Cause, str]] = {
 
 
 def compare(
-    before: Annotated[Path, typer.Argument(help="The photo.")],
+    before: Annotated[Path, typer.Argument(help="The photo: PNG, JPEG, WebP, AVIF, HEIC, TIFF, BMP or GIF.")],
     after: Annotated[Path, typer.Argument(help="The editor's result.")],
     mask: MaskOption = None,
     mask_polarity: PolarityOption = "auto",

@@ -41,7 +41,7 @@ _SAMPLE_PROMPT: Final = "sample/prompt.txt"
 def edit(
     photo: Annotated[
         Path | None,
-        typer.Argument(help="PNG, JPEG, WebP, TIFF, HEIC, AVIF, BMP or GIF; the bundle's sample when left out."),
+        typer.Argument(help="PNG, JPEG, WebP, AVIF, HEIC, TIFF, BMP or GIF; the bundle's sample when left out."),
     ] = None,
     mask: MaskOption = None,
     prompt: Annotated[
@@ -236,7 +236,7 @@ def _read_sample(bundle: Bundle, choice: MaskChoice) -> tuple[bytes, bytes]:
     if choice.is_given or not bundle.has(_SAMPLE_PHOTO):
         raise InputError(
             "there is no photo",
-            "a picture file",
+            "a PNG, JPEG, WebP, AVIF, HEIC, TIFF, BMP or GIF file",
             "give one: alterbute edit PHOTO --mask MASK",
             "photo",
             "photo_missing",

@@ -24,7 +24,7 @@ from alterbute.cli.editing.mask_options import (
 
 
 def mask(
-    photo: Annotated[Path, typer.Argument(help="A picture file.")],
+    photo: Annotated[Path, typer.Argument(help="PNG, JPEG, WebP, AVIF, HEIC, TIFF, BMP or GIF.")],
     mask: MaskOption = None,
     box: BoxOption = None,
     polygon: PolygonOption = None,

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from alterbute.errors import InputError
-from alterbute.images.image_file import Levels
+from alterbute.images.files.decode import Levels
 from alterbute.images.photo import Bytes
 
 Color: TypeAlias = tuple[int, ...]

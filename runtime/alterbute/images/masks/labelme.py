@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 import re
 from collections import Counter
@@ -12,7 +11,9 @@ from typing import Final
 import numpy as np
 
 from alterbute.errors import InputError
-from alterbute.images.header import has_damaged_chunk, read_header, store_pixels
+from alterbute.images.files.canvas import make_planes
+from alterbute.images.files.header import read_header
+from alterbute.images.files.png_pixels import fill_from_png, read_png
 from alterbute.images.masks.annotation_parts import (
     AnnotationParts,
     Corners,
@@ -83,8 +84,6 @@ def _add_picture(parts: AnnotationParts, text: object, box: Corners) -> None:
         text: A grey PNG in base64; every pixel above 0 is marked.
         box: Its first and last pixel. Labelme's last pixel lies inside the PNG, or one beyond it at the photo's border.
     """
-    from PIL import Image
-
     try:
         data = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
     except ValueError:
@@ -98,15 +97,17 @@ def _add_picture(parts: AnnotationParts, text: object, box: Corners) -> None:
         raise _bad_picture(seen)
     if min(left, top) < 0 or left + header.width > parts.size[0] or top + header.height > parts.size[1]:
         raise _bad_picture(f"{seen}, outside the photo of {parts.size[0]}x{parts.size[1]}")
+    planes = make_planes((header.width, header.height), is_grey=True)
     try:
-        stored = None if has_damaged_chunk(data) else store_pixels(data, header)
-        with Image.open(io.BytesIO(stored or b""), formats=["PNG"]) as image:
-            levels = np.asarray(image) if image.mode in ("1", "L") and not image.info.get("transparency") else None
-    except Exception:  # Pillow also raises ValueError, SyntaxError, struct.error...
+        png = read_png(data, header)
+        is_grey = png.color_type == 0 and png.transparency is None
+        if is_grey:
+            fill_from_png(png, planes, 1)
+    except OSError:
         raise _bad_picture("whose PNG is damaged") from None
-    if levels is None or levels.shape != (header.height, header.width):
+    if not is_grey:
         raise _bad_picture("whose PNG is not grey")
-    parts.add_mask(np.where(levels > 0, np.uint8(255), np.uint8(0)), left, top)
+    parts.add_mask(np.where(planes.colors > 0, np.uint8(255), np.uint8(0)), left, top)
 
 
 def _bad_picture(seen: str) -> InputError:

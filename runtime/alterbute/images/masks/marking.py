@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from alterbute.errors import InputError
 from alterbute.images.arrays import count_levels
-from alterbute.images.image_file import Levels
+from alterbute.images.files.decode import Levels
 from alterbute.images.masks.colors import ColorTable, count_colors, parse_color, project_on_line
 from alterbute.images.photo import Bytes, Photo, to_8_bits
 

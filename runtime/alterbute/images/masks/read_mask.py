@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from alterbute.errors import InputError
 from alterbute.images.arrays import count_levels
-from alterbute.images.image_file import LevelSource, decode_levels
+from alterbute.images.files.decode import LevelSource, decode_levels
 from alterbute.images.masks.annotations import is_annotation, load_annotation, read_annotation
 from alterbute.images.masks.marking import MaskValue, Polarity, mark
 from alterbute.images.photo import Bytes, Photo, to_8_bits

@@ -10,7 +10,7 @@ import numpy as np
 from alterbute.errors import InputError
 from alterbute.images.arrays import strips
 from alterbute.images.boxes import object_box
-from alterbute.images.image_file import LevelSource
+from alterbute.images.files.decode import LevelSource
 from alterbute.images.masks.marking import MaskValue, Polarity
 from alterbute.images.masks.pieces import Pieces, find_dust, find_pieces
 from alterbute.images.masks.read_mask import OBJECT_LEVEL, as_mask, read_binary, read_mask

@@ -27,6 +27,7 @@ _UNUSABLE: Final = (
     "_bit_depth",
     "_colour_model",
     "_animated",
+    "_layout",
     "_empty",
     "_full",
     "_size",

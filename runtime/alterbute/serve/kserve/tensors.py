@@ -14,6 +14,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from alterbute.images.files.format_names import FORMATS, name_format
+from alterbute.images.files.header import read_header
 from alterbute.serve.http.error_response import ApiError, bad_request
 from alterbute.serve.http.request_body import Json, printable_name, read_json
 
@@ -221,14 +223,14 @@ def decode_picture_bytes(name: str, element: bytes) -> bytes:
     Raises:
         ApiError: it is neither.
     """
-    if element[:4] in (b"\x89PNG", b"RIFF") or element[:3] == b"\xff\xd8\xff" or not element:
+    if not element or read_header(element) is not None or name_format(element) is not None:
         return element
     try:
         return base64.b64decode(element, validate=True)
     except (binascii.Error, ValueError):
         raise ApiError(
             415,
-            f"{name} is neither a PNG, JPEG or WebP file nor base64 of one",
+            f"{name} is neither {FORMATS} nor base64 of one",
             "unsupported_image_type",
             name,
             retry=False,

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from alterbute.images import MaskKind, MaskValue, Photo, Polarity, Region, load_photo, load_reference, load_region
-from alterbute.images.header import read_header
+from alterbute.images.files.format_names import FORMATS, name_format
+from alterbute.images.files.header import read_header
 from alterbute.images.photo import Bytes
 from alterbute.serve.http.error_response import ApiError
 from alterbute.serve.http.limits import Reservation
 from alterbute.serve.http.request_body import Source
 
-# Peak bytes per pixel of decoding, editing and encoding: decoded and converted planes, masks, the result.
+# Peak bytes per pixel of decoding, editing and encoding: decoded and converted planes, masks, the result. 16 bits take twice that.
 _BYTES_PER_PIXEL: Final = 16
 _MAX_ASPECT: Final = 16
 
@@ -52,16 +53,17 @@ def check_headers(files: Mapping[str, Source], max_megapixels: float, memory: Re
     for name, data in files.items():
         if not isinstance(data, bytes):
             _check_size(name, data.shape[1], data.shape[0], max_megapixels)
-            memory.take(data.shape[0] * data.shape[1] * _BYTES_PER_PIXEL)
+            memory.take(data.shape[0] * data.shape[1] * _BYTES_PER_PIXEL * data.dtype.itemsize)
             continue
         header = read_header(data)
         if header is None:
-            problem = "is empty" if not data else "is not a PNG, JPEG or WebP file"
+            named = name_format(data)
+            problem = "is empty" if not data else f"is not {FORMATS}" if named is None else f"is {named[0]}; {named[1]}"
             raise ApiError(
                 415, f"{name} {problem}", "unsupported_image_type", _field_name(name), retry=False, reason="bad_image"
             )
         _check_size(name, header.width, header.height, max_megapixels)
-        memory.take(header.width * header.height * _BYTES_PER_PIXEL)
+        memory.take(header.width * header.height * _BYTES_PER_PIXEL * (2 if header.bits > 8 else 1))
 
 
 def decode_pictures(

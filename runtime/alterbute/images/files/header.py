@@ -1,0 +1,129 @@
+"""Format, size and depth of a picture file, read from its first bytes before any decoder opens the file."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from alterbute.images.files.header_type import Header, Refusal
+from alterbute.images.files.isobmff import read_isobmff
+from alterbute.images.files.tiff_header import is_tiff, read_tiff
+
+_MAX_FRAMES: Final = 1000
+
+
+def read_header(data: bytes) -> Header | None:
+    """Read the header of a picture file; None for another format, or a file that is cut inside its header."""
+    try:
+        if data.startswith(b"\x89PNG\r\n\x1a\n"):
+            return _png(data)
+        if data.startswith(b"\xff\xd8\xff"):
+            return _jpeg(data)
+        if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+            return _webp(data)
+        if data[4:8] == b"ftyp":
+            return read_isobmff(data)
+        if is_tiff(data):
+            return read_tiff(data)
+        if data.startswith((b"GIF87a", b"GIF89a")):
+            return _gif(data)
+        if data.startswith(b"BM"):
+            return _bmp(data)
+    except (struct.error, IndexError, OverflowError):  # a place outside the file
+        pass
+    return None
+
+
+def _png(data: bytes) -> Header | None:
+    if data[12:16] != b"IHDR":
+        return None
+    width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 0)
+    return Header(format="PNG", width=width, height=height, bits=bits, channels=channels)
+
+
+def _jpeg(data: bytes) -> Header | None:
+    at = 2
+    while data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        # Every start-of-frame marker holds the size; 0xC4, 0xC8 and 0xCC lie between them and are not one.
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            bits, height, width, channels = struct.unpack_from(">BHHB", data, at + 4)
+            return Header(
+                format="JPEG",
+                width=width,
+                height=height,
+                bits=bits,
+                channels=channels,
+                is_lossy=True,
+                refusal=Refusal.colour("CMYK") if channels == 4 else None,
+            )
+        if marker == 0x01 or 0xD0 <= marker <= 0xD9:  # markers without a body
+            at += 2
+            continue
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        at += 2 + max(length, 2)
+    return None
+
+
+def _webp(data: bytes) -> Header | None:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        width = 1 + int.from_bytes(data[24:27], "little")
+        height = 1 + int.from_bytes(data[27:30], "little")
+        if len(data) < 30:
+            return None
+    elif kind == b"VP8L":
+        (packed,) = struct.unpack_from("<I", data, 21)
+        width, height = 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
+    elif kind == b"VP8 ":
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
+    else:
+        return None
+    return Header(format="WEBP", width=width, height=height, bits=8, channels=4)
+
+
+def _gif(data: bytes) -> Header | None:
+    """The header of a GIF, whose blocks are walked to count its frames."""
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    frames: list[tuple[int, int, int, int]] = []
+    while at < len(data) and data[at] in b"!," and len(frames) < _MAX_FRAMES:
+        if data[at] == 0x21:
+            at += 2
+        else:
+            *box, flags = struct.unpack_from("<HHHHB", data, at + 1)
+            frames.append((box[0], box[1], box[2], box[3]))
+            at += 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+        while at < len(data) and data[at] != 0:
+            at += 1 + data[at]
+        at += 1
+    if not frames:
+        return None
+    # Where the only frame leaves a part of the canvas empty, programs differ on the colour of that part.
+    is_part = len(frames) == 1 and frames[0] != (0, 0, width, height)
+    refusal = None
+    if is_part:
+        seen = f"is a GIF whose picture of {frames[0][2]}x{frames[0][3]} pixels covers a part of its canvas of {width}x{height}"
+        refusal = Refusal.layout(seen, "a picture that fills the canvas", "save it as a PNG")
+    return Header(format="GIF", width=width, height=height, bits=8, channels=1, num_frames=len(frames), refusal=refusal)
+
+
+def _bmp(data: bytes) -> Header | None:
+    (size,) = struct.unpack_from("<I", data, 14)
+    if size == 12:
+        width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
+        packing = 0
+    elif size in (40, 52, 56, 64, 108, 124):
+        width, height, _, bits, packing = struct.unpack_from("<iiHHI", data, 18)
+    else:
+        return None
+    refusal = None
+    if bits not in (1, 4, 8, 16, 24, 32) or packing > 3:
+        seen = f"is a BMP of {bits} bits per pixel, packed in way {packing}"
+        refusal = Refusal.layout(seen, "an ordinary BMP of 1, 4, 8, 16, 24 or 32 bits", "save it as a PNG")
+    channels = 1 if bits <= 8 else 4 if bits == 32 else 3
+    return Header(format="BMP", width=width, height=abs(height), bits=8, channels=channels, refusal=refusal)
