@@ -91,7 +91,7 @@ def test_every_sample_comes_back(dtype: str, channels: int, size: tuple[int, int
 
 @pytest.mark.parametrize("dtype", ["u1", "u2"])
 def test_a_picture_of_many_strips_is_whole(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alterbute.images.output.planes._STRIP_BYTES", 1000)
+    monkeypatch.setattr("alterbute.images.output.raster._STRIP_BYTES", 1000)
     photo = make_photo(dtype, 4)
     data = encode_photo(photo)
     assert [name for name, _ in read_chunks(data)].count(b"IDAT") > 5

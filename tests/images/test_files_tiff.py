@@ -11,6 +11,7 @@ from alterbute.errors import InputError
 from alterbute.images import load_photo
 from alterbute.images.files.decode import decode, decode_levels
 from alterbute.images.files.header import read_header
+from alterbute.images.photo import to_8_bits
 from PIL import Image
 
 from tests.support.picture_files import ramps, write_tiff
@@ -36,7 +37,7 @@ def test_levels_are_exact(
     if photo.alpha is not None:
         assert np.array_equal(photo.alpha, levels[:, :, 3])
     reference = decode(data, "reference").pixels
-    assert np.array_equal(reference, (photo.pixels >> 8) if kind == np.uint16 else photo.pixels)
+    assert np.array_equal(reference, to_8_bits(photo.pixels))
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate", "zstd", None])

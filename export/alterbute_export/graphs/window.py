@@ -200,11 +200,11 @@ window (uint8[H,W,3] image, uint8[OH,OW] opacity, uint8[H,W] mask, uint8[H,W] re
 def window_spec() -> GraphSpec:
     """The spec of the window graph, which is the same for every checkpoint.
 
-    Inputs: `opacity` has the picture's size, or is one pixel of 255 for a picture without transparency; `mask` is the object; `region` is the area to edit (the object, the box around it, or blend weights); pixels of
-    `protect` are never changed; `box` is `(top, left, bottom, right)` in photo pixels and may exceed the photo; `size` is
-    the window's `(height, width)`; `rules` is `(dilate, is_soft, rim_grow, rim_blur)`: the growth of the model's mask on each
-    side in window pixels; 1 where the region is blend weights; the growth of the region on each side in photo pixels, and the
-    radius of the blur of the grown region's edge.
+    Inputs: `opacity` has the picture's size, or is one pixel of 255 for a picture without transparency; `mask` is the object;
+    `region` is the area to edit (the object, the box around it, or blend weights); pixels of `protect` are never changed; `box` is
+    `(top, left, bottom, right)` in photo pixels and may exceed the photo; `size` is the window's `(height, width)`; `rules` is
+    `(dilate, is_soft, rim_grow, rim_blur)`: the growth of the model's mask on each side in window pixels; 1 where the region is
+    blend weights; the growth of the region on each side in photo pixels, and the radius of the blur of the grown region's edge.
 
     Output `alpha` is 0 outside the region, unless it grows. Levels of the region between 0 and 255 are taken as they are; a region
     without such levels gets an antialiased edge, inside it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from alterbute.images.color.color_tags import Cicp
+from alterbute.images.color import Cicp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

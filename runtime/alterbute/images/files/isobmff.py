@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
-from alterbute.images.color.color_tags import Cicp
+from alterbute.images.color import Cicp
 from alterbute.images.files.header_type import Header, Refusal
 
 _Property: TypeAlias = tuple[bytes, bytes]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from alterbute.images.color.color_tags import Cicp, ColorTags, read_color_tags
+from alterbute.images.color import Cicp, ColorTags, read_color_tags
 from alterbute.images.metadata.metadata import NO_METADATA, Metadata
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from alterbute.errors import InputError
 from alterbute.images.metadata.metadata import NO_METADATA, Metadata
 from alterbute.images.output.exif_directory import reset_orientation
-from alterbute.images.output.planes import Planes
 from alterbute.images.output.png_writer import Chunk, list_chunks, write_png
+from alterbute.images.output.raster import Raster
 from alterbute.images.output.tiff_writer import write_tiff
 from alterbute.images.photo import Photo
 
@@ -61,8 +61,8 @@ def write_photo(file: IO[bytes], photo: Photo, format: Format, metadata: Metadat
     Raises:
         InputError: the format cannot hold the photo; see `encode_photo`.
     """
-    planes = Planes(pixels=photo.pixels, alpha=photo.alpha)
-    _write(file, planes, format, photo.icc, photo.color_chunks, metadata)
+    raster = Raster(pixels=photo.pixels, alpha=photo.alpha)
+    _write(file, raster, format, photo.icc, photo.color_chunks, metadata)
 
 
 def write_image(file: IO[bytes], image: Image, format: Format) -> None:
@@ -83,28 +83,28 @@ def write_image(file: IO[bytes], image: Image, format: Format) -> None:
         image.info["icc_profile"] = icc
     array: NDArray[Any] = np.asarray(image)
     is_rgba = image.mode == "RGBA"
-    planes = Planes(pixels=array[:, :, :3] if is_rgba else array, alpha=array[:, :, 3] if is_rgba else None)
-    _write(file, planes, format, image.info.get("icc_profile"), (), NO_METADATA)
+    raster = Raster(pixels=array[:, :, :3] if is_rgba else array, alpha=array[:, :, 3] if is_rgba else None)
+    _write(file, raster, format, image.info.get("icc_profile"), (), NO_METADATA)
 
 
 def _write(
     file: IO[bytes],
-    planes: Planes,
+    raster: Raster,
     format: Format,
     icc: bytes | None,
     color_chunks: Sequence[Chunk],
     metadata: Metadata,
 ) -> None:
-    check_format(planes.bits, planes.width, planes.height, format)
+    check_format(raster.bits, raster.width, raster.height, format)
     if metadata.exif is not None:
         # The pixels are upright: a viewer would turn them a second time.
         metadata = replace(metadata, exif=reset_orientation(metadata.exif))
     if format == "PNG":
-        write_png(file, planes, list_chunks(icc, color_chunks, metadata))
+        write_png(file, raster, list_chunks(icc, color_chunks, metadata))
     elif format == "TIFF":
-        write_tiff(file, planes, icc, metadata)
+        write_tiff(file, raster, icc, metadata)
     else:
-        _write_webp(file, planes, icc, metadata)
+        _write_webp(file, raster, icc, metadata)
 
 
 def check_format(bits: int, width: int, height: int, format: Format) -> None:
@@ -139,11 +139,11 @@ def check_format(bits: int, width: int, height: int, format: Format) -> None:
         )
 
 
-def _write_webp(file: IO[bytes], planes: Planes, icc: bytes | None, metadata: Metadata) -> None:
+def _write_webp(file: IO[bytes], raster: Raster, icc: bytes | None, metadata: Metadata) -> None:
     from PIL import Image
 
-    picture = planes.rows(0, planes.height)
-    image = Image.fromarray(picture[:, :, 0] if planes.channels == 1 else picture)
+    picture = raster.rows(0, raster.height)
+    image = Image.fromarray(picture[:, :, 0] if raster.channels == 1 else picture)
     # exact: lossless WebP would otherwise drop the colours under transparent pixels.
     image.save(
         file,

@@ -13,7 +13,7 @@ from typing import IO, Final, TypeAlias
 import numpy as np
 
 from alterbute.images.metadata.metadata import Metadata
-from alterbute.images.output.planes import Planes, compress_strip
+from alterbute.images.output.raster import Raster, compress_strip
 from alterbute.images.photo import Bytes
 
 Chunk: TypeAlias = tuple[bytes, bytes]
@@ -27,27 +27,27 @@ _INCHES_PER_METRE: Final = 1 / 0.0254
 _MAX_UINT31: Final = (1 << 31) - 1
 
 
-def write_png(file: IO[bytes], planes: Planes, chunks: Sequence[Chunk] = ()) -> None:
+def write_png(file: IO[bytes], raster: Raster, chunks: Sequence[Chunk] = ()) -> None:
     """Write a PNG.
 
     Args:
         file: Open for bytes; need not be able to seek.
-        planes: The pixels.
+        raster: The pixels.
         chunks: Chunks between the header and the pixels, in this order.
     """
     file.write(b"\x89PNG\r\n\x1a\n")
-    colour_type = _COLOUR_TYPES[planes.channels]
-    _write_chunk(file, b"IHDR", struct.pack(">IIBBBBB", planes.width, planes.height, planes.bits, colour_type, 0, 0, 0))
+    colour_type = _COLOUR_TYPES[raster.channels]
+    _write_chunk(file, b"IHDR", struct.pack(">IIBBBBB", raster.width, raster.height, raster.bits, colour_type, 0, 0, 0))
     for name, data in chunks:
         _write_chunk(file, name, data)
     checksum, above = 1, None
     # One zlib stream over all chunks: its header, the strips, an empty last block, and the checksum (RFC 1950).
     start = b"\x78\x01"
-    for top, bottom in planes.strips():
-        rows = _to_bytes(planes, top, bottom)
-        filtered = _filter(rows, above, planes.channels * planes.bits // 8).tobytes()
+    for top, bottom in raster.strips():
+        rows = _to_bytes(raster, top, bottom)
+        filtered = _filter(rows, above, raster.channels * raster.bits // 8).tobytes()
         checksum, above = zlib.adler32(filtered, checksum), rows[-1].copy()
-        _write_chunk(file, b"IDAT", start + compress_strip(filtered, planes.level, is_part=True))
+        _write_chunk(file, b"IDAT", start + compress_strip(filtered, raster.level, is_part=True))
         start = b""
     _write_chunk(file, b"IDAT", b"\x03\x00" + struct.pack(">I", checksum))
     _write_chunk(file, b"IEND", b"")
@@ -101,10 +101,10 @@ def _write_chunk(file: IO[bytes], name: bytes, data: bytes) -> None:
     file.write(struct.pack(">I", zlib.crc32(data, zlib.crc32(name))))
 
 
-def _to_bytes(planes: Planes, top: int, bottom: int) -> Bytes:
+def _to_bytes(raster: Raster, top: int, bottom: int) -> Bytes:
     """Rows of bytes, 16-bit samples with the high byte first."""
-    rows = planes.rows(top, bottom)
-    big_endian = rows if planes.bits == 8 else rows.astype(">u2")
+    rows = raster.rows(top, bottom)
+    big_endian = rows if raster.bits == 8 else rows.astype(">u2")
     return np.ascontiguousarray(big_endian).reshape(bottom - top, -1).view(np.uint8)
 
 

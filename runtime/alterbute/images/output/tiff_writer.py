@@ -22,7 +22,7 @@ from alterbute.images.output.exif_directory import (
     read_directory,
     short,
 )
-from alterbute.images.output.planes import Planes, compress_strip
+from alterbute.images.output.raster import Raster, compress_strip
 from alterbute.images.photo import Pixels
 
 _ADOBE_DEFLATE: Final = 8
@@ -37,12 +37,12 @@ _MOVED: Final = (37500, 40965)
 _MAX_BYTES: Final = (1 << 32) - 1
 
 
-def write_tiff(file: IO[bytes], planes: Planes, icc: bytes | None, metadata: Metadata) -> None:
+def write_tiff(file: IO[bytes], raster: Raster, icc: bytes | None, metadata: Metadata) -> None:
     """Write a TIFF.
 
     Args:
         file: Open for bytes, at its start; it must be able to seek.
-        planes: The pixels.
+        raster: The pixels.
         icc: The colour profile; None is sRGB.
         metadata: EXIF's text tags and its Exif and GPS directories, XMP and resolution are written.
 
@@ -51,14 +51,14 @@ def write_tiff(file: IO[bytes], planes: Planes, icc: bytes | None, metadata: Met
     """
     file.write(b"II*\0\0\0\0\0")
     places, sizes = [], []
-    for top, bottom in planes.strips():
-        data = compress_strip(_differences(planes.rows(top, bottom)).tobytes(), planes.level, is_part=False)
+    for top, bottom in raster.strips():
+        data = compress_strip(_differences(raster.rows(top, bottom)).tobytes(), raster.level, is_part=False)
         places.append(file.tell())
         sizes.append(len(data))
         file.write(data)
         if file.tell() > _MAX_BYTES:
             raise _size_error()
-    tags = _pixel_tags(planes) | {273: long(*places), 279: long(*sizes)}
+    tags = _pixel_tags(raster) | {273: long(*places), 279: long(*sizes)}
     if icc is not None:
         tags[_ICC] = Tag(type=7, data=icc)
     tags |= _describe(metadata)
@@ -91,19 +91,19 @@ def _differences(rows: Pixels) -> Pixels:
     return differences if differences.dtype == np.uint8 else differences.astype("<u2")
 
 
-def _pixel_tags(planes: Planes) -> dict[int, Tag]:
+def _pixel_tags(raster: Raster) -> dict[int, Tag]:
     tags = {
-        256: long(planes.width),
-        257: long(planes.height),
-        258: short(*(planes.bits,) * planes.channels),
+        256: long(raster.width),
+        257: long(raster.height),
+        258: short(*(raster.bits,) * raster.channels),
         259: short(_ADOBE_DEFLATE),
-        262: short(1 if planes.pixels.ndim == 2 else 2),
-        277: short(planes.channels),
-        278: long(planes.strip_rows),
+        262: short(1 if raster.pixels.ndim == 2 else 2),
+        277: short(raster.channels),
+        278: long(raster.strip_rows),
         284: short(1),
         317: short(_HORIZONTAL_DIFFERENCES),
     }
-    return tags if planes.alpha is None else tags | {338: short(_UNASSOCIATED_ALPHA)}
+    return tags if raster.alpha is None else tags | {338: short(_UNASSOCIATED_ALPHA)}
 
 
 def _describe(metadata: Metadata) -> dict[int, Tag]:

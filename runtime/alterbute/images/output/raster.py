@@ -18,7 +18,7 @@ _SAMPLE_BYTES: Final = 1 << 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Planes:
+class Raster:
     """The pixels that a file is to hold.
 
     Args:
