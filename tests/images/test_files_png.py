@@ -151,6 +151,14 @@ def test_many_small_chunks_and_a_single_large_one_are_read() -> None:
     assert not load_photo(to_bytes(black)).pixels.any()
 
 
+def test_a_file_of_many_empty_chunks_is_refused_before_it_takes_memory() -> None:
+    data = to_bytes(noise(40, 48))
+    with pytest.raises(InputError, match="too many chunks"):
+        load_photo(data[:33] + png_chunk(b"prVt", b"") * 20_000 + data[33:])
+    at = data.index(b"IDAT") - 4
+    assert load_photo(data[:at] + png_chunk(b"IDAT", b"") * 20_000 + data[at:]).width == 48
+
+
 def test_two_headers_are_refused() -> None:
     data = to_bytes(noise(40, 48))
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 4000, 4000, 8, 2, 0, 0, 0))

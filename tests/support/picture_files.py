@@ -74,8 +74,8 @@ def _filter(planes: NDArray[Any], bits: int) -> bytes:
             left, corner = (line[at - group], above[at - group]) if at >= group else (0, 0)
             up = above[at]
             guess = left + up - corner
-            paeth = min((abs(guess - left), 0, left), (abs(guess - up), 1, up), (abs(guess - corner), 2, corner))[2]
-            filtered.append((value - (0, left, up, (left + up) // 2, paeth)[kind]) & 255)
+            nearest = min((abs(guess - left), 0, left), (abs(guess - up), 1, up), (abs(guess - corner), 2, corner))[2]
+            filtered.append((value - (0, left, up, (left + up) // 2, nearest)[kind]) & 255)
         out.append(bytes([kind, *filtered]))
         above = line
     return b"".join(out)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +23,9 @@ from alterbute.images.photo import Bytes
 
 _MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 _INPUT_BYTES: Final = 1 << 16
+# Of what is not pixels.
+_MAX_CHUNKS: Final = 10_000
+_MAX_CHUNK_BYTES: Final = 16 << 20
 # First column and line of each pass, and the steps between them (PNG specification, section 8.2).
 _ADAM7: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _COLOR_CHUNKS: Final = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"sBIT")
@@ -43,7 +46,8 @@ class PngFile:
         transparency: Alphas of a palette, or the one colour that is transparent; None where there is none.
         num_frames: Pictures of an animated PNG, else 1.
         color_chunks: Name and data of the chunks before the pixels that describe the colour.
-        pixels: The compressed pixels.
+        data: The whole file.
+        pixels_at: Where in it the first chunk of pixels starts.
         stand_in: A PNG of one pixel with all other chunks, from which Pillow reads profile, EXIF and texts.
     """
 
@@ -54,7 +58,8 @@ class PngFile:
     transparency: bytes | None
     num_frames: int
     color_chunks: tuple[tuple[bytes, bytes], ...]
-    pixels: tuple[memoryview, ...]
+    data: bytes
+    pixels_at: int
     stand_in: bytes
 
     @property
@@ -80,22 +85,24 @@ def read_png(data: bytes, header: Header) -> PngFile:
     depths = {0: (1, 2, 4, 8, 16), 3: (1, 2, 4, 8)}.get(color_type, (8, 16))
     if not header.channels or header.bits not in depths or packing or filtering or interlacing > 1:
         raise OSError("its header is invalid")
-    pixels: list[memoryview] = []
+    pixels_at = 0
     before: list[tuple[bytes, bytes]] = []
     after: list[tuple[bytes, bytes]] = []
     frames, is_first_frame = 0, False
-    for name, body in _chunks(data):
+    for at, name, body in _chunks(data):
         if name == b"IHDR":
             raise OSError("it has two headers")
-        if name == b"acTL" and not pixels and len(body) >= 4:
+        if name == b"acTL" and not pixels_at and len(body) >= 4:
             frames = int.from_bytes(body[:4])
-        elif name == b"fcTL" and not pixels:
+        elif name == b"fcTL" and not pixels_at:
             is_first_frame = True
         elif name == b"IDAT":
-            pixels.append(body)
-        elif name not in (b"acTL", b"fcTL", b"fdAT"):
-            (after if pixels else before).append((name, bytes(body)))
-    if not pixels:
+            pixels_at = pixels_at or at
+        elif name not in (b"acTL", b"fcTL", b"fdAT") and len(body) <= _MAX_CHUNK_BYTES:
+            (after if pixels_at else before).append((name, bytes(body)))
+            if len(before) + len(after) > _MAX_CHUNKS:
+                raise OSError("it has too many chunks")
+    if not pixels_at:
         raise OSError("its pixels are truncated")
     known = dict(before)
     tiny = struct.pack(">IIBBBBB", 1, 1, header.bits, color_type, 0, 0, 0)
@@ -110,7 +117,8 @@ def read_png(data: bytes, header: Header) -> PngFile:
         # The picture before the first frame is one more that can be shown.
         num_frames=frames + (not is_first_frame) if frames > 0 else 1,
         color_chunks=tuple((name, body) for name, body in before if name in _COLOR_CHUNKS),
-        pixels=tuple(pixels),
+        data=data,
+        pixels_at=pixels_at,
         stand_in=_MAGIC + b"".join(_make_chunk(name, body) for name, body in parts),
     )
 
@@ -132,7 +140,7 @@ def fill_from_png(png: PngFile, planes: Planes, orientation: int) -> None:
     width, height = png.header.width, png.header.height
     passes = _ADAM7 if png.is_interlaced else ((0, 0, 1, 1),)
     sizes = [(-((left - width) // right), -((top - height) // down)) for left, top, right, down in passes]
-    lines = _Lines(png.pixels)
+    lines = _Lines(_list_compressed(png))
     for (left, top, right, down), (columns, rows) in zip(passes, sizes, strict=True):
         if columns < 1 or rows < 1:
             continue
@@ -150,8 +158,8 @@ def fill_from_png(png: PngFile, planes: Planes, orientation: int) -> None:
             at = end
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """Name and data of the chunks behind the header; behind the pixels only those with a right checksum that do not change them."""
+def _chunks(data: bytes) -> Iterator[tuple[int, bytes, memoryview]]:
+    """Place, name and data of the chunks behind the header; behind the pixels only those with a right checksum that do not change them."""
     at, view, has_pixels, is_past = 33, memoryview(data), False, False
     while at + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
@@ -165,17 +173,25 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
         if name == b"IEND":
             return
         if is_right and not (is_past and name in _BEFORE_PIXELS):
-            yield name, view[at + 8 : end]
+            yield at, name, view[at + 8 : end]
+        at = end + 4
+
+
+def _list_compressed(png: PngFile) -> Iterator[memoryview]:
+    """The compressed pixels in small pieces, because zlib copies what is left of its input at every call."""
+    at, view = png.pixels_at, memoryview(png.data)
+    while png.data[at + 4 : at + 8] == b"IDAT":
+        end = at + 8 + int.from_bytes(view[at : at + 4])
+        for start in range(at + 8, end, _INPUT_BYTES):
+            yield view[start : min(start + _INPUT_BYTES, end)]
         at = end + 4
 
 
 class _Lines:
     """The inflated pixels of a PNG, taken from it in order."""
 
-    def __init__(self, pixels: Iterable[memoryview]) -> None:
-        # Small pieces, because zlib copies what is left of its input at every call.
-        self._input = (part[at : at + _INPUT_BYTES] for part in pixels for at in range(0, len(part), _INPUT_BYTES))
-        self._inflater, self._rest = zlib.decompressobj(), b""
+    def __init__(self, compressed: Iterator[memoryview]) -> None:
+        self._input, self._inflater, self._rest = compressed, zlib.decompressobj(), b""
 
     def take(self, size: int) -> bytes:
         """The next bytes, exactly as many."""
