@@ -81,8 +81,8 @@ class Subject:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Messages about the mask, for the user."""
-        return () if self.report is None else self.report.warnings
+        """Messages about the photo and the mask, for the user."""
+        return self.photo.warnings + (() if self.report is None else self.report.warnings)
 
     def edit(
         self,

@@ -30,6 +30,7 @@ class Photo:
         orientation: The EXIF orientation of its file, 1..8, which has been applied to `pixels`.
         color_chunks: Name and data of the PNG chunks that describe the colour of its file, in place of `icc` in a PNG.
         metadata: What its file holds besides pixels and colour.
+        warnings: Messages for the user about what its file states and is not used.
     """
 
     pixels: Pixels
@@ -38,6 +39,7 @@ class Photo:
     orientation: int = 1
     color_chunks: tuple[tuple[bytes, bytes], ...] = ()
     metadata: Metadata = NO_METADATA
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Make the arrays read-only: results are compared with the photo, so it must not change."""

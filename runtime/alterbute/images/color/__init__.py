@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alterbute.images.color.cicp import Cicp
-from alterbute.images.color.color_tags import ColorTags, png_color_chunks, read_color_tags
+from alterbute.images.color.color_tags import ColorTags, read_color_tags
 from alterbute.images.color.convert import add_change, check_profile, from_srgb, to_srgb
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "add_change",
     "check_profile",
     "from_srgb",
-    "png_color_chunks",
     "read_color_tags",
     "to_srgb",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -28,6 +27,8 @@ _EXIF_IFD: Final = 0x8769
 _INTEROP_IFD: Final = 0xA005
 _COLOR_SPACE: Final = 0xA001
 _INTEROP_INDEX: Final = 1
+_UNCALIBRATED: Final = 65535
+_ADOBE_RGB_SPACE: Final = 2  # not in the standard, but written by some cameras
 _ADOBE_GAMMA: Final = 563 / 256
 # PNG files state sRGB's gamma and chromaticities with a few digits.
 _CLOSE: Final = 0.002
@@ -40,10 +41,12 @@ class ColorTags:
     Args:
         icc: An RGB profile; None is sRGB.
         chunks: Name and data of the PNG chunks that state it, of a PNG without an ICC profile.
+        warnings: Messages for the user about tags that are not used.
     """
 
     icc: bytes | None = None
     chunks: tuple[tuple[bytes, bytes], ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def read_color_tags(
@@ -52,7 +55,7 @@ def read_color_tags(
     """Read the colour tags of an opened picture.
 
     A grey profile gives an RGB profile with its tone curve, because an edited grey picture is RGB. A profile that is damaged, or of
-    another colour model than the picture, is left out, as viewers do.
+    another colour model than the picture, is left out, as viewers do, with a warning.
 
     Args:
         image: A picture that Pillow opened; its `info` holds the ICC profile, and its EXIF may mark Adobe RGB.
@@ -70,33 +73,20 @@ def read_color_tags(
         # In a PNG, cICP overrides an ICC profile (PNG 3, section 4.3).
         icc = profile_of_cicp(cicp, param)
         return ColorTags(icc=icc, chunks=_named(chunks, b"cICP"))
-    icc = _usable_profile(image)
+    icc, warnings = _usable_profile(image)
     if icc is not None:
         return ColorTags(icc=icc)
     if b"sRGB" in stated:
-        return ColorTags(chunks=_named(chunks, b"sRGB", b"gAMA", b"cHRM"))
+        return ColorTags(chunks=_named(chunks, b"sRGB", b"gAMA", b"cHRM"), warnings=warnings)
     if b"gAMA" in stated or b"cHRM" in stated:
         made = _profile_of_gamma(stated.get(b"gAMA"), stated.get(b"cHRM"))
-        return ColorTags(icc=made, chunks=_named(chunks, b"gAMA", b"cHRM"))
-    return ColorTags(icc=_adobe_rgb() if _is_marked_adobe_rgb(image) else None)
-
-
-def png_color_chunks(data: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """Name and data of the undamaged colour chunks of a PNG, which precede its pixels: cICP, sRGB, gAMA and cHRM."""
-    found, at = [], 8
-    while at + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, at)
-        name, end = data[at + 4 : at + 8], at + 8 + length
-        if name in (b"IDAT", b"IEND") or end + 4 > len(data):
-            break
-        is_whole = name in _LENGTHS and zlib.crc32(data[at + 4 : end]) == int.from_bytes(data[end : end + 4])
-        if is_whole and length == _LENGTHS[name]:
-            found.append((name, data[at + 8 : end]))
-        at = end + 4
-    return tuple(found)
-
-
-_LENGTHS: Final = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
+        return ColorTags(icc=made, chunks=_named(chunks, b"gAMA", b"cHRM"), warnings=warnings)
+    space, index = _read_exif_space(image)
+    if space == _ADOBE_RGB_SPACE or index == "R03":
+        return ColorTags(icc=_adobe_rgb(), warnings=warnings)
+    if space == _UNCALIBRATED and not warnings:
+        warnings = ("its EXIF states a colour space other than sRGB and not which one; it is read as sRGB",)
+    return ColorTags(warnings=warnings)
 
 
 def _named(chunks: Sequence[tuple[bytes, bytes]], *names: bytes) -> tuple[tuple[bytes, bytes], ...]:
@@ -112,19 +102,22 @@ def _parse_cicp(data: bytes) -> Cicp:
     return Cicp(primaries=primaries, transfer=transfer, matrix=matrix, is_full_range=bool(full_range))
 
 
-def _usable_profile(image: Image) -> bytes | None:
-    """The RGB profile of a picture, or one that is made of its grey profile."""
+def _usable_profile(image: Image) -> tuple[bytes | None, tuple[str, ...]]:
+    """The RGB profile of a picture, or one that is made of its grey profile; and why a profile is left out."""
     icc = image.info.get("icc_profile")
+    if not icc:
+        return None, ()
     if not isinstance(icc, bytes) or len(icc) > _MAX_ICC_BYTES:
-        return None
+        return None, (f"its colour profile is over {_MAX_ICC_BYTES >> 20} MiB and left out; it is read as sRGB",)
     model, is_grey = color_model(icc), image.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
     if model == "RGB":
-        return icc
+        return icc, ()
     curve = find_tag(icc, b"kTRC")
-    if model != "GRAY" or not is_grey or curve is None:
-        return None
-    # The primaries do not matter while the picture is grey; those of sRGB give the edit the model's colours.
-    return make_profile("Grey with sRGB primaries", SRGB_PRIMARIES, D65, curve)
+    if model == "GRAY" and is_grey and curve is not None:
+        # The primaries do not matter while the picture is grey; those of sRGB give the edit the model's colours.
+        return make_profile("Grey with sRGB primaries", SRGB_PRIMARIES, D65, curve), ()
+    seen = "damaged" if model is None else f"for {model} colour"
+    return None, (f"its colour profile is {seen} and left out; it is read as sRGB",)
 
 
 def _profile_of_gamma(gamma: bytes | None, chromaticities: bytes | None) -> bytes | None:
@@ -151,15 +144,14 @@ def _profile_of_gamma(gamma: bytes | None, chromaticities: bytes | None) -> byte
         return None
 
 
-def _is_marked_adobe_rgb(image: Image) -> bool:
-    """Whether EXIF marks Adobe RGB as cameras do: interoperability index R03, colour space "uncalibrated" or 2 (DCF 2.0)."""
+def _read_exif_space(image: Image) -> tuple[object, str]:
+    """EXIF's colour space, and its interoperability index, which cameras set to R03 for Adobe RGB (DCF 2.0)."""
     try:
         exif = image.getexif()
         space = exif.get_ifd(_EXIF_IFD).get(_COLOR_SPACE)
-        index = str(exif.get_ifd(_INTEROP_IFD).get(_INTEROP_INDEX, "")).strip("\0 ")
+        return space, str(exif.get_ifd(_INTEROP_IFD).get(_INTEROP_INDEX, "")).strip("\0 ")
     except Exception:  # broken EXIF is ignored, as viewers do
-        return False
-    return space == 2 or (space in (65535, None) and index == "R03")
+        return None, ""
 
 
 def _adobe_rgb() -> bytes:

@@ -127,6 +127,7 @@ def decode(source: PictureSource, param: str, *, is_borrowed: bool = False) -> P
         orientation=decoded.orientation,
         color_chunks=decoded.tags.color.chunks,
         metadata=decoded.tags.metadata,
+        warnings=tuple(f"{param}: {line}" for line in decoded.tags.color.warnings),
     )
 
 
