@@ -69,7 +69,7 @@ class ServerSettings:
     max_request_mb: float = _setting(64.0, "MiB per request body at most.", low=0.001, high=1600)
     max_megapixels: float = _setting(50.0, "Megapixels per picture at most.", low=0.001, high=100)
     memory_mb: float = _setting(
-        1024.0, "MiB that bodies and decoded pictures of all requests together may take.", low=1
+        2048.0, "MiB that bodies and decoded pictures of all requests together may take.", low=1
     )
     decode_timeout_s: float = _setting(5.0, "Seconds that decoding the pictures of a request may take.", low=0.01)
     decoders: int | None = _setting(None, "Pictures that are decoded at once; else one per CPU.", low=1, high=256)

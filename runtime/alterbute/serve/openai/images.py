@@ -14,8 +14,10 @@ from alterbute.serve.http.error_response import ApiError
 from alterbute.serve.http.limits import Reservation
 from alterbute.serve.http.request_body import Source
 
-# Peak bytes per pixel of decoding, editing and encoding: decoded and converted planes, masks, the result. 16 bits take twice that.
-_BYTES_PER_PIXEL: Final = 16
+# Peak bytes per pixel of decoding, editing and encoding, with 8 bits; levels of 16 bits take twice that. The photo's are its own
+# levels, the result, its file, and the response with the file in base64; a mask's are its levels, its coverage and the region's planes.
+_BYTES_PER_PIXEL: Final = {"image": 20, "reference": 8}
+_MASK_BYTES_PER_PIXEL: Final = 4
 _MAX_ASPECT: Final = 16
 
 
@@ -53,7 +55,7 @@ def check_headers(files: Mapping[str, Source], max_megapixels: float, memory: Re
     for name, data in files.items():
         if not isinstance(data, bytes):
             _check_size(name, data.shape[1], data.shape[0], max_megapixels)
-            memory.take(data.shape[0] * data.shape[1] * _BYTES_PER_PIXEL * data.dtype.itemsize)
+            memory.take(_peak_bytes(name, data.shape[1], data.shape[0], 8 * data.dtype.itemsize))
             continue
         header = read_header(data)
         if header is None:
@@ -63,7 +65,11 @@ def check_headers(files: Mapping[str, Source], max_megapixels: float, memory: Re
                 415, f"{name} {problem}", "unsupported_image_type", _field_name(name), retry=False, reason="bad_image"
             )
         _check_size(name, header.width, header.height, max_megapixels)
-        memory.take(header.width * header.height * _BYTES_PER_PIXEL * (2 if header.bits > 8 else 1))
+        memory.take(_peak_bytes(name, header.width, header.height, header.bits))
+
+
+def _peak_bytes(name: str, width: int, height: int, bits: int) -> int:
+    return width * height * _BYTES_PER_PIXEL.get(name, _MASK_BYTES_PER_PIXEL) * (2 if bits > 8 else 1)
 
 
 def decode_pictures(
