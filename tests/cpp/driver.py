@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from alterbute.images.photo import Bytes
+from alterbute.images.photo import Bytes, Pixels
 from numpy.typing import NDArray
 
 from tests.cpp.build import library
@@ -54,20 +54,26 @@ class Driver:
             raise Refused(told["error"], told["message"], told["param"], told["code"])
         return told, parts
 
-    def edit(self, photo: Bytes, mask: Bytes | None, **options: Any) -> tuple[list[Bytes], list[Bytes], dict[str, Any]]:
-        """Images, alphas, and the rest of the answer; pictures among the options are sent as such."""
+    def edit(
+        self, photo: Pixels, mask: Pixels | None, **options: Any
+    ) -> tuple[list[Pixels], list[Bytes], dict[str, Any]]:
+        """Images, alphas, and the rest of the answer; pictures among the options are sent as such, with their profile if there is
+        one, such as `photo_profile`."""
         blobs: list[bytes] = []
-        fields = {}
+        fields: dict[str, Any] = {}
         for name, value in {"photo": photo, "mask": mask, **options}.items():
             if isinstance(value, np.ndarray):
                 channels = value.shape[2] if value.ndim == 3 else 1
-                fields[name] = [len(blobs), value.shape[1], value.shape[0], channels]
+                fields[name] = [len(blobs), value.shape[1], value.shape[0], channels, 8 * value.itemsize]
                 blobs.append(np.ascontiguousarray(value).tobytes())
+            elif isinstance(value, bytes):
+                fields[name.removesuffix("_profile")].append(len(blobs))
+                blobs.append(value)
             else:
                 fields[name] = value
         told, parts = self.ask("edit", blobs, **fields)
         height, width = photo.shape[:2]
-        images = [np.frombuffer(part, np.uint8).reshape(height, width, told["channels"]) for part in parts[::2]]
+        images = [np.frombuffer(part, photo.dtype).reshape(height, width, told["channels"]) for part in parts[::2]]
         alphas = [np.frombuffer(part, np.uint8).reshape(height, width) for part in parts[1::2]]
         return images, alphas, told
 

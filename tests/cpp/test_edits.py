@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from alterbute import Editor
 from alterbute.errors import AlterbuteError, InputError
-from alterbute.images.photo import Bytes
+from alterbute.images.photo import Bytes, Photo, Pixels
 
 from tests.cpp.driver import Driver, Refused
 from tests.support.pictures import noise
@@ -123,8 +123,8 @@ REQUESTS = make_requests()
 
 
 def python_edit(
-    editor: Editor, photo: Bytes, mask: Bytes | None, options: dict[str, Any]
-) -> tuple[list[Bytes], list[Bytes], Any]:
+    editor: Editor, photo: Pixels | Photo, mask: Pixels | None, options: dict[str, Any]
+) -> tuple[list[Pixels], list[Bytes], Any]:
     """Images, alphas and the first result; requests of several images are prepared and edited in two calls."""
     kept = {
         name: options[name]
@@ -142,7 +142,7 @@ def python_edit(
         results = [editor.edit(photo, mask, prompt, **kept, **rest)]
     else:
         results = editor.prepare(photo, mask, **kept).edit_many([prompt], **rest)
-    return [np.asarray(result.image) for result in results], [result.alpha for result in results], results[0]
+    return [result.pixels for result in results], [result.alpha for result in results], results[0]
 
 
 def assert_same_edit(editor: Editor, driver: Driver, photo: Bytes, mask: Bytes | None, options: dict[str, Any]) -> None:
@@ -289,7 +289,7 @@ GREY = np.full((64, 64), 200, np.uint8)
         {"mask": draw_photo(64, 64, seed=8)},
         {"mask_polarity": "opaque"},
         {"photo": draw_photo(31, 64)},
-        {"photo": np.zeros((40, 8200, 3), np.uint8)},
+        {"photo": np.zeros((40, 16400, 3), np.uint8)},
         {"reference": draw_photo(20, 64)},
         {"reference": draw_photo(64, 64), "reference_mask": np.zeros((64, 64), np.uint8)},
         {"reference": draw_photo(64, 64), "reference_mask": draw_mask(64, 60, 0)},

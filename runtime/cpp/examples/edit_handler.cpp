@@ -105,15 +105,15 @@ Response edit(const alterbute::Editor& editor, const Form& form) {
   request.guidance = number<double>(form, "guidance");
   if (form.count("solver") != 0) request.solver = field(form, "solver");
   if (form.count("negative_prompt") != 0) request.negative_prompt = field(form, "negative_prompt");
-  const alterbute::Image photo = decode_png(field(form, "photo"), "photo"),
-                         mask = decode_png(field(form, "mask"), "mask");
+  const Picture photo = decode_png(field(form, "photo"), "photo"), mask = decode_png(field(form, "mask"), "mask");
   std::optional<alterbute::Reference> reference;
-  alterbute::Image picture;
+  Picture picture;
   if (form.count("reference") != 0) {
     picture = decode_png(field(form, "reference"), "reference");
     reference = alterbute::Reference{picture.view(), std::nullopt};
   }
-  return {200, "image/png", encode_png(editor.edit(photo.view(), mask.view(), request, {}, reference).image)};
+  const alterbute::Result result = editor.edit(photo.view(), mask.view(), request, {}, reference);
+  return {200, "image/png", encode_png(result.image, photo.profile)};
 }
 
 }  // namespace

@@ -28,7 +28,7 @@ Number parse(const std::string& option, const char* text, Parse parse_text) {
 int edit(int argc, char** argv) {
   alterbute::Request request;
   request.prompt = argv[4];
-  alterbute::Image reference;
+  example::Picture reference;
   for (int at = 6; at + 1 < argc; at += 2) {
     const std::string option = argv[at];
     const char* value = argv[at + 1];
@@ -49,17 +49,17 @@ int edit(int argc, char** argv) {
     }
   }
   const alterbute::Editor editor(argv[1]);
-  const alterbute::Image photo = example::decode_png(example::read_file(argv[2], "photo"), "photo");
-  const alterbute::Image mask = example::decode_png(example::read_file(argv[3], "mask"), "mask");
+  const example::Picture photo = example::decode_png(example::read_file(argv[2], "photo"), "photo");
+  const example::Picture mask = example::decode_png(example::read_file(argv[3], "mask"), "mask");
   alterbute::Callbacks callbacks;
   callbacks.progress = [](const alterbute::Progress& done) {
     std::fprintf(stderr, "\rstep %d of %d%s", done.step, done.steps, done.step == done.steps ? "\n" : "");
   };
   std::optional<alterbute::Reference> given;
-  if (!reference.pixels.empty()) given = alterbute::Reference{reference.view(), std::nullopt};
+  if (!reference.image.pixels.empty()) given = alterbute::Reference{reference.view(), std::nullopt};
   const alterbute::Result result = editor.edit(photo.view(), mask.view(), request, callbacks, given);
   for (const std::string& warning : result.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
-  example::write_file(argv[5], example::encode_png(result.image));
+  example::write_file(argv[5], example::encode_png(result.image, photo.profile));
   const alterbute::Timings& spent = result.timings;
   std::printf("%s: seed %lld, window %.0f ms, encode %.0f ms, steps %.0f ms, decode %.0f ms, paste %.0f ms\n", argv[5],
               static_cast<long long>(result.seed), spent.window * 1e3, spent.encode * 1e3, spent.steps * 1e3,

@@ -11,9 +11,9 @@
 namespace example {
 namespace {
 
-constexpr png_uint_32 kMaxSide = 8192;
-constexpr std::uint64_t kMaxPixels = 24'000'000;
-constexpr std::streamoff kMaxFileBytes = 100 << 20;
+constexpr png_uint_32 kMaxSide = 16'384;
+constexpr std::uint64_t kMaxPixels = 100'000'000;
+constexpr std::streamoff kMaxFileBytes = 800 << 20;
 
 struct Source {
   const std::string* bytes;
@@ -46,7 +46,17 @@ void flush_bytes(png_structp) {}
 struct Header {
   png_uint_32 width, height;
   int bits, channels;
+  png_bytep profile;  // libpng's memory, until its structures are freed; null: none
+  png_uint_32 profile_size;
 };
+
+// Whether this machine keeps the low byte of a number first; PNG keeps the high one first.
+bool has_low_byte_first() {
+  const std::uint16_t one = 1;
+  std::uint8_t first = 0;
+  std::memcpy(&first, &one, 1);
+  return first == 1;
+}
 
 // Both return false when libpng gave up.
 bool read_header(png_structp png, png_infop info, Header* header) {
@@ -56,6 +66,10 @@ bool read_header(png_structp png, png_infop info, Header* header) {
   png_get_IHDR(png, info, &header->width, &header->height, &header->bits, &colour, nullptr, nullptr, nullptr);
   png_set_expand(png);  // palettes, small grey levels and tRNS
   png_set_gray_to_rgb(png);
+  if (header->bits == 16 && has_low_byte_first()) png_set_swap(png);
+  png_charp name = nullptr;
+  int compression = 0;
+  png_get_iCCP(png, info, &name, &compression, &header->profile, &header->profile_size);
   png_set_interlace_handling(png);
   png_read_update_info(png, info);
   header->channels = png_get_channels(png, info);
@@ -68,16 +82,22 @@ bool read_rows(png_structp png, png_infop info, png_bytep* rows) {
   return true;
 }
 
-bool write_picture(png_structp png, png_infop info, const alterbute::Image* image, std::string* bytes) {
+bool write_picture(png_structp png, png_infop info, const alterbute::Image* image, const std::string* profile,
+                   std::string* bytes) {
   if (setjmp(png_jmpbuf(png))) return false;
   png_set_write_fn(png, bytes, write_bytes, flush_bytes);
   const int colour = image->channels == 1   ? PNG_COLOR_TYPE_GRAY
                      : image->channels == 3 ? PNG_COLOR_TYPE_RGB
                                             : PNG_COLOR_TYPE_RGBA;
-  png_set_IHDR(png, info, static_cast<png_uint_32>(image->width), static_cast<png_uint_32>(image->height), 8, colour,
-               PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+  png_set_IHDR(png, info, static_cast<png_uint_32>(image->width), static_cast<png_uint_32>(image->height), image->bits,
+               colour, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+  if (!profile->empty()) {
+    png_set_iCCP(png, info, "ICC profile", PNG_COMPRESSION_TYPE_BASE,
+                 reinterpret_cast<png_const_bytep>(profile->data()), static_cast<png_uint_32>(profile->size()));
+  }
   png_write_info(png, info);
-  const std::size_t stride = static_cast<std::size_t>(image->width) * static_cast<std::size_t>(image->channels);
+  if (image->bits == 16 && has_low_byte_first()) png_set_swap(png);
+  const std::size_t stride = image->pixels.size() / static_cast<std::size_t>(image->height);
   for (int y = 0; y < image->height; ++y)
     png_write_row(png, image->pixels.data() + static_cast<std::size_t>(y) * stride);
   png_write_end(png, info);
@@ -91,9 +111,9 @@ alterbute::InputError damage(const std::string& param, const std::string& why) {
 
 }  // namespace
 
-alterbute::Image decode_png(const std::string& bytes, const std::string& param) {
+Picture decode_png(const std::string& bytes, const std::string& param) {
   if (bytes.size() < 8 || png_sig_cmp(reinterpret_cast<png_const_bytep>(bytes.data()), 0, 8) != 0) {
-    throw alterbute::InputError("the " + param + " is no PNG", "a PNG file", "save it as an 8-bit RGB PNG", param,
+    throw alterbute::InputError("the " + param + " is no PNG", "a PNG file", "save it as a PNG", param,
                                 param + "_not_an_image");
   }
   Fault fault{};
@@ -108,21 +128,20 @@ alterbute::Image decode_png(const std::string& bytes, const std::string& param) 
   png_set_user_limits(reader.png, kMaxSide, kMaxSide);
   Header header{};
   if (!read_header(reader.png, reader.info, &header)) throw damage(param, fault.line);
-  if (header.bits > 8) {
-    throw alterbute::InputError("the " + param + " has " + std::to_string(header.bits) + " bits per channel",
-                                "8 bits per channel", "save it as an 8-bit RGB PNG", param, param + "_bit_depth");
-  }
-  if (std::uint64_t{header.width} * header.height > kMaxPixels) throw damage(param, "over 24 megapixels");
-  const std::size_t stride = std::size_t{header.width} * static_cast<std::size_t>(header.channels);
+  if (std::uint64_t{header.width} * header.height > kMaxPixels) throw damage(param, "over 100 megapixels");
+  const int bits = header.bits == 16 ? 16 : 8;
+  const std::size_t stride = std::size_t{header.width} * static_cast<std::size_t>(header.channels * bits / 8);
   alterbute::Image image{std::vector<std::uint8_t>(stride * header.height), static_cast<int>(header.width),
-                         static_cast<int>(header.height), header.channels};
+                         static_cast<int>(header.height), header.channels, bits};
   std::vector<png_bytep> rows(header.height);
   for (std::size_t y = 0; y < rows.size(); ++y) rows[y] = image.pixels.data() + y * stride;
   if (!read_rows(reader.png, reader.info, rows.data())) throw damage(param, fault.line);
-  return image;
+  std::string profile;
+  if (header.profile != nullptr) profile.assign(reinterpret_cast<const char*>(header.profile), header.profile_size);
+  return {std::move(image), std::move(profile)};
 }
 
-std::string encode_png(const alterbute::Image& image) {
+std::string encode_png(const alterbute::Image& image, const std::string& profile) {
   Fault fault{};
   struct Writer {
     png_structp png;
@@ -131,7 +150,7 @@ std::string encode_png(const alterbute::Image& image) {
   } writer{png_create_write_struct(PNG_LIBPNG_VER_STRING, &fault, on_error, on_warning), nullptr};
   if (writer.png == nullptr || (writer.info = png_create_info_struct(writer.png)) == nullptr) throw std::bad_alloc();
   std::string bytes;
-  if (!write_picture(writer.png, writer.info, &image, &bytes)) throw damage("result", fault.line);
+  if (!write_picture(writer.png, writer.info, &image, &profile, &bytes)) throw damage("result", fault.line);
   return bytes;
 }
 
@@ -140,7 +159,7 @@ std::string read_file(const std::string& path, const std::string& param) {
   const std::streamoff size = file ? static_cast<std::streamoff>(file.tellg()) : -1;
   if (size < 0 || size > kMaxFileBytes) {
     throw alterbute::InputError(
-        "the " + param + " '" + path + "' cannot be read (" + (size < 0 ? std::strerror(errno) : "over 100 MiB") + ")",
+        "the " + param + " '" + path + "' cannot be read (" + (size < 0 ? std::strerror(errno) : "over 800 MiB") + ")",
         "a PNG file", "check the path", param, param + "_unreadable");
   }
   std::string bytes(static_cast<std::size_t>(size), '\0');

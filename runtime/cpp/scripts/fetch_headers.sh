@@ -1,6 +1,6 @@
 #!/bin/sh
 # Put the headers that the build needs and the machine lacks below DIR, through apt and the Debian mirror that the machine is
-# set up with; the system itself stays as it is. Says where each header is; fails, with the reason, when one cannot be had.
+# set up with; the system itself stays as it is. Says where each header is; fails, with the reason, when one that is needed cannot be had.
 #
 #   scripts/fetch_headers.sh DIR          then: cmake -DALTERBUTE_HEADERS=DIR ...
 set -eu
@@ -54,4 +54,6 @@ fetch() { # HEADER PACKAGE SUITE...: from the first suite that has the package
 
 fetch nlohmann/json.hpp nlohmann-json3-dev bookworm trixie
 fetch onnxruntime/onnxruntime_c_api.h libonnxruntime-dev trixie sid
+# Optional: without it, pictures with colour profiles are refused. The library itself, liblcms2-2, has to be installed.
+(fetch lcms2.h liblcms2-dev bookworm trixie) || echo "lcms2.h: not had; pictures with colour profiles will be refused" >&2
 rm -rf "$dir"/.apt-*

@@ -98,9 +98,9 @@ std::vector<std::string> keys_of(const alterbute_options& options) {
   return {options.trust_keys, options.trust_keys + options.num_trust_keys};
 }
 
-ImageView view_of(const alterbute_image* image) {
-  return image == nullptr ? ImageView{}
-                          : ImageView{image->pixels, image->width, image->height, image->channels, image->stride};
+ImageView view_of(const alterbute_image* image, int32_t bits, const void* profile = nullptr, size_t profile_size = 0) {
+  if (image == nullptr) return {};
+  return {image->pixels, image->width, image->height, image->channels, image->stride, bits, profile, profile_size};
 }
 
 alterbute_image image_of(const alterbute::Image& image) {
@@ -164,8 +164,10 @@ void alterbute_options_init(alterbute_options* options) {
 }
 
 void alterbute_subject_options_init(alterbute_subject_options* options) {
-  *options = {sizeof *options, nullptr, nullptr, nullptr, ALTERBUTE_POLARITY_AUTO, ALTERBUTE_MASK_PRECISE, 0, 0,
-              nullptr};
+  *options = {};
+  options->size = sizeof *options;
+  options->photo_bits = options->mask_bits = options->reference_bits = 8;
+  options->reference_mask_bits = options->protect_bits = 8;
 }
 
 void alterbute_request_init(alterbute_request* request) {
@@ -211,7 +213,7 @@ alterbute_subject* alterbute_prepare(const alterbute_editor* editor, const alter
     alterbute::MaskOptions how;
     how.polarity = static_cast<alterbute::Polarity>(given.polarity);
     how.kind = static_cast<alterbute::MaskKind>(given.kind);
-    if (given.protect != nullptr) how.protect = view_of(given.protect);
+    if (given.protect != nullptr) how.protect = view_of(given.protect, given.protect_bits);
     if (given.dilate != 0) how.dilate = given.dilate;
     how.rim = given.rim;
     how.value = text_of(given.mask_value);
@@ -220,9 +222,15 @@ alterbute_subject* alterbute_prepare(const alterbute_editor* editor, const alter
                                   "reference", "reference_missing");
     }
     std::optional<alterbute::Reference> reference;
-    if (given.reference != nullptr) reference = alterbute::Reference{view_of(given.reference), std::nullopt};
-    if (given.reference_mask != nullptr) reference->mask = view_of(given.reference_mask);
-    return new alterbute_subject{editor->editor.prepare(view_of(photo), view_of(mask), reference, how)};
+    if (given.reference != nullptr) {
+      const ImageView picture =
+          view_of(given.reference, given.reference_bits, given.reference_profile, given.reference_profile_size);
+      reference = alterbute::Reference{picture, std::nullopt};
+    }
+    if (given.reference_mask != nullptr) reference->mask = view_of(given.reference_mask, given.reference_mask_bits);
+    const ImageView own = view_of(photo, given.photo_bits, given.photo_profile, given.photo_profile_size);
+    return new alterbute_subject{editor->editor.prepare(own, view_of(mask, given.mask_bits), reference, how,
+                                                        static_cast<alterbute::Color>(given.color))};
   });
 }
 
@@ -264,6 +272,7 @@ alterbute_image alterbute_result_image(const alterbute_results* results, size_t 
 alterbute_image alterbute_result_alpha(const alterbute_results* results, size_t at) {
   return image_of(results->results[at].alpha);
 }
+int32_t alterbute_result_bits(const alterbute_results* results, size_t at) { return results->results[at].image.bits; }
 int64_t alterbute_result_seed(const alterbute_results* results, size_t at) { return results->results[at].seed; }
 const char* alterbute_result_warnings(const alterbute_results* results, size_t at) {
   return results->warnings[at].c_str();

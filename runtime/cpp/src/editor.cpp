@@ -15,6 +15,7 @@
 #include "denoise/plan.hpp"
 #include "denoise/solver_table.hpp"
 #include "encode/tokenizer.hpp"
+#include "paste_window.hpp"
 
 namespace alterbute {
 namespace {
@@ -150,14 +151,14 @@ std::string Editor::name() const { return state_->bundle->manifest().name; }
 std::vector<std::string> Editor::solvers() const { return state_->table.solvers(); }
 
 Subject Editor::prepare(const ImageView& photo, const ImageView& mask, const std::optional<Reference>& reference,
-                        const MaskOptions& options) const {
+                        const MaskOptions& options, Color color) const {
   const Encoder& encoder = state_->encoder;
   auto subject = std::make_shared<Subject::State>();
   subject->editor = state_;
-  subject->photo = load_picture(photo, "photo");
+  subject->photo = load_photo(photo, color);
   const Region region = load_region(mask, subject->photo, options);
   std::optional<ReferencePicture> given;
-  if (reference) given = load_reference(*reference, options.polarity);
+  if (reference) given = load_reference(*reference, options.polarity, color);
   const double engine_before = engine_seconds();
   Stopwatch watch;
   subject->windows = encoder.crop_photo(subject->photo, region, given);
@@ -172,9 +173,9 @@ Subject Editor::prepare(const ImageView& photo, const ImageView& mask, const std
 }
 
 Result Editor::edit(const ImageView& photo, const ImageView& mask, const Request& request, const Callbacks& callbacks,
-                    const std::optional<Reference>& reference, const MaskOptions& options) const {
+                    const std::optional<Reference>& reference, const MaskOptions& options, Color color) const {
   state_->check(request);
-  return prepare(photo, mask, reference, options).edit(request, callbacks);
+  return prepare(photo, mask, reference, options, color).edit(request, callbacks);
 }
 
 Subject::Subject(std::shared_ptr<const State> state) : state_(std::move(state)) {}
@@ -187,15 +188,20 @@ std::vector<Result> Subject::edit_many(const std::vector<Request>& requests, con
   const Editor::State& editor = *state_->editor;
   const Manifest& manifest = editor.bundle->manifest();
   const std::size_t num_windows = state_->windows.size();
-  for (const Request& request : requests) editor.check(request);
+  std::vector<PasteRule> rules;
+  for (const Request& request : requests) {
+    editor.check(request);
+    rules.push_back(choose_paste(request, manifest, state_->is_aligned, state_->photo.bits()));
+  }
   const double engine_before = engine_seconds();
   std::deque<Job> jobs;
   std::vector<Result> results;
-  for (const Request& request : requests) {
+  for (std::size_t at = 0; at < requests.size(); ++at) {
+    const Request& request = requests[at];
+    const PasteRule& rule = rules[at];
     Stopwatch watch;
     const auto prompt = std::make_shared<const EncodedPrompt>(editor.encoder.encode_prompt(request.prompt));
     const auto negative = std::make_shared<const EncodedPrompt>(editor.encoder.encode_prompt(request.negative_prompt));
-    const PasteRule rule = choose_paste(request, manifest, state_->is_aligned);
     Result result;
     result.detail = rule.detail;
     result.detail_threshold = rule.threshold;
@@ -230,16 +236,10 @@ std::vector<Result> Subject::edit_many(const std::vector<Request>& requests, con
     const bool is_guided = result.detail == Detail::photo;
     const Array roundtrip = is_guided ? editor.encoder.decode_roundtrip(*state_->scenes[at]) : Array();
     result.timings.decode += watch.lap();
-    Array threshold = make_array<float>({1});
-    *threshold.as<float>() = static_cast<float>(result.detail_threshold);
-    Arrays pasted = editor.engines.run("paste", {{"edited", edited.view()},
-                                                 {"roundtrip", (is_guided ? roundtrip : edited).view()},
-                                                 {"object_mask", window.images.object_mask.view()},
-                                                 {"threshold", threshold.view()},
-                                                 {"photo", window.pixels.view()},
-                                                 {"alpha", window.images.alpha.view()}});
+    const Array pasted = paste_window(editor.engines, window, state_->photo.space.get(), result.detail_threshold,
+                                      edited, is_guided ? roundtrip : edited);
     if (result.image.pixels.empty()) start_result(state_->photo, result.image, result.alpha);
-    paste_back(window.box, take(pasted, "paste", "image"), window.images.alpha, result.image, result.alpha);
+    paste_back(window.box, pasted, window.images.alpha, result.image, result.alpha);
     result.timings.paste += watch.lap();
     result.timings.steps = std::max(result.timings.steps, denoised.seconds);
   };

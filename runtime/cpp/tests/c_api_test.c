@@ -1,4 +1,5 @@
-/* The C ABI from C: an edit, its background, the same bytes for the same seed, cancelling, and what errors say. */
+/* The C ABI from C: an edit, its background, the same bytes for the same seed, 16 bits, profiles, cancelling, and what
+ * errors say. */
 #include <alterbute/alterbute.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@ enum { WIDTH = 96, HEIGHT = 80 };
 
 static int failures = 0;
 static uint8_t photo_pixels[HEIGHT][WIDTH][3], mask_pixels[HEIGHT][WIDTH];
+static uint16_t wide_pixels[HEIGHT][WIDTH][3], wide_mask[HEIGHT][WIDTH];
 
 static void expect(int is_true, const char* promise) {
   if (is_true) return;
@@ -22,6 +24,9 @@ static void draw_pictures(void) {
       photo_pixels[y][x][1] = (uint8_t)(y * 3);
       photo_pixels[y][x][2] = (uint8_t)((x ^ y) * 2);
       mask_pixels[y][x] = x > 30 && x < 60 && y > 20 && y < 55 ? 255 : 0;
+      for (int channel = 0; channel < 3; ++channel)
+        wide_pixels[y][x][channel] = (uint16_t)(photo_pixels[y][x][channel] * 256 + (x * 7 + y * 31 + channel) % 256);
+      wide_mask[y][x] = (uint16_t)(mask_pixels[y][x] * 257);
     }
   }
 }
@@ -50,6 +55,74 @@ static void expect_refusal(alterbute_error* error, alterbute_error_kind kind, co
     expect(strstr(alterbute_error_message(error), alterbute_error_fix(error)) != NULL, "the message tells what to do");
   }
   alterbute_error_free(error);
+}
+
+/* A photo and a mask of 16 bits: the result has 16 bits, and the photo's where nothing was edited. */
+static void edit_16_bits(const alterbute_editor* editor) {
+  alterbute_error* error = NULL;
+  alterbute_image photo = {(const uint8_t*)wide_pixels, WIDTH, HEIGHT, 3, 0},
+                  mask = {(const uint8_t*)wide_mask, WIDTH, HEIGHT, 1, WIDTH * 2};
+  alterbute_subject_options options;
+  alterbute_subject_options_init(&options);
+  expect(options.photo_bits == 8 && options.protect_bits == 8 && options.photo_profile == NULL,
+         "pictures have 8 bits and no profile at first");
+  options.photo_bits = options.mask_bits = 16;
+  alterbute_subject* subject = alterbute_prepare(editor, &photo, &mask, &options, &error);
+  expect(subject != NULL && error == NULL, "a photo of 16 bits is prepared");
+  if (subject == NULL) return;
+  alterbute_request request;
+  alterbute_request_init(&request);
+  request.prompt = "color: red";
+  request.steps = 2;
+  alterbute_results* results = alterbute_edit(subject, &request, 1, NULL, &error);
+  expect(results != NULL && alterbute_result_bits(results, 0) == 16, "a photo of 16 bits gives a result of 16 bits");
+  if (results != NULL) {
+    alterbute_image image = alterbute_result_image(results, 0), alpha = alterbute_result_alpha(results, 0);
+    int touched = 0, spoilt = 0;
+    for (int k = 0; k < WIDTH * HEIGHT; ++k) {
+      int differs = memcmp(image.pixels + 6 * k, (const uint8_t*)wide_pixels + 6 * k, 6) != 0;
+      touched += differs;
+      spoilt += differs && alpha.pixels[k] == 0;
+    }
+    expect(touched > 0 && spoilt == 0, "where alpha is 0 the photo of 16 bits is as it was");
+  }
+  alterbute_results_free(results);
+  request.detail = ALTERBUTE_DETAIL_MODEL;
+  expect(alterbute_edit(subject, &request, 1, NULL, &error) == NULL, "the model's detail has 8 bits");
+  expect_refusal(error, ALTERBUTE_INPUT_ERROR, "detail", "its parameter is named");
+  alterbute_subject_free(subject);
+  options.photo_bits = 12;
+  expect(alterbute_prepare(editor, &photo, &mask, &options, &error) == NULL, "12 bits are refused");
+  expect_refusal(error, ALTERBUTE_INPUT_ERROR, "photo", "its parameter is named");
+}
+
+/* A profile reaches the library, and is not read where the numbers are sRGB's. */
+static void prepare_profiles(const alterbute_editor* editor, const alterbute_image* photo,
+                             const alterbute_image* mask) {
+  alterbute_error* error = NULL;
+  alterbute_subject_options options;
+  alterbute_subject_options_init(&options);
+  options.reference = photo;
+  for (int of_reference = 0; of_reference < 2; ++of_reference) {
+    options.photo_profile = of_reference ? NULL : "no profile";
+    options.reference_profile = of_reference ? "no profile" : NULL;
+    options.photo_profile_size = options.reference_profile_size = 10;
+    options.color = ALTERBUTE_COLOR_CONVERT;
+    expect(alterbute_prepare(editor, photo, mask, &options, &error) == NULL, "what is no profile is refused");
+    expect_refusal(error, ALTERBUTE_INPUT_ERROR, of_reference ? "reference" : "photo", "its parameter is named");
+    options.color = ALTERBUTE_COLOR_AS_SRGB;
+    alterbute_subject* subject = alterbute_prepare(editor, photo, mask, &options, &error);
+    expect(subject != NULL && error == NULL, "a profile is not read where the numbers are sRGB's");
+    alterbute_subject_free(subject);
+  }
+  /* What an older caller's structure has ends before the depths. */
+  options.photo_profile = "no profile";
+  options.photo_bits = 16;
+  options.color = ALTERBUTE_COLOR_CONVERT;
+  options.size = offsetof(alterbute_subject_options, photo_bits);
+  alterbute_subject* subject = alterbute_prepare(editor, photo, mask, &options, &error);
+  expect(subject != NULL && error == NULL, "shorter options of an older caller work");
+  alterbute_subject_free(subject);
 }
 
 int main(void) {
@@ -114,6 +187,7 @@ int main(void) {
         spoilt += memcmp(first.pixels + 3 * k, &photo_pixels[0][0][0] + 3 * k, 3) != 0;
     }
     expect(touched > 0 && spoilt == 0, "where alpha is 0 the photo is as it was");
+    expect(alterbute_result_bits(results, 0) == 8, "a photo of 8 bits gives a result of 8 bits");
     expect(alterbute_result_seed(results, 0) == 7, "a result tells its seed");
     expect(strcmp(alterbute_result_warnings(results, 0), "") == 0, "known words give no warning");
   }
@@ -126,6 +200,9 @@ int main(void) {
   requests[0].guidance = 1e9;
   expect(alterbute_edit(subject, requests, 1, NULL, &error) == NULL, "guidance out of range is refused");
   expect_refusal(error, ALTERBUTE_INPUT_ERROR, "guidance", "its parameter is named");
+
+  edit_16_bits(editor);
+  prepare_profiles(editor, &photo, &mask);
 
   /* An editor may go before its subjects: they keep what they need. */
   alterbute_editor_free(editor);

@@ -1,6 +1,7 @@
 // Answers requests on stdin, so that a test pays the start of a process once. A request is a line of JSON, {"do": ...,
 // "bytes": [n, ...]}, then the bytes of each n; an answer is a line of JSON with the same "bytes", or with "error",
 // then the bytes.
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <functional>
@@ -16,6 +17,7 @@
 #include "denoise/noise.hpp"
 #include "denoise/solver_table.hpp"
 #include "encode/tokenizer.hpp"
+#include "images/color_space.hpp"
 
 namespace {
 
@@ -83,14 +85,20 @@ class Request {
     return value == nullptr ? std::nullopt : std::optional<double>(value->number);
   }
   const std::string& blob(std::size_t at) const { return blobs_.at(at); }
-  // A picture, [blob, width, height, channels].
+  // A picture, [blob, width, height, channels, bits, profile's blob]; the last may be left out, or the last two.
   std::optional<alterbute::ImageView> image(const char* name) const {
     const Json* value = find(name);
     if (value == nullptr) return std::nullopt;
-    const auto& items = value->items;
-    return alterbute::ImageView{
-        reinterpret_cast<const std::uint8_t*>(blob(static_cast<std::size_t>(whole(items[0]))).data()),
-        static_cast<int>(whole(items[1])), static_cast<int>(whole(items[2])), static_cast<int>(whole(items[3])), 0};
+    std::vector<int> given;
+    for (const Json& item : value->items) given.push_back(static_cast<int>(whole(item)));
+    const auto blob_at = [&](std::size_t at) -> const std::string& {
+      return blob(static_cast<std::size_t>(given[at]));
+    };
+    alterbute::ImageView view{reinterpret_cast<const std::uint8_t*>(blob_at(0).data()), given[1], given[2], given[3],
+                              0};
+    if (given.size() > 4) view.bits = given[4];
+    if (given.size() > 5) view.profile = blob_at(5).data(), view.profile_size = blob_at(5).size();
+    return view;
   }
 
  private:
@@ -109,7 +117,8 @@ class Driver {
     static const std::map<std::string, void (Driver::*)(const Request&, Answer&)> kVerbs = {
         {"noise", &Driver::noise},       {"tokenizer", &Driver::tokenizer}, {"tokens", &Driver::tokens},
         {"manifest", &Driver::manifest}, {"bundle", &Driver::bundle},       {"solver", &Driver::solver},
-        {"warnings", &Driver::warnings}, {"open", &Driver::open},           {"edit", &Driver::edit}};
+        {"warnings", &Driver::warnings}, {"open", &Driver::open},           {"edit", &Driver::edit},
+        {"colors", &Driver::colors}};
     Answer answer;
     try {
       (this->*kVerbs.at(request.text("do")))(request, answer);
@@ -202,6 +211,17 @@ class Driver {
     answer.add("lines", lines);
   }
 
+  // The pixels of the second blob, converted from the profile of the first to sRGB, or to it.
+  void colors(const Request& request, Answer& answer) {
+    const alterbute::ColorSpace space(request.blob(0).data(), request.blob(0).size(), "photo");
+    const std::string& bytes = request.blob(1);
+    alterbute::Array pixels(alterbute::DType::uint8, {1, static_cast<std::int64_t>(bytes.size() / 3), 3});
+    std::copy(bytes.begin(), bytes.end(), pixels.as<char>());
+    const bool is_back = request.text("to") == "profile";
+    const alterbute::Array converted = is_back ? space.from_srgb(pixels) : space.to_srgb(pixels);
+    answer.blobs.emplace_back(converted.as<char>(), converted.bytes());
+  }
+
   void open(const Request& request, Answer& answer) {
     alterbute::EditorOptions options;
     if (request.find("slots") != nullptr) options.slots = static_cast<int>(request.integer("slots"));
@@ -273,16 +293,18 @@ class Driver {
     if (from.find("cancel_at") != nullptr) callbacks.cancel = [&] { return asked++ == from.integer("cancel_at"); };
     const alterbute::Request request = edit_request(from);
     const alterbute::ImageView mask = from.image("mask").value_or(alterbute::ImageView{});
+    const auto color = from.text("color") == "as_srgb" ? alterbute::Color::as_srgb : alterbute::Color::convert;
     std::vector<alterbute::Result> results;
     if (const Json* several = from.find("requests")) {
       edit_several(from, *several, answer);
       return;
     }
     if (request.count == 1) {
-      results.push_back(editor_->edit(*from.image("photo"), mask, request, callbacks, reference, mask_options(from)));
+      results.push_back(
+          editor_->edit(*from.image("photo"), mask, request, callbacks, reference, mask_options(from), color));
     } else {
-      results =
-          editor_->prepare(*from.image("photo"), mask, reference, mask_options(from)).edit_many({request}, callbacks);
+      results = editor_->prepare(*from.image("photo"), mask, reference, mask_options(from), color)
+                    .edit_many({request}, callbacks);
     }
     for (const alterbute::Result& result : results) {
       answer.blobs.push_back(bytes(result.image.pixels));
@@ -291,6 +313,7 @@ class Driver {
     const alterbute::Timings& spent = results[0].timings;
     answer.add("seed", results[0].seed);
     answer.add("channels", std::int64_t{results[0].image.channels});
+    answer.add("bits", std::int64_t{results[0].image.bits});
     answer.add("warnings", results[0].warnings);
     answer.add("progress", told);
     answer.add("detail", std::string(results[0].detail == alterbute::Detail::photo ? "photo" : "model"));

@@ -41,7 +41,8 @@ ALTERBUTE_API const char* alterbute_error_param(const alterbute_error* error);
 ALTERBUTE_API const char* alterbute_error_code(const alterbute_error* error);
 ALTERBUTE_API void alterbute_error_free(alterbute_error* error);
 
-/* Rows of pixels of 1 (grey), 3 (RGB) or 4 (RGBA) bytes, `stride` bytes apart; stride 0: without gaps. */
+/* Rows of pixels of 1 (grey), 3 (RGB) or 4 (RGBA) samples, `stride` bytes apart; stride 0: without gaps. A sample is a
+ * byte, or an uint16 in the machine's byte order: of the pictures passed in, alterbute_subject_options tells which. */
 typedef struct {
   const uint8_t* pixels;
   int32_t width, height, channels;
@@ -69,7 +70,11 @@ typedef enum {
 } alterbute_polarity;
 typedef enum { ALTERBUTE_MASK_PRECISE, ALTERBUTE_MASK_BOX, ALTERBUTE_MASK_SOFT } alterbute_mask_kind;
 
-/* Optional inputs beside photo and mask. */
+/* What a picture with a profile means: its colours, which are converted to sRGB for the model and back; or its numbers,
+ * read as sRGB as if it had no profile. */
+typedef enum { ALTERBUTE_COLOR_CONVERT, ALTERBUTE_COLOR_AS_SRGB } alterbute_color;
+
+/* Optional inputs beside photo and mask, and what the pictures are. */
 typedef struct {
   size_t size;
   const alterbute_image *reference, *reference_mask, *protect;
@@ -78,6 +83,12 @@ typedef struct {
   int32_t dilate;         /* odd window pixels; 0: the bundle's */
   int32_t rim;            /* photo pixels around the mask that may change, too */
   const char* mask_value; /* the object's label in a label image: "0".."255" or "#rrggbb"; NULL: none */
+  /* Bits of a sample of each picture: 8, which `_init` sets, or 16. */
+  int32_t photo_bits, mask_bits, reference_bits, reference_mask_bits, protect_bits;
+  /* The RGB ICC profiles of photo and reference, as their files have them; NULL: sRGB. */
+  const void *photo_profile, *reference_profile;
+  size_t photo_profile_size, reference_profile_size;
+  alterbute_color color;
 } alterbute_subject_options;
 ALTERBUTE_API void alterbute_subject_options_init(alterbute_subject_options* options);
 
@@ -123,8 +134,11 @@ ALTERBUTE_API alterbute_results* alterbute_edit(const alterbute_subject* subject
                                                 alterbute_error** error);
 ALTERBUTE_API void alterbute_results_free(alterbute_results* results);
 ALTERBUTE_API size_t alterbute_results_count(const alterbute_results* results);
-/* The edited photo, and how much of the edit each of its pixels got. */
+/* The edited photo, of the photo's depth and in its colour space, and how much of the edit each of its pixels got. Who
+ * saves it attaches the photo's profile again. */
 ALTERBUTE_API alterbute_image alterbute_result_image(const alterbute_results* results, size_t at);
+/* Bits of a sample of the edited photo: the photo's, 8 or 16. */
+ALTERBUTE_API int32_t alterbute_result_bits(const alterbute_results* results, size_t at);
 ALTERBUTE_API alterbute_image alterbute_result_alpha(const alterbute_results* results, size_t at);
 ALTERBUTE_API int64_t alterbute_result_seed(const alterbute_results* results, size_t at);
 /* Lines for the user, each ending with a line feed; "" when there are none. */

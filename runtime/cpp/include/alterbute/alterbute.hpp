@@ -22,20 +22,30 @@
 
 namespace alterbute {
 
-// A picture in the caller's memory: rows of pixels of 1 (grey), 3 (RGB) or 4 (RGBA) bytes.
+// A picture in the caller's memory: rows of pixels of 1 (grey), 3 (RGB) or 4 (RGBA) samples.
 struct ImageView {
   const std::uint8_t* pixels = nullptr;
   int width = 0, height = 0, channels = 0;
   std::size_t stride = 0;  // bytes from row to row; 0: rows follow each other without a gap
+  int bits = 8;            // of a sample: 8, or 16 for uint16 in the machine's byte order, at any address
+  // The RGB ICC profile of a photo or reference, as its file has it; null is sRGB. Masks have none.
+  const void* profile = nullptr;
+  std::size_t profile_size = 0;  // bytes
 };
 
 // A picture that owns its memory, without gaps.
 struct Image {
-  std::vector<std::uint8_t> pixels;
+  std::vector<std::uint8_t> pixels;  // of 16 bits: two bytes a sample, uint16 in the machine's byte order
   int width = 0, height = 0, channels = 0;
+  int bits = 8;
 
-  ImageView view() const { return {pixels.data(), width, height, channels, 0}; }
+  // Without a profile.
+  ImageView view() const { return {pixels.data(), width, height, channels, 0, bits}; }
 };
+
+// What a picture with a profile means. `convert`: the model sees its colours in sRGB, and the edit is converted back to
+// its own space. `as_srgb`: its numbers are read as sRGB, as if it had no profile.
+enum class Color { convert, as_srgb };
 
 // Which of a mask's pixels it marks: its transparent, its light, its dark or its opaque ones. `automatic` looks at the
 // mask: white on black, a colour on another one, paint or a cut-out on a transparent layer, an erased object; what is
@@ -103,7 +113,9 @@ struct Timings {
 };
 
 struct Result {
-  Image image;            // the photo at its own size, RGB or RGBA; where `alpha` is 0 it is the photo's, bit for bit
+  // The photo at its own size and depth and in its own colour space, RGB or RGBA; where `alpha` is 0 it is the photo's,
+  // bit for bit. It has no profile: who saves it attaches the photo's again.
+  Image image;
   Image alpha;            // one channel: how much of the edit each pixel got, 0 = untouched
   std::int64_t seed = 0;  // the same seed and `index` give the same bytes
   int index = 0;          // which image of its request this is
@@ -155,11 +167,13 @@ class ALTERBUTE_API Editor {
   // Encodes a photo, once for all its edits. The mask has the photo's size; without pixels, it is the opaque part of a
   // photo with transparency. Several distant objects are edited each in a window of its own.
   Subject prepare(const ImageView& photo, const ImageView& mask,
-                  const std::optional<Reference>& reference = std::nullopt, const MaskOptions& options = {}) const;
+                  const std::optional<Reference>& reference = std::nullopt, const MaskOptions& options = {},
+                  Color color = Color::convert) const;
 
   // Prepares a subject and edits it once; request.count must be 1.
   Result edit(const ImageView& photo, const ImageView& mask, const Request& request, const Callbacks& callbacks = {},
-              const std::optional<Reference>& reference = std::nullopt, const MaskOptions& options = {}) const;
+              const std::optional<Reference>& reference = std::nullopt, const MaskOptions& options = {},
+              Color color = Color::convert) const;
 
   // The bundle's name, and the solvers that it has.
   std::string name() const;

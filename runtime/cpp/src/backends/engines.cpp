@@ -14,7 +14,8 @@ namespace {
 
 constexpr const char* kBackend = "onnxruntime";
 // The step graph takes as long to load as all others together: it is loaded first, the rest in the order of an edit.
-constexpr std::array<const char*, 7> kLoadOrder = {"step", "window", "scene", "identity", "prompt", "decode", "paste"};
+constexpr std::array<const char*, 8> kLoadOrder = {"step",   "window", "scene", "identity",
+                                                   "prompt", "decode", "paste", "paste16"};
 constexpr std::size_t kNumLoaders = 2;
 // Up to two threads a slot's bits do not depend on the other slots of its launch; `threads` may ask for more.
 constexpr int kExactThreads = 2;
@@ -99,7 +100,10 @@ Engines::Loaded Engines::make_session(const std::string& graph) const {
   const std::shared_ptr<const Bytes> weights = weights_.get();
   SessionOptions options;
   options.threads = is_one_of(graph, {"scene", "step", "decode"}) ? threads_ : 1;
-  options.uses_cuda = uses_cuda_ && !is_one_of(graph, {"window", "paste"});
+  const bool is_image_graph = is_one_of(graph, {"window", "paste", "paste16"});
+  options.uses_cuda = uses_cuda_ && !is_image_graph;
+  // The planes of a large photo are hundreds of megabytes, which an arena would keep after the run.
+  options.keeps_memory = !is_image_graph;
   return std::make_shared<const Session>(runtime_, graph, model, *weights, options);
 }
 

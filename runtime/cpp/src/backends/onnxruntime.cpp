@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <onnxruntime_c_api.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdlib>
@@ -64,10 +65,21 @@ class Owned {
   Object* object_ = nullptr;
 };
 
+constexpr std::array<std::pair<DType, ONNXTensorElementDataType>, 4> kTypes = {
+    {{DType::uint8, ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8},
+     {DType::uint16, ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16},
+     {DType::int64, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64},
+     {DType::float32, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT}}};
+
 ONNXTensorElementDataType element_type(DType dtype) {
-  return dtype == DType::uint8   ? ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8
-         : dtype == DType::int64 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64
-                                 : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+  return std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& known) { return known.first == dtype; })->second;
+}
+
+DType dtype_of_output(ONNXTensorElementDataType type) {
+  const auto* found =
+      std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& known) { return known.second == type; });
+  if (found == kTypes.end()) throw Fault{"an output is of ONNX type " + std::to_string(type)};
+  return found->first;
 }
 
 std::vector<std::string> edge_names(const OrtApi& api, const OrtSession* session, bool is_input) {
@@ -103,13 +115,7 @@ Array copy_out(const OrtApi& api, OrtValue* value) {
   check(api, api.GetDimensionsCount(info.get(), &rank));
   Shape shape(rank);
   check(api, api.GetDimensions(info.get(), shape.data(), rank));
-  const bool is_known = type == ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 || type == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 ||
-                        type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
-  if (!is_known) throw Fault{"an output is of ONNX type " + std::to_string(type)};
-  Array array(type == ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8   ? DType::uint8
-              : type == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 ? DType::int64
-                                                            : DType::float32,
-              std::move(shape));
+  Array array(dtype_of_output(type), std::move(shape));
   void* data = nullptr;
   check(api, api.GetTensorMutableData(value, &data));
   if (array.bytes() > 0) std::memcpy(array.as<unsigned char>(), data, array.bytes());
@@ -180,8 +186,7 @@ Session::Session(std::shared_ptr<const OnnxRuntime> runtime, std::string graph, 
     check(api, api.SetSessionLogSeverityLevel(options.get(), ORT_LOGGING_LEVEL_ERROR));
     check(api, api.SetIntraOpNumThreads(options.get(), settings.threads));
     check(api, api.SetInterOpNumThreads(options.get(), 1));
-    // The planes of a large photo are hundreds of megabytes, which an arena would keep after the run.
-    if (graph_ == "window" || graph_ == "paste") check(api, api.DisableCpuMemArena(options.get()));
+    if (!settings.keeps_memory) check(api, api.DisableCpuMemArena(options.get()));
     // Passed even for a graph without weights: a session with such a table reads nothing else from disk.
     const char* name = kWeightsFile;
     char nothing = 0;

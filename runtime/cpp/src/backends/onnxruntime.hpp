@@ -36,6 +36,7 @@ class OnnxRuntime {
 struct SessionOptions {
   int threads = 1;
   bool uses_cuda = false;
+  bool keeps_memory = true;  // of a run for the next one
 };
 
 // One graph, ready to run; run() may be called from several threads at once.

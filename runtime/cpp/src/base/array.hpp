@@ -11,17 +11,36 @@
 
 namespace alterbute {
 
-enum class DType { uint8, int64, float32 };
+enum class DType { uint8, uint16, int64, float32 };
 
 using Shape = std::vector<std::int64_t>;
 
 template <typename Number>
 constexpr DType dtype_of() {
-  static_assert(sizeof(Number) == 1 || sizeof(Number) == 4 || sizeof(Number) == 8);
-  return sizeof(Number) == 1 ? DType::uint8 : sizeof(Number) == 8 ? DType::int64 : DType::float32;
+  switch (sizeof(Number)) {
+    case 1:
+      return DType::uint8;
+    case 2:
+      return DType::uint16;
+    case 8:
+      return DType::int64;
+    default:
+      return DType::float32;
+  }
 }
 
-constexpr std::size_t size_of(DType dtype) { return dtype == DType::uint8 ? 1 : dtype == DType::int64 ? 8 : 4; }
+constexpr std::size_t size_of(DType dtype) {
+  switch (dtype) {
+    case DType::uint8:
+      return 1;
+    case DType::uint16:
+      return 2;
+    case DType::int64:
+      return 8;
+    default:
+      return 4;
+  }
+}
 
 // How many numbers; throws std::bad_alloc where no memory could hold them.
 std::size_t count_of(const Shape& shape);

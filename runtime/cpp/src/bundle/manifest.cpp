@@ -15,7 +15,8 @@ namespace {
 using typed::KeyFault;
 using typed::Record;
 
-constexpr std::array<const char*, 7> kGraphs = {"prompt", "identity", "scene", "step", "decode", "window", "paste"};
+constexpr std::array<const char*, 8> kGraphs = {"prompt", "identity", "scene", "step",
+                                                "decode", "window",   "paste", "paste16"};
 
 TensorSpec read_tensor(const Json& value, const std::string& key) {
   const Record record(value, key, {"name", "dtype", "shape"});

@@ -11,7 +11,8 @@ struct PasteRule {
   double threshold;  // T in [0,1] for `photo`; -1 for `model`
 };
 
-// is_aligned: the edit has the object where the photo has it: no box mask, and no reference of another object.
-PasteRule choose_paste(const Request& request, const Manifest& manifest, bool is_aligned);
+// is_aligned: the edit has the object where the photo has it: no box mask, and no reference of another object. Throws
+// InputError: the detail would be the model's, which has 8 bits, and the photo has more.
+PasteRule choose_paste(const Request& request, const Manifest& manifest, bool is_aligned, int photo_bits);
 
 }  // namespace alterbute

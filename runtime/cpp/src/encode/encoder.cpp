@@ -6,6 +6,7 @@
 
 #include "bundle/sha256.hpp"
 #include "base/text.hpp"
+#include "images/depth.hpp"
 
 namespace alterbute {
 namespace {
@@ -38,6 +39,13 @@ Array whole_numbers(std::initializer_list<std::int64_t> values) {
   return array;
 }
 
+// The opacity of a picture without transparency.
+Array opaque() {
+  Array opacity(DType::uint8, {1, 1});
+  *opacity.as<std::uint8_t>() = 255;
+  return opacity;
+}
+
 std::size_t size_of_all(const Arrays& arrays) {
   std::size_t bytes = 0;
   for (const auto& [name, array] : arrays) bytes += array.bytes();
@@ -68,16 +76,25 @@ void ContentCache::put(const std::string& key, std::shared_ptr<const Arrays> out
   }
 }
 
-WindowImages Encoder::view(const Array& pixels, const Region& region, const Box& box, std::int64_t size) const {
+WindowImages Encoder::view(const Picture& picture, const Region& region, const Box& box, std::int64_t size) const {
   const std::int64_t dilate = region.dilate ? *region.dilate : bundle_->manifest().mask.dilate;
-  const Array place = whole_numbers({box.top, box.left, box.bottom, box.right}), sides = whole_numbers({size, size});
+  // Only the part of the box that lies in the picture is converted and passed on: a larger picture costs no more.
+  const Box part = box.inside(picture.height(), picture.width());
+  const Array place =
+      whole_numbers({box.top - part.top, box.left - part.left, box.bottom - part.top, box.right - part.left});
+  const Array sides = whole_numbers({size, size});
+  Array image = to_8_bits(cut(picture.pixels, part));
+  if (picture.space != nullptr) image = picture.space->to_srgb(image);
+  const Array opacity = picture.alpha ? visible(cut(*picture.alpha, part)) : opaque();
+  const Array mask = cut(region.object, part), edit = cut(region.edit, part), protect = cut(region.protect, part);
   // Half of the rim grows, the other half is its soft edge.
   const int blur = region.rim / 2;
   const Array rules = whole_numbers({dilate / 2, region.kind == MaskKind::soft ? 1 : 0, region.rim - blur, blur});
-  Arrays out = engines_.run("window", {{"image", pixels.view()},
-                                       {"mask", region.object.view()},
-                                       {"region", region.edit.view()},
-                                       {"protect", region.protect.view()},
+  Arrays out = engines_.run("window", {{"image", image.view()},
+                                       {"opacity", opacity.view()},
+                                       {"mask", mask.view()},
+                                       {"region", edit.view()},
+                                       {"protect", protect.view()},
                                        {"box", place.view()},
                                        {"size", sides.view()},
                                        {"rules", rules.view()}});
@@ -93,13 +110,14 @@ std::vector<CroppedWindow> Encoder::crop_photo(const Picture& photo, const Regio
   std::vector<CroppedWindow> windows;
   for (const Region& part : split_region(region, manifest.mask.margin, manifest.resolution)) {
     const Box box = photo_box(part.edit, manifest.mask.margin, part.rim);
-    CroppedWindow window{box, cut(photo.pixels, box), view(photo.pixels, part, box, manifest.resolution), {}, {}};
-    const Array& pixels = reference ? reference->pixels : photo.pixels;
+    CroppedWindow window{box, cut(photo.pixels, box), view(photo, part, box, manifest.resolution), {}, {}};
+    const Picture& picture = reference ? reference->picture : photo;
     const Array& shown = reference ? reference->mask : part.object;
     if (needs_reference && reference)
-      window.reference = view(pixels, whole_region(shown), reference_box(shown, part.object, box), manifest.resolution);
+      window.reference =
+          view(picture, whole_region(shown), reference_box(shown, part.object, box), manifest.resolution);
     if (manifest.identity)
-      window.close_up = view(pixels, whole_region(shown), identity_box(shown), manifest.identity->size);
+      window.close_up = view(picture, whole_region(shown), identity_box(shown), manifest.identity->size);
     windows.push_back(std::move(window));
   }
   return windows;

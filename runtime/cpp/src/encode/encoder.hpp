@@ -27,7 +27,7 @@ struct WindowImages {
 // A window of a photo, cropped and not encoded.
 struct CroppedWindow {
   Box box;
-  Array pixels;  // the photo's own pixels in the box
+  Array pixels;  // the photo's own pixels in the box, of its own depth and colour space
   WindowImages images;
   std::optional<WindowImages> reference;  // of the reference, for a scene that has one; else the photo's own window
   std::optional<WindowImages> close_up;   // the object that gives the identity
@@ -58,8 +58,9 @@ class Encoder {
   Encoder(std::shared_ptr<const Bundle> bundle, const Engines& engines)
       : bundle_(std::move(bundle)), engines_(engines) {}
 
-  // The window of a picture and its masks, resized to `size` x `size`.
-  WindowImages view(const Array& pixels, const Region& region, const Box& box, std::int64_t size) const;
+  // The window of a picture and its masks in 8-bit sRGB, resized to `size` x `size`. What lies under transparent pixels
+  // reaches no pixel of it.
+  WindowImages view(const Picture& picture, const Region& region, const Box& box, std::int64_t size) const;
   // One window of a photo, or one for each of several distant objects.
   std::vector<CroppedWindow> crop_photo(const Picture& photo, const Region& region,
                                         const std::optional<ReferencePicture>& reference) const;

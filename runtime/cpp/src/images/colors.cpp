@@ -8,6 +8,7 @@
 
 #include "alterbute/errors.hpp"
 #include "base/text.hpp"
+#include "images/depth.hpp"
 
 namespace alterbute {
 namespace {
@@ -15,7 +16,7 @@ namespace {
 constexpr std::size_t kListed = 8, kMostCounted = 4096;
 constexpr float kOffLine = 48;
 
-std::string hex(const Color& color) {
+std::string hex(const Rgb& color) {
   std::array<char, 8> text{};
   std::snprintf(text.data(), text.size(), "#%02x%02x%02x", color[0], color[1], color[2]);
   return text.data();
@@ -37,9 +38,9 @@ std::vector<std::size_t> order_by_count(const std::vector<std::size_t>& counts) 
 
 }  // namespace
 
-std::array<Color, 4> Levels::corners() const {
+std::array<Rgb, 4> Levels::corners() const {
   const auto height = static_cast<std::size_t>(luminance.shape()[0]), width = static_cast<std::size_t>(luminance.shape()[1]);
-  const auto color = [&](std::size_t pixel) { return Color{at(pixel, 0), at(pixel, 1), at(pixel, 2)}; };
+  const auto color = [&](std::size_t pixel) { return Rgb{at(pixel, 0), at(pixel, 1), at(pixel, 2)}; };
   return {color(0), color(width - 1), color((height - 1) * width), color(height * width - 1)};
 }
 
@@ -59,7 +60,8 @@ Levels decode_levels(const ImageView& source, const std::string& param) {
   Picture picture = load_picture(source, param);
   Levels levels;
   levels.luminance = Array(DType::uint8, {picture.height(), picture.width()});
-  levels.alpha = std::move(picture.alpha);
+  if (picture.alpha) levels.alpha = upper_bits(std::move(*picture.alpha));
+  picture.pixels = upper_bits(std::move(picture.pixels));
   const std::uint8_t* rgb = picture.pixels.as<std::uint8_t>();
   for (std::size_t k = 0; k < levels.count() && levels.is_grey; ++k)
     levels.is_grey = rgb[3 * k] == rgb[3 * k + 1] && rgb[3 * k] == rgb[3 * k + 2];
@@ -69,7 +71,7 @@ Levels decode_levels(const ImageView& source, const std::string& param) {
   return levels;
 }
 
-Color parse_color(const std::string& text) {
+Rgb parse_color(const std::string& text) {
   std::string digits = text::encode(text::python_strip(text::decode(text).value_or(U"")));
   if (!digits.empty() && digits[0] == '#') digits.erase(0, 1);
   const auto is_digit = [](char c) {

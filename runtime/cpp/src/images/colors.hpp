@@ -11,7 +11,7 @@
 
 namespace alterbute {
 
-using Color = std::array<std::uint8_t, 3>;
+using Rgb = std::array<std::uint8_t, 3>;
 
 // A decoded mask.
 struct Levels {
@@ -26,12 +26,12 @@ struct Levels {
                    : colors->as<std::uint8_t>()[3 * pixel + static_cast<std::size_t>(channel)];
   }
   // Top left, top right, bottom left, bottom right.
-  std::array<Color, 4> corners() const;
+  std::array<Rgb, 4> corners() const;
 };
 
 // The colours of a mask, the most frequent first; at most 4096.
 struct ColorTable {
-  std::vector<Color> colors;
+  std::vector<Rgb> colors;
   std::vector<double> shares;
   bool has_labels = false;  // colours are grey levels
 
@@ -40,7 +40,7 @@ struct ColorTable {
 
 Levels decode_levels(const ImageView& source, const std::string& param);
 // "#rrggbb". Throws InputError.
-Color parse_color(const std::string& text);
+Rgb parse_color(const std::string& text);
 ColorTable count_colors(const Levels& mask);
 // Coverage [H,W] uint8 of a mask that is painted in one colour on another; none if it has other colours.
 std::optional<Array> project_on_line(const Levels& mask, const ColorTable& table);

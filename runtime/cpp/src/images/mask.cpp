@@ -8,6 +8,7 @@
 #include "alterbute/errors.hpp"
 #include "base/text.hpp"
 #include "images/colors.hpp"
+#include "images/depth.hpp"
 
 namespace alterbute {
 namespace {
@@ -40,6 +41,12 @@ std::uint8_t lowest(const Array& bytes) {
   return *std::min_element(bytes.as<std::uint8_t>(), bytes.as<std::uint8_t>() + bytes.count());
 }
 
+// Whether every level is the highest one, of any depth.
+bool is_all_ones(const Array& levels) {
+  const auto* bytes = levels.as<std::uint8_t>();
+  return std::all_of(bytes, bytes + levels.bytes(), [](std::uint8_t byte) { return byte == 255; });
+}
+
 Array inverse(const Array& bytes) {
   Array inverted(DType::uint8, bytes.shape());
   std::transform(bytes.as<std::uint8_t>(), bytes.as<std::uint8_t>() + bytes.count(), inverted.as<std::uint8_t>(),
@@ -68,6 +75,8 @@ bool is_one_color(const Levels& mask) {
 
 // Whether the opaque pixels are those of the picture.
 bool shows_picture(const Levels& mask, const Picture& picture) {
+  const Array own = picture.bits() == 8 ? Array() : to_8_bits(picture.pixels);
+  const std::uint8_t* levels = (picture.bits() == 8 ? picture.pixels : own).as<std::uint8_t>();
   std::array<std::uint64_t, 3> sums{};
   std::uint64_t opaque = 0;
   for (std::size_t k = 0; k < mask.count(); ++k) {
@@ -75,7 +84,7 @@ bool shows_picture(const Levels& mask, const Picture& picture) {
     ++opaque;
     for (std::size_t channel = 0; channel < 3; ++channel)
       sums[channel] += static_cast<std::uint64_t>(
-          std::abs(int{mask.at(k, static_cast<int>(channel))} - int{picture.pixels.as<std::uint8_t>()[3 * k + channel]}));
+          std::abs(int{mask.at(k, static_cast<int>(channel))} - int{levels[3 * k + channel]}));
   }
   return opaque > 0 && std::all_of(sums.begin(), sums.end(), [&](std::uint64_t sum) {
            return static_cast<double>(sum) / static_cast<double>(opaque) <= kSamePicture;
@@ -128,7 +137,7 @@ InputError label_error(const Levels& mask, const std::string& param) {
           param + "_labels"};
 }
 
-Array where_color(const Levels& mask, const Color& color) {
+Array where_color(const Levels& mask, const Rgb& color) {
   Array marked(DType::uint8, mask.luminance.shape());
   for (std::size_t k = 0; k < mask.count(); ++k)
     marked.as<std::uint8_t>()[k] =
@@ -138,10 +147,10 @@ Array where_color(const Levels& mask, const Color& color) {
 
 // Of two colours the one that is not in the corners is the object; where the corners have both, the one that is not
 // black.
-Array mark_two(const Levels& mask, const Color& one, const Color& other) {
+Array mark_two(const Levels& mask, const Rgb& one, const Rgb& other) {
   const auto corners = mask.corners();
   const auto in_corners = std::count(corners.begin(), corners.end(), one);
-  const auto sum = [](const Color& color) { return int{color[0]} + int{color[1]} + int{color[2]}; };
+  const auto sum = [](const Rgb& color) { return int{color[0]} + int{color[1]} + int{color[2]}; };
   const bool takes_other = in_corners > 2 || (in_corners == 2 && sum(one) < sum(other));
   return paint_only(where_color(mask, takes_other ? other : one), mask);
 }
@@ -269,11 +278,11 @@ ReadMask read_mask(const ImageView& mask, const Picture& photo, const MaskOption
   const bool is_soft = options.kind == MaskKind::soft;
   Array coverage;
   if (mask.pixels == nullptr) {
-    if (!photo.alpha || lowest(*photo.alpha) == 255) {
+    if (!photo.alpha || is_all_ones(*photo.alpha)) {
       throw InputError("there is no mask", "a picture of the photo's size with the object in white",
                        "give one with --mask, --box or --polygon, or as the `mask` argument", "mask", "mask_missing");
     }
-    coverage = *photo.alpha;
+    coverage = to_8_bits(*photo.alpha);
   } else {
     const Levels levels = decode_levels(mask, "mask");
     check_shape("mask", levels.luminance, photo);

@@ -1,14 +1,18 @@
 #include "images/picture.hpp"
 
 #include <algorithm>
+#include <cstring>
+#include <vector>
 
 #include "alterbute/errors.hpp"
+#include "images/depth.hpp"
 #include "images/mask.hpp"
 
 namespace alterbute {
 namespace {
 
-constexpr std::int64_t kMaxPixels = 24'000'000, kMinSide = 32, kMaxSide = 8192, kReferenceSide = 1024;
+constexpr std::int64_t kMaxPixels = 100'000'000, kMinSide = 32, kMaxSide = 16'384, kReferenceSide = 1024;
+constexpr std::uint8_t kHidden = 128;
 
 std::string by(std::int64_t width, std::int64_t height) { return std::to_string(width) + "x" + std::to_string(height); }
 
@@ -42,43 +46,83 @@ Array shrink(const Array& pixels, std::int64_t channels, std::int64_t factor) {
   return shrunk;
 }
 
+// Copies rows of samples of one depth apart into colours and opacity.
+template <typename Sample>
+void copy_samples(const ImageView& image, std::size_t stride, Picture& picture) {
+  const auto channels = static_cast<std::size_t>(image.channels);
+  const std::size_t row_samples = static_cast<std::size_t>(image.width) * channels;
+  auto* to = picture.pixels.as<Sample>();
+  auto* to_alpha = picture.alpha ? picture.alpha->as<Sample>() : nullptr;
+  std::vector<Sample> row(image.channels == 3 ? 0 : row_samples);
+  for (int y = 0; y < image.height; ++y) {
+    const std::uint8_t* from = image.pixels + static_cast<std::size_t>(y) * stride;
+    // The caller's memory may lie at any address, so it is not read as numbers.
+    std::memcpy(image.channels == 3 ? to : row.data(), from, row_samples * sizeof(Sample));
+    if (image.channels == 3) to += row_samples;
+    for (std::size_t at = 0; at < row.size(); at += channels) {
+      for (std::size_t channel = 0; channel < 3; ++channel) *to++ = row[at + (channels == 1 ? 0 : channel)];
+      if (to_alpha != nullptr) *to_alpha++ = row[at + 3];
+    }
+  }
+}
+
+std::shared_ptr<const ColorSpace> space_of(const ImageView& image, const std::string& param, Color color) {
+  if (image.profile == nullptr || color == Color::as_srgb) return nullptr;
+  return std::make_shared<const ColorSpace>(image.profile, image.profile_size, param);
+}
+
+// Replaces what no one sees: it would reach the encoder through a neighbour's mean.
+void hide_transparent(Array& pixels, const Array& opacity) {
+  for (std::size_t k = 0; k < opacity.count(); ++k)
+    if (opacity.as<std::uint8_t>()[k] == 0) std::fill_n(pixels.as<std::uint8_t>() + 3 * k, 3, kHidden);
+}
+
 }  // namespace
 
 Picture load_picture(const ImageView& image, const std::string& param) {
-  const bool has_shape = image.channels == 1 || image.channels == 3 || image.channels == 4;
-  const std::size_t row_bytes = has_shape && image.width > 0
-                                    ? static_cast<std::size_t>(image.width) * static_cast<std::size_t>(image.channels)
-                                    : 0;
+  const bool has_shape =
+      (image.channels == 1 || image.channels == 3 || image.channels == 4) && (image.bits == 8 || image.bits == 16);
+  const auto whole = [](int size) { return static_cast<std::size_t>(size); };
+  const std::size_t row_bytes =
+      has_shape && image.width > 0 ? whole(image.width) * whole(image.channels) * whole(image.bits / 8) : 0;
   if (image.pixels == nullptr || !has_shape || (image.stride != 0 && image.stride < row_bytes)) {
     throw InputError("the " + param +
                          (image.pixels == nullptr ? " has no pixels"
-                                                  : " has " + std::to_string(image.channels) + " channels and rows " +
+                                                  : " has " + std::to_string(image.channels) + " channels of " +
+                                                        std::to_string(image.bits) + " bits, and rows " +
                                                         std::to_string(image.stride) + " bytes apart"),
-                     "uint8 in [0,255] of 1, 3 or 4 channels, in rows that hold them",
-                     "give the pixels, their size, channels and stride", param, param + "_bad_array");
+                     "1, 3 or 4 channels of 8 or 16 bits, in rows that hold them",
+                     "give the pixels, their size, channels, bits and stride", param, param + "_bad_array");
   }
   check_size(image.width, image.height, param);
-  Picture picture{Array(DType::uint8, {image.height, image.width, 3}), std::nullopt};
-  if (image.channels == 4) picture.alpha = Array(DType::uint8, {image.height, image.width});
+  const DType dtype = image.bits == 16 ? DType::uint16 : DType::uint8;
+  Picture picture{Array(dtype, {image.height, image.width, 3}), std::nullopt, nullptr};
+  if (image.channels == 4) picture.alpha = Array(dtype, {image.height, image.width});
   const std::size_t stride = image.stride == 0 ? row_bytes : image.stride;
-  std::uint8_t* to = picture.pixels.as<std::uint8_t>();
-  std::uint8_t* to_alpha = picture.alpha ? picture.alpha->as<std::uint8_t>() : nullptr;
-  for (int y = 0; y < image.height; ++y) {
-    const std::uint8_t* from = image.pixels + static_cast<std::size_t>(y) * stride;
-    if (image.channels == 3) {
-      to = std::copy(from, from + row_bytes, to);
-      continue;
-    }
-    for (int x = 0; x < image.width; ++x, from += image.channels) {
-      for (int channel = 0; channel < 3; ++channel) *to++ = from[image.channels == 1 ? 0 : channel];
-      if (to_alpha != nullptr) *to_alpha++ = from[3];
-    }
-  }
+  if (image.bits == 16)
+    copy_samples<std::uint16_t>(image, stride, picture);
+  else
+    copy_samples<std::uint8_t>(image, stride, picture);
   return picture;
 }
 
-ReferencePicture load_reference(const Reference& reference, Polarity polarity) {
-  const Picture picture = load_picture(reference.picture, "reference");
+Picture load_photo(const ImageView& image, Color color) {
+  Picture photo = load_picture(image, "photo");
+  if (image.profile != nullptr && color == Color::convert && image.bits != 8) {
+    throw InputError("the photo has " + std::to_string(image.bits) + " bits and a colour profile",
+                     "8 bits, or pixels in sRGB without a profile: littlecms converts 8 bits here",
+                     "cut the photo to 8 bits, convert its pixels to sRGB, or choose Color::as_srgb, which reads the "
+                     "numbers as sRGB",
+                     "photo", "photo_profile");
+  }
+  photo.space = space_of(image, "photo", color);
+  return photo;
+}
+
+ReferencePicture load_reference(const Reference& reference, Polarity polarity, Color color) {
+  Picture picture = load_picture(reference.picture, "reference");
+  const auto space = space_of(reference.picture, "reference", color);
+  if (picture.alpha) picture.alpha = to_8_bits(std::move(*picture.alpha));
   Array shown;
   if (reference.mask) {
     shown = read_binary(*reference.mask, "reference_mask", picture, polarity);
@@ -89,11 +133,14 @@ ReferencePicture load_reference(const Reference& reference, Polarity polarity) {
   }
   if (!has_any(shown)) throw empty_error(reference.mask ? "reference_mask" : "reference");
   const std::int64_t factor = std::max(picture.height(), picture.width()) / kReferenceSide;
-  if (factor < 2) return {picture.pixels, std::move(shown)};
+  Array pixels = to_8_bits(std::move(picture.pixels));
+  if (space != nullptr) pixels = space->to_srgb(pixels);
+  if (picture.alpha) hide_transparent(pixels, *picture.alpha);
+  if (factor < 2) return {{std::move(pixels), std::nullopt, nullptr}, std::move(shown)};
   // Any covered pixel keeps its cell, so that a thin object cannot vanish here.
   Array cells = mark_from(shrink(shown, 1, factor), 1);
   cells.reshape({cells.shape()[0], cells.shape()[1]});
-  return {shrink(picture.pixels, 3, factor), std::move(cells)};
+  return {{shrink(pixels, 3, factor), std::nullopt, nullptr}, std::move(cells)};
 }
 
 }  // namespace alterbute

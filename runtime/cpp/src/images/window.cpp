@@ -83,12 +83,23 @@ Box reference_box(const Array& reference_mask, const Array& photo_mask, const Bo
 
 Array cut(const Array& pixels, const Box& box) {
   const std::int64_t height = pixels.shape()[0], width = pixels.shape()[1];
-  Array window(DType::uint8, {box.height(), box.width(), 3});
-  std::uint8_t* to = window.as<std::uint8_t>();
+  const auto row_bytes = static_cast<std::int64_t>(pixels.bytes()) / height, pixel_bytes = row_bytes / width;
+  Shape shape = pixels.shape();
+  shape[0] = box.height();
+  shape[1] = box.width();
+  Array window(pixels.dtype(), std::move(shape));
+  // Columns of the box that lie left of the picture, in it, and right of it.
+  const Box inside = box.inside(height, width);
+  auto* to = window.as<std::uint8_t>();
   for (std::int64_t y = box.top; y < box.bottom; ++y) {
-    const std::uint8_t* row = pixels.as<std::uint8_t>() + std::clamp(y, std::int64_t{0}, height - 1) * width * 3;
-    for (std::int64_t x = box.left; x < box.right; ++x)
-      to = std::copy_n(row + std::clamp(x, std::int64_t{0}, width - 1) * 3, 3, to);
+    const auto* row = pixels.as<std::uint8_t>() + std::clamp(y, std::int64_t{0}, height - 1) * row_bytes;
+    const auto repeat = [&](std::int64_t column, std::int64_t count) {
+      for (; count > 0; --count) to = std::copy_n(row + column * pixel_bytes, pixel_bytes, to);
+    };
+    const std::int64_t stop = std::max(inside.right, inside.left);
+    repeat(0, std::min(inside.left, box.right) - box.left);
+    to = std::copy_n(row + inside.left * pixel_bytes, (stop - inside.left) * pixel_bytes, to);
+    repeat(width - 1, box.right - std::max(stop, box.left));
   }
   return window;
 }
@@ -96,36 +107,41 @@ Array cut(const Array& pixels, const Box& box) {
 void start_result(const Picture& photo, Image& image, Image& touched) {
   const std::int64_t height = photo.height(), width = photo.width(), channels = photo.alpha ? 4 : 3;
   const auto whole = [](std::int64_t size) { return static_cast<int>(size); };
-  const std::uint8_t* from = photo.pixels.as<std::uint8_t>();
+  const std::int64_t sample = photo.bits() / 8;
   touched = {std::vector<std::uint8_t>(count_of({height, width})), whole(width), whole(height), 1};
-  image = {std::vector<std::uint8_t>(count_of({height, width, channels})), whole(width), whole(height),
-           whole(channels)};
+  image = {std::vector<std::uint8_t>(count_of({height, width, channels, sample})), whole(width), whole(height),
+           whole(channels), photo.bits()};
+  const auto* from = photo.pixels.as<std::uint8_t>();
   if (!photo.alpha) {
     std::copy_n(from, image.pixels.size(), image.pixels.begin());
     return;
   }
-  const std::uint8_t* alpha = photo.alpha->as<std::uint8_t>();
-  for (std::uint8_t *to = image.pixels.data(), *end = to + image.pixels.size(); to != end; to += 4, from += 3) {
-    std::copy_n(from, 3, to);
-    to[3] = *alpha++;
+  const auto* alpha = photo.alpha->as<std::uint8_t>();
+  for (std::uint8_t *to = image.pixels.data(), *end = to + image.pixels.size(); to != end;) {
+    to = std::copy_n(from, 3 * sample, to);
+    to = std::copy_n(alpha, sample, to);
+    from += 3 * sample;
+    alpha += sample;
   }
 }
 
 void paste_back(const Box& box, const Array& pasted, const Array& alpha, Image& image, Image& touched) {
-  const bool fits = pasted.dtype() == DType::uint8 && pasted.shape() == Shape{box.height(), box.width(), 3} &&
+  const DType dtype = image.bits == 16 ? DType::uint16 : DType::uint8;
+  const bool fits = pasted.dtype() == dtype && pasted.shape() == Shape{box.height(), box.width(), 3} &&
                     alpha.dtype() == DType::uint8 && alpha.shape() == Shape{box.height(), box.width()};
   if (!fits)
-    throw EngineError("the image graphs give a window of another size or type", "bytes of the box's size",
+    throw EngineError("the image graphs give a window of another size or type", "levels of the box's size",
                       "export the bundle again");
-  const std::int64_t left = std::max(box.left, std::int64_t{0}), right = std::min<std::int64_t>(box.right, image.width);
-  const std::int64_t bottom = std::min<std::int64_t>(box.bottom, image.height);
-  for (std::int64_t y = std::max(box.top, std::int64_t{0}); y < bottom; ++y) {
-    for (std::int64_t x = left; x < right; ++x) {
+  const std::int64_t sample = image.bits / 8;
+  const Box inside = box.inside(image.height, image.width);
+  for (std::int64_t y = inside.top; y < inside.bottom; ++y) {
+    for (std::int64_t x = inside.left; x < inside.right; ++x) {
       const std::int64_t there = (y - box.top) * box.width() + (x - box.left), here = y * image.width + x;
       const std::uint8_t level = alpha.as<std::uint8_t>()[there];
       if (level == 0) continue;
       touched.pixels[static_cast<std::size_t>(here)] = level;
-      std::copy_n(pasted.as<std::uint8_t>() + there * 3, 3, image.pixels.data() + here * image.channels);
+      std::copy_n(pasted.as<std::uint8_t>() + there * 3 * sample, 3 * sample,
+                  image.pixels.data() + here * image.channels * sample);
     }
   }
 }

@@ -14,7 +14,7 @@ Box identity_box(const Array& mask);
 // The square of the reference that puts its object where the photo window has its own.
 Box reference_box(const Array& reference_mask, const Array& photo_mask, const Box& box);
 
-// The box's pixels [h,w,3]; where it reaches beyond the picture, the nearest pixel is repeated.
+// A box of pixels [h,w,3] or [h,w] of any dtype; where it reaches beyond the picture, the nearest pixel is repeated.
 Array cut(const Array& pixels, const Box& box);
 
 // A copy of the photo, and an alpha over all of it that is 0.
