@@ -22,8 +22,8 @@ CASES = list(unpack(ZIP))
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_file_is_read_rightly_or_refused_by_name(case: Case, tmp_path: Path) -> None:
-    if case.name.endswith(".heic") and importlib.util.find_spec("pillow_heif") is None:
-        pytest.skip("HEIC needs pillow-heif")
+    if case.name.endswith(".heic") and importlib.util.find_spec("pi_heif") is None:
+        pytest.skip("HEIC needs pi-heif")
     path = tmp_path / case.name
     path.write_bytes(case.data)
     verdict = judge(path, case.expected)

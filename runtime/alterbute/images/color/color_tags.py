@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from alterbute.errors import InputError
 from alterbute.images.color.cicp import Cicp, profile_of_cicp
 from alterbute.images.color.icc_profile import (
     ADOBE_RGB_PRIMARIES,
@@ -14,10 +15,10 @@ from alterbute.images.color.icc_profile import (
     SRGB_PRIMARIES,
     Point,
     color_model,
-    find_tag,
     gamma_curve,
     make_profile,
 )
+from alterbute.images.color.matrix_profile import read_grey_curve
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -68,7 +69,7 @@ def read_color_tags(
     """
     stated = dict(reversed(chunks))  # the first of two chunks counts
     if b"cICP" in stated:
-        cicp = _parse_cicp(stated[b"cICP"])
+        cicp = _parse_cicp(stated[b"cICP"], param)
     if cicp is not None:
         # In a PNG, cICP overrides an ICC profile (PNG 3, section 4.3).
         icc = profile_of_cicp(cicp, param)
@@ -97,8 +98,16 @@ def _named(chunks: Sequence[tuple[bytes, bytes]], *names: bytes) -> tuple[tuple[
     return tuple(first.items())
 
 
-def _parse_cicp(data: bytes) -> Cicp:
+def _parse_cicp(data: bytes, param: str) -> Cicp:
     primaries, transfer, matrix, full_range = data
+    if matrix or not full_range:
+        raise InputError(
+            f"the {param} is a PNG whose cICP states {'YCbCr colour' if matrix else 'levels of narrow range'}",
+            "RGB of full range",
+            "save it again as sRGB",
+            param,
+            f"{param}_color_space",
+        )
     return Cicp(primaries=primaries, transfer=transfer, matrix=matrix, is_full_range=bool(full_range))
 
 
@@ -112,7 +121,7 @@ def _usable_profile(image: Image) -> tuple[bytes | None, tuple[str, ...]]:
     model, is_grey = color_model(icc), image.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
     if model == "RGB":
         return icc, ()
-    curve = find_tag(icc, b"kTRC")
+    curve = read_grey_curve(icc)
     if model == "GRAY" and is_grey and curve is not None:
         # The primaries do not matter while the picture is grey; those of sRGB give the edit the model's colours.
         return make_profile("Grey with sRGB primaries", SRGB_PRIMARIES, D65, curve), ()

@@ -14,6 +14,7 @@ from alterbute.images.color.icc_profile import D65, SRGB_PRIMARIES, find_tag, ma
 
 _LEVELS: Final = 65536
 _STRIP_PIXELS: Final = 1 << 20
+_GREY_SAMPLES: Final = 4096
 # Number of parameters of each parametric curve type (ICC.1:2022, table 68).
 _PARAMETERS: Final = (1, 3, 4, 5, 7)
 
@@ -68,6 +69,24 @@ def convert_16_bits(levels: NDArray[np.uint16], source: MatrixProfile, target: M
             found = np.interp(mixed, target.curves[channel], steps)
             converted[first : first + rows, :, channel] = np.round(found).astype(np.uint16)
     return converted
+
+
+def read_grey_curve(icc: bytes) -> bytes | None:
+    """The tone curve of a grey profile, as a whole ICC tag for RGB profiles; None where it is missing or not understood.
+
+    A grey profile may state lightness L* in place of linear light (ICC.1:2022, section 9.6.2 and annex F.2): its curve is then
+    computed anew.
+    """
+    curve = find_tag(icc, b"kTRC")
+    if curve is None or icc[20:24] != b"Lab ":
+        return curve
+    lightness = _read_curve(curve)
+    if lightness is None:
+        return None
+    samples = 100 * lightness[np.linspace(0, _LEVELS - 1, _GREY_SAMPLES).astype(np.int64)].astype(np.float64)
+    light = np.where(samples > 8, ((samples + 16) / 116) ** 3, samples * 27 / 24389)
+    table = np.round(65535 * light).astype(">u2").tobytes()
+    return struct.pack(">4s4xI", b"curv", _GREY_SAMPLES) + table
 
 
 @lru_cache(maxsize=1)

@@ -17,6 +17,7 @@ import numpy as np
 
 from alterbute.errors import InputError
 from alterbute.images.arrays import MAX_PIXELS, check_array, check_size
+from alterbute.images.color import profile_of_cicp
 from alterbute.images.files.canvas import Planes, make_planes
 from alterbute.images.files.header import read_header
 from alterbute.images.files.header_type import Header, Refusal
@@ -248,6 +249,8 @@ def _from_bytes(data: bytes, param: str, *, is_mask: bool) -> _Decoded:
     check_size(header.width, header.height, param)
     if header.num_frames > 1:
         raise frames_error(header, header.num_frames, param)
+    if header.cicp is not None and not is_mask:
+        profile_of_cicp(header.cicp, param)  # HDR is refused by its name, before its depth is
     if header.bits > 8 and header.format not in ("PNG", "TIFF") and not is_mask:
         raise depth_error(header.bits, param)
     try:

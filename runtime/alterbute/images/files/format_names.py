@@ -29,6 +29,9 @@ _STARTS: Final = (
     (b"%!PS", "an EPS or PostScript file", "export it as a PNG of the size that you need"),
     (b"\xc5\xd0\xd3\xc6", "an EPS or PostScript file", "export it as a PNG of the size that you need"),
     (b"\0\0\1\0", "an icon file (ICO)", SAVE_AS),
+    # A Targa file has no mark at its start: these are uncompressed and compressed RGB without a palette.
+    (b"\0\0\2\0\0\0\0\0", "a Targa file (TGA)", SAVE_AS),
+    (b"\0\0\n\0\0\0\0\0", "a Targa file (TGA)", SAVE_AS),
     (b"\0\0\2\0", "a cursor file (CUR)", SAVE_AS),
     (b"\x76\x2f\x31\x01", "an OpenEXR file", "tone-map it and save it as a 16-bit TIFF or PNG"),
     (b"#?RADIANCE", "a Radiance HDR file", "tone-map it and save it as a 16-bit TIFF or PNG"),
@@ -54,6 +57,8 @@ _SUPPORTED: Final = (
     (b"II+\0", "TIFF"),
     (b"MM\0+", "TIFF"),
 )
+# Where the frame header of a JPEG-LS file lies, behind its first markers.
+_JPEG_LS_BYTES: Final = 256
 _NETPBM: Final = re.compile(rb"P[1-7fF]\s")
 _TEXT: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*<([?!]?[A-Za-z][\w:-]*)")
 
@@ -75,6 +80,8 @@ def name_format(data: bytes) -> tuple[str, str] | None:
         return _name_text(data)
     if data.lstrip()[:1] in (b"{", b"["):
         return "a JSON text", "give the picture; an annotation must be a file that ends in .json"
+    if data.startswith(b"\xff\xd8\xff") and b"\xff\xf7" in data[:_JPEG_LS_BYTES]:
+        return "a JPEG-LS file", SAVE_AS
     for start, name in _SUPPORTED:
         if data.startswith(start):
             return f"a {name} file whose header is cut or damaged", "copy or save the file again"

@@ -46,7 +46,8 @@ def decode_heif(data: bytes, header: Header, param: str) -> tuple[Planes, Image,
         ) from None
     file = pi_heif.open_heif(data)
     picture = file[file.primary_index]
-    levels = np.frombuffer(picture.data, np.uint8)
+    # A copy: pi-heif's buffer is freed with its picture, whatever still refers to it.
+    levels = np.frombuffer(picture.data, np.uint8).copy()
     width, height = picture.size
     # libheif turns and cuts the picture itself.
     size = (header.height, header.width) if header.quarter_turns & 1 else (header.width, header.height)

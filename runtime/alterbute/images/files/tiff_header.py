@@ -135,11 +135,11 @@ def _find_maker(data: bytes) -> str:
 def _find_unsupported(first: _Ifd, photometric: int, compression: int, *, is_little_endian: bool) -> Refusal | None:
     """The refusal of a layout that would not be decoded to the file's own levels."""
     bits, extra = first.get(_BITS, (1,)), first.get(_EXTRA, ())
+    if photometric not in (0, 1, 2, 3, 6):
+        return Refusal.colour(_COLOURS.get(photometric, f"an unknown kind of ({photometric})"))
     formats = set(first.get(_SAMPLE_FORMAT, ())) - {1, 4}
     if formats:
         return Refusal.depth(_SAMPLE_FORMATS.get(min(formats), "levels of an unknown type"))
-    if photometric not in (0, 1, 2, 3, 6):
-        return Refusal.colour(_COLOURS.get(photometric, f"an unknown kind of ({photometric})"))
     if compression not in _COMPRESSIONS:
         return Refusal.layout(
             f"is a TIFF in compression {compression}",
