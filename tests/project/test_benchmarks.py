@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from alterbute.bundle import open_bundle
 
-from benchmarks import fidelity, latency, memory, overhead, photo_size
+from benchmarks import fidelity, latency, memory, overhead
 from benchmarks.common import machine, tables
 from benchmarks.common.results_file import RESULTS, update_results
 from benchmarks.common.timing import draw_scene, summary_ms
+from benchmarks.photos import photo_size
 
 FOLDER = tables.README.parent
 PROGRAMS = sorted(re.findall(r"^\| [^|]+ \| `([\w.]+)` \|", tables.README.read_text(encoding="utf-8"), re.MULTILINE))

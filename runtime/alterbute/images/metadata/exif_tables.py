@@ -22,10 +22,13 @@ INTEROP_POINTER: Final = 0xA005
 
 ASCII: Final = 2
 SHORT: Final = 3
+LONG: Final = 4
 RATIONAL: Final = 5
 HEADER_BYTES: Final = 8
 MAX_DPI: Final = 100_000
 _TYPE_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 129: 1}
+# Bytes of one number of each type; a rational is two numbers.
+_NUMBER_SIZES: Final = {kind: {5: 4, 10: 4}.get(kind, size) for kind, size in _TYPE_SIZES.items()}
 _TEXT_TYPES: Final = (1, 2, 7, 129)
 _RESOLUTION_STEP: Final = 10_000
 _INCHES_OF_UNIT: Final = {2: 1.0, 3: 2.54}
@@ -74,6 +77,34 @@ class Table:
     def stop(self) -> int:
         """Where the table ends."""
         return self.start + 6 + 12 * self.slots
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tag:
+    """A tag's value, apart from any file.
+
+    Args:
+        kind: Its TIFF type.
+        data: Its numbers, lowest byte first.
+    """
+
+    kind: int
+    data: bytes
+
+    @property
+    def count(self) -> int:
+        """The number of values."""
+        return len(self.data) // _TYPE_SIZES[self.kind]
+
+
+def short(*values: int) -> Tag:
+    """A tag of 16-bit numbers."""
+    return Tag(kind=SHORT, data=struct.pack(f"<{len(values)}H", *values))
+
+
+def long(*values: int) -> Tag:
+    """A tag of 32-bit numbers."""
+    return Tag(kind=LONG, data=struct.pack(f"<{len(values)}I", *values))
 
 
 def read_order(exif: bytes | bytearray) -> str | None:
@@ -130,6 +161,32 @@ def read_bytes(exif: bytes, entry: Entry | None) -> bytes | None:
     return exif[entry.start : entry.start + entry.size] if entry is not None and is_text else None
 
 
+def read_tags(exif: bytes, pointer: int | None = None) -> dict[int, Tag]:
+    """The tags of the first table of EXIF bytes, or of the one that a tag of it points to; none where there is no such table.
+
+    Args:
+        exif: EXIF bytes; any bytes are safe.
+        pointer: Number of the tag that holds the table's place; None is the first table.
+    """
+    order, table = read_order(exif), read_first_table(exif)
+    if table is not None and pointer is not None:
+        start = read_number(exif, table.entries.get(pointer))
+        table = None if start is None else read_table(exif, start)
+    tags: dict[int, Tag] = {}
+    total = 0
+    for number, entry in (table.entries if table is not None else {}).items():
+        # Entries of a sound file do not overlap: more bytes than the file's are a crafted one, and would take much memory.
+        total += entry.size
+        if total > len(exif):
+            break
+        width = _NUMBER_SIZES[entry.kind]
+        values = exif[entry.start : entry.start + entry.size]
+        if order == ">" and width > 1:
+            values = b"".join(values[at : at + width][::-1] for at in range(0, len(values), width))
+        tags[number] = Tag(kind=entry.kind, data=values)
+    return tags
+
+
 def check_dpi(horizontal: float, vertical: float) -> tuple[float, float] | None:
     """Dots per inch, or None if they are not finite, not positive or beyond 100 000."""
     values = float(horizontal), float(vertical)
@@ -154,6 +211,25 @@ def read_dpi(exif: bytes) -> tuple[float, float] | None:
     return check_dpi(values[0] * scale, values[-1] * scale)
 
 
+def lay_out(tags: Mapping[int, Tag], start: int) -> bytes:
+    """A table and the values that do not fit into it, as bytes that begin at an even place of a file, lowest byte first.
+
+    Args:
+        tags: Values by tag number.
+        start: The place.
+    """
+    table, values = struct.pack("<H", len(tags)), b""
+    first = start + 6 + 12 * len(tags)
+    for number, tag in sorted(tags.items()):
+        table += struct.pack("<HHI", number, tag.kind, tag.count)
+        if len(tag.data) <= 4:
+            table += tag.data.ljust(4, b"\0")
+        else:
+            table += struct.pack("<I", first + len(values))
+            values += tag.data + b"\0" * (len(tag.data) % 2)
+    return table + b"\0" * 4 + values
+
+
 def write_exif(texts: Mapping[int, bytes], dpi: tuple[float, float] | None) -> bytes | None:
     """EXIF bytes with texts and resolution, and nothing else; None if there is neither.
 
@@ -161,19 +237,11 @@ def write_exif(texts: Mapping[int, bytes], dpi: tuple[float, float] | None) -> b
         texts: Values by tag number, UTF-8 and ended by a zero byte.
         dpi: Dots per inch.
     """
-    values = {tag: (ASCII, len(data), data) for tag, data in texts.items()}
+    tags = {number: Tag(kind=ASCII, data=data) for number, data in texts.items()}
     if dpi is not None:
-        for tag, value in zip((X_RESOLUTION, Y_RESOLUTION), dpi, strict=True):
+        for number, value in zip((X_RESOLUTION, Y_RESOLUTION), dpi, strict=True):
             upper = max(round(value * _RESOLUTION_STEP), 1)
             common = math.gcd(upper, _RESOLUTION_STEP)
-            values[tag] = (RATIONAL, 1, struct.pack("<II", upper // common, _RESOLUTION_STEP // common))
-        values[RESOLUTION_UNIT] = (SHORT, 1, struct.pack("<H", 2))
-    if not values:
-        return None
-    table, body = struct.pack("<4sIH", b"II*\0", HEADER_BYTES, len(values)), b""
-    first = HEADER_BYTES + 6 + 12 * len(values)
-    for tag, (kind, count, data) in sorted(values.items()):
-        table += struct.pack("<HHI", tag, kind, count)
-        table += data.ljust(4, b"\0") if len(data) <= 4 else struct.pack("<I", first + len(body))
-        body += data + b"\0" * (len(data) % 2) if len(data) > 4 else b""
-    return table + struct.pack("<I", 0) + body
+            tags[number] = Tag(kind=RATIONAL, data=struct.pack("<II", upper // common, _RESOLUTION_STEP // common))
+        tags[RESOLUTION_UNIT] = short(2)
+    return struct.pack("<4sI", b"II*\0", HEADER_BYTES) + lay_out(tags, HEADER_BYTES) if tags else None

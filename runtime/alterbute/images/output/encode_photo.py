@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alterbute.errors import InputError
+from alterbute.images.metadata.exif_edit import make_upright, read_orientation
 from alterbute.images.metadata.metadata import NO_METADATA, Metadata
-from alterbute.images.output.exif_directory import reset_orientation
 from alterbute.images.output.png_writer import Chunk, list_chunks, write_png
 from alterbute.images.output.raster import Raster
 from alterbute.images.output.tiff_writer import write_tiff
@@ -96,9 +96,9 @@ def _write(
     metadata: Metadata,
 ) -> None:
     check_format(raster.bits, raster.width, raster.height, format)
-    if metadata.exif is not None:
+    if metadata.exif is not None and read_orientation(metadata.exif) != 1:
         # The pixels are upright: a viewer would turn them a second time.
-        metadata = replace(metadata, exif=reset_orientation(metadata.exif))
+        metadata = replace(metadata, exif=make_upright(metadata.exif))
     if format == "PNG":
         write_png(file, raster, list_chunks(icc, color_chunks, metadata))
     elif format == "TIFF":

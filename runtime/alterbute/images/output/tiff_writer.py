@@ -12,16 +12,8 @@ from typing import IO, Final
 import numpy as np
 
 from alterbute.errors import InputError
+from alterbute.images.metadata.exif_tables import EXIF_POINTER, GPS_POINTER, Tag, lay_out, long, read_tags, short
 from alterbute.images.metadata.metadata import Metadata
-from alterbute.images.output.exif_directory import (
-    EXIF_POINTER,
-    GPS_POINTER,
-    Tag,
-    lay_out,
-    long,
-    read_directory,
-    short,
-)
 from alterbute.images.output.raster import Raster, compress_strip
 from alterbute.images.photo import Pixels
 
@@ -60,10 +52,10 @@ def write_tiff(file: IO[bytes], raster: Raster, icc: bytes | None, metadata: Met
             raise _size_error()
     tags = _pixel_tags(raster) | {273: long(*places), 279: long(*sizes)}
     if icc is not None:
-        tags[_ICC] = Tag(type=7, data=icc)
+        tags[_ICC] = Tag(kind=7, data=icc)
     tags |= _describe(metadata)
     for pointer in (EXIF_POINTER, GPS_POINTER):
-        directory = read_directory(metadata.exif or b"", pointer)
+        directory = read_tags(metadata.exif or b"", pointer)
         kept = {number: tag for number, tag in directory.items() if number not in _MOVED}
         if kept:
             tags[pointer] = long(_append(file, kept))
@@ -107,14 +99,14 @@ def _pixel_tags(raster: Raster) -> dict[int, Tag]:
 
 
 def _describe(metadata: Metadata) -> dict[int, Tag]:
-    first = read_directory(metadata.exif or b"")
+    first = read_tags(metadata.exif or b"")
     tags = {number: tag for number, tag in first.items() if number in _KEPT}
     if metadata.xmp is not None:
-        tags[_XMP] = Tag(type=1, data=metadata.xmp)
+        tags[_XMP] = Tag(kind=1, data=metadata.xmp)
     if metadata.dpi is not None and all(1e-3 <= dots <= 1e6 for dots in metadata.dpi):
         for number, dots in zip((282, 283), metadata.dpi, strict=True):
             tags[number] = Tag(
-                type=5, data=struct.pack("<II", *Fraction(dots).limit_denominator(1000).as_integer_ratio())
+                kind=5, data=struct.pack("<II", *Fraction(dots).limit_denominator(1000).as_integer_ratio())
             )
         tags[296] = short(2)
     return tags

@@ -1,6 +1,6 @@
 """Edits of one photo in several colour spaces and depths, compared with the edit of the sRGB photo of 8 bits.
 
-    python -m benchmarks.color_spaces --out benchmarks/results/color_spaces.json
+    python -m benchmarks.photos.color_spaces --out benchmarks/results/color_spaces.json
 
 Every photo is converted to each space, edited there with the same seed, and the result converted back to sRGB by its profile. The
 difference inside the mask is the Euclidean distance in CIE L*a*b* under D65 (dE76). `conversion` is the difference of the photos
@@ -32,7 +32,7 @@ from benchmarks.common.bundle_options import bundle_folder, make_bundle_parser, 
 from benchmarks.common.machine import machine_facts
 from demo.quality import draw_cases
 
-_PICTURES: Final = Path(__file__).parents[1] / "docs" / "pictures"
+_PICTURES: Final = Path(__file__).parents[2] / "docs" / "pictures"
 _PROMPTS: Final = tuple(f"color: {name}" for name in ("red", "yellow", "green", "blue", "purple", "white"))
 _P3: Final = make_profile("Display P3", P3_PRIMARIES, D65, srgb_curve())
 _ADOBE: Final = make_profile("Adobe RGB", ADOBE_RGB_PRIMARIES, D65, gamma_curve(563 / 256))

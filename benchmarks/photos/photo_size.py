@@ -1,6 +1,6 @@
 """Cost of an edit by photo size: one object in photos of 0.26, 12 and 24 megapixels.
 
-    python -m benchmarks.photo_size --out benchmarks/results/photo_size.json
+    python -m benchmarks.photos.photo_size --out benchmarks/results/photo_size.json
 
 The base is a 512x512 photo whose object covers 5 %. The other cases are photos of 12 and 24 MP in which the object covers 5 %, too, or
 has as many pixels as in the base. An edit takes arrays and returns a Pillow image. First edits encode everything, second edits find

@@ -1,6 +1,6 @@
 """One object in a photo of 12 and of 100 megapixels: the time of an edit, and the peak memory of `alterbute edit` on files.
 
-    python -m benchmarks.large_photo --out benchmarks/results/large_photo.json
+    python -m benchmarks.photos.large_photo --out benchmarks/results/large_photo.json
 
 The object has 5 megapixels in both photos, 5 % of the larger one. Times are of first edits, from arrays to a result, without reading
 or writing files; the two photos alternate, and the ratio is the median over rounds. Memory is the largest resident memory of a whole
@@ -24,7 +24,7 @@ from PIL import Image
 from benchmarks.common.bundle_options import bundle_folder, make_bundle_parser, save_figures
 from benchmarks.common.machine import machine_facts
 from benchmarks.common.timing import draw_scene, load_sample, open_timed_editor
-from benchmarks.photo_size import PhotoCase, median_ratio, time_edit
+from benchmarks.photos.photo_size import PhotoCase, median_ratio, time_edit
 
 _SIZES: Final = {"12 MP": (3000, 4000), "100 MP": (8660, 11547)}
 _OBJECT_PIXELS: Final = 5_000_000

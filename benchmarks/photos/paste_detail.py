@@ -1,7 +1,7 @@
 """Both ways of pasting an edit: time, memory, and, for photos of your own, the pictures side by side.
 
-    python -m benchmarks.paste_detail --out benchmarks/results/paste_detail.json
-    python -m benchmarks.paste_detail --bundle BUNDLE --photo PHOTO --mask MASK --prompt "color: red" --pictures FOLDER
+    python -m benchmarks.photos.paste_detail --out benchmarks/results/paste_detail.json
+    python -m benchmarks.photos.paste_detail --bundle BUNDLE --photo PHOTO --mask MASK --prompt "color: red" --pictures FOLDER
 
 `model` enlarges the model's pixels, `photo` applies the edit's local colour map to the photo's own pixels; it decodes the photo's own
 window, too. Every edit is the first one of its photo, so that nothing is cached, and the two ways alternate. Memory is the largest
@@ -64,8 +64,16 @@ def time_edits(editor: Editor, pixels: Bytes, mask: Bytes, prompt: str, rounds: 
 
 def measure_memory(folder: Path, way: str) -> dict[str, float]:
     """Megabytes that a fresh process takes for one edit of a 24 MP photo: `edit_mb` beside its libraries and pictures, `peak_mb` in all."""
-    command = [sys.executable, "-m", "benchmarks.paste_detail", "--memory", way, "--bundle", str(folder.resolve())]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.photos.paste_detail",
+        "--memory",
+        way,
+        "--bundle",
+        str(folder.resolve()),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     if done.returncode != 0:
         raise SystemExit(f"the measure of memory failed:\n{done.stderr[-2000:]}")
     figures: dict[str, float] = json.loads(done.stdout)

@@ -1,0 +1,1 @@
+"""Edits of photos: their size, colour space and depth, and the two ways of pasting."""
