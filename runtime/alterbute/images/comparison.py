@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from alterbute.images.arrays import strips
 from alterbute.images.boxes import Box, object_box
+from alterbute.images.color import show_same_colors
 from alterbute.images.motion import draw_points, estimate_motion
 from alterbute.images.photo import Bytes, Photo, Pixels
 
@@ -59,6 +60,7 @@ class Comparison:
         size: Width and height of BEFORE.
         after_size: Width and height of AFTER.
         is_same_size: Whether these are equal.
+        is_same_profile: Whether their colour profiles show the same levels in the same colours.
         bits: Bits per channel of the deeper photo, in whose levels differences are given.
         mask_share: Share of the pixels that are inside.
         outside_pixels: Number of pixels outside.
@@ -79,6 +81,7 @@ class Comparison:
     after_size: tuple[int, int]
     is_same_size: bool
     mask_share: float | None = None
+    is_same_profile: bool = True
     bits: int = 8
     outside_pixels: int | None = None
     changed_outside: int | None = None
@@ -105,7 +108,7 @@ def compare_photos(before: Photo, after: Photo, mask: Bytes) -> Comparison:
     sizes = (before.width, before.height), (after.width, after.height)
     if sizes[0] != sizes[1]:
         return Comparison(size=sizes[0], after_size=sizes[1], is_same_size=False)
-    bits = max(before.bits, after.bits)
+    bits, profiles = max(before.bits, after.bits), (before.icc, after.icc)
     exact = _in_depth(before, bits), _in_depth(after, bits)
     before, after = before.to_8_bits(), after.to_8_bits()
     is_outside = mask == 0
@@ -148,6 +151,7 @@ def compare_photos(before: Photo, after: Photo, mask: Bytes) -> Comparison:
         size=sizes[0],
         after_size=sizes[1],
         is_same_size=True,
+        is_same_profile=show_same_colors(*profiles),
         bits=bits,
         mask_share=1 - outside_pixels / mask.size,
         outside_pixels=outside_pixels,

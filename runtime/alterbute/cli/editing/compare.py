@@ -42,7 +42,11 @@ def compare(
     ignore_pillow_warnings()
     photo = load_photo(before)
     comparison = compare_photos(photo, load_photo(after), read_mask(mask, photo, polarity=mask_polarity).levels)
-    is_kept = comparison.largest_outside is not None and comparison.largest_outside <= tolerance
+    is_kept = (
+        comparison.largest_outside is not None
+        and comparison.largest_outside <= tolerance
+        and comparison.is_same_profile
+    )
     if is_json:
         from dataclasses import asdict
 
@@ -83,7 +87,11 @@ def describe_comparison(comparison: Comparison, tolerance: int) -> Iterator[str]
         yield f"colour     red {red}, green {green}, blue {blue}; explains {drift.explained:.0%} of the differences"
     if comparison.cause is not None:
         yield f"cause      {comparison.cause}: {_MEANINGS[comparison.cause]}"
+    if not comparison.is_same_profile:
+        yield "profile    differs: viewers show the same levels in other colours"
     if (comparison.largest_outside or 0) > tolerance:
         yield f"result     not kept: a pixel outside the mask changed by more than {tolerance} levels"
+    elif not comparison.is_same_profile:
+        yield "result     not kept: the picture after has another colour profile"
     else:
         yield f"result     kept: no pixel outside the mask changed by more than {tolerance} levels"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _STRIP_PIXELS: Final = 1 << 20
+_PROBE_SIDE: Final = 9
 
 
 def check_profile(icc: bytes | None, bits: int, param: str) -> None:
@@ -67,6 +68,16 @@ def to_srgb(pixels: Pixels, icc: bytes | None) -> Pixels:
 def from_srgb(pixels: Pixels, icc: bytes | None) -> Pixels:
     """Convert sRGB pixels to a profile; see `to_srgb`."""
     return pixels if icc is None else _convert(pixels, icc, is_to_srgb=False)
+
+
+def show_same_colors(one: bytes | None, other: bytes | None) -> bool:
+    """Whether the same levels are shown in the same colours, within a level of sRGB, by two RGB profiles; None is sRGB."""
+    if one == other:
+        return True
+    steps = np.linspace(0, 255, _PROBE_SIDE).round().astype(np.uint8)
+    cube = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(_PROBE_SIDE, -1, 3)
+    shown = [to_srgb(cube, icc).astype(np.int16) for icc in (one, other)]
+    return int(np.abs(shown[0] - shown[1]).max()) <= 1
 
 
 def add_change(photo: Pixels, before: Pixels, after: Pixels) -> Pixels:
