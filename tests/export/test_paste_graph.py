@@ -27,13 +27,19 @@ MODEL, PHOTO, ALL = -1.0, 1e18, 0.0
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("paste_graph")
     (path / "weights.bin").write_bytes(bytes(64))
-    write_graph(paste_spec(RULES, SIDE), WeightStore(path, half=True))
+    for bits in (8, 16):
+        write_graph(paste_spec(RULES, SIDE, bits), WeightStore(path, half=True))
     return path
 
 
 @pytest.fixture(scope="module")
 def graph(folder: Path) -> Any:
     return open_graph(folder, "paste")
+
+
+@pytest.fixture(scope="module")
+def graph16(folder: Path) -> Any:
+    return open_graph(folder, "paste16")
 
 
 def noise(*shape: int, seed: int = 0) -> Array:
@@ -161,3 +167,27 @@ def test_a_large_window_is_fitted_on_half_the_grid_and_is_torchs(tmp_path: Path)
     assert isinstance(text, str) and isinstance(whole, str)
     assert "strides = [2, 2]" in text and "strides" not in whole
     check_parity(spec, write_graph(spec, WeightStore(tmp_path, half=True)))
+
+
+@pytest.mark.parametrize("threshold", [MODEL, PHOTO, 0.3, ALL])
+def test_16_bits_are_pasted_in_16(graph: Any, graph16: Any, threshold: float) -> None:
+    edited, roundtrip, alpha = smooth(SIDE), smooth(SIDE, seed=4), noise(145, 145, seed=2)
+    alpha[:40] = 0
+    photo = np.random.default_rng(3).integers(0, 65536, (145, 145, 3), np.uint16)
+    pasted = paste(graph16, edited, photo, alpha, roundtrip=roundtrip, threshold=threshold)
+    assert pasted.dtype == np.uint16
+    assert np.array_equal(pasted[alpha == 0], photo[alpha == 0])
+    # On levels that 8 bits can state, both graphs differ by the rounding to 8 bits.
+    coarse = noise(145, 145, 3, seed=5)
+    fine = paste(graph16, edited, coarse.astype(np.uint16) * 257, alpha, roundtrip=roundtrip, threshold=threshold)
+    plain = paste(graph, edited, coarse, alpha, roundtrip=roundtrip, threshold=threshold)
+    assert np.abs(fine / 257 - plain).max() <= 0.51
+    # Neighbouring levels of 16 bits stay apart.
+    next_level = (coarse.astype(np.uint16) * 257).clip(0, 65000) + 100
+    assert (paste(graph16, edited, next_level, alpha, roundtrip=roundtrip, threshold=PHOTO) % 257 != 0).any()
+
+
+@pytest.mark.parametrize("threshold", [PHOTO, 0.3, ALL])
+def test_an_edit_that_changes_nothing_gives_the_photo_of_16_bits(graph16: Any, threshold: float) -> None:
+    photo = np.random.default_rng(3).integers(0, 65536, (145, 145, 3), np.uint16)
+    assert np.array_equal(paste(graph16, smooth(SIDE), photo, noise(145, 145), threshold=threshold), photo)

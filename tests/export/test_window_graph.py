@@ -37,10 +37,12 @@ def run_window(
     dilate: int = 2,
     is_soft: bool = False,
     rim: int = 0,
+    opacity: Array | None = None,
 ) -> list[Array]:
     """Outputs `window, object_mask, window_mask, alpha` of the window graph for a window of SIDE pixels."""
     inputs = {
         "image": image,
+        "opacity": np.full((1, 1), 255, np.uint8) if opacity is None else opacity,
         "mask": mask,
         "region": mask if region is None else region,
         "protect": np.zeros_like(mask) if protect is None else protect,
@@ -176,3 +178,31 @@ def test_a_hair_is_not_lost(graphs: dict[str, Any]) -> None:
 def test_an_empty_mask_stays_empty(graphs: dict[str, Any]) -> None:
     outputs = run_window(graphs, noise(60, 60, 3), np.zeros((60, 60), np.uint8), [0, 0, 60, 60])
     assert not any(output.any() for output in outputs[1:])
+
+
+def test_colours_under_transparent_pixels_reach_no_window_pixel(graphs: dict[str, Any]) -> None:
+    image, mask = noise(97, 97, 3), square_mask(97, 30, 60)
+    opacity = noise(97, 97, seed=1) * (noise(97, 97, seed=2) < 128)
+    opacity[:40, :40] = 0
+    windows = [
+        run_window(graphs, np.where(opacity[:, :, None] == 0, hidden, image), mask, [-5, -5, 92, 92], opacity=opacity)
+        for hidden in (np.uint8(0), np.uint8(255), image[::-1])
+    ]
+    for window in windows[1:]:
+        assert all(np.array_equal(one, other) for one, other in zip(window, windows[0], strict=True))
+    assert (windows[0][0][:15, :15] == 128).all()  # nothing is visible there
+
+
+def test_visible_colours_are_averaged_by_their_opacity(graphs: dict[str, Any]) -> None:
+    side = 2 * SIDE
+    image, opacity = np.full((side, side, 3), 40, np.uint8), np.full((side, side), 255, np.uint8)
+    image[:, 1::2], opacity[:, 1::2] = 200, 51
+    pixels = run_window(graphs, image, square_mask(side, 30, 60), [0, 0, side, side], opacity=opacity)[0]
+    assert np.abs(pixels[:, 2:-2].astype(int) - round((40 * 255 + 200 * 51) / 306)).max() <= 1
+
+
+def test_an_opaque_alpha_is_as_no_alpha(graphs: dict[str, Any]) -> None:
+    image, mask = noise(120, 120, 3), square_mask(120, 30, 60)
+    plain = run_window(graphs, image, mask, [3, 5, 110, 112])
+    opaque = run_window(graphs, image, mask, [3, 5, 110, 112], opacity=np.full((120, 120), 255, np.uint8))
+    assert all(np.array_equal(one, other) for one, other in zip(plain, opaque, strict=True))
