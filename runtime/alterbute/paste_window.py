@@ -9,7 +9,7 @@ import numpy as np
 from alterbute.backends import Array, Arrays
 from alterbute.detail import PasteRule
 from alterbute.encode.encoder import CroppedWindow
-from alterbute.images.color import add_change, from_srgb, to_srgb
+from alterbute.images.color import add_change, from_srgb, is_srgb, to_srgb
 from alterbute.images.photo import Bytes, Pixels
 
 GraphRunner = Callable[[str, Arrays], dict[str, Array]]
@@ -45,4 +45,4 @@ def paste_window(
         "alpha": window.images.alpha,
     }
     after: Pixels = run("paste" if before.dtype == np.uint8 else "paste16", inputs)["image"]
-    return after if icc is None else add_change(window.pixels, from_srgb(before, icc), from_srgb(after, icc))
+    return after if is_srgb(icc) else add_change(window.pixels, from_srgb(before, icc), from_srgb(after, icc))

@@ -136,11 +136,20 @@ def test_as_srgb_reads_the_numbers_of_photo_and_reference(cpp_editor: Driver, wi
             assert np.array_equal(plain[0], read[0])
 
 
-def test_a_profile_of_16_bits_is_refused_by_name(cpp_editor: Driver) -> None:
+def test_a_profile_of_16_bits_is_refused_by_name(converting: Driver) -> None:
     with pytest.raises(Refused) as refused:
-        cpp_editor.edit(widen(vivid(96, 80)), draw_mask(96, 80, 0), photo_profile=P3, **EDIT)
+        converting.edit(widen(vivid(96, 80)), draw_mask(96, 80, 0), photo_profile=P3, **EDIT)
     assert (refused.value.kind, refused.value.param, refused.value.code) == ("InputError", "photo", "photo_profile")
     assert "the photo has 16 bits and a colour profile" in str(refused.value) and "Color::as_srgb" in str(refused.value)
+
+
+def test_srgb_in_any_form_needs_no_conversion(python_editor: Editor, converting: Driver) -> None:
+    photo, mask, icc = vivid(96, 80), draw_mask(96, 80, 0), PROFILES["sRGB"]
+    for one in (photo, widen(photo)):
+        plain, _, _ = converting.edit(one, mask, **EDIT)
+        tagged, _, _ = converting.edit(one, mask, photo_profile=icc, **EDIT)
+        assert np.array_equal(plain[0], tagged[0])
+        assert_same_picture(python_editor, converting, one, mask, dict(EDIT), icc)
 
 
 @pytest.mark.parametrize("param", ["photo", "reference"])

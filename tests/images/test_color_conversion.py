@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from alterbute.errors import InputError
-from alterbute.images.color import add_change, check_profile, from_srgb, to_srgb
+from alterbute.images.color import add_change, check_profile, convert, from_srgb, is_srgb, to_srgb
 from alterbute.images.color.icc_profile import (
     ADOBE_RGB_PRIMARIES,
     BT2020_PRIMARIES,
@@ -19,6 +19,7 @@ from alterbute.images.color.icc_profile import (
 )
 from alterbute.images.color.matrix_profile import read_matrix_profile
 from alterbute.images.photo import Pixels, to_8_bits
+from PIL import ImageCms
 
 from tests.support.pictures import noise
 
@@ -40,8 +41,8 @@ PROFILES = {
 def test_16_bits_are_converted_as_littlecms_converts_8(name: str) -> None:
     icc, levels = PROFILES[name], noise(100, 130)
     check_profile(icc, 16, "photo")
-    for convert in (to_srgb, from_srgb):
-        coarse, fine = convert(levels, icc), convert(levels.astype(np.uint16) * 257, icc)
+    for conversion in (to_srgb, from_srgb):
+        coarse, fine = conversion(levels, icc), conversion(levels.astype(np.uint16) * 257, icc)
         assert fine.dtype == np.uint16
         difference = np.abs(coarse.astype(int) - to_8_bits(fine))
         # littlecms rounds its tables and matrices to 15 bits, which a steep curve enlarges.
@@ -72,13 +73,31 @@ def test_a_change_is_added_and_no_change_adds_nothing() -> None:
         assert np.array_equal(add_change(photo, before, after), expected)
 
 
-def test_tables_are_refused_for_16_bits_only() -> None:
-    table = PROFILES["Display P3"].replace(b"wtpt", b"A2B0")
-    assert read_matrix_profile(table) is None
+def test_a_profile_that_is_no_matrix_is_refused_for_16_bits_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_matrix_profile(PROFILES["Display P3"].replace(b"wtpt", b"A2B0")) is None
+    monkeypatch.setattr(convert, "read_matrix_profile", lambda icc: None)
+    check_profile(PROFILES["Display P3"], 8, "photo")
     with pytest.raises(InputError, match="16 bits and a profile"):
-        check_profile(table, 16, "photo")
+        check_profile(PROFILES["Display P3"], 16, "photo")
 
 
 @pytest.mark.parametrize("tag", [b"rXYZ", b"gTRC"])
 def test_a_damaged_matrix_profile_is_not_read(tag: bytes) -> None:
     assert read_matrix_profile(PROFILES["Display P3"].replace(tag, b"zzzz")) is None
+
+
+def test_srgb_in_any_form_is_not_converted() -> None:
+    """Most files with a profile have this one; a conversion would round their levels for nothing."""
+    table = b"curv\0\0\0\0" + (1024).to_bytes(4)
+    for level in np.linspace(0, 1, 1024):
+        light = level / 12.92 if level <= 0.04045 else ((level + 0.055) / 1.055) ** 2.4
+        table += round(65535 * light).to_bytes(2)
+    of_tables = make_profile("sRGB of version 2", SRGB_PRIMARIES, D65, table)
+    littlecms = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for icc in (None, of_tables, littlecms):
+        assert is_srgb(icc)
+        levels = noise(20, 30)
+        assert to_srgb(levels, icc) is levels
+        assert from_srgb(levels, icc) is levels
+    for name in ("Display P3", "Adobe RGB", "linear"):
+        assert not is_srgb(PROFILES[name])

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _STRIP_PIXELS: Final = 1 << 20
-_PROBE_SIDE: Final = 9
+_STEPS: Final = np.linspace(0, 255, 9).round().astype(np.uint8)
+# [9,81,3]: colours all over the cube.
+_PROBE: Final = np.stack(np.meshgrid(_STEPS, _STEPS, _STEPS), axis=-1).reshape(9, -1, 3)
 
 
 def check_profile(icc: bytes | None, bits: int, param: str) -> None:
@@ -34,14 +36,13 @@ def check_profile(icc: bytes | None, bits: int, param: str) -> None:
     if icc is None:
         return
     seen = None
-    if bits > 8 and read_matrix_profile(icc) is None:
+    try:
+        for direction in (True, False):
+            _make_transform(icc, direction)
+    except Exception as fault:  # Pillow's PyCMSError, and others for damaged profiles
+        seen = f"a colour profile that cannot be converted from and to ({fault})"
+    if seen is None and bits > 8 and read_matrix_profile(icc) is None and not is_srgb(icc):
         seen = "16 bits and a profile that is not a matrix and tone curves"
-    else:
-        try:
-            for direction in (True, False):
-                _make_transform(icc, direction)
-        except Exception as fault:  # Pillow's PyCMSError, and others for damaged profiles
-            seen = f"a colour profile that cannot be converted from and to ({fault})"
     if seen is not None:
         raise InputError(
             f"the {param} has {seen}",
@@ -57,27 +58,31 @@ def to_srgb(pixels: Pixels, icc: bytes | None) -> Pixels:
 
     Args:
         pixels: [h,w,3] uint8 or uint16.
-        icc: Their RGB profile, which passed `check_profile`; None is sRGB, and the result is `pixels` themselves.
+        icc: Their RGB profile, which passed `check_profile`; None is sRGB. For sRGB, the result is `pixels` themselves.
 
     Returns:
         [h,w,3] of the same dtype.
     """
-    return pixels if icc is None else _convert(pixels, icc, is_to_srgb=True)
+    return pixels if is_srgb(icc) else _convert(pixels, cast("bytes", icc), is_to_srgb=True)
 
 
 def from_srgb(pixels: Pixels, icc: bytes | None) -> Pixels:
     """Convert sRGB pixels to a profile; see `to_srgb`."""
-    return pixels if icc is None else _convert(pixels, icc, is_to_srgb=False)
+    return pixels if is_srgb(icc) else _convert(pixels, cast("bytes", icc), is_to_srgb=False)
 
 
 def show_same_colors(one: bytes | None, other: bytes | None) -> bool:
     """Whether the same levels are shown in the same colours, within a level of sRGB, by two RGB profiles; None is sRGB."""
     if one == other:
         return True
-    steps = np.linspace(0, 255, _PROBE_SIDE).round().astype(np.uint8)
-    cube = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(_PROBE_SIDE, -1, 3)
-    shown = [to_srgb(cube, icc).astype(np.int16) for icc in (one, other)]
-    return int(np.abs(shown[0] - shown[1]).max()) <= 1
+    shown = [_PROBE if icc is None else _convert(_PROBE, icc, is_to_srgb=True) for icc in (one, other)]
+    return int(np.abs(shown[0].astype(np.int16) - shown[1]).max()) <= 1
+
+
+@lru_cache(maxsize=16)
+def is_srgb(icc: bytes | None) -> bool:
+    """Whether a profile is that of sRGB, in whatever form, so that pixels need no conversion; None is sRGB."""
+    return show_same_colors(icc, None)
 
 
 def add_change(photo: Pixels, before: Pixels, after: Pixels) -> Pixels:

@@ -1,6 +1,8 @@
 #include "images/color_space.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cstdlib>
 
 #include "alterbute/errors.hpp"
 
@@ -58,6 +60,21 @@ ColorSpace::ColorSpace(const void* profile, std::size_t size, const std::string&
   if (transforms_->to_srgb == nullptr || transforms_->from_srgb == nullptr) refuse(param, "cannot build transform");
 }
 
+bool ColorSpace::is_srgb() const {
+  // Colours all over the cube, the same as Python's.
+  constexpr std::array<int, 9> kSteps = {0, 32, 64, 96, 128, 159, 191, 223, 255};
+  Array probe(DType::uint8, {81, 9, 3});
+  std::uint8_t* to = probe.as<std::uint8_t>();
+  for (const int red : kSteps)
+    for (const int green : kSteps)
+      for (const int blue : kSteps)
+        for (const int level : {red, green, blue}) *to++ = static_cast<std::uint8_t>(level);
+  const Array shown = to_srgb(probe);
+  for (std::size_t k = 0; k < probe.count(); ++k)
+    if (std::abs(shown.as<std::uint8_t>()[k] - probe.as<std::uint8_t>()[k]) > 1) return false;
+  return true;
+}
+
 Array ColorSpace::to_srgb(const Array& pixels) const { return convert(transforms_->to_srgb, pixels); }
 Array ColorSpace::from_srgb(const Array& pixels) const { return convert(transforms_->from_srgb, pixels); }
 
@@ -73,6 +90,7 @@ ColorSpace::ColorSpace(const void* /*profile*/, std::size_t /*size*/, const std:
       param, param + "_profile");
 }
 
+bool ColorSpace::is_srgb() const { return false; }
 Array ColorSpace::to_srgb(const Array& pixels) const { return pixels; }
 Array ColorSpace::from_srgb(const Array& pixels) const { return pixels; }
 

@@ -19,6 +19,9 @@ class ColorSpace {
   ColorSpace(const ColorSpace&) = delete;
   ColorSpace& operator=(const ColorSpace&) = delete;
 
+  // Whether it is sRGB, in whatever form, within a level: then pixels need no conversion.
+  bool is_srgb() const;
+
   // [h,w,3] uint8, relative colorimetric; colours outside the target's gamut are clipped.
   Array to_srgb(const Array& pixels) const;
   Array from_srgb(const Array& pixels) const;

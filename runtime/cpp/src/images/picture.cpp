@@ -68,7 +68,8 @@ void copy_samples(const ImageView& image, std::size_t stride, Picture& picture) 
 
 std::shared_ptr<const ColorSpace> space_of(const ImageView& image, const std::string& param, Color color) {
   if (image.profile == nullptr || color == Color::as_srgb) return nullptr;
-  return std::make_shared<const ColorSpace>(image.profile, image.profile_size, param);
+  auto space = std::make_shared<const ColorSpace>(image.profile, image.profile_size, param);
+  return space->is_srgb() ? nullptr : std::move(space);
 }
 
 // Replaces what no one sees: it would reach the encoder through a neighbour's mean.
@@ -108,14 +109,14 @@ Picture load_picture(const ImageView& image, const std::string& param) {
 
 Picture load_photo(const ImageView& image, Color color) {
   Picture photo = load_picture(image, "photo");
-  if (image.profile != nullptr && color == Color::convert && image.bits != 8) {
+  photo.space = space_of(image, "photo", color);
+  if (photo.space != nullptr && image.bits != 8) {
     throw InputError("the photo has " + std::to_string(image.bits) + " bits and a colour profile",
                      "8 bits, or pixels in sRGB without a profile: littlecms converts 8 bits here",
                      "cut the photo to 8 bits, convert its pixels to sRGB, or choose Color::as_srgb, which reads the "
                      "numbers as sRGB",
                      "photo", "photo_profile");
   }
-  photo.space = space_of(image, "photo", color);
   return photo;
 }
 
