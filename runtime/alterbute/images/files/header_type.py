@@ -17,14 +17,12 @@ class Refusal:
         expected: What was expected.
         fix: What the user can do.
         code: End of the error's code.
-        holds_for_masks: Whether masks are refused, too.
     """
 
     seen: str
     expected: str
     fix: str
     code: Literal["not_an_image", "bit_depth", "colour_model", "layout"]
-    holds_for_masks: bool = True
 
     @classmethod
     def colour(cls, model: str) -> Refusal:
