@@ -136,3 +136,22 @@ def test_without_the_package_a_heic_is_named_with_the_command_that_installs_it(m
     monkeypatch.setitem(sys.modules, "pi_heif", None)
     with pytest.raises(InputError, match=r"a HEIC file \(iPhone\).*pip install 'alterbute\[heif\]'"):
         load_photo(FILES / "orientation_1.heic")
+
+
+@pytest.mark.parametrize(("name", "text"), [("orientation_1.heic", b"Exif"), ("alpha.heic", b"urn:")])
+def test_a_heic_whose_texts_are_no_utf8_is_refused(name: str, text: bytes) -> None:
+    """pi-heif 1.4 ends the process in a segmentation fault when it reads such a type of an item."""
+    data = (FILES / name).read_bytes()
+    damaged = data.replace(text, text[:1] + b"\xc7" + text[2:], 1)
+    assert damaged != data
+    assert read_header(damaged) is None
+    with pytest.raises(InputError, match="damaged"):
+        load_photo(damaged)
+
+
+def test_the_pixels_of_a_heic_outlive_its_decoder() -> None:
+    pytest.importorskip("pi_heif")
+    photos = [load_photo(FILES / f"orientation_{orientation}.heic") for orientation in range(1, 9) for _ in range(3)]
+    assert {corners(photo.pixels) for photo in photos[::3]} == {upright_corners(turn) for turn in range(1, 9)}
+    for first, second, third in zip(photos[::3], photos[1::3], photos[2::3], strict=True):
+        assert np.array_equal(first.pixels, second.pixels) and np.array_equal(first.pixels, third.pixels)

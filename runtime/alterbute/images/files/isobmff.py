@@ -47,7 +47,7 @@ def read_isobmff(data: bytes) -> Header | None:
         # The parts of a picture have their own items; the first codec in the file is theirs.
         names = [name for name, _ in every]
         codec = "AVIF" if b"av1C" in names else "HEIC" if b"hvcC" in names else None
-    if codec is None:
+    if codec is None or (codec == "HEIC" and not _has_readable_texts(meta)):
         return None
     ispe = next((body for name, body in own if name == b"ispe"), None)
     if ispe is None:
@@ -126,6 +126,26 @@ def _read_kinds(iinf: bytes) -> dict[int, bytes]:
             number, _, kind = struct.unpack_from(">HH4s" if body[0] == 2 else ">IH4s", body, 4)
             kinds[number] = kind
     return kinds
+
+
+def _has_readable_texts(meta: bytes) -> bool:
+    """Whether the types and names of all items and auxiliary pictures are UTF-8; pi-heif 1.4 ends the process where one is not."""
+    for name, body in _boxes(meta[4:]):
+        texts: list[bytes] = []
+        if name == b"iinf":
+            # Behind the number of an item and its protection.
+            infos = [entry for kind, entry in _boxes(body[6 if body[:1] == b"\0" else 8 :]) if kind == b"infe"]
+            texts = [entry[10 if entry[:1] == b"\3" else 8 :] for entry in infos]
+        elif name == b"iprp":
+            for kind, properties in _boxes(body):
+                if kind == b"ipco":
+                    texts += [entry[4:].split(b"\0")[0] for part, entry in _boxes(properties) if part == b"auxC"]
+        try:
+            for text in texts:
+                text.decode()
+        except UnicodeDecodeError:
+            return False
+    return True
 
 
 def _read_own(ipma: bytes, primary: int, every: list[_Property]) -> list[_Property]:
