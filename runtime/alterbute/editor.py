@@ -139,7 +139,7 @@ class Editor:
         """Crop the window of a photo and encode it, once for all its edits.
 
         Args:
-            photo: Path, bytes, Pillow image or HWC uint8 array.
+            photo: Path, bytes, Pillow image, or HWC array of uint8 or uint16.
             mask: Mask of the object, at the photo's size, such as white on black; or a region that is loaded already; None takes the
                 opaque part of a photo with transparency.
             reference: A picture whose object provides the identity; None takes the photo's own object.
@@ -233,7 +233,7 @@ class Editor:
         """Prepare a subject and edit it once.
 
         Args:
-            photo: Path, bytes, Pillow image or HWC uint8 array, which is read in place: do not change it during the call.
+            photo: Path, bytes, Pillow image, or HWC array of uint8 or uint16, which is read in place: do not change it during the call.
             mask, reference, reference_mask, mask_polarity, mask_kind, mask_value, protect, dilate, rim, resolution: As for `prepare`.
             prompt: The change, such as `color: red`; or a whole request, whose fields `options` override.
             progress: Called after every step.

@@ -44,7 +44,9 @@ def check_refused(client: httpx.Client, name: str, data: bytes) -> tuple[float, 
         assert 400 <= status < 500, (name, field, status, reply.text[:300])
         assert reply.json()["error"].keys() == {"message", "type", "param", "code"}
         error = reply.json()["error"]
-        assert error["param"] == field or error["code"] == "image_too_slow", (name, reply.text)
+        # libjpeg fills a JPEG whose header claims more rows than the file has: it is another size than the other picture.
+        is_other_size = "JPEG claims" in name and error["code"] == "mask_size"
+        assert error["param"] == field or is_other_size or error["code"] == "image_too_slow", (name, reply.text)
     return slowest, status
 
 

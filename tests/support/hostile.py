@@ -8,12 +8,11 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-import numpy as np
 from PIL import Image
 
 from tests.support.pictures import noise, png_chunk, png_claiming, to_bytes
 
-FORMATS = ("PNG", "JPEG", "WEBP")
+FORMATS = ("PNG", "JPEG", "WEBP")  # truncated TIFF, AVIF, GIF and BMP: tests/images/test_files_kinds.py
 SIZES = ((48, 64), (200, 150), (640, 480))
 
 
@@ -65,7 +64,7 @@ def _claims() -> Iterator[tuple[str, bytes]]:
     """Headers with sizes that are out of range, and too large to allocate."""
     for width, height in (
         *((20_000, 20_000), (12_000, 8_000), (9_400, 9_400), (1, 1_000_000), (1_000_000, 1), (2**31 - 1, 2**31 - 1)),
-        *((2**31, 1), (0, 0), (0, 64), (64, 0), (8_193, 64), (31, 31), (4_097, 4_097), (8_192, 100), (65_535, 65_535)),
+        *((2**31, 1), (0, 0), (0, 64), (64, 0), (8_193, 64), (31, 31), (4_097, 4_097), (16_385, 64), (65_535, 65_535)),
     ):
         yield f"PNG claims {width}x{height}", png_claiming(width, height)
         jpeg = bytearray(to_bytes(noise(48, 64), "JPEG"))
@@ -85,17 +84,16 @@ def _claims() -> Iterator[tuple[str, bytes]]:
 
 
 def _kinds() -> Iterator[tuple[str, bytes]]:
-    """Valid pictures of formats and modes that cannot be edited without loss."""
-    grey = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)
-    yield "16-bit grey PNG", to_bytes(Image.fromarray(grey))
-    yield "16-bit RGB PNG", png_claiming(64, 64, bits=16)
-    yield "CMYK JPEG", to_bytes(Image.new("CMYK", (64, 48)), "JPEG")
+    """Valid pictures of formats and modes that are not taken."""
+    yield "16-bit PNG without its pixels", png_claiming(64, 64, bits=16)
+    for format in ("JPEG", "TIFF"):
+        yield f"CMYK {format}", to_bytes(Image.new("CMYK", (64, 48)), format)
     frames = [Image.fromarray(noise(48, 64, seed=seed)) for seed in range(3)]
-    for format in ("PNG", "WEBP"):
+    for format in ("PNG", "WEBP", "GIF", "TIFF", "AVIF"):
         buffer = io.BytesIO()
         frames[0].save(buffer, format, save_all=True, append_images=frames[1:])
         yield f"animated {format}", buffer.getvalue()
-    for format in ("GIF", "TIFF", "BMP", "PPM", "ICO", "TGA", "PCX", "JPEG2000", "EPS"):
+    for format in ("PPM", "ICO", "TGA", "PCX", "JPEG2000", "EPS"):
         buffer = io.BytesIO()
         frames[0].save(buffer, format)
         yield f"{format} file", buffer.getvalue()
