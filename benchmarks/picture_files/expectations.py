@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from numpy.typing import NDArray
@@ -90,6 +90,41 @@ class FileRecipe:
             kind=self.kind,
             data=data,
             expected=expected,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Family:
+    """Files of one format, whose names and kinds start with it.
+
+    Args:
+        title: The format.
+        ending: The end of their names.
+        usual: What is expected of them, unless another expectation is given.
+    """
+
+    title: str
+    ending: str
+    usual: Expect = field(default_factory=Expected)
+
+    def __call__(
+        self, name: str, encoder: str, kind: str, make: Callable[[], bytes], expect: Expect | None = None
+    ) -> FileRecipe:
+        """A file of the campaign.
+
+        Args:
+            name: Its name, without format and ending.
+            encoder: What writes it.
+            kind: What it is, after the format.
+            make: Writes it.
+            expect: What is expected; None is the usual.
+        """
+        return FileRecipe(
+            name=f"{self.title.lower()}_{name}.{self.ending}",
+            encoder=encoder,
+            kind=f"{self.title} {kind}",
+            make=make,
+            expect=self.usual if expect is None else expect,
         )
 
 

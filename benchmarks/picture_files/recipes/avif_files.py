@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.picture_files.expectations import Expected, FileRecipe, Levels
+from benchmarks.picture_files.expectations import Expected, Family, FileRecipe, Levels
 from benchmarks.picture_files.source import (
     ADOBE_GAMMA,
     ANIMATED,
@@ -43,8 +42,7 @@ _CHROMA = 12
 def recipes() -> Iterator[FileRecipe]:
     """Recipes of all AVIF files."""
 
-    def avif(name: str, encoder: str, kind: str, make: Callable[[], bytes], expect: Any) -> FileRecipe:
-        return FileRecipe(name=f"avif_{name}.avif", encoder=encoder, kind=f"AVIF {kind}", make=make, expect=expect)
+    avif = Family(title="AVIF", ending="avif")
 
     def avifenc(*options: str, levels: Levels = RGB8, icc: bytes | None = None) -> bytes:
         source = codecs("png", levels) if levels.dtype == np.uint16 else pillow(levels, "PNG", icc_profile=icc)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.picture_files.expectations import Expected, FileRecipe, Levels
+from benchmarks.picture_files.expectations import Expected, Family, FileRecipe, Levels
 from benchmarks.picture_files.recipes.heic_grid import TILE, join_tiles
 from benchmarks.picture_files.source import (
     CUT,
@@ -42,8 +41,7 @@ _ENLARGED = RGB8.repeat(2, axis=0).repeat(2, axis=1)
 def recipes() -> Iterator[FileRecipe]:
     """Recipes of all HEIC files."""
 
-    def heic(name: str, encoder: str, kind: str, make: Callable[[], bytes], expect: Any) -> FileRecipe:
-        return FileRecipe(name=f"heic_{name}.heic", encoder=encoder, kind=f"HEIC {kind}", make=make, expect=expect)
+    heic = Family(title="HEIC", ending="heic")
 
     def heif_enc(*options: str, levels: Levels = RGB8, icc: bytes | None = None) -> bytes:
         source = codecs("png", levels) if levels.dtype == np.uint16 else pillow(levels, "PNG", icc_profile=icc)

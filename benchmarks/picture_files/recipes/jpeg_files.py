@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from benchmarks.picture_files.expectations import Expected, FileRecipe, Levels
+from benchmarks.picture_files.expectations import Expected, Family, FileRecipe, Levels
 from benchmarks.picture_files.source import (
     GREY8,
     HEIGHT,
@@ -36,23 +36,13 @@ _READ = reference(djpeg, _ROUNDING)
 _READ_SUBSAMPLED = reference(djpeg, _CHROMA)
 
 
+jpeg_case = Family(title="JPEG", ending="jpg", usual=_READ)
+
+
 def recipes() -> Iterator[FileRecipe]:
     """Recipes of usual JPEG files."""
     yield from _usual()
     yield from _oriented()
-
-
-def jpeg_case(name: str, encoder: str, kind: str, make: Callable[[], bytes], expect: Any = _READ) -> FileRecipe:
-    """A JPEG of the campaign.
-
-    Args:
-        name: Its name, without format and ending.
-        encoder: What writes it.
-        kind: What it is, after the format.
-        make: Writes it.
-        expect: What is expected.
-    """
-    return FileRecipe(name=f"jpeg_{name}.jpg", encoder=encoder, kind=f"JPEG {kind}", make=make, expect=expect)
 
 
 def cjpeg(*options: str, levels: Levels = RGB8) -> bytes:

@@ -92,18 +92,7 @@ def _unsupported() -> Iterator[FileRecipe]:
     yield case(
         "film.mp4",
         "ffmpeg",
-        lambda: run(
-            "ffmpeg",
-            "-i",
-            "in.ppm",
-            "-vf",
-            "scale=64:48",
-            "-pix_fmt",
-            "yuv420p",
-            "out.mp4",
-            files={"in.ppm": pnm(RGB8)},
-            out="out.mp4",
-        ),
+        lambda: _film("mp4"),
         "MP4|video|film",
     )
     yield case(
@@ -115,18 +104,7 @@ def _unsupported() -> Iterator[FileRecipe]:
     yield case(
         "film.webm",
         "ffmpeg",
-        lambda: run(
-            "ffmpeg",
-            "-i",
-            "in.ppm",
-            "-vf",
-            "scale=64:48",
-            "-pix_fmt",
-            "yuv420p",
-            "out.webm",
-            files={"in.ppm": pnm(RGB8)},
-            out="out.webm",
-        ),
+        lambda: _film("webm"),
         f"WebM|Matroska|video|film|{_UNKNOWN}",
     )
     yield case("canon.cr3", "by hand", lambda: b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + b"\0" * 200, r"CR3|\braw\b")
@@ -155,6 +133,12 @@ def _unsupported() -> Iterator[FileRecipe]:
     yield case("quick.qoi", "imagecodecs", lambda: codecs("qoi"), f"QOI|{_UNKNOWN}")
     yield case("deep.jxl", "imagecodecs", lambda: codecs("jpegxl", RGB16), jxl)
     yield case("animated.mng", "by hand", lambda: b"\x8aMNG\r\n\x1a\n" + b"\0" * 100, f"MNG|{_UNKNOWN}")
+
+
+def _film(ending: str) -> bytes:
+    out = f"out.{ending}"
+    size_and_format = ("-vf", "scale=64:48", "-pix_fmt", "yuv420p")
+    return run("ffmpeg", "-i", "in.ppm", *size_and_format, out, files={"in.ppm": pnm(RGB8)}, out=out)
 
 
 @cache

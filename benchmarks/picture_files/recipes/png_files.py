@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.picture_files.expectations import Expected, FileRecipe, Levels
+from benchmarks.picture_files.expectations import Expected, Family, FileRecipe, Levels
 from benchmarks.picture_files.source import (
     ANIMATED,
     CUT,
@@ -43,24 +42,13 @@ from benchmarks.picture_files.tools import (
 )
 from benchmarks.picture_files.writers import codecs, ffmpeg, graphicsmagick, half, magick, opencv, two_frames
 
+png_case = Family(title="PNG", ending="png", usual=EXACT8)
+
 
 def recipes() -> Iterator[FileRecipe]:
     """Recipes of PNG files without colour tags."""
     yield from _depths()
     yield from _other_encoders()
-
-
-def png_case(name: str, encoder: str, kind: str, make: Callable[[], bytes], expect: Any = EXACT8) -> FileRecipe:
-    """A PNG of the campaign.
-
-    Args:
-        name: Its name, without format and ending.
-        encoder: What writes it.
-        kind: What it is, after the format.
-        make: Writes it.
-        expect: What is expected.
-    """
-    return FileRecipe(name=f"png_{name}.png", encoder=encoder, kind=f"PNG {kind}", make=make, expect=expect)
 
 
 def _few_levels(bits: int) -> Levels:

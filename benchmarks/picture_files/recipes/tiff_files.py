@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from benchmarks.picture_files.expectations import Expected, FileRecipe, Levels
+from benchmarks.picture_files.expectations import Expected, Family, FileRecipe, Levels
 from benchmarks.picture_files.source import (
     CUT,
     EXACT8,
@@ -40,23 +40,13 @@ from benchmarks.picture_files.writers import graphicsmagick, half, magick, openc
 _FLOAT = Expected(word="float|32")
 
 
+tiff_case = Family(title="TIFF", ending="tif", usual=EXACT8)
+
+
 def recipes() -> Iterator[FileRecipe]:
     """Recipes of TIFF files of usual colour models."""
     yield from _depths()
     yield from _layouts()
-
-
-def tiff_case(name: str, encoder: str, kind: str, make: Callable[[], bytes], expect: Any = EXACT8) -> FileRecipe:
-    """A TIFF of the campaign.
-
-    Args:
-        name: Its name, without format and ending.
-        encoder: What writes it.
-        kind: What it is, after the format.
-        make: Writes it.
-        expect: What is expected.
-    """
-    return FileRecipe(name=f"tiff_{name}.tif", encoder=encoder, kind=f"TIFF {kind}", make=make, expect=expect)
 
 
 def tifffile_bytes(levels: Levels, **options: Any) -> bytes:

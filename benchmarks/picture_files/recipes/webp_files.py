@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from PIL import Image
 
-from benchmarks.picture_files.expectations import Expected, FileRecipe, Levels
+from benchmarks.picture_files.expectations import Expected, Family, FileRecipe, Levels
 from benchmarks.picture_files.source import (
     ADOBE_GAMMA,
     ANIMATED,
@@ -34,8 +33,7 @@ from benchmarks.picture_files.writers import codecs, ffmpeg, half, magick, openc
 def recipes() -> Iterator[FileRecipe]:
     """Recipes of all WebP files."""
 
-    def webp(name: str, encoder: str, kind: str, make: Callable[[], bytes], expect: Any = EXACT8) -> FileRecipe:
-        return FileRecipe(name=f"webp_{name}.webp", encoder=encoder, kind=f"WebP {kind}", make=make, expect=expect)
+    webp = Family(title="WebP", ending="webp", usual=EXACT8)
 
     def dwebp(data: bytes) -> bytes:
         return run("dwebp", "in.webp", "-o", "out.png", files={"in.webp": data}, out="out.png")
