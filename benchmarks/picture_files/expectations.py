@@ -94,7 +94,7 @@ class FileRecipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Family:
+class FileFamily:
     """Files of one format, whose names and kinds start with it.
 
     Args:

@@ -9,7 +9,7 @@ import numpy as np
 from alterbute.backends import Array, Arrays
 from alterbute.detail import PasteRule
 from alterbute.encode.encoder import CroppedWindow
-from alterbute.images.color import add_change, from_srgb, is_srgb, to_srgb
+from alterbute.images.color import add_change, from_srgb, is_srgb
 from alterbute.images.photo import Bytes, Pixels
 
 GraphRunner = Callable[[str, Arrays], dict[str, Array]]
@@ -35,14 +35,13 @@ def paste_window(
     Returns:
         [h,w,3] of the photo's dtype; the photo's own pixels where alpha is 0.
     """
-    before = to_srgb(window.pixels, icc)
     inputs: dict[str, Array] = {
         "edited": edited,
         "roundtrip": edited if roundtrip is None else roundtrip,
         "object_mask": window.images.object_mask,
         "threshold": np.array([rule.threshold], np.float32),
-        "photo": before,
+        "photo": window.srgb,
         "alpha": window.images.alpha,
     }
-    after: Pixels = run("paste" if before.dtype == np.uint8 else "paste16", inputs)["image"]
-    return after if is_srgb(icc) else add_change(window.pixels, from_srgb(before, icc), from_srgb(after, icc))
+    drawn: Pixels = run("paste" if window.srgb.dtype == np.uint8 else "paste16", inputs)["image"]
+    return drawn if is_srgb(icc) else add_change(window.pixels, window.restored, from_srgb(drawn, icc))

@@ -15,14 +15,10 @@ from alterbute import Editor
 from alterbute.errors import InputError
 from alterbute.images.color import check_profile, from_srgb, to_srgb
 from alterbute.images.color.icc_profile import (
-    ADOBE_RGB_PRIMARIES,
     BT2020_PRIMARIES,
     D65,
-    P3_PRIMARIES,
-    SRGB_PRIMARIES,
     gamma_curve,
     make_profile,
-    srgb_curve,
 )
 from alterbute.images.photo import Bytes
 
@@ -31,14 +27,14 @@ from tests.cpp.driver import Driver, Refused
 from tests.cpp.test_edits import draw_mask, draw_photo, python_edit, soften, two_objects
 from tests.cpp.test_pictures import EDIT, as_photo, assert_same_picture, widen
 from tests.support.pictures import noise
+from tests.support.profiles import ADOBE, P3, SRGB
 
 PROFILES = {
-    "P3": make_profile("Display P3", P3_PRIMARIES, D65, srgb_curve()),
-    "Adobe": make_profile("Adobe RGB", ADOBE_RGB_PRIMARIES, D65, gamma_curve(563 / 256)),
+    "P3": P3,
+    "Adobe": ADOBE,
     "BT.2020": make_profile("BT.2020", BT2020_PRIMARIES, D65, gamma_curve(2.4)),
-    "sRGB": make_profile("sRGB", SRGB_PRIMARIES, D65, srgb_curve()),
+    "sRGB": SRGB,
 }
-P3 = PROFILES["P3"]
 DAMAGED = {"none": b"", "text": b"no profile " * 20, "cut": P3[:-50], "head": P3[:140], "large": P3 + bytes(1 << 20)}
 
 

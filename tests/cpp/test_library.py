@@ -21,13 +21,13 @@ import numpy as np
 import pytest
 from alterbute import Editor
 from alterbute.bundle import read_manifest
-from alterbute.images.color.icc_profile import D65, P3_PRIMARIES, make_profile, srgb_curve
 from PIL import Image
 
 from tests.cpp.build import BUILD, ROOT, SOURCE, build, library, run
 from tests.cpp.test_edits import draw_mask, draw_photo, python_edit
 from tests.cpp.test_pictures import as_photo, widen
 from tests.support.pictures import png_chunk, to_bytes
+from tests.support.profiles import P3
 
 CONSUMER = Path(__file__).parent / "consumer"
 ALLOWED = {
@@ -150,7 +150,7 @@ def test_the_example_keeps_16_bits_and_the_profile(
     built: Path, demo: Path, tmp_path: Path, python_editor: Editor
 ) -> None:
     mask, request = draw_mask(96, 80, 0), {"prompt": "color: red", "seed": 5, "steps": 2}
-    wide, icc = widen(draw_photo(96, 80)), make_profile("P3", P3_PRIMARIES, D65, srgb_curve())
+    wide, icc = widen(draw_photo(96, 80)), P3
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 80, 96, 16, 2, 0, 0, 0))
     rows = b"".join(b"\0" + row.tobytes() for row in wide.astype(">u2"))
     parts = (b"\x89PNG\r\n\x1a\n", header, png_chunk(b"IDAT", zlib.compress(rows)), png_chunk(b"IEND", b""))

@@ -10,7 +10,6 @@ from alterbute.images.color.icc_profile import (
     ADOBE_RGB_PRIMARIES,
     BT2020_PRIMARIES,
     D65,
-    P3_PRIMARIES,
     SRGB_PRIMARIES,
     Point,
     gamma_curve,
@@ -22,13 +21,14 @@ from alterbute.images.photo import Pixels, to_8_bits
 from PIL import ImageCms
 
 from tests.support.pictures import noise
+from tests.support.profiles import P3
 
 PROPHOTO: tuple[Point, Point, Point] = ((0.7347, 0.2653), (0.1596, 0.8404), (0.0366, 0.0001))
 # A curve of 17 points, as version 2 profiles have them.
 TABLE = b"curv\0\0\0\0\0\0\0\x11" + b"".join(round(65535 * (i / 16) ** 2.0).to_bytes(2) for i in range(17))
 SIMPLE_GAMMA = b"curv\0\0\0\0\0\0\0\x01\x02\x33"
 PROFILES = {
-    "Display P3": make_profile("P3", P3_PRIMARIES, D65, srgb_curve()),
+    "Display P3": P3,
     "Adobe RGB": make_profile("A", ADOBE_RGB_PRIMARIES, D65, SIMPLE_GAMMA),
     "BT.2020": make_profile("2020", BT2020_PRIMARIES, D65, srgb_curve()),
     "ProPhoto": make_profile("ProPhoto", PROPHOTO, (0.3457, 0.3585), gamma_curve(1.8)),

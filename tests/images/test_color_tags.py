@@ -14,21 +14,18 @@ from alterbute.images.color import to_srgb
 from alterbute.images.color.icc_profile import (
     ADOBE_RGB_PRIMARIES,
     D65,
-    P3_PRIMARIES,
     SRGB_PRIMARIES,
     color_model,
     find_tag,
     gamma_curve,
     make_profile,
-    srgb_curve,
 )
 from PIL import Image, ImageCms
 
 from tests.support.picture_files import write_png
 from tests.support.pictures import noise, png_chunk
+from tests.support.profiles import ADOBE, P3, SRGB
 
-P3 = make_profile("Display P3", P3_PRIMARIES, D65, srgb_curve())
-ADOBE = make_profile("Adobe RGB", ADOBE_RGB_PRIMARIES, D65, gamma_curve(563 / 256))
 ADOBE_POINTS = (D65, *ADOBE_RGB_PRIMARIES)
 SRGB_POINTS = (D65, *SRGB_PRIMARIES)
 
@@ -126,7 +123,7 @@ def test_adobe_rgb_that_only_exif_marks_becomes_a_profile() -> None:
         assert primaries_of(load_photo(jpeg_with(exif=exif_of(space, index))).icc) == primaries_of(ADOBE)
     for space, index in ((1, b"R98"), (1, None)):
         assert load_photo(jpeg_with(exif=exif_of(space, index))).icc is None
-    # A profile says more than EXIF.
+    # A profile takes precedence over EXIF.
     assert load_photo(jpeg_with(exif=exif_of(65535, b"R03"), icc_profile=P3)).icc == P3
 
 
@@ -150,7 +147,7 @@ def test_a_grey_profile_becomes_an_rgb_profile_of_the_same_look(exponent: float)
     Image.fromarray(levels).save(buffer, "PNG", icc_profile=grey)
     photo = load_photo(buffer.getvalue())
     assert photo.icc is not None and color_model(photo.icc) == "RGB"
-    srgb = ImageCms.ImageCmsProfile(io.BytesIO(make_profile("s", SRGB_PRIMARIES, D65, srgb_curve())))
+    srgb = ImageCms.ImageCmsProfile(io.BytesIO(SRGB))
     transform = ImageCms.buildTransform(
         ImageCms.ImageCmsProfile(io.BytesIO(grey)), srgb, "L", "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC
     )
@@ -171,7 +168,7 @@ def test_a_profile_without_a_way_back_is_refused() -> None:
     # Input profiles of cameras have tables in one direction only.
     one_way = bytearray(P3)
     for name in (b"rTRC", b"gTRC", b"bTRC"):
-        one_way = one_way.replace(name, b"xxxx")
+        one_way = one_way.replace(name, b"zTRC")
     with pytest.raises(InputError, match="colour profile") as caught:
         load_photo(Photo(pixels=noise(40, 48), icc=bytes(one_way)))
     assert caught.value.code == "photo_profile"

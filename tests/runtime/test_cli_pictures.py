@@ -11,18 +11,15 @@ from alterbute.cli import main
 from alterbute.images import Photo, compare_photos, load_photo, save_photo
 from alterbute.images.color.icc_profile import (
     D65,
-    P3_PRIMARIES,
     SRGB_PRIMARIES,
     gamma_curve,
     make_profile,
-    srgb_curve,
 )
 from alterbute.images.metadata import Metadata, read_provenance
 
 from tests.support.pictures import make_mask, noise
+from tests.support.profiles import P3, SRGB
 
-P3 = make_profile("Display P3", P3_PRIMARIES, D65, srgb_curve())
-SRGB = make_profile("sRGB", SRGB_PRIMARIES, D65, srgb_curve())
 GAMMA_18 = make_profile("Gamma 1.8", SRGB_PRIMARIES, D65, gamma_curve(1.8))
 METADATA = Metadata(dpi=(300.0, 300.0), texts={"Copyright": "me", "Comment": "private"})
 HEIGHT, WIDTH = 70, 90
@@ -91,7 +88,7 @@ def test_another_profile_is_not_kept(folder: Path, capsys: pytest.CaptureFixture
         save_photo(Photo(pixels=photo.pixels, icc=icc), "after.png")
         assert main(["compare", "photo.png", "after.png", "--mask", "mask.png"]) == code
         assert ("profile    differs" in capsys.readouterr().out) == bool(code)
-    # A profile of sRGB says what its absence says.
+    # A profile of sRGB means the same as none.
     plain = Photo(pixels=photo.pixels)
     assert compare_photos(plain, Photo(pixels=photo.pixels, icc=SRGB), make_mask(HEIGHT, WIDTH)).is_same_profile
 

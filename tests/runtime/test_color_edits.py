@@ -11,20 +11,12 @@ from alterbute import Editor, EditResult
 from alterbute.errors import InputError
 from alterbute.images import Photo, PictureSource, load_photo
 from alterbute.images.color import from_srgb, to_srgb
-from alterbute.images.color.icc_profile import (
-    ADOBE_RGB_PRIMARIES,
-    D65,
-    P3_PRIMARIES,
-    gamma_curve,
-    make_profile,
-    srgb_curve,
-)
 from alterbute.images.metadata import Metadata, read_provenance
 from alterbute.images.photo import Bytes, Pixels, to_8_bits
 from PIL import Image
 
-P3 = make_profile("Display P3", P3_PRIMARIES, D65, srgb_curve())
-ADOBE = make_profile("Adobe RGB", ADOBE_RGB_PRIMARIES, D65, gamma_curve(563 / 256))
+from tests.support.profiles import ADOBE, P3
+
 SAMPLE = Path(__file__).parents[2] / "engines" / "demo" / "sample"
 PROMPT = "color: blue"
 

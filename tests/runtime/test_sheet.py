@@ -10,12 +10,12 @@ import pytest
 from alterbute.cli.editing import fonts
 from alterbute.cli.editing.sheet import make_sheet
 from alterbute.images import Photo
-from alterbute.images.color.icc_profile import D65, P3_PRIMARIES, make_profile, srgb_curve
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image, ImageDraw
 
 from tests.support.pictures import noise
+from tests.support.profiles import P3
 
 KOREAN = "\ube68\uac15"
 
@@ -48,9 +48,8 @@ def test_transparent_parts_show_a_checkerboard_and_no_hidden_colour(side: int, b
 
 
 def test_the_sheet_is_in_srgb() -> None:
-    p3 = make_profile("P3", P3_PRIMARIES, D65, srgb_curve())
     pixels = np.full((64, 64, 3), (200, 60, 60), np.uint8)
-    photo = Photo(pixels=pixels, icc=p3)
+    photo = Photo(pixels=pixels, icc=P3)
     tile = np.asarray(make_sheet(photo, np.zeros((64, 64), np.uint8), [photo], ["a", "b"]).image)[100, 450]
     assert tile[0] > 205
     assert tile[1] < 55

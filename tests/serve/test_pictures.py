@@ -12,16 +12,15 @@ import numpy as np
 import pytest
 from alterbute import Editor
 from alterbute.images import Photo, encode_photo, load_photo
-from alterbute.images.color.icc_profile import D65, P3_PRIMARIES, make_profile, srgb_curve
 from alterbute.images.metadata import Metadata, read_provenance
 from alterbute.images.photo import Bytes
 from alterbute.serve.openai.encode_image import encode_preview
 from PIL import Image
 
 from tests.support.pictures import noise
+from tests.support.profiles import P3
 from tests.support.serving import SIZE, RunningServer, mask_bytes
 
-P3 = make_profile("Display P3", P3_PRIMARIES, D65, srgb_curve())
 QUICK = {"prompt": "color: red", "num_inference_steps": "2", "seed": "1"}
 
 

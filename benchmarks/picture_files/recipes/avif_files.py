@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from benchmarks.picture_files.expectations import Expected, Family, FileRecipe, Levels
+from benchmarks.picture_files.expectations import Expected, FileFamily, FileRecipe, Levels
 from benchmarks.picture_files.source import (
     ADOBE_GAMMA,
     ANIMATED,
@@ -42,7 +42,7 @@ _CHROMA = 12
 def recipes() -> Iterator[FileRecipe]:
     """Recipes of all AVIF files."""
 
-    avif = Family(title="AVIF", ending="avif")
+    avif = FileFamily(title="AVIF", ending="avif")
 
     def avifenc(*options: str, levels: Levels = RGB8, icc: bytes | None = None) -> bytes:
         source = codecs("png", levels) if levels.dtype == np.uint16 else pillow(levels, "PNG", icc_profile=icc)

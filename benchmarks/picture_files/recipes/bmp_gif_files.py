@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.picture_files.expectations import Expected, Family, FileRecipe
+from benchmarks.picture_files.expectations import Expected, FileFamily, FileRecipe
 from benchmarks.picture_files.recipes.tiff_files import tifffile_bytes
 from benchmarks.picture_files.source import (
     ANIMATED,
@@ -60,7 +60,7 @@ def bmp(rows: list[bytes], bits: int, **fields: Any) -> bytes:
 
 
 def _bmp() -> Iterator[FileRecipe]:
-    case = Family(title="BMP", ending="bmp", usual=EXACT8)
+    case = FileFamily(title="BMP", ending="bmp", usual=EXACT8)
 
     bgra = [row.tobytes() for row in RGBA8[:, :, [2, 1, 0, 3]]]
     bgr0 = [row.tobytes() for row in np.dstack((RGB8[:, :, ::-1], np.zeros_like(GREY8)))]
@@ -170,7 +170,7 @@ def _few_bits(data: bytes) -> Expected:
 
 
 def _gif() -> Iterator[FileRecipe]:
-    case = Family(title="GIF", ending="gif")
+    case = FileFamily(title="GIF", ending="gif")
 
     def by_netpbm(data: bytes) -> Expected:
         return reference(lambda gif: run("giftopnm", "in.gif", files={"in.gif": gif}), 0)(data)

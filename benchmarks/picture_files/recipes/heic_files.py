@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from benchmarks.picture_files.expectations import Expected, Family, FileRecipe, Levels
+from benchmarks.picture_files.expectations import Expected, FileFamily, FileRecipe, Levels
 from benchmarks.picture_files.recipes.heic_grid import TILE, join_tiles
 from benchmarks.picture_files.source import (
     CUT,
@@ -41,7 +41,7 @@ _ENLARGED = RGB8.repeat(2, axis=0).repeat(2, axis=1)
 def recipes() -> Iterator[FileRecipe]:
     """Recipes of all HEIC files."""
 
-    heic = Family(title="HEIC", ending="heic")
+    heic = FileFamily(title="HEIC", ending="heic")
 
     def heif_enc(*options: str, levels: Levels = RGB8, icc: bytes | None = None) -> bytes:
         source = codecs("png", levels) if levels.dtype == np.uint16 else pillow(levels, "PNG", icc_profile=icc)

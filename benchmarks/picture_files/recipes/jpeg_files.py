@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.picture_files.expectations import Expected, Family, FileRecipe, Levels
+from benchmarks.picture_files.expectations import Expected, FileFamily, FileRecipe, Levels
 from benchmarks.picture_files.source import (
     GREY8,
     HEIGHT,
@@ -36,7 +36,7 @@ _READ = reference(djpeg, _ROUNDING)
 _READ_SUBSAMPLED = reference(djpeg, _CHROMA)
 
 
-jpeg_case = Family(title="JPEG", ending="jpg", usual=_READ)
+jpeg_case = FileFamily(title="JPEG", ending="jpg", usual=_READ)
 
 
 def recipes() -> Iterator[FileRecipe]:

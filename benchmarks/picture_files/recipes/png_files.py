@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from benchmarks.picture_files.expectations import Expected, Family, FileRecipe, Levels
+from benchmarks.picture_files.expectations import Expected, FileFamily, FileRecipe, Levels
 from benchmarks.picture_files.source import (
     ANIMATED,
     CUT,
@@ -42,7 +42,7 @@ from benchmarks.picture_files.tools import (
 )
 from benchmarks.picture_files.writers import codecs, ffmpeg, graphicsmagick, half, magick, opencv, two_frames
 
-png_case = Family(title="PNG", ending="png", usual=EXACT8)
+png_case = FileFamily(title="PNG", ending="png", usual=EXACT8)
 
 
 def recipes() -> Iterator[FileRecipe]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.picture_files.expectations import Expected, Family, FileRecipe, Levels
+from benchmarks.picture_files.expectations import Expected, FileFamily, FileRecipe, Levels
 from benchmarks.picture_files.source import (
     CUT,
     EXACT8,
@@ -40,7 +40,7 @@ from benchmarks.picture_files.writers import graphicsmagick, half, magick, openc
 _FLOAT = Expected(word="float|32")
 
 
-tiff_case = Family(title="TIFF", ending="tif", usual=EXACT8)
+tiff_case = FileFamily(title="TIFF", ending="tif", usual=EXACT8)
 
 
 def recipes() -> Iterator[FileRecipe]:
@@ -50,7 +50,7 @@ def recipes() -> Iterator[FileRecipe]:
 
 
 def tifffile_bytes(levels: Levels, **options: Any) -> bytes:
-    """A file by tifffile; RGB unless `photometric` says otherwise."""
+    """A file by tifffile; RGB unless `photometric` is another kind."""
     import tifffile
 
     buffer = io.BytesIO()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from benchmarks.picture_files.expectations import Expected, Family, FileRecipe, Levels
+from benchmarks.picture_files.expectations import Expected, FileFamily, FileRecipe, Levels
 from benchmarks.picture_files.source import (
     ADOBE_GAMMA,
     ANIMATED,
@@ -33,7 +33,7 @@ from benchmarks.picture_files.writers import codecs, ffmpeg, half, magick, openc
 def recipes() -> Iterator[FileRecipe]:
     """Recipes of all WebP files."""
 
-    webp = Family(title="WebP", ending="webp", usual=EXACT8)
+    webp = FileFamily(title="WebP", ending="webp", usual=EXACT8)
 
     def dwebp(data: bytes) -> bytes:
         return run("dwebp", "in.webp", "-o", "out.png", files={"in.webp": data}, out="out.png")

@@ -27,7 +27,7 @@ from alterbute.images import (
     split_region,
     whole_region,
 )
-from alterbute.images.color import to_srgb
+from alterbute.images.color import from_srgb, to_srgb
 from alterbute.images.photo import Bytes, Pixels, to_8_bits
 
 CACHE_BYTES: Final = 256 << 20
@@ -59,6 +59,8 @@ class CroppedWindow:
     Args:
         box: The part of the photo that the window covers.
         pixels: [h,w,3] uint8 or uint16, the photo's pixels in the box, in its own colour space.
+        srgb: The same in sRGB; `pixels` themselves for a photo in sRGB.
+        restored: `srgb` converted back to the photo's space, which shows what the conversion has changed; likewise.
         images: The box resized to the model's resolution, with masks and alpha.
         reference: The window of the reference, for a scene that has one; the photo's own window without a reference.
         close_up: The object that provides the identity; None for a bundle without identity.
@@ -66,6 +68,8 @@ class CroppedWindow:
 
     box: Box
     pixels: Pixels
+    srgb: Pixels
+    restored: Pixels
     images: WindowImages
     reference: WindowImages
     close_up: WindowImages | None
@@ -172,9 +176,13 @@ class Encoder:
         if manifest.identity is not None:
             around = identity_box(object_mask)
             close_up = self.crop_window(picture, whole_region(object_mask), around, manifest.identity.size)
+        own = cut(photo.pixels, box)
+        srgb = to_srgb(own, photo.icc)
         return CroppedWindow(
             box=box,
-            pixels=cut(photo.pixels, box),
+            pixels=own,
+            srgb=srgb,
+            restored=from_srgb(srgb, photo.icc),
             images=window,
             reference=reference_window or window,
             close_up=close_up,

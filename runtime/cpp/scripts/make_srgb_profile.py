@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from alterbute.images.color.icc_profile import D65, SRGB_PRIMARIES, make_profile, srgb_curve
+from alterbute.images.color.icc_profile import srgb_profile
 
 OUT: Final = Path(__file__).parents[1] / "src" / "images" / "srgb_profile.inc"
 BYTES_PER_LINE: Final = 20
@@ -22,7 +22,7 @@ def main() -> None:
 
 def srgb_source() -> str:
     """The text of the file."""
-    profile = make_profile("sRGB", SRGB_PRIMARIES, D65, srgb_curve())
+    profile = srgb_profile()
     lines = [profile[start : start + BYTES_PER_LINE] for start in range(0, len(profile), BYTES_PER_LINE)]
     body = "".join(f"    {', '.join(f'0x{byte:02x}' for byte in line)},\n" for line in lines)
     return f"// Made by scripts/make_srgb_profile.py; do not edit.\n\nconstexpr unsigned char kSrgbProfile[] = {{\n{body}}};\n"

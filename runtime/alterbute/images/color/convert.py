@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import numpy as np
 
 from alterbute.errors import InputError
-from alterbute.images.color.icc_profile import D65, SRGB_PRIMARIES, make_profile, srgb_curve
-from alterbute.images.color.matrix_profile import convert_16_bits, read_matrix_profile, srgb_profile
+from alterbute.images.color.icc_profile import srgb_profile
+from alterbute.images.color.matrix_profile import convert_16_bits, read_matrix_profile, srgb_matrix
 from alterbute.images.photo import Pixels
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _convert(pixels: Pixels, icc: bytes, *, is_to_srgb: bool) -> Pixels:
         profile = read_matrix_profile(icc)
         if profile is None:
             raise AssertionError("check_profile refuses such a profile")
-        ends = (profile, srgb_profile()) if is_to_srgb else (srgb_profile(), profile)
+        ends = (profile, srgb_matrix()) if is_to_srgb else (srgb_matrix(), profile)
         return convert_16_bits(cast("NDArray[np.uint16]", pixels), *ends)
     from PIL import Image, ImageCms
 
@@ -126,6 +126,6 @@ def _make_transform(icc: bytes, is_to_srgb: bool) -> Any:
     from PIL import ImageCms
 
     own = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-    srgb = ImageCms.ImageCmsProfile(io.BytesIO(make_profile("sRGB", SRGB_PRIMARIES, D65, srgb_curve())))
+    srgb = ImageCms.ImageCmsProfile(io.BytesIO(srgb_profile()))
     ends = (own, srgb) if is_to_srgb else (srgb, own)
     return ImageCms.buildTransform(*ends, "RGB", "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC)

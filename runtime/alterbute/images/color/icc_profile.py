@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -70,6 +71,12 @@ def make_profile(name: str, primaries: tuple[Point, Point, Point], white: Point,
         b"bTRC": curve,
     }
     return _join(tags)
+
+
+@lru_cache(maxsize=1)
+def srgb_profile() -> bytes:
+    """The profile of sRGB."""
+    return make_profile("sRGB", SRGB_PRIMARIES, D65, srgb_curve())
 
 
 def find_tag(profile: bytes, name: bytes) -> bytes | None:

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from alterbute.images.color.icc_profile import D65, SRGB_PRIMARIES, find_tag, make_profile, srgb_curve
+from alterbute.images.color.icc_profile import find_tag, srgb_profile
 
 _LEVELS: Final = 65536
 _STRIP_PIXELS: Final = 1 << 20
@@ -90,9 +90,9 @@ def read_grey_curve(icc: bytes) -> bytes | None:
 
 
 @lru_cache(maxsize=1)
-def srgb_profile() -> MatrixProfile:
+def srgb_matrix() -> MatrixProfile:
     """The space sRGB."""
-    profile = read_matrix_profile(make_profile("sRGB", SRGB_PRIMARIES, D65, srgb_curve()))
+    profile = read_matrix_profile(srgb_profile())
     if profile is None:
         raise AssertionError("sRGB is a matrix and tone curves")
     return profile
