@@ -6,13 +6,13 @@ Field names are the keys of the JSON. The meaning of a key does not change witho
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from alterbute.bundle.engines import Engine, VariantPrecision
 from alterbute.bundle.typed_json import Json
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 MANIFEST_FILE: Final = "manifest.json"
 WEIGHTS_FILE: Final = "weights.bin"
 """The external data file that all graphs share. It is passed to every ONNX Runtime session as bytes in memory: such a session
@@ -47,10 +47,23 @@ class TypeAudit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchShape:
+    """A launch shape of the step graph: `slots` images in `rows` UNet rows."""
+
+    slots: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
     """A file of a graph, for one backend and precision.
 
     Args:
+        prologue: File of a second graph, run when a row's conditions change: from inputs of the step graph it computes the
+            inputs of `file` that are not among the graph's `inputs`, such as the keys and values of the cross-attentions.
+            None for a variant that has all its arithmetic in `file`.
+        buckets: Launch shapes that a backend pads to, rising; empty leaves the choice to the backend.
+        unfused: Number of operators that stayed as exported because a faster kernel's condition does not hold, by condition.
         precision: Type of its convolutions, matrix products and attention.
         relative_error: Error of its outputs relative to those of the fp32 graph on a real edit; None if not measured.
         audit: The measured types; None for a variant that was not audited.
@@ -58,6 +71,9 @@ class Variant:
 
     backend: str
     file: str
+    prologue: str | None = None
+    buckets: tuple[LaunchShape, ...] = ()
+    unfused: Mapping[str, int] = field(default_factory=dict)
     precision: VariantPrecision = "fp32"
     relative_error: float | None = None
     audit: TypeAudit | None = None

@@ -8,7 +8,7 @@ from typing import Final
 
 from alterbute.bundle import typed_json
 from alterbute.bundle.engines import check_engines
-from alterbute.bundle.manifest import GRAPHS, MANIFEST_FILE, SCHEMA_VERSION, Manifest, are_window_sides
+from alterbute.bundle.manifest import GRAPHS, MANIFEST_FILE, SCHEMA_VERSION, Manifest, Variant, are_window_sides
 from alterbute.bundle.signature import SIGNATURE_FILE
 from alterbute.errors import BundleError
 
@@ -78,8 +78,7 @@ def _check(manifest: Manifest) -> None:
         if not graph.variants:
             raise typed_json.KeyFault(f"graphs.{name}.variants", "empty", "at least one")
         for variant in graph.variants:
-            if variant.file not in manifest.files:
-                raise typed_json.KeyFault(f"graphs.{name}", repr(variant.file), "a name listed in `files`")
+            _check_variant(f"graphs.{name}", variant, manifest)
     required = set(GRAPHS) - (set() if manifest.identity else {"identity"})
     for name in sorted(required - manifest.graphs.keys()):
         raise typed_json.KeyFault(f"graphs.{name}", "missing", f"the graphs {', '.join(sorted(required))}")
@@ -88,6 +87,16 @@ def _check(manifest: Manifest) -> None:
     check_engines(manifest.engines, manifest.files.keys(), manifest.graphs.keys())
     if manifest.text.tokenizer not in manifest.files:
         raise typed_json.KeyFault("text.tokenizer", repr(manifest.text.tokenizer), "a name listed in `files`")
+
+
+def _check_variant(key: str, variant: Variant, manifest: Manifest) -> None:
+    for file in filter(None, (variant.file, variant.prologue)):
+        if file not in manifest.files:
+            raise typed_json.KeyFault(key, repr(file), "a name listed in `files`")
+    for bucket in variant.buckets:
+        if not 1 <= bucket.slots <= bucket.rows:
+            seen = f"{bucket.slots} slots and {bucket.rows} rows"
+            raise typed_json.KeyFault(f"{key}.buckets", seen, "1 slot or more, and a row or more for each")
 
 
 def _check_resolutions(manifest: Manifest) -> None:

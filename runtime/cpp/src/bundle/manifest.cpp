@@ -38,10 +38,24 @@ void check_audit(const Json& value, const std::string& key) {
   typed::map(record.at("overflow"), record.path("overflow"), typed::number);
 }
 
+LaunchShape read_launch_shape(const Json& value, const std::string& key) {
+  const Record record(value, key, {"slots", "rows"});
+  return {typed::integer(record.at("slots"), record.path("slots")),
+          typed::integer(record.at("rows"), record.path("rows"))};
+}
+
 Variant read_variant(const Json& value, const std::string& key) {
-  const Record record(value, key, {"backend", "file"}, {"precision", "relative_error", "audit"});
-  Variant variant{typed::string(record.at("backend"), record.path("backend")),
-                  typed::string(record.at("file"), record.path("file"))};
+  const Record record(value, key, {"backend", "file"},
+                      {"prologue", "buckets", "unfused", "precision", "relative_error", "audit"});
+  Variant variant;
+  variant.backend = typed::string(record.at("backend"), record.path("backend"));
+  variant.file = typed::string(record.at("file"), record.path("file"));
+  if (const Json* prologue = record.find("prologue"); prologue != nullptr && prologue->kind != Json::Kind::null)
+    variant.prologue = typed::string(*prologue, record.path("prologue"));
+  if (const Json* buckets = record.find("buckets"))
+    variant.buckets = typed::list(*buckets, record.path("buckets"), read_launch_shape);
+  if (const Json* unfused = record.find("unfused"))
+    typed::map(*unfused, record.path("unfused"), typed::integer);
   if (const Json* precision = record.find("precision"))
     variant.precision = typed::choice(*precision, record.path("precision"), {"fp32", "fp16", "bf16", "int8"});
   if (const Json* error = record.find("relative_error"); error != nullptr && error->kind != Json::Kind::null)
@@ -312,6 +326,20 @@ void check_files(const Manifest& manifest) {
   }
 }
 
+void check_variant(const Manifest& manifest, const std::string& key, const Variant& variant) {
+  for (const std::string* file : {&variant.file, &variant.prologue}) {
+    const bool is_given = file == &variant.file || !file->empty();
+    if (is_given && find(manifest.files, *file) == nullptr)
+      throw KeyFault{key, text::python_repr(*file), "a name listed in `files`"};
+  }
+  for (const auto& [slots, rows] : variant.buckets) {
+    if (slots < 1 || rows < slots) {
+      throw KeyFault{key + ".buckets", std::to_string(slots) + " slots and " + std::to_string(rows) + " rows",
+                     "1 slot or more, and a row or more for each"};
+    }
+  }
+}
+
 void check_graphs(const Manifest& manifest) {
   for (const auto& [name, graph] : manifest.graphs) {
     if (std::find(kGraphs.begin(), kGraphs.end(), name) == kGraphs.end()) {
@@ -319,11 +347,7 @@ void check_graphs(const Manifest& manifest) {
                      "only " + text::join({kGraphs.begin(), kGraphs.end()}, ", ")};
     }
     if (graph.variants.empty()) throw KeyFault{"graphs." + name + ".variants", "empty", "at least one"};
-    for (const Variant& variant : graph.variants) {
-      if (find(manifest.files, variant.file) == nullptr) {
-        throw KeyFault{"graphs." + name, text::python_repr(variant.file), "a name listed in `files`"};
-      }
-    }
+    for (const Variant& variant : graph.variants) check_variant(manifest, "graphs." + name, variant);
   }
   std::set<std::string> needed(kGraphs.begin(), kGraphs.end());
   if (!manifest.identity) needed.erase("identity");

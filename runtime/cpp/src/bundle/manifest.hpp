@@ -10,7 +10,7 @@
 
 namespace alterbute {
 
-constexpr int kSchemaVersion = 3;
+constexpr int kSchemaVersion = 4;
 constexpr const char* kManifestFile = "manifest.json";
 constexpr const char* kSignatureFile = "manifest.sig";
 // The one external data file that all graphs share.
@@ -23,8 +23,14 @@ struct TensorSpec {
   std::vector<std::int64_t> shape;
 };
 
+// A launch of the step graph: `slots` images in `rows` UNet rows.
+struct LaunchShape {
+  std::int64_t slots = 1, rows = 1;
+};
+
 struct Variant {
-  std::string backend, file, precision = "fp32";
+  std::string backend, file, prologue, precision = "fp32";  // no prologue: ""
+  std::vector<LaunchShape> buckets;
 };
 
 struct Graph {
