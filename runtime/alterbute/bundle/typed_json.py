@@ -88,10 +88,14 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     return _expect(hint, value, key, {int: "an integer", str: "a string", bool: "true or false"}[hint])
 
 
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
 def _convert_record(kind: Any, value: Any, key: str) -> Any:
     fields = _expect(dict, value, key, "an object")
     hints = get_type_hints(kind)
-    optional = {field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING}
+    optional = {field.name for field in dataclasses.fields(kind) if _has_default(field)}
     for name in hints.keys() - fields.keys() - optional:
         raise KeyFault(_join(key, name), "missing", "it to be there")
     for name in fields.keys() - hints.keys():
