@@ -25,7 +25,7 @@ from alterbute_export.half.casts import CastWriter
 from alterbute_export.onnx_io.ir import weight_source
 from alterbute_export.rewrites.uint8_inputs import cast_uint8_inputs
 
-CORE_OPS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+CORE_OPS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "NhwcConv"})
 # Squares, roots and exponentials of decomposed norms: fp16 ends at 65504 and rounds everything under 3e-8 to zero. The norm
 # operators themselves (LayerNormalization and its kin) sum in fp32 inside and can be half precision.
 _FRAGILE_OPS: Final = frozenset(
@@ -224,7 +224,7 @@ def _is_float_value(value: ir.Value, kinds: Mapping[str, int]) -> bool:
 
 
 def _is_float(node: ir.Node, kinds: Mapping[str, int]) -> bool:
-    """Whether a node computes fp32 values; a Cast of a stored weight to fp32 is not counted."""
+    """Whether a node computes fp32 values; a stored weight in another type or layout is not counted."""
     return _is_float_value(node.outputs[0], kinds) and weight_source(node.outputs[0]) is None
 
 

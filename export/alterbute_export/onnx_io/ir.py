@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+
+
+# Operators that give a stored weight another type or layout, which loaders compute once.
+_WEIGHT_OPS: Final = frozenset({"Cast", "Reshape", "Transpose"})
 
 
 def make_node(
@@ -99,13 +104,12 @@ def read_int(node: ir.Node, name: str, default: int) -> int:
 
 
 def weight_source(value: ir.Value) -> ir.Value | None:
-    """The initializer behind a value: itself, or the input of the Cast that computes it; None for every other value."""
-    if value.is_initializer():
-        return value
-    node = value.producer()
-    if node is not None and node.op_type == "Cast" and node.inputs[0] is not None and node.inputs[0].is_initializer():
-        return node.inputs[0]
-    return None
+    """The initializer behind a value: itself, or what a Cast, Transpose or Reshape of it computes; None for every other value."""
+    found: ir.Value | None = value
+    while found is not None and not found.is_initializer():
+        node = found.producer()
+        found = node.inputs[0] if node is not None and node.op_type in _WEIGHT_OPS and not node.domain else None
+    return found
 
 
 def write_model(model: ir.Model, path: Path, *, has_value_info: bool = True) -> None:
