@@ -10,14 +10,14 @@ import numpy as np
 import onnx_ir as ir
 from alterbute.bundle import Precision
 
-from alterbute_export.onnx_io.ir import add_constant, make_cast, make_node, weight_source
+from alterbute_export.onnx_io.ir import add_constant, is_stored, make_cast, make_node, weight_source
 
 _TYPES: Final = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 _NUMPY: Final[dict[str, Any]] = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 _LARGEST: Final = {"fp16": 65504.0, "bf16": float.fromhex("0x1.fep127")}
 # Inputs whose type is the same whatever the type of the operator's other inputs.
 _FIXED_INPUTS: Final = {"Resize": (1, 2), "GroupNorm": (1, 2), "SkipGroupNorm": (1, 2)}
-_LAYOUT_OPS: Final = ("Reshape", "Transpose")
+_EXPRESSIONS: Final = ("Add", "Concat", "Reshape", "Transpose")
 
 
 class CastWriter:
@@ -34,7 +34,7 @@ class CastWriter:
         self._type = _TYPES[precision]
         self._half_values: set[ir.Value] = set()
         self._half_weights: dict[str, ir.Value] = {}
-        self._half_layouts: dict[str, ir.Value] = {}
+        self._half_expressions: dict[str, ir.Value] = {}
         self._casts: dict[tuple[str, ir.DataType], ir.Value] = {}
         self.half_names: set[str] = set()
         """Values and weights that were fp32 in the fp32 graph and are half precision now."""
@@ -81,27 +81,24 @@ class CastWriter:
     def _to_half(self, value: ir.Value) -> ir.Value:
         if value in self._half_values:
             return value
-        source = weight_source(value)
-        if source is None:
-            return self._cast(value, self._type)
         node = value.producer()
-        return self._convert_layout(node) if node is not None and node.op_type in _LAYOUT_OPS else self._convert_weight(source)
+        if node is not None and node.op_type in _EXPRESSIONS and is_stored(value):
+            return self._convert_expression(node)
+        source = weight_source(value)
+        return self._cast(value, self._type) if source is None else self._convert_weight(source)
 
-    def _convert_layout(self, node: ir.Node) -> ir.Value:
-        """A stored weight in another layout, from the weight in half precision, so that the file has the weight once."""
-        name, source = str(node.outputs[0].name), node.inputs[0]
-        if name not in self._half_layouts:
-            assert source is not None
+    def _convert_expression(self, node: ir.Node) -> ir.Value:
+        """What is computed from stored weights alone, from the weights in half precision, so that the file has each once."""
+        name = str(node.outputs[0].name)
+        if name not in self._half_expressions:
+            sources = [value if value is None or not self._is_float(value) else self._to_half(value) for value in node.inputs]
             copy = make_node(
-                node.op_type,
-                [self._to_half(source), *node.inputs[1:]],
-                name=f"{node.name}_{self._precision}",
-                output=f"{name}_{self._precision}",
+                node.op_type, sources, name=f"{node.name}_{self._precision}", output=f"{name}_{self._precision}"
             )
             copy.attributes.update(node.attributes)
             self._graph.insert_after(node, copy)
-            self._half_layouts[name] = copy.outputs[0]
-        return self._half_layouts[name]
+            self._half_expressions[name] = copy.outputs[0]
+        return self._half_expressions[name]
 
     def _convert_weight(self, source: ir.Value) -> ir.Value:
         """A weight in half precision: as it is when it is stored so, else converted once for all its readers."""

@@ -22,7 +22,7 @@ from onnx_ir.passes import common as passes
 
 from alterbute_export.errors import PrecisionError
 from alterbute_export.half.casts import CastWriter
-from alterbute_export.onnx_io.ir import weight_source
+from alterbute_export.onnx_io.ir import is_stored
 from alterbute_export.rewrites.uint8_inputs import cast_uint8_inputs
 
 CORE_OPS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "NhwcConv"})
@@ -105,7 +105,7 @@ def convert_graph(model: ir.Model, precision: Precision, *, fp32_values: Collect
 def is_core(node: ir.Node) -> bool:
     """Whether a node is a convolution or matrix product with weights, where nearly all arithmetic is."""
     return node.op_type in CORE_OPS and any(
-        value is not None and weight_source(value) is not None for value in node.inputs
+        value is not None and is_stored(value) for value in node.inputs
     )
 
 
@@ -214,8 +214,9 @@ def _element_types(model: ir.Model) -> dict[str, int]:
                 "export the bundle again",
             )
         for value in node.outputs:
-            if not kinds.get(str(value.name)) and node.inputs and node.inputs[0] is not None:
-                kinds[str(value.name)] = kinds.get(str(node.inputs[0].name), 0)
+            # An output that is left out has no name.
+            if value.name and not kinds.get(value.name) and node.inputs and node.inputs[0] is not None:
+                kinds[value.name] = kinds.get(str(node.inputs[0].name), 0)
     return kinds
 
 
@@ -225,7 +226,7 @@ def _is_float_value(value: ir.Value, kinds: Mapping[str, int]) -> bool:
 
 def _is_float(node: ir.Node, kinds: Mapping[str, int]) -> bool:
     """Whether a node computes fp32 values; a stored weight in another type or layout is not counted."""
-    return _is_float_value(node.outputs[0], kinds) and weight_source(node.outputs[0]) is None
+    return _is_float_value(node.outputs[0], kinds) and not is_stored(node.outputs[0])
 
 
 def _clean(model: ir.Model) -> None:

@@ -11,8 +11,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 
-# Operators that give a stored weight another type or layout, which loaders compute once.
+# Operators that give a stored weight another type or layout, which loaders compute once; then those that join several.
 _WEIGHT_OPS: Final = frozenset({"Cast", "Reshape", "Transpose"})
+_STORED_OPS: Final = _WEIGHT_OPS | {"Add", "Concat"}
 
 
 def make_node(
@@ -110,6 +111,14 @@ def weight_source(value: ir.Value) -> ir.Value | None:
         node = found.producer()
         found = node.inputs[0] if node is not None and node.op_type in _WEIGHT_OPS and not node.domain else None
     return found
+
+
+def is_stored(value: ir.Value) -> bool:
+    """Whether a value is a stored weight, or computed from stored weights alone: loaders compute it once."""
+    node = value.producer()
+    if node is None or node.domain or node.op_type not in _STORED_OPS:
+        return value.is_initializer()
+    return all(source is not None and is_stored(source) for source in node.inputs)
 
 
 def write_model(model: ir.Model, path: Path, *, has_value_info: bool = True) -> None:
