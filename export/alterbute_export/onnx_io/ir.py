@@ -10,7 +10,6 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-
 # Operators that give a stored weight another type or layout, which loaders compute once; then those that join several.
 _WEIGHT_OPS: Final = frozenset({"Cast", "Reshape", "Transpose"})
 _STORED_OPS: Final = _WEIGHT_OPS | {"Add", "Concat"}

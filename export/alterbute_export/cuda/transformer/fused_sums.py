@@ -1,6 +1,6 @@
 """Sums of a transformer's states `[N,S,C]` in one launch with what stands around them.
 
-`SkipLayerNormalization` adds a product, its bias and the residual, and normalizes the sum, which is a second output where it is read.
+`SkipLayerNormalization` adds a product, its bias and the residual, and normalizes the sum, which is another output where it is read.
 `BiasAdd` adds product, bias and residual. `BiasSplitGelu` adds the bias of a gated GELU's product, splits it and multiplies.
 """
 
@@ -92,6 +92,37 @@ def fuse_norms(graph: ir.Graph, shapes: Shapes, kept: Collection[str], unfused: 
     return fused
 
 
+def fuse_first_norms(graph: ir.Graph, kept: Collection[str]) -> int:
+    """Replace the layer normalization of a product with a bias, whose sum is also the skip of the next one, in place.
+
+    A normalization does not change with the scale of what it reads: of `x + x + 2 bias`, with four times its epsilon, it is that of
+    `x + bias`. The next one adds the bias with its own.
+
+    Args:
+        graph: The graph, after `fuse_norms`.
+        kept: Names of values that must stay as they are.
+
+    Returns:
+        How many were replaced.
+    """
+    fused = 0
+    for norm in [node for node in graph if node.op_type == "LayerNormalization"]:
+        source = norm.inputs[0]
+        readers = [reader for reader, _ in source.uses() if reader is not norm] if source is not None else []
+        total = source.producer() if source is not None else None
+        if source is None or total is None or total.op_type != "Add" or len(readers) != 1 or source.is_graph_output():
+            continue
+        after = readers[0]
+        product, bias = _split_product(total)
+        if product is None or after.op_type != "SkipLayerNormalization" or after.inputs[1] is not source:
+            continue
+        if source.name in kept or len(norm.outputs) > 1 or find_stored_shape(norm.inputs[2]) is None:
+            continue
+        _fuse_first_norm(graph, norm, after, product, bias)
+        fused += 1
+    return fused
+
+
 def fuse_residuals(graph: ir.Graph, shapes: Shapes, kept: Collection[str]) -> int:
     """Replace every sum of a product with a bias and another value of its shape, in place.
 
@@ -116,6 +147,39 @@ def fuse_residuals(graph: ir.Graph, shapes: Shapes, kept: Collection[str]) -> in
         take_place(total.outputs[0], node.outputs[0])
         fused += 1
     return fused
+
+
+def _split_product(total: ir.Node) -> tuple[ir.Value, ir.Value] | tuple[None, None]:
+    """Product and stored bias `[C]` of a sum."""
+    for inner, bias in (total.inputs, total.inputs[::-1]):
+        if inner is not None and bias is not None and find_product(inner) and len(find_stored_shape(bias) or ()) == 1:
+            return inner, bias
+    return None, None
+
+
+def _fuse_first_norm(graph: ir.Graph, norm: ir.Node, after: ir.Node, product: ir.Value, bias: ir.Value) -> None:
+    name = str(norm.outputs[0].name)
+    twice = make_node("Add", [bias, bias], name=f"{name}_bias", output=f"{name}_bias")
+    epsilon = 4 * (norm.attributes["epsilon"].as_float() if "epsilon" in norm.attributes else 1e-5)
+    node = make_node(
+        "SkipLayerNormalization",
+        [product, product, norm.inputs[1], norm.inputs[2], twice.outputs[0]],
+        attributes={"epsilon": epsilon},
+        domain=DOMAIN,
+        name=f"{name}_skip",
+        output=f"{name}_skip",
+    )
+    graph.insert_before(norm, [twice, node])
+    take_place(norm.outputs[0], node.outputs[0])
+    graph.remove(norm, safe=True)
+    name = str(after.outputs[0].name)
+    own = after.inputs[4] if len(after.inputs) > 4 else None
+    both = make_node("Add", [own, bias], name=f"{name}_bias", output=f"{name}_bias") if own is not None else None
+    if both is not None:
+        graph.insert_before(after, both)
+    after.resize_inputs(5)
+    after.replace_input_with(4, both.outputs[0] if both is not None else bias)
+    after.replace_input_with(1, product)
 
 
 def _find_gelu_fault(gelu: ir.Node, split: ir.Node, term: Term, kept: Collection[str]) -> str:

@@ -12,8 +12,9 @@ from alterbute_export.cuda.channels_last import RewriteReport
 from alterbute_export.cuda.concrete_shapes import find_shapes
 from alterbute_export.cuda.no_ops import remove_no_ops
 from alterbute_export.cuda.transformer.attention_inputs import pack_products, scale_values
-from alterbute_export.cuda.transformer.fused_sums import fuse_gated_gelus, fuse_norms, fuse_residuals
+from alterbute_export.cuda.transformer.fused_sums import fuse_first_norms, fuse_gated_gelus, fuse_norms, fuse_residuals
 from alterbute_export.cuda.transformer.patterns import DOMAIN
+from alterbute_export.cuda.transformer.step_ends import shorten_ends
 from alterbute_export.cuda.transformer.time_embedding import join_projections
 
 
@@ -36,8 +37,11 @@ def rewrite_transformer(model: ir.Model, *, fp32_values: Collection[str] = ()) -
     fused["SkipLayerNormalization"] = fuse_norms(graph, shapes, kept, unfused)
     # What has been replaced must not count as a reader of what remains.
     passes.RemoveUnusedNodesPass()(model)
+    fused["SkipLayerNormalization"] += fuse_first_norms(graph, kept)
+    passes.RemoveUnusedNodesPass()(model)
     fused["BiasAdd"] = fuse_residuals(graph, shapes, kept)
     fused["joined projections"] = join_projections(graph, kept)
+    fused += shorten_ends(graph, shapes)
     graph.sort()
     passes.RemoveUnusedNodesPass()(model)
     if any(node.domain == DOMAIN for node in graph):
