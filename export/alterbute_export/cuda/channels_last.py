@@ -20,6 +20,7 @@ from alterbute_export.cuda.layout import DOMAIN, ChannelsLastWriter
 from alterbute_export.cuda.no_ops import remove_no_ops
 from alterbute_export.cuda.residual import fuse_sums
 from alterbute_export.cuda.static_shapes import constant_shape, remove_shape_arithmetic, share_shapes
+from alterbute_export.cuda.stacks import split_stacks
 from alterbute_export.onnx_io.ir import find_producer, list_readers, make_node, weight_source
 
 _OPERATORS = ("GroupNorm", "SkipGroupNorm", "NhwcConv", "BiasAdd")
@@ -46,6 +47,7 @@ def make_channels_last(model: ir.Model) -> RewriteReport:
     """
     unfused: Counter[str] = Counter()
     remove_no_ops(model)
+    split_stacks(model)
     unfused["shape arithmetic"] += remove_shape_arithmetic(model)
     remove_no_ops(model)
     norms: list[ExportedGroupNorm] = []
@@ -57,6 +59,7 @@ def make_channels_last(model: ir.Model) -> RewriteReport:
             unfused[fault] += 1
     ChannelsLastWriter(model, find_shapes(model), norms).convert()
     fuse_sums(model)
+    model.graph.sort()
     share_shapes(model)
     _flatten_products(model)
     model.graph.sort()
