@@ -46,8 +46,8 @@ class ChannelsLastWriter:
         self._last: dict[ir.Value, ir.Value] = {}
         # Values whose twin is computed with channels last; other twins are transposes, made where a node needs them.
         self._region: set[ir.Value] = set()
-        # Nodes that depend on the region: what they transpose to channels first belongs to it again.
-        self._after: set[ir.Node] = set()
+        # Values that depend on the region: what is transposed to channels first from one belongs to it again.
+        self._after: set[ir.Value] = set()
         self._converted: set[ir.Node] = set()
         self._handlers: dict[str, Callable[[ir.Node], ir.Value | None]] = {
             "Concat": self._concat,
@@ -62,8 +62,8 @@ class ChannelsLastWriter:
     def convert(self) -> None:
         """Convert what can be converted, and connect it with the rest."""
         for node in list(self._graph):
-            if any(value in self._region or value.producer() in self._after for value in node.inputs if value is not None):
-                self._after.add(node)
+            if any(value in self._after for value in node.inputs):
+                self._after.update(node.outputs)
             if node in self._inner or node.domain:
                 continue
             if node.op_type == "Transpose":
@@ -74,6 +74,7 @@ class ChannelsLastWriter:
             if twin is not None:
                 self._last[node.outputs[0]] = twin
                 self._region.add(node.outputs[0])
+                self._after.update((node.outputs[0], twin))
                 self._converted.add(node)
         self._finish()
 
@@ -299,7 +300,7 @@ class ChannelsLastWriter:
             self._shapes[twin] = self._shapes[target]
         elif perm == TO_FIRST[rank]:
             self._last[target] = source
-            if node in self._after:
+            if target in self._after:
                 self._region.add(target)
                 self._converted.add(node)
 
