@@ -118,7 +118,11 @@ def _nhwc_conv(node: ir.Node) -> list[ir.Node]:
         writer.add("Transpose", picture, attributes=first),
         writer.add("Transpose", weight, attributes=first),
         *bias,
-        attributes={name: list(node.attributes[name].as_ints()) for name in _KERNEL if name in node.attributes and name != "group"}
+        attributes={
+            name: list(node.attributes[name].as_ints())
+            for name in _KERNEL
+            if name in node.attributes and name != "group"
+        }
         | ({"group": node.attributes["group"].as_int()} if "group" in node.attributes else {}),
     )
     writer.add("Transpose", value, attributes=last)

@@ -128,7 +128,9 @@ class ChannelsLastWriter:
     def _is_in_region(self, node: ir.Node) -> bool:
         """Whether a node reads a value that is computed with channels last, and computes a value of that rank."""
         return any(
-            value in self._region and self._rank(value) == self._rank(node.outputs[0]) for value in node.inputs if value is not None
+            value in self._region and self._rank(value) == self._rank(node.outputs[0])
+            for value in node.inputs
+            if value is not None
         )
 
     def _convolve(self, node: ir.Node) -> ir.Value | None:
@@ -162,7 +164,9 @@ class ChannelsLastWriter:
         product = self._insert(node, "MatMul", [picture, turned], name if bias is None else f"{name}_product")
         return product if bias is None else self._insert(node, "Add", [product, bias], name)
 
-    def _layout_weight(self, node: ir.Node, op_type: str, weight: ir.Value, *inputs: ir.Value, **attributes: Any) -> ir.Value:
+    def _layout_weight(
+        self, node: ir.Node, op_type: str, weight: ir.Value, *inputs: ir.Value, **attributes: Any
+    ) -> ir.Value:
         """A stored weight in another layout, which ONNX Runtime computes when it loads the graph."""
         name = f"{weight.name}_{op_type.lower()}_{'_'.join(str(axis) for axis in attributes.get('perm', ()))}"
         for reader, _ in weight.uses():
@@ -220,7 +224,11 @@ class ChannelsLastWriter:
         if own == rank:
             return self._read(value, node)
         is_channels = own == rank - 1 and all(set(dim) == {1} for dim in dims[1:]) and weight_source(value) is not None
-        return self._layout_weight(node, "Reshape", value, constant_shape(self._graph, dims[0][:1])) if is_channels else None
+        return (
+            self._layout_weight(node, "Reshape", value, constant_shape(self._graph, dims[0][:1]))
+            if is_channels
+            else None
+        )
 
     def _copy(self, node: ir.Node, inputs: Sequence[ir.Value | None], **attributes: Any) -> ir.Value:
         value = self._insert(node, node.op_type, inputs, f"{node.outputs[0].name}_nhwc")
@@ -311,5 +319,9 @@ def _is_product(node: ir.Node, shape: tuple[int, ...]) -> bool:
     return (
         shape[2:] == (1, 1)
         and read_int(node, "group", 1) == 1
-        and all(set(node.attributes[name].as_ints()) <= {number} for name, number in settings.items() if name in node.attributes)
+        and all(
+            set(node.attributes[name].as_ints()) <= {number}
+            for name, number in settings.items()
+            if name in node.attributes
+        )
     )

@@ -18,7 +18,9 @@ def split_stacks(model: ir.Model) -> None:
         found = [entry for entry in entries if entry is not None]
         if len(found) < len(entries):
             continue
-        split = ir.node("Split", node.inputs[:1], {"axis": 0, "num_outputs": count}, num_outputs=count, name=f"{node.name}_split")
+        split = ir.node(
+            "Split", node.inputs[:1], {"axis": 0, "num_outputs": count}, num_outputs=count, name=f"{node.name}_split"
+        )
         for index, value in enumerate(split.outputs):
             value.name = f"{node.outputs[0].name}_{index}"
         model.graph.insert_before(node, split)
@@ -48,7 +50,12 @@ def _read_entry(node: ir.Node) -> tuple[ir.Value, int] | None:
         return (node.outputs[0], index) if index is not None else None
     readers = list_readers(node)
     if node.op_type == "Slice" and len(node.inputs) >= 4 and len(readers) == 1 and readers[0].op_type == "Squeeze":
-        start, end, axis, squeezed = (_read_number(node, 1), _read_number(node, 2), _read_number(node, 3), _read_number(readers[0], 1))
+        start, end, axis, squeezed = (
+            _read_number(node, 1),
+            _read_number(node, 2),
+            _read_number(node, 3),
+            _read_number(readers[0], 1),
+        )
         if start is not None and end == start + 1 and axis == 0 and squeezed == 0:
             return readers[0].outputs[0], start
     return None

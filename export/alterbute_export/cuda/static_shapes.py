@@ -57,7 +57,9 @@ def share_shapes(model: ir.Model) -> None:
 
 def is_whole_shape(node: ir.Node) -> bool:
     """Whether a node reads all sizes of a value."""
-    attributes = {name: attribute.as_int() for name, attribute in node.attributes.items()} if node.op_type == "Shape" else {}
+    attributes = (
+        {name: attribute.as_int() for name, attribute in node.attributes.items()} if node.op_type == "Shape" else {}
+    )
     return node.op_type == "Shape" and attributes.get("start", 0) == 0 and "end" not in attributes
 
 
@@ -80,7 +82,9 @@ def read_shape(graph: ir.Graph, value: ir.Value) -> ir.Value:
 
 def constant_shape(graph: ir.Graph, sizes: Sequence[int]) -> ir.Value:
     """The constant of a Reshape: 0 keeps a size, -1 is what remains."""
-    return add_constant(graph, "shape_" + "_".join(str(size) for size in sizes).replace("-", "m"), np.array(sizes, np.int64))
+    return add_constant(
+        graph, "shape_" + "_".join(str(size) for size in sizes).replace("-", "m"), np.array(sizes, np.int64)
+    )
 
 
 def _make_static(graph: ir.Graph, node: ir.Node, shapes: Shapes, order: dict[ir.Node, int]) -> bool:

@@ -85,7 +85,11 @@ class CastWriter:
         if source is None:
             return self._cast(value, self._type)
         node = value.producer()
-        return self._convert_layout(node) if node is not None and node.op_type in _LAYOUT_OPS else self._convert_weight(source)
+        return (
+            self._convert_layout(node)
+            if node is not None and node.op_type in _LAYOUT_OPS
+            else self._convert_weight(source)
+        )
 
     def _convert_layout(self, node: ir.Node) -> ir.Value:
         """A stored weight in another layout, from the weight in half precision, so that the file has the weight once."""

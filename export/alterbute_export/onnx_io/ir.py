@@ -10,7 +10,6 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-
 # Operators that give a stored weight another type or layout, which loaders compute once.
 _WEIGHT_OPS: Final = frozenset({"Cast", "Reshape", "Transpose"})
 
