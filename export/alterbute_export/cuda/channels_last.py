@@ -19,10 +19,13 @@ from alterbute_export.cuda.group_norm import ExportedGroupNorm, find_group_norm_
 from alterbute_export.cuda.layout import DOMAIN, ChannelsLastWriter
 from alterbute_export.cuda.no_ops import remove_no_ops
 from alterbute_export.cuda.residual import fuse_sums
+from alterbute_export.cuda.stacks import split_stacks
 from alterbute_export.cuda.static_shapes import constant_shape, remove_shape_arithmetic, share_shapes
 from alterbute_export.onnx_io.ir import find_producer, list_readers, make_node, weight_source
 
 _OPERATORS = ("GroupNorm", "SkipGroupNorm", "NhwcConv", "BiasAdd")
+# Operators that are left where a pattern was not recognised.
+_KEPT = {"Conv": "Conv of another form", "InstanceNormalization": "normalization of another form"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,7 @@ def make_channels_last(model: ir.Model) -> RewriteReport:
     """
     unfused: Counter[str] = Counter()
     remove_no_ops(model)
+    split_stacks(model)
     unfused["shape arithmetic"] += remove_shape_arithmetic(model)
     remove_no_ops(model)
     norms: list[ExportedGroupNorm] = []
@@ -55,12 +59,17 @@ def make_channels_last(model: ir.Model) -> RewriteReport:
             norms.append(norm)
         else:
             unfused[fault] += 1
+    refused = unfused.total() - unfused["shape arithmetic"]
     ChannelsLastWriter(model, find_shapes(model), norms).convert()
     fuse_sums(model)
+    model.graph.sort()
     share_shapes(model)
     _flatten_products(model)
     model.graph.sort()
     passes.RemoveUnusedNodesPass()(model)
+    for op_type, reason in _KEPT.items():
+        unfused[reason] += sum(node.op_type == op_type for node in model.graph)
+    unfused[_KEPT["InstanceNormalization"]] -= refused
     operators = Counter(node.op_type for node in model.graph if node.domain == DOMAIN)
     if any(operators[name] for name in _OPERATORS):
         model.opset_imports[DOMAIN] = 1
@@ -76,7 +85,13 @@ def _flatten_products(model: ir.Model) -> None:
         shape = node.inputs[1].const_value if node.inputs[1] is not None else None
         added = find_producer(node, 0)
         product = find_producer(added, 0) if added is not None and added.op_type == "Add" else None
-        if shape is None or added is None or product is None or product.op_type != "MatMul" or product.inputs[1] is None:
+        if (
+            shape is None
+            or added is None
+            or product is None
+            or product.op_type != "MatMul"
+            or product.inputs[1] is None
+        ):
             continue
         weight = weight_source(product.inputs[1])
         target = shape.numpy().tolist()

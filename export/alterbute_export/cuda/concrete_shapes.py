@@ -32,9 +32,7 @@ def find_shapes(model: ir.Model) -> Shapes:
     """
     names = list(dict.fromkeys(str(dim) for value in model.graph.inputs for dim in _dims(value) if not _is_number(dim)))
     choices = [
-        _Inference(
-            model, {name: _PICTURE * factors[index % 8] + index // 8 for index, name in enumerate(names)}
-        ).find()
+        _Inference(model, {name: _PICTURE * factors[index % 8] + index // 8 for index, name in enumerate(names)}).find()
         for factors in _FACTORS
     ]
     shapes: Shapes = {}

@@ -88,17 +88,24 @@ def _skip_group_norm(node: ir.Node) -> list[ir.Node]:
 
 def _normalize(writer: _Writer, node: ir.Node, picture: ir.Value, gamma: ir.Value, beta: ir.Value) -> None:
     groups, epsilon = node.attributes["groups"].as_int(), node.attributes["epsilon"].as_float()
-    shape, axes = writer.add("Shape", picture), writer.constant([1, 2, 4])
+    shape = writer.add("Shape", picture)
     wide = writer.add("Cast", picture, attributes={"to": int(ir.DataType.FLOAT)})
     grouped = writer.add("Reshape", wide, writer.constant([0, 0, 0, groups, -1]))
-    centred = writer.add("Sub", grouped, writer.add("ReduceMean", grouped, axes))
-    variance = writer.add("ReduceMean", writer.add("Mul", centred, centred), axes)
+    centred = writer.add("Sub", grouped, _mean(writer, grouped))
+    variance = _mean(writer, writer.add("Mul", centred, centred))
     spread = writer.add("Sqrt", writer.add("Add", variance, writer.constant(epsilon, np.float32)))
     scaled = writer.add("Mul", writer.add("Reshape", writer.add("Div", centred, spread), shape), gamma)
     result = writer.add("Add", scaled, beta)
     if node.attributes["activation"].as_int():
         result = writer.add("Mul", result, writer.add("Sigmoid", result))
     writer.add("CastLike", result, picture)
+
+
+def _mean(writer: _Writer, value: ir.Value) -> ir.Value:
+    """The mean over each group of `[N,h,w,G,C/G]`; axis after axis, because one long sum in fp32 loses digits."""
+    for axis in (4, 2, 1):
+        value = writer.add("ReduceMean", value, writer.constant([axis]))
+    return value
 
 
 def _nhwc_conv(node: ir.Node) -> list[ir.Node]:
@@ -111,7 +118,11 @@ def _nhwc_conv(node: ir.Node) -> list[ir.Node]:
         writer.add("Transpose", picture, attributes=first),
         writer.add("Transpose", weight, attributes=first),
         *bias,
-        attributes={name: list(node.attributes[name].as_ints()) for name in _KERNEL if name in node.attributes and name != "group"}
+        attributes={
+            name: list(node.attributes[name].as_ints())
+            for name in _KERNEL
+            if name in node.attributes and name != "group"
+        }
         | ({"group": node.attributes["group"].as_int()} if "group" in node.attributes else {}),
     )
     writer.add("Transpose", value, attributes=last)

@@ -57,7 +57,13 @@ def _read(norm: ir.Node) -> ExportedGroupNorm | None:
         return None
     scaled = _only_reader(joined)
     moved = _only_reader(scaled) if scaled is not None else None
-    if scaled is None or moved is None or scaled.op_type != "Mul" or moved.op_type != "Add" or shape.inputs[0] is not source:
+    if (
+        scaled is None
+        or moved is None
+        or scaled.op_type != "Mul"
+        or moved.op_type != "Add"
+        or shape.inputs[0] is not source
+    ):
         return None
     gamma, beta = _weight(scaled, joined), _weight(moved, scaled)
     if gamma is None or beta is None:
@@ -99,7 +105,8 @@ def _is_plain(norm: ir.Node) -> bool:
     """Whether an InstanceNormalization scales by 1 and adds 0."""
     tensors = [value.const_value if value is not None else None for value in norm.inputs[1:3]]
     return all(
-        tensor is not None and bool(np.all(tensor.numpy() == expected)) for tensor, expected in zip(tensors, (1, 0), strict=True)
+        tensor is not None and bool(np.all(tensor.numpy() == expected))
+        for tensor, expected in zip(tensors, (1, 0), strict=True)
     )
 
 

@@ -46,6 +46,8 @@ class ChannelsLastWriter:
         self._last: dict[ir.Value, ir.Value] = {}
         # Values whose twin is computed with channels last; other twins are transposes, made where a node needs them.
         self._region: set[ir.Value] = set()
+        # Values that depend on the region: what is transposed to channels first from one belongs to it again.
+        self._after: set[ir.Value] = set()
         self._converted: set[ir.Node] = set()
         self._handlers: dict[str, Callable[[ir.Node], ir.Value | None]] = {
             "Concat": self._concat,
@@ -60,6 +62,8 @@ class ChannelsLastWriter:
     def convert(self) -> None:
         """Convert what can be converted, and connect it with the rest."""
         for node in list(self._graph):
+            if any(value in self._after for value in node.inputs):
+                self._after.update(node.outputs)
             if node in self._inner or node.domain:
                 continue
             if node.op_type == "Transpose":
@@ -70,6 +74,7 @@ class ChannelsLastWriter:
             if twin is not None:
                 self._last[node.outputs[0]] = twin
                 self._region.add(node.outputs[0])
+                self._after.update((node.outputs[0], twin))
                 self._converted.add(node)
         self._finish()
 
@@ -123,7 +128,9 @@ class ChannelsLastWriter:
     def _is_in_region(self, node: ir.Node) -> bool:
         """Whether a node reads a value that is computed with channels last, and computes a value of that rank."""
         return any(
-            value in self._region and self._rank(value) == self._rank(node.outputs[0]) for value in node.inputs if value is not None
+            value in self._region and self._rank(value) == self._rank(node.outputs[0])
+            for value in node.inputs
+            if value is not None
         )
 
     def _convolve(self, node: ir.Node) -> ir.Value | None:
@@ -157,7 +164,9 @@ class ChannelsLastWriter:
         product = self._insert(node, "MatMul", [picture, turned], name if bias is None else f"{name}_product")
         return product if bias is None else self._insert(node, "Add", [product, bias], name)
 
-    def _layout_weight(self, node: ir.Node, op_type: str, weight: ir.Value, *inputs: ir.Value, **attributes: Any) -> ir.Value:
+    def _layout_weight(
+        self, node: ir.Node, op_type: str, weight: ir.Value, *inputs: ir.Value, **attributes: Any
+    ) -> ir.Value:
         """A stored weight in another layout, which ONNX Runtime computes when it loads the graph."""
         name = f"{weight.name}_{op_type.lower()}_{'_'.join(str(axis) for axis in attributes.get('perm', ()))}"
         for reader, _ in weight.uses():
@@ -215,7 +224,11 @@ class ChannelsLastWriter:
         if own == rank:
             return self._read(value, node)
         is_channels = own == rank - 1 and all(set(dim) == {1} for dim in dims[1:]) and weight_source(value) is not None
-        return self._layout_weight(node, "Reshape", value, constant_shape(self._graph, dims[0][:1])) if is_channels else None
+        return (
+            self._layout_weight(node, "Reshape", value, constant_shape(self._graph, dims[0][:1]))
+            if is_channels
+            else None
+        )
 
     def _copy(self, node: ir.Node, inputs: Sequence[ir.Value | None], **attributes: Any) -> ir.Value:
         value = self._insert(node, node.op_type, inputs, f"{node.outputs[0].name}_nhwc")
@@ -295,6 +308,9 @@ class ChannelsLastWriter:
             self._shapes[twin] = self._shapes[target]
         elif perm == TO_FIRST[rank]:
             self._last[target] = source
+            if target in self._after:
+                self._region.add(target)
+                self._converted.add(node)
 
 
 def _is_product(node: ir.Node, shape: tuple[int, ...]) -> bool:
@@ -303,5 +319,9 @@ def _is_product(node: ir.Node, shape: tuple[int, ...]) -> bool:
     return (
         shape[2:] == (1, 1)
         and read_int(node, "group", 1) == 1
-        and all(set(node.attributes[name].as_ints()) <= {number} for name, number in settings.items() if name in node.attributes)
+        and all(
+            set(node.attributes[name].as_ints()) <= {number}
+            for name, number in settings.items()
+            if name in node.attributes
+        )
     )

@@ -52,7 +52,9 @@ def _fuse_norm(graph: ir.Graph, norm: ir.Node, shapes: Shapes) -> bool:
     name = str(norm.outputs[0].name)
     inputs = [picture, *norm.inputs[1:3], skip, *_add_biases(graph, total, biases)]
     has_sum = any(reader is not norm for reader, _ in total.outputs[0].uses()) or total.outputs[0].is_graph_output()
-    node = ir.node("SkipGroupNorm", inputs, norm.attributes, domain=DOMAIN, num_outputs=1 + has_sum, name=f"{name}_skip")
+    node = ir.node(
+        "SkipGroupNorm", inputs, norm.attributes, domain=DOMAIN, num_outputs=1 + has_sum, name=f"{name}_skip"
+    )
     node.outputs[0].name = f"{name}_skip"
     graph.insert_before(total, node)
     _replace(norm.outputs[0], node.outputs[0], shapes)
@@ -75,7 +77,9 @@ def _fuse_bias(graph: ir.Graph, total: ir.Node, shapes: Shapes) -> bool:
     channels = shapes[total.outputs[0]][0][-1]
     rows = [_flatten(graph, total, value, channels, shapes) for value in (picture, skip)]
     name = f"{total.outputs[0].name}_biased"
-    added = make_node("BiasAdd", [rows[0], *_add_biases(graph, total, biases), rows[1]], domain=DOMAIN, name=name, output=name)
+    added = make_node(
+        "BiasAdd", [rows[0], *_add_biases(graph, total, biases), rows[1]], domain=DOMAIN, name=name, output=name
+    )
     shape = read_shape(graph, skip)
     back = make_node("Reshape", [added.outputs[0], shape], name=f"{name}_picture", output=f"{name}_picture")
     graph.insert_before(total, [added, back])
@@ -86,7 +90,11 @@ def _fuse_bias(graph: ir.Graph, total: ir.Node, shapes: Shapes) -> bool:
 def _order_terms(total: ir.Node, shapes: Shapes) -> tuple[ir.Value, ir.Value] | None:
     """The terms of a sum of two computed values, the first of the sum's shape `[N,h,w,C]`, the second too or `[N,1,1,C]`."""
     first, second = total.inputs
-    if first is None or second is None or any(value not in shapes or weight_source(value) is not None for value in (first, second)):
+    if (
+        first is None
+        or second is None
+        or any(value not in shapes or weight_source(value) is not None for value in (first, second))
+    ):
         return None
     wanted = shapes.get(total.outputs[0])
     if wanted is None or len(wanted[0]) != 4 or len({shape[-1] for shape in wanted}) != 1:

@@ -7,6 +7,7 @@ A shape that is computed from sizes costs operators on the CPU in every launch a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 import onnx_ir as ir
@@ -56,7 +57,9 @@ def share_shapes(model: ir.Model) -> None:
 
 def is_whole_shape(node: ir.Node) -> bool:
     """Whether a node reads all sizes of a value."""
-    attributes = {name: attribute.as_int() for name, attribute in node.attributes.items()} if node.op_type == "Shape" else {}
+    attributes = (
+        {name: attribute.as_int() for name, attribute in node.attributes.items()} if node.op_type == "Shape" else {}
+    )
     return node.op_type == "Shape" and attributes.get("start", 0) == 0 and "end" not in attributes
 
 
@@ -79,7 +82,9 @@ def read_shape(graph: ir.Graph, value: ir.Value) -> ir.Value:
 
 def constant_shape(graph: ir.Graph, sizes: Sequence[int]) -> ir.Value:
     """The constant of a Reshape: 0 keeps a size, -1 is what remains."""
-    return add_constant(graph, "shape_" + "_".join(str(size) for size in sizes).replace("-", "m"), np.array(sizes, np.int64))
+    return add_constant(
+        graph, "shape_" + "_".join(str(size) for size in sizes).replace("-", "m"), np.array(sizes, np.int64)
+    )
 
 
 def _make_static(graph: ir.Graph, node: ir.Node, shapes: Shapes, order: dict[ir.Node, int]) -> bool:
@@ -87,9 +92,12 @@ def _make_static(graph: ir.Graph, node: ir.Node, shapes: Shapes, order: dict[ir.
     if source not in shapes or target not in shapes:
         return False
     assert source is not None
-    sizes = _constant_sizes(transposed(shapes[source]), transposed(shapes[target]), kept=_READ_AS[node.op_type])
+    dims, wanted = transposed(shapes[source]), transposed(shapes[target])
+    sizes = _constant_sizes(dims, wanted, kept=_READ_AS[node.op_type])
     if sizes is not None and (node.op_type == "Reshape" or -1 not in sizes):
         shape = constant_shape(graph, sizes)
+    elif node.op_type == "Reshape" and (flat := _flatten(graph, node, dims, wanted)) is not None:
+        shape = constant_shape(graph, flat)
     else:
         same = _find_same(graph, node, shapes, order)
         if same is None:
@@ -118,6 +126,22 @@ def _constant_sizes(source: list[tuple[int, ...]], target: list[tuple[int, ...]]
         else:
             sizes.append(-1)
     return sizes if sizes.count(-1) <= 1 else None
+
+
+def _flatten(
+    graph: ir.Graph, node: ir.Node, source: list[tuple[int, ...]], target: list[tuple[int, ...]]
+) -> list[int] | None:
+    """Flatten a Reshape's input to two axes where the output then has a constant shape, and return that."""
+    for axis in range(2, len(source)):
+        flat = [tuple(prod(sizes) for sizes in zip(*part, strict=True)) for part in (source[:axis], source[axis:])]
+        sizes = _constant_sizes(flat, target, kept=0)
+        if sizes is not None:
+            name = f"{node.outputs[0].name}_flat"
+            flattened = make_node("Flatten", [node.inputs[0]], attributes={"axis": axis}, name=name, output=name)
+            graph.insert_before(node, flattened)
+            node.replace_input_with(0, flattened.outputs[0])
+            return sizes
+    return None
 
 
 def _find_same(graph: ir.Graph, node: ir.Node, shapes: Shapes, order: dict[ir.Node, int]) -> ir.Value | None:

@@ -91,7 +91,9 @@ class CastWriter:
         """What is computed from stored weights alone, from the weights in half precision, so that the file has each once."""
         name = str(node.outputs[0].name)
         if name not in self._half_expressions:
-            sources = [value if value is None or not self._is_float(value) else self._to_half(value) for value in node.inputs]
+            sources = [
+                value if value is None or not self._is_float(value) else self._to_half(value) for value in node.inputs
+            ]
             copy = make_node(
                 node.op_type, sources, name=f"{node.name}_{self._precision}", output=f"{name}_{self._precision}"
             )

@@ -104,9 +104,7 @@ def convert_graph(model: ir.Model, precision: Precision, *, fp32_values: Collect
 
 def is_core(node: ir.Node) -> bool:
     """Whether a node is a convolution or matrix product with weights, where nearly all arithmetic is."""
-    return node.op_type in CORE_OPS and any(
-        value is not None and is_stored(value) for value in node.inputs
-    )
+    return node.op_type in CORE_OPS and any(value is not None and is_stored(value) for value in node.inputs)
 
 
 def _choose_half_ops(

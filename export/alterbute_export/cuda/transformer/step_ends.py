@@ -71,7 +71,12 @@ def _swap_halves(graph: ir.Graph, concat: ir.Node, shapes: Shapes) -> ir.Value |
     second, first = slices
     assert second is not None and first is not None
     joined = find_producer(first, 0)
-    if joined is None or joined.op_type != "Concat" or len(joined.inputs) != 2 or second.inputs[0] is not first.inputs[0]:
+    if (
+        joined is None
+        or joined.op_type != "Concat"
+        or len(joined.inputs) != 2
+        or second.inputs[0] is not first.inputs[0]
+    ):
         return None
     left, right = joined.inputs
     if left is None or right is None or left not in shapes or concat.outputs[0] not in shapes:
@@ -147,7 +152,13 @@ def _blend_first_row(graph: ir.Graph, concat: ir.Node, shapes: Shapes) -> ir.Val
     """A blend into the first row of a state, then its other rows: a blend into the whole state, which keeps nothing of other rows."""
     blend, rest = (value.producer() if value is not None else None for value in (*concat.inputs, None)[:2])
     state = rest.inputs[0] if rest is not None and rest.op_type == "Slice" else None
-    if blend is None or blend.op_type != "Add" or state is None or state not in shapes or read_int(concat, "axis", 0) != 1:
+    if (
+        blend is None
+        or blend.op_type != "Add"
+        or state is None
+        or state not in shapes
+        or read_int(concat, "axis", 0) != 1
+    ):
         return None
     rows = transposed(shapes[state])[1] if len(shapes[state][0]) == 5 else ()
     parts = _find_blend(blend, state)
@@ -160,9 +171,7 @@ def _blend_first_row(graph: ir.Graph, concat: ir.Node, shapes: Shapes) -> ir.Val
     chain = _Chain(graph, concat, f"{concat.outputs[0].name}_blend")
     pads = add_constant(graph, f"pad_rows_{rows[0] - 1}", np.array([0] * 6 + [rows[0] - 1] + [0] * 3, np.int64))
     kept = chain.add("Pad", keep, pads)
-    return chain.add(
-        "Add", chain.add("Mul", kept, background), chain.add("Mul", chain.add("Sub", one, kept), state)
-    )
+    return chain.add("Add", chain.add("Mul", kept, background), chain.add("Mul", chain.add("Sub", one, kept), state))
 
 
 class _Chain:
@@ -232,7 +241,12 @@ def _find_blend(total: ir.Node, state: ir.Value) -> tuple[ir.Value, ir.Value, ir
     if rest is None or rest.op_type != "Sub" or rest.inputs[1] is not keep or keep is None or background is None:
         return None
     one = rest.inputs[0]
-    if one is None or one.const_value is None or one.const_value.size != 1 or float(one.const_value.numpy().reshape(())) != 1.0:
+    if (
+        one is None
+        or one.const_value is None
+        or one.const_value.size != 1
+        or float(one.const_value.numpy().reshape(())) != 1.0
+    ):
         return None
     is_first = row is not None and row.op_type == "Slice" and row.inputs[0] is state and _read_slice(row, 1) == (0, 1)
     return (keep, background, one) if is_first else None
