@@ -14,9 +14,8 @@ from alterbute.bundle import Precision, TypeAudit
 
 from alterbute_export.checks.recorded_edit import GraphCall
 from alterbute_export.checks.type_audit import audit_graph, check_types
-from alterbute_export.cuda.expand import expand_operators
+from alterbute_export.cuda.cuda_graph import expand_for_cpu, rewrite_for_cuda
 from alterbute_export.cuda.prologue import split_prologue
-from alterbute_export.cuda.rewrite import rewrite_for_cuda
 from alterbute_export.errors import PrecisionError
 from alterbute_export.half.convert import PrecisionReport, convert_graph
 from alterbute_export.half.overflow import find_model_overflow
@@ -103,12 +102,12 @@ def write_cuda_variant(job: VariantJob, file: str, prologue_file: str) -> Varian
         PrecisionError: as for `write_variant`.
     """
     model = ir.load(job.folder / f"{job.graph}.onnx")
-    rewrites = rewrite_for_cuda(model)
+    rewrites = rewrite_for_cuda(model, fp32_values=job.overflow.keys())
     if not rewrites.fused:
         return None
     # ONNX Runtime's CPU provider does not have these operators: their definitions are measured.
     expanded = ir.from_proto(ir.to_proto(model))
-    expand_operators(expanded)
+    expand_for_cpu(expanded)
     fp32_model = ir.to_proto(expanded)
     # Values of the two graphs differ by a bias at most, and the limit is a quarter of fp16's range: what overflows nowhere in the
     # plain graph does not overflow here.
