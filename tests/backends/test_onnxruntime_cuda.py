@@ -73,7 +73,7 @@ def test_each_shape_and_direction_has_its_own_graph_annotation(
         assert options.get_run_config_entry("disable_synchronize_execution_providers") == "1"
         launch(binding, options)
 
-    monkeypatch.setattr(backend, "launch", spy)
+
     with Editor(bundle, backend=backend) as editor:
         subject = editor.prepare(photo, mask)
         subject.edit("color: red", seed=3, steps=4)
