@@ -86,8 +86,10 @@ class DeviceStepState:
         self._largest = largest
         self._buffers = {name: cuda.allocate(size) for name, size in largest.items()}
         small = sum(size for size in largest.values() if size <= _SMALL_BYTES)
+        large = max(sum(largest.values()) - small, state_bytes)
+        # Room for the alignment of every array, so that no block grows during an edit.
         self._small = UploadRing(cuda, size=small + 256 * len(largest), depth=_SMALL_DEPTH)
-        self._large = UploadRing(cuda, size=state_bytes, depth=_LARGE_DEPTH)
+        self._large = UploadRing(cuda, size=large + 256 * len(largest), depth=_LARGE_DEPTH)
         self._pinned = cuda.allocate_pinned(state_bytes)
         self._launches: dict[tuple[int, int, int], Launch] = {}
         self._shape: tuple[int, int] | None = None
