@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alterbute.backends import choice, choose_backend
-from alterbute.backends.choice import Machine, check_engine, choose_engines
+from alterbute.backends import choose_backend, opener
 from alterbute.backends.cuda import runtime as cuda_module
 from alterbute.backends.cuda.driver import Driver, Gpu, probe_driver, this_platform
+from alterbute.backends.engine_fit import Machine, check_engine, choose_engines
 from alterbute.backends.tensorrt import module as tensorrt_module
 from alterbute.bundle import Bundle, open_bundle
 from alterbute.editor import Editor
@@ -31,14 +31,14 @@ def on_h200(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
 
     def note(name: str, value: Any) -> Callable[..., Any]:
-        def answer(*arguments: Any) -> Any:
+        def answer(*arguments: Any, **options: Any) -> Any:
             asked.append(name)
             return value
 
         return answer
 
-    monkeypatch.setattr(choice, "probe_driver", note("driver", DRIVER))
-    monkeypatch.setattr(choice, "this_platform", lambda: "linux_x86_64")
+    monkeypatch.setattr(opener, "probe_driver", note("driver", DRIVER))
+    monkeypatch.setattr(opener, "this_platform", lambda: "linux_x86_64")
     monkeypatch.setattr(tensorrt_module, "load_module", note("library", rig.trt))
     monkeypatch.setattr(cuda_module, "load_cuda", note("cuda", rig.cuda))
     return asked
@@ -59,7 +59,7 @@ def test_auto_without_a_gpu_ends_at_the_cpu_and_says_why_loudly_when_engines_wer
     engine_bundle: Bundle, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(
-        choice, "probe_driver", lambda device: Driver(cuda="0.0", gpu=None, reason="there is no NVIDIA driver")
+        opener, "probe_driver", lambda device: Driver(cuda="0.0", gpu=None, reason="there is no NVIDIA driver")
     )
     chosen = choose_backend("auto", engine_bundle, threads=1, allow_unsigned=True)
     chosen.backend.close()
