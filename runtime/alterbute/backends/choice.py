@@ -76,14 +76,7 @@ def choose_backend(
             machine.
         DeviceError: the GPU was lost while engines were loaded.
     """
-    if name not in BACKENDS:
-        raise InputError(
-            f"the backend is {name!r}",
-            f"one of {', '.join(BACKENDS)}",
-            "choose one of those",
-            "backend",
-            "backend_unknown",
-        )
+    check_backend(name)
     opener = Opener(bundle, threads, allow_unsigned, device)
     if name != "auto":
         backend = opener.open(name)
@@ -109,6 +102,22 @@ def choose_backend(
                 warnings=_log_choice(bundle, opener.driver, candidate, skipped),
             )
     raise AssertionError("the last candidate is opened or raises")
+
+
+def check_backend(name: str) -> None:
+    """Check that a name is one of `BACKENDS`.
+
+    Raises:
+        InputError: it is not.
+    """
+    if name not in BACKENDS:
+        raise InputError(
+            f"the backend is {name!r}",
+            f"one of {', '.join(BACKENDS)}",
+            "choose one of those",
+            "backend",
+            "backend_unknown",
+        )
 
 
 def is_expected(bundle: Bundle, driver: Driver, candidate: str) -> bool:
