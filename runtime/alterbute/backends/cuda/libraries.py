@@ -39,6 +39,7 @@ _LIBRARIES: Final = (
     ("cuRAND", "libcurand.so.10", "curand64_10.dll"),
     ("cuDNN", "libcudnn.so.9", "cudnn64_9.dll"),
 )
+_ERRORS_ONLY: Final = 3
 Load = Callable[[str], Any]
 
 
@@ -81,6 +82,8 @@ def import_cuda_provider(driver: Driver, load: Load = ctypes.CDLL) -> Any:
         load(str(provider))
     except OSError as fault:
         raise _library_error(ort, _PROVIDER_FILE, str(fault)) from fault
+    # The default logger warns once per session that CUDA is no plugin, on stderr. As in the options of each session: errors only.
+    ort.set_default_logger_severity(_ERRORS_ONLY)
     return ort
 
 
