@@ -40,7 +40,7 @@ def test_without_arguments_the_sample_is_edited_and_shown(folder: Path, capsys: 
     assert main(["edit"]) == 0
     out, _ = capsys.readouterr()
     assert sorted(path.name for path in folder.iterdir()) == ["sample-edited-sheet.png", "sample-edited.png"]
-    for words in ("sample-edited.png: seed ", " ms (", "steps ", "before and after"):
+    for words in ("sample-edited.png: seed ", " ms (", "steps ", ") on onnxruntime", "before and after"):
         assert words in out
     sample = load_photo(default_bundle_path() / "sample" / "photo.png")
     edited = load_photo(folder / "sample-edited.png")
