@@ -19,6 +19,7 @@ from alterbute.backends.cuda.libraries import CudaLibrary
 from alterbute.bundle import Bundle, default_bundle_path, open_bundle
 from alterbute.cli import doctor as doctor_module
 from alterbute.cli import main
+from alterbute.editor import Editor
 from alterbute.errors import AlterbuteError, DeviceError, EngineError
 
 from tests.support.engines import write_engines
@@ -182,7 +183,7 @@ def test_a_run_that_fails_is_a_problem_in_one_line_and_no_traceback(
         raise fault
 
     machine(WITH_GPU, onnxruntime_cuda=None)
-    monkeypatch.setattr(diagnosis.Editor, "edit", fail)
+    monkeypatch.setattr(Editor, "edit", fail)
     code, report = run_json(capsys)
     assert (code, report["chosen"], report["trial"]) == (1, "onnxruntime-cuda", None)
     (problem,) = report["problems"]
@@ -194,7 +195,7 @@ def test_a_large_bundle_on_the_cpu_runs_its_prompt_graph_alone(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(diagnosis, "_LARGE_BYTES", 1)
-    monkeypatch.setattr(diagnosis.Editor, "edit", AssertionError)
+    monkeypatch.setattr(Editor, "edit", AssertionError)
     machine(WITHOUT_GPU, onnxruntime=None)
     code, report = run_json(capsys)
     assert code == 0

@@ -81,8 +81,9 @@ class Opener:
         from alterbute.backends.onnxruntime_cuda import OnnxRuntimeCudaBackend
 
         driver = self._require_gpu("onnxruntime-cuda")
-        cuda_api = load_cuda(extra="cuda")
+        # First: its advice for an environment with the CPU's onnxruntime is to uninstall that one.
         ort = import_cuda_provider(driver)
+        cuda_api = load_cuda(extra="cuda")
         host = self._open_cpu(HOST_GRAPHS)
         try:
             return OnnxRuntimeCudaBackend(self._bundle, ort=ort, cuda_api=cuda_api, host=host, device=self._device)

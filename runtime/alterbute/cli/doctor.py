@@ -148,12 +148,12 @@ def _describe_inventory(found: Inventory) -> Iterator[str]:
         yield f"gpu        {index}: {entry.gpu.name}, compute capability {entry.gpu.capability}, {_describe_memory(entry)}"
     versions = ", ".join(f"{name} {version}" for name, version in found.packages.items())
     yield f"packages   {versions or 'none of an engine library'}"
-    loaded = [entry for entry in found.libraries if not entry.fault]
-    if loaded:
-        yield f"libraries  {', '.join(f'{entry.name} {entry.version}' if entry.version else entry.name for entry in loaded)}"
-    for entry in found.libraries:
-        if entry.fault:
-            yield f"library    {entry.file} does not load ({entry.fault})"
+    if loaded := [library for library in found.libraries if not library.fault]:
+        names = (f"{library.name} {library.version}" if library.version else library.name for library in loaded)
+        yield f"libraries  {', '.join(names)}"
+    for library in found.libraries:
+        if library.fault:
+            yield f"library    {library.file} does not load ({library.fault})"
 
 
 def _describe_memory(entry: GpuMemory) -> str:
