@@ -30,16 +30,22 @@ def set_default_logger_severity(level): global severity; severity = level
 Install = Callable[..., None]
 
 
-class Loader:
-    """Opens shared libraries: `missing` maps a file's name to the loader's message; `opened` lists the names in order."""
+FILES = ("libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10", "libcudnn.so.9")
+PROVIDER = "libonnxruntime_providers_cuda.so"
+ABSENT = "cannot open shared object file: No such file or directory"
 
-    def __init__(self, missing: dict[str, str] | None = None) -> None:
-        self.missing, self.opened = missing or {}, list[str]()
+
+class Loader:
+    """Opens the shared libraries of CUDA 13 except `missing`, and `others`; `opened` lists the names in order."""
+
+    def __init__(self, missing: str = "", others: tuple[str, ...] = ()) -> None:
+        self.files = {*FILES, PROVIDER, *others} - {missing}
+        self.opened: list[str] = []
 
     def __call__(self, name: str) -> object:
         file = Path(name).name
-        if file in self.missing:
-            raise OSError(f"{file}: {self.missing[file]}")
+        if file not in self.files:
+            raise OSError(f"{file}: {ABSENT}")
         self.opened.append(file)
         return object()
 
@@ -79,38 +85,31 @@ def test_every_library_is_loaded_before_the_provider_and_nothing_is_printed(
     install()
     load = Loader()
     ort = import_cuda_provider(DRIVER, load)
-    assert load.opened[:2] == ["libcudart.so.13", "libcublasLt.so.13"]
-    assert {"libcublas.so.13", "libcurand.so.10", "libcudnn.so.9"} < set(load.opened)
-    assert load.opened[-1] == "libonnxruntime_providers_cuda.so"
+    assert load.opened == [*FILES, PROVIDER]
     assert ort.severity == 3
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(
-    "file",
-    ["libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13", "libcudnn.so.9", "libonnxruntime_providers_cuda.so"],
-)
+@pytest.mark.parametrize("file", [*FILES, PROVIDER])
 def test_a_missing_library_is_named_with_the_cure(install: Install, file: str) -> None:
     install()
-    text = refuse(Loader({file: "cannot open shared object file: No such file or directory"}))
-    assert text.startswith(
-        f"{file} does not load (cannot open shared object file: No such file or directory); expected "
-    )
+    text = refuse(Loader(file))
+    assert text.startswith(f"{file} does not load ({ABSENT}); expected ")
     assert "the libraries of CUDA 13 and cuDNN 9, which onnxruntime-gpu 1.31.1 is built for" in text
     assert "pip install --upgrade 'alterbute[cuda]'" in text
     assert "LD_LIBRARY_PATH" in text
 
 
-def test_libraries_of_another_cuda_version_are_named(install: Install) -> None:
+def test_wheels_and_libraries_of_another_cuda_version_are_named(install: Install) -> None:
     install(nvidia_cudnn_cu12="9.10.2.21")
-    text = refuse(Loader({"libcudart.so.13": "cannot open shared object file"}))
-    assert "nvidia-cudnn-cu12 9.10.2.21 is for another CUDA version" in text
+    text = refuse(Loader("libcublas.so.13", others=("libcublas.so.12",)))
+    assert f"({ABSENT}), and nvidia-cudnn-cu12 9.10.2.21, libcublas.so.12 is of another version" in text
 
 
 def test_a_build_for_cuda_12_asks_for_libraries_of_cuda_12(install: Install) -> None:
     install(cuda="12.8", cuda_bindings="12.9.0")
-    text = refuse(Loader({"libcudart.so.12": "cannot open shared object file"}))
-    assert text.startswith("libcudart.so.12 does not load")
+    text = refuse(Loader())
+    assert text.startswith(f"libcudart.so.12 does not load ({ABSENT}), and libcudart.so.13 is of another version")
     assert "the libraries of CUDA 12" in text
 
 
@@ -134,7 +133,8 @@ def test_versions_that_do_not_fit_are_refused_before_any_library_is_loaded(
 
 def test_a_driver_newer_than_the_build_is_accepted(install: Install) -> None:
     install(cuda="12.8", cuda_bindings="12.9.0")
-    import_cuda_provider(Driver(cuda="13.1", gpu=H200, reason=""), Loader())
+    load = Loader(others=tuple(file.replace(".13", ".12") for file in FILES))
+    import_cuda_provider(Driver(cuda="13.1", gpu=H200, reason=""), load)
 
 
 def test_a_build_without_cuda_is_named(install: Install) -> None:

@@ -40,6 +40,7 @@ _LIBRARIES: Final = (
     ("cuDNN", "libcudnn.so.9", "cudnn64_9.dll"),
 )
 _ERRORS_ONLY: Final = 3
+_OLDEST_MAJOR: Final = 11
 Load = Callable[[str], Any]
 
 
@@ -76,12 +77,12 @@ def import_cuda_provider(driver: Driver, load: Load = ctypes.CDLL) -> Any:
     _check_versions(ort, driver)
     for library in load_libraries(ort, load):
         if library.fault:
-            raise _library_error(ort, library.file, library.fault)
+            raise _library_error(ort, library.file, library.fault, load)
     provider = Path(ort.__file__).parent / "capi" / _PROVIDER_FILE
     try:
         load(str(provider))
     except OSError as fault:
-        raise _library_error(ort, _PROVIDER_FILE, str(fault)) from fault
+        raise _library_error(ort, _PROVIDER_FILE, str(fault), load) from fault
     # The default logger warns once per session that CUDA is no plugin, on stderr. As in the options of each session: errors only.
     ort.set_default_logger_severity(_ERRORS_ONLY)
     return ort
@@ -224,23 +225,31 @@ def _read_version(name: str, library: Any) -> str | None:
     return None
 
 
-def _library_error(ort: Any, file: str, fault: str) -> EngineError:
+def _library_error(ort: Any, file: str, fault: str, load: Load) -> EngineError:
     major = build_major(ort) or CUDA_MAJOR
-    others = ", ".join(_find_other_wheels(major))
-    reason = _shorten(fault, file)
+    others = ", ".join([*_find_other_wheels(major), *_find_other_files(file, load)])
     return EngineError(
-        f"{file} does not load ({reason}){f', and {others} is for another CUDA version' if others else ''}",
+        f"{file} does not load ({_shorten(fault, file)}){f', and {others} is of another version' if others else ''}",
         f"the libraries of CUDA {major} and cuDNN 9, which onnxruntime-gpu {ort.__version__} is built for",
         f"{_FIX}, or add the folder of these libraries to {'PATH' if _IS_WINDOWS else 'LD_LIBRARY_PATH'}",
     )
 
 
 def _find_other_wheels(major: int) -> Iterator[str]:
-    """NVIDIA's wheels for another major version of CUDA, where this one's are not installed."""
-    for other in range(11, major + 3):
+    """NVIDIA's wheels for another major version of CUDA."""
+    for other in range(_OLDEST_MAJOR, major + 3):
         name = f"nvidia-cudnn-cu{other}"
         if other != major and (version := installed_package(name)) is not None:
             yield f"{name} {version}"
+
+
+def _find_other_files(file: str, load: Load) -> Iterator[str]:
+    """The same library with another major version in its name, if one can be loaded; only for Linux's names."""
+    stem, separator, number = file.partition(".so.")
+    for other in (int(number) - 1, int(number) + 1) if separator else ():
+        with contextlib.suppress(OSError):
+            load(f"{stem}.so.{other}")
+            yield f"{stem}.so.{other}"
 
 
 def _shorten(fault: str, file: str) -> str:
