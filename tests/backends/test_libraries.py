@@ -13,7 +13,8 @@ from typing import Any
 import onnxruntime
 import pytest
 from alterbute.backends.cuda.driver import Driver, Gpu
-from alterbute.backends.cuda.libraries import find_onnxruntime, import_cuda_provider, load_libraries
+from alterbute.backends.cuda.libraries import import_cuda_provider, load_libraries
+from alterbute.backends.cuda.packages import find_onnxruntime
 from alterbute.backends.cuda.runtime import load_cuda
 from alterbute.errors import EngineError
 

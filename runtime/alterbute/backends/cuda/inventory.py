@@ -9,13 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from alterbute.backends.cuda.driver import Driver, Gpu, probe_driver, probe_driver_version, probe_gpus
-from alterbute.backends.cuda.libraries import (
-    CudaLibrary,
-    build_major,
-    describe_conflict,
-    installed_package,
-    load_libraries,
-)
+from alterbute.backends.cuda.libraries import CudaLibrary, build_major, load_libraries
+from alterbute.backends.cuda.packages import describe_conflict, installed_package
 from alterbute.backends.cuda.runtime import load_cuda
 from alterbute.errors import EngineError
 

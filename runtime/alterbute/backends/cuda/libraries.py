@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
-import importlib.metadata
 import importlib.util
 import io
 import logging
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from alterbute.backends.cuda.driver import Driver
+from alterbute.backends.cuda.packages import describe_conflict, find_onnxruntime, installed_package, join_versions
 from alterbute.errors import EngineError
 
 _logger: Final = logging.getLogger(__name__)
@@ -29,8 +29,6 @@ CUDA_MAJOR: Final = 13
 _IS_WINDOWS: Final = sys.platform == "win32"
 _PROVIDER_FILE: Final = "onnxruntime_providers_cuda.dll" if _IS_WINDOWS else "libonnxruntime_providers_cuda.so"
 _FIX: Final = "run `pip install --upgrade 'alterbute[cuda]'`"
-# These packages all write the folder `onnxruntime`.
-_DISTRIBUTIONS: Final = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 # In the order of their dependencies: an error then names the library that is missing, not one that needs it.
 _LIBRARIES: Final = (
     ("CUDA runtime", "libcudart.so.{major}", "cudart64_{major}.dll"),
@@ -114,38 +112,6 @@ def build_major(ort: Any) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def find_onnxruntime() -> dict[str, str]:
-    """Version of each installed package that owns the folder from which `onnxruntime` is imported; two of them are a fault."""
-    spec = importlib.util.find_spec("onnxruntime")
-    folders = {Path(folder).resolve() for folder in (spec.submodule_search_locations or () if spec else ())}
-    found = {}
-    for name in _DISTRIBUTIONS:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            package = importlib.metadata.distribution(name)
-            if Path(str(package.locate_file("onnxruntime"))).resolve() in folders:
-                found[name] = package.version
-    return found
-
-
-def describe_conflict() -> str:
-    """A line on several onnxruntime packages in one environment, with the cure; empty when there is none."""
-    found = find_onnxruntime()
-    if len(found) < 2:
-        return ""
-    return (
-        f"{_join_versions(found)} are both installed and overwrite each other's files; expected one of them; "
-        f"run `pip uninstall -y {' '.join(found)}`, then `pip install 'alterbute[cuda]'` for a GPU, or 'alterbute[cpu]'"
-    )
-
-
-def installed_package(name: str) -> str | None:
-    """Version of an installed package; None without it."""
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _import_onnxruntime() -> Any:
     if importlib.util.find_spec("onnxruntime") is None:
         raise EngineError("onnxruntime is not installed", "onnxruntime-gpu", _FIX)
@@ -162,7 +128,7 @@ def _check_build(ort: Any) -> None:
         found = find_onnxruntime()
         if conflict:
             raise EngineError(
-                f"{_join_versions(found)} are both installed, and the one whose files are there lacks {CUDA_PROVIDER}",
+                f"{join_versions(found)} are both installed, and the one whose files are there lacks {CUDA_PROVIDER}",
                 "onnxruntime-gpu alone",
                 f"run `pip uninstall -y {' '.join(found)}`, then `pip install 'alterbute[cuda]'`",
             )
@@ -254,7 +220,3 @@ def _find_other_files(file: str, load: Load) -> Iterator[str]:
 
 def _shorten(fault: str, file: str) -> str:
     return fault.removeprefix(f"{file}: ")
-
-
-def _join_versions(packages: dict[str, str]) -> str:
-    return " and ".join(f"{name} {version}" for name, version in packages.items())
