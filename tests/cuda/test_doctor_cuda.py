@@ -63,16 +63,16 @@ def build(text: str, target: Path) -> Path:
 
 
 def run(
-    standin: Any, libraries: Path, *arguments: str, folder: Path | None = None, **variables: str
+    standin: Any, libraries: Path, *arguments: str, folder: Path | None = None, preload: str = ""
 ) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([*map(str, standin.path), str(ROOT / "runtime")])
-    environment = {**os.environ, "PYTHONPATH": path, "LD_LIBRARY_PATH": str(libraries), **variables}
+    environment = {**os.environ, "PYTHONPATH": path, "LD_LIBRARY_PATH": str(libraries), "LD_PRELOAD": preload}
     command = [sys.executable, "-m", "alterbute.cli", *arguments]
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def examine(standin: Any, libraries: Path, **variables: str) -> dict[str, Any]:
-    done = run(standin, libraries, "doctor", "--json", **variables)
+def examine(standin: Any, libraries: Path, preload: str = "") -> dict[str, Any]:
+    done = run(standin, libraries, "doctor", "--json", preload=preload)
     assert "Traceback" not in done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     assert report["exit_code"] == done.returncode, done.stderr
@@ -127,7 +127,7 @@ def test_no_driver_is_no_problem(standin: Any, libraries: Path) -> None:
 
 def test_a_full_gpu_is_one_problem_and_the_cpu_takes_over(standin: Any, libraries: Path, tmp_path: Path) -> None:
     full = build(FULL, tmp_path / "libfull.so")
-    report = examine(standin, libraries, LD_PRELOAD=str(full))
+    report = examine(standin, libraries, str(full))
     assert (report["exit_code"], report["chosen"]) == (1, "onnxruntime")
     (problem,) = report["problems"]
     assert problem.startswith("backend onnxruntime-cuda cannot be used: ")
