@@ -80,17 +80,22 @@ class CudaApi(Protocol):
     def cudaGetErrorName(self, error: object) -> tuple[Any, ...]: ...
 
 
-def load_cuda() -> CudaApi:
+def load_cuda(extra: str = "cuda") -> CudaApi:
     """Import cuda-python.
 
+    Args:
+        extra: The extra of alterbute that brings it for the caller, which the error names: `cuda`, `tensorrt` or `rtx`.
+
     Raises:
-        EngineError: it is not installed.
+        EngineError: it is not installed, or does not load.
     """
+    fix = f"run `pip install 'alterbute[{extra}]'`"
     if importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.bindings") is None:
-        raise EngineError(
-            "cuda-python is not installed", "the package cuda-bindings", "run `pip install 'alterbute[tensorrt]'`"
-        )
-    return cast(CudaApi, importlib.import_module(_MODULE))
+        raise EngineError("cuda-python is not installed", "the package cuda-bindings", fix)
+    try:
+        return cast(CudaApi, importlib.import_module(_MODULE))
+    except Exception as fault:
+        raise EngineError(f"cuda-python does not load ({fault})", "the package cuda-bindings", fix) from fault
 
 
 def no_memory(name: str, reason: str) -> DeviceError:
