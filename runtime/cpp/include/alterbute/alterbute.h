@@ -125,8 +125,8 @@ ALTERBUTE_API alterbute_editor* alterbute_open_on_stream(const char* bundle, con
 ALTERBUTE_API void alterbute_editor_free(alterbute_editor* editor);
 /* Waits until every graph is loaded; 1, or 0 and an error. */
 ALTERBUTE_API int alterbute_load(const alterbute_editor* editor, alterbute_error** error);
-/* The same, and on a GPU captures the step graph at every shape at which it is launched, in seconds: no edit after it meets
- * a capture. 1, or 0 and an error. */
+/* The same; on a GPU runs every graph once and captures the step graph at every shape at which it is launched, in seconds:
+ * no edit after it is the first to need a kernel or a capture. 1, or 0 and an error. */
 ALTERBUTE_API int alterbute_warm_up(const alterbute_editor* editor, alterbute_error** error);
 /* Hashes every file of a bundle folder; of the options only the keys count. 1, or 0 and an error. */
 ALTERBUTE_API int alterbute_verify(const char* bundle, const alterbute_options* options, alterbute_error** error);

@@ -168,8 +168,8 @@ class ALTERBUTE_API Editor {
   // request.
   void load() const;
 
-  // Waits as `load` does, and on a GPU captures the step graph at every shape at which it is launched, in seconds: no edit
-  // after it meets a capture.
+  // Waits as `load` does; on a GPU runs every graph once and captures the step graph at every shape at which it is launched,
+  // in seconds: no edit after it is the first to need a kernel or a capture.
   void warm_up() const;
 
   // Encodes a photo, once for all its edits. The mask has the photo's size; without pixels, it is the opaque part of a

@@ -9,6 +9,7 @@
 
 #include "backends/choose_variant.hpp"
 #include "backends/cuda/buckets.hpp"
+#include "backends/first_run.hpp"
 #include "base/text.hpp"
 
 namespace alterbute {
@@ -111,7 +112,20 @@ void Engines::wait() const {
 
 void Engines::warm_up(const Shape& state) const {
   wait();
-  if (cuda_ != nullptr) cuda_->warm_up(step_graphs(state));
+  if (cuda_ == nullptr) return;
+  const Manifest& manifest = bundle_->manifest();
+  const std::map<std::string, std::int64_t> sizes = {{"S", manifest.resolution},
+                                                     {"h", manifest.latent_side()},
+                                                     {"w", manifest.latent_side()},
+                                                     {"T", manifest.text.tokens}};
+  for (const auto& [graph, session] : sessions_) {
+    if (graph == kStep || graph == kPrologue || is_image_graph(graph)) continue;
+    const Arrays inputs = zero_inputs(*session.get(), sizes);
+    ArrayViews views;
+    for (const auto& [name, array] : inputs) views[name] = array.view();
+    run(graph, views);
+  }
+  cuda_->warm_up(step_graphs(state));
 }
 
 const Variant& Engines::variant(const std::string& graph) const {

@@ -33,7 +33,7 @@ class Engines {
 
   // Waits for every graph, and throws what went wrong.
   void wait() const;
-  // Waits, and captures what a GPU launches. `state` is as above.
+  // Waits; on a GPU runs every graph once, on zeros, and captures the step graph. `state` is as above.
   void warm_up(const Shape& state) const;
 
  private:

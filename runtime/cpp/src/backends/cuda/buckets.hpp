@@ -8,11 +8,11 @@
 
 namespace alterbute {
 
-// The bundle's buckets, or a table for bundles that list none, without those of more slots than needed; a table that does
-// not hold `slots` slots with three rows each, the most that guidance takes, gets a bucket which does.
+// The buckets that launches of up to `slots` slots can need, the largest first: from those that the bundle lists, or from a
+// table where it lists none. The largest launch gets a bucket where none holds it.
 std::vector<LaunchShape> choose_buckets(const std::vector<LaunchShape>& listed, std::int64_t slots);
 
-// The cheapest bucket that holds these slots and rows: fewest rows, then fewest slots. Throws EngineError: there is none.
+// The cheapest bucket that holds these slots and rows: fewest rows, then fewest slots. Throws EngineError: none does.
 LaunchShape find_bucket(const std::vector<LaunchShape>& buckets, std::int64_t slots, std::int64_t rows);
 
 // The most slots and the most rows of any bucket.
