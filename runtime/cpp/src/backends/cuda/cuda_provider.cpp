@@ -25,7 +25,8 @@ void load_cuda_provider(const OrtApi& api) {
   try {
     Owned<OrtCUDAProviderOptionsV2> cuda(api.ReleaseCUDAProviderOptions);
     check(api, api.CreateCUDAProviderOptions(cuda.out()));
-    set_cuda_options(api, cuda.get(), {{"device_id", "0"}});
+    // Any option makes ONNX Runtime load the provider; `device_id` would ask the driver, too, whose faults are told elsewhere.
+    set_cuda_options(api, cuda.get(), {{"use_tf32", "0"}});
   } catch (const Fault& fault) {
     throw EngineError("ONNX Runtime has no CUDA provider that can be loaded (" + fault.line + ")",
                       "the library of the package onnxruntime-gpu, and the CUDA and cuDNN libraries of its version",
