@@ -27,7 +27,7 @@ def parse_manifest(text: bytes) -> Manifest:
         raise BundleError(f"{MANIFEST_FILE} is not JSON ({fault})", "a JSON object", _EXPORT_AGAIN) from None
     version = document.get("schema_version") if isinstance(document, dict) else None
     # The version is checked first, because a manifest of another version may have other keys.
-    if isinstance(version, int) and version != SCHEMA_VERSION:
+    if isinstance(version, int) and not isinstance(version, bool) and version != SCHEMA_VERSION:
         is_newer = version > SCHEMA_VERSION
         raise BundleError(
             f"the bundle has manifest schema {version}",

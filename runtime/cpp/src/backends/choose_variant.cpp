@@ -20,7 +20,7 @@ constexpr std::array<const char*, 3> kPreferred = {"fp16", "bf16", "fp32"};
 auto rank(const Variant& variant) {
   const auto* precision =
       std::find_if(kPreferred.begin(), kPreferred.end(), [&](const char* name) { return variant.precision == name; });
-  return std::make_tuple(variant.backend != kCuda, precision - kPreferred.begin(), variant.prologue.empty());
+  return std::make_tuple(variant.backend != kCuda, precision - kPreferred.begin(), !variant.prologue);
 }
 
 std::vector<std::string> backends_of(const std::vector<Variant>& variants) {

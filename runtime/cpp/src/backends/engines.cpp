@@ -135,7 +135,7 @@ const Variant& Engines::variant(const std::string& graph) const {
 
 // On the CPU the step graph does the prologue's work itself.
 bool Engines::has_graph(const std::string& graph) const {
-  if (graph == kPrologue) return cuda_ != nullptr && !variant(kStep).prologue.empty();
+  if (graph == kPrologue) return cuda_ != nullptr && variant(kStep).prologue.has_value();
   return find(bundle_->manifest().graphs, graph) != nullptr;
 }
 
@@ -151,7 +151,7 @@ Weights Engines::read_weights() const {
 }
 
 Engines::Loaded Engines::make_session(const std::string& graph) const {
-  const Bytes model = bundle_->read(graph == kPrologue ? variant(kStep).prologue : variant(graph).file);
+  const Bytes model = bundle_->read(graph == kPrologue ? *variant(kStep).prologue : variant(graph).file);
   const std::shared_ptr<const Weights> weights = weights_.get();
   SessionOptions options;
   options.threads = is_one_of(graph, {"scene", kStep, kPrologue, "decode"}) ? threads_ : 1;

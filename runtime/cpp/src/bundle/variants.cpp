@@ -48,11 +48,8 @@ Variant read_variant(const Json& value, const std::string& key) {
 }
 
 void check_variant(const Manifest& manifest, const std::string& key, const Variant& variant) {
-  for (const std::string* file : {&variant.file, &variant.prologue}) {
-    const bool is_given = file == &variant.file || !file->empty();
-    if (is_given && find(manifest.files, *file) == nullptr)
-      throw KeyFault{key, text::python_repr(*file), "a name listed in `files`"};
-  }
+  for (const std::string& file : {variant.file, variant.prologue.value_or(variant.file)})
+    if (find(manifest.files, file) == nullptr) throw KeyFault{key, text::python_repr(file), "a name listed in `files`"};
   for (const auto& [slots, rows] : variant.buckets) {
     if (slots < 1 || rows < slots) {
       throw KeyFault{key + ".buckets", std::to_string(slots) + " slots and " + std::to_string(rows) + " rows",
