@@ -90,8 +90,8 @@ def _check(manifest: Manifest) -> None:
 
 
 def _check_variant(key: str, variant: Variant, manifest: Manifest) -> None:
-    for file in filter(None, (variant.file, variant.prologue)):
-        if file not in manifest.files:
+    for file in (variant.file, variant.prologue):
+        if file is not None and file not in manifest.files:
             raise typed_json.KeyFault(key, repr(file), "a name listed in `files`")
     for bucket in variant.buckets:
         if not 1 <= bucket.slots <= bucket.rows:
