@@ -137,7 +137,7 @@ def test_a_fault_of_the_device_is_told_as_what_it_is(
 
 def test_a_driver_that_is_missing_is_told_when_the_editor_opens(host: Driver, demo: Path) -> None:
     host.ask("device", function="set_device", code=35, at=1)
-    with pytest.raises(Refused, match="GPU 1 cannot be used.*nvidia-smi") as refused:
+    with pytest.raises(Refused, match=r"GPU 1 cannot be used.*nvidia-smi") as refused:
         host.ask("open", path=str(demo), device="cuda:1", on_host=True)
     assert refused.value.kind == "DeviceError"
 
