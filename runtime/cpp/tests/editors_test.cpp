@@ -1,5 +1,5 @@
-// Several editors of one process on a GPU, through the C ABI: each opens, captures and edits on a thread of the caller's while
-// the others do, and none disturbs another's capture.
+// Several editors of one process on a GPU, through the C ABI: each opens, captures and edits on a thread of the
+// caller's while the others do, and none disturbs another's capture.
 #include <alterbute/alterbute.h>
 
 #include <atomic>

@@ -53,7 +53,8 @@ const Variant& cuda_variant(const Manifest& manifest, const std::string& graph) 
     if (fits && (best == nullptr || rank(variant) < rank(*best))) best = &variant;
   }
   if (best != nullptr) return *best;
-  throw BundleError("the bundle's graph " + text::python_repr(graph) + " is for " + text::join(backends_of(variants), ", "),
+  const std::string seen = text::join(backends_of(variants), ", ");
+  throw BundleError("the bundle's graph " + text::python_repr(graph) + " is for " + seen,
                     std::string("a variant for ") + kCuda + " or " + kPlain, "export the bundle again");
 }
 

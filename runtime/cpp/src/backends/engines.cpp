@@ -24,8 +24,8 @@ constexpr std::array<const char*, 9> kLoadOrder = {kStep,    kPrologue, "window"
 constexpr std::size_t kNumLoaders = 2;
 // Up to two threads a slot's bits do not depend on the other slots of its launch; `threads` may ask for more.
 constexpr int kExactThreads = 2;
-// A launch of one slot or one row runs ONNX Runtime's matrix-vector kernels on the CPU, which add in another order than its
-// matrix kernels: from two of each on, a slot's bits do not depend on the other slots of its launch.
+// A launch of one slot or one row runs ONNX Runtime's matrix-vector kernels on the CPU, which add in another order than
+// its matrix kernels: from two of each on, a slot's bits do not depend on the other slots of its launch.
 constexpr LaunchShape kLeast{2, 2};
 
 bool is_one_of(const std::string& name, std::initializer_list<const char*> names) {
@@ -46,10 +46,11 @@ int gpu_of(const std::string& device) {
   if (device == "cpu") return -1;
   if (device == kCuda) return 0;
   const std::string index = device.substr(std::min(device.size(), kCuda.size() + 1));
-  const bool is_index = !index.empty() && index.size() < 4 && index.find_first_not_of("0123456789") == std::string::npos;
+  const bool is_number = index.find_first_not_of("0123456789") == std::string::npos;
+  const bool is_index = !index.empty() && index.size() < 4 && is_number;
   if (device.compare(0, kCuda.size() + 1, "cuda:") != 0 || !is_index) {
-    throw InputError("the device is " + text::python_repr(device), "one of cpu, cuda, or cuda:1 for the GPU of that index",
-                     "choose one of those", "device", "device_unknown");
+    throw InputError("the device is " + text::python_repr(device),
+                     "one of cpu, cuda, or cuda:1 for the GPU of that index", "choose one of those", "device", "device_unknown");
   }
   return std::stoi(index);
 }

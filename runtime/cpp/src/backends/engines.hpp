@@ -27,8 +27,8 @@ class Engines {
   // The first call of a graph waits until it is loaded. Throws EngineError or BundleError.
   Arrays run(const std::string& graph, const ArrayViews& inputs, const ArrayViews& into = {}) const;
 
-  // State [slots,K,C,h,w] for launches of the step graph up to `most`; on a GPU, that of the editor's slots, which belongs
-  // to one call at a time. Throws EngineError.
+  // State [slots,K,C,h,w] for launches of the step graph up to `most`; on a GPU, that of the editor's slots, which
+  // belongs to one call at a time. Throws EngineError.
   std::unique_ptr<StepState> open_step_state(const Shape& state, const LaunchShape& most) const;
 
   // Waits for every graph, and throws what went wrong.

@@ -25,8 +25,8 @@ class StepState {
   virtual LaunchShape launch_shape(std::int64_t slots, std::int64_t rows) const = 0;
   // Copies a state [K,C,h,w] f32 into a slot of the buffer that the next launch reads.
   virtual void write_slot(std::int64_t slot, const float* state) = 0;
-  // Runs the step graph once; without a flip afterwards, the next launch starts from the same state. `inputs` are all but
-  // `state`, at a launch shape; `changed` names those that may differ from the last launch. Throws EngineError.
+  // Runs the step graph once; without a flip afterwards, the next launch starts from the same state. `inputs` are all
+  // but `state`, at a launch shape; `changed` names those that may differ from the last launch. Throws EngineError.
   virtual void launch(const ArrayViews& inputs, const std::set<std::string>& changed) = 0;
   // Whether the last launch wrote only finite numbers for a slot; true where a check would wait for a device.
   virtual bool is_finite(std::int64_t slot) const = 0;

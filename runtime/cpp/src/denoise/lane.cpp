@@ -90,7 +90,8 @@ std::vector<JobResult> Lane::step(const Callbacks& callbacks, int images) {
     indices.push_back(index);
   }
   if (!launch(indices)) {
-    // Guidance sums over all rows of a launch, so one NaN shows in every slot: each is tried alone, from the same state.
+    // Guidance sums over all rows of a launch, so one NaN shows in every slot: each is tried alone, from the same
+    // state.
     Indices finite, broken;
     for (const std::int64_t index : indices)
       (indices.size() > 1 && launch({index}) ? finite : broken).push_back(index);

@@ -38,8 +38,8 @@ struct Job {
   int window;  // of the image's windows
 };
 
-// One image that left the lane: its clean latent [1,C,h,w], and the seconds that it was in the lane; or its fault, set when
-// its numbers stopped being finite, and no latent.
+// One image that left the lane: its clean latent [1,C,h,w], and the seconds that it was in the lane; or its fault, set
+// when its numbers stopped being finite, and no latent.
 struct JobResult {
   int index, window;
   Array latent;
@@ -56,8 +56,8 @@ class Lane {
   static Shape state_shape(const Manifest& manifest, std::int64_t slots);
 
   // Denoises the jobs and calls `on_finished` for each as it ends. An image whose numbers stop being finite ends with a
-  // fault, and the others keep the bytes that they have alone. When the last of them end, the state of the slots is given
-  // back first, so that another call may go on. Throws Cancelled, or EngineError: the step graph failed.
+  // fault, and the others keep the bytes that they have alone. When the last of them end, the state of the slots is
+  // given back first, so that another call may go on. Throws Cancelled, or EngineError: the step graph failed.
   void run(std::deque<Job> jobs, const Callbacks& callbacks, const std::function<void(JobResult)>& on_finished);
 
  private:
@@ -77,8 +77,8 @@ class Lane {
 
   void admit(Job job);
   void load(const Slot& slot);
-  // One launch for all images in the lane; ends those whose numbers are not finite, and advances the others. Returns those
-  // that ended.
+  // One launch for all images in the lane; ends those whose numbers are not finite, and advances the others. Returns
+  // those that ended.
   std::vector<JobResult> step(const Callbacks& callbacks, int images);
   // Lays out the rows of these slots for the next launch.
   void pack(const Indices& indices);

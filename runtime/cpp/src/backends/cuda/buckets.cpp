@@ -14,9 +14,10 @@ namespace {
 
 // With text and identity guidance.
 constexpr std::int64_t kMaxRowsPerSlot = 3;
-// As in Python: one image gets each of its numbers of rows exactly; beyond, a bucket is at most half as large again as the
-// one before.
-constexpr std::array<LaunchShape, 9> kTable = {{{1, 1}, {1, 2}, {1, 3}, {8, 4}, {8, 6}, {8, 8}, {8, 12}, {8, 16}, {8, 24}}};
+// As in Python: one image gets each of its numbers of rows exactly; beyond, a bucket is at most half as large again as
+// the one before.
+constexpr std::array<LaunchShape, 9> kTable = {
+    {{1, 1}, {1, 2}, {1, 3}, {8, 4}, {8, 6}, {8, 8}, {8, 12}, {8, 16}, {8, 24}}};
 
 bool is_cheaper(const LaunchShape& one, const LaunchShape& other) {
   return std::tie(one.rows, one.slots) < std::tie(other.rows, other.slots);
@@ -37,8 +38,8 @@ const LaunchShape* find_cheapest(const std::vector<LaunchShape>& buckets, std::i
 std::vector<LaunchShape> choose_buckets(const std::vector<LaunchShape>& listed, std::int64_t slots) {
   const std::int64_t most = kMaxRowsPerSlot * slots;
   std::vector<LaunchShape> known = listed.empty() ? std::vector<LaunchShape>(kTable.begin(), kTable.end()) : listed;
-  // A bucket of several slots is launched with all the lane's: an idle slot costs a few element-wise operations, but a launch
-  // whose one image is in the last slot would otherwise be padded to the rows of a full lane.
+  // A bucket of several slots is launched with all the lane's: an idle slot costs a few element-wise operations, but a
+  // launch whose one image is in the last slot would otherwise be padded to the rows of a full lane.
   for (LaunchShape& bucket : known) bucket = {bucket.slots == 1 ? 1 : slots, std::min(bucket.rows, most)};
   known.push_back({slots, most});
   std::map<std::pair<std::int64_t, std::int64_t>, LaunchShape> needed;

@@ -1,4 +1,5 @@
-// The shapes at which the step graph is launched on a GPU: each is captured once, and smaller launches are padded to it.
+// The shapes at which the step graph is launched on a GPU: each is captured once, and smaller launches are padded to
+// it.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +9,8 @@
 
 namespace alterbute {
 
-// The buckets that launches of up to `slots` slots can need, the largest first: from those that the bundle lists, or from a
-// table where it lists none. The largest launch gets a bucket where none holds it.
+// The buckets that launches of up to `slots` slots can need, the largest first: from those that the bundle lists, or
+// from a table where it lists none. The largest launch gets a bucket where none holds it.
 std::vector<LaunchShape> choose_buckets(const std::vector<LaunchShape>& listed, std::int64_t slots);
 
 // The cheapest bucket that holds these slots and rows: fewest rows, then fewest slots. Throws EngineError: none does.

@@ -1,5 +1,5 @@
-// Keeps every other use of CUDA by this library out of a capture. ONNX Runtime captures in CUDA's global mode, in which an
-// allocation by any thread of the process makes the capture fail; an editor cannot see that another one captures.
+// Keeps every other use of CUDA by this library out of a capture. ONNX Runtime captures in CUDA's global mode, in which
+// an allocation by any thread of the process makes the capture fail; an editor cannot see that another one captures.
 #pragma once
 
 #include <mutex>

@@ -71,7 +71,8 @@ class CudaBackend::Turn : public StepState {
 };
 
 CudaBackend::CudaBackend(const OnnxRuntime& runtime, int index, void* stream)
-    : kind_{host_functions == nullptr ? "Cuda" : "Cpu", index}, device_(load_functions(runtime), index, stream) {
+    : kind_(host_functions == nullptr ? MemoryKind{"Cuda", index} : MemoryKind{"Cpu", 0}),
+      device_(load_functions(runtime), index, stream) {
   thread_.run([this] {
     const auto lock = lock_for_use();
     device_.use();

@@ -16,7 +16,8 @@
 
 namespace alterbute {
 
-// For tests: functions over the host's memory, with which sessions run on the CPU provider over bound memory. Null: a GPU.
+// For tests: functions over the host's memory, with which sessions run on the CPU provider over bound memory. Null: a
+// GPU.
 inline const CudaFunctions* host_functions = nullptr;
 
 class CudaBackend {
@@ -51,8 +52,8 @@ class CudaBackend {
   class Hold;
   class Turn;
 
-  // Runs a call on the device's thread, and adds the time to this thread's seconds in graphs. Throws DeviceError for what
-  // ONNX Runtime throws.
+  // Runs a call on the device's thread, and adds the time to this thread's seconds in graphs. Throws DeviceError for
+  // what ONNX Runtime throws.
   template <typename Call>
   auto on_device(Call call) -> decltype(call());
   CudaSteps& steps(const StepGraphs& graphs);

@@ -32,7 +32,8 @@ void CudaDevice::use() {
   if (const int code = cuda_.set_device(index_); code != 0) {
     throw DeviceError("GPU " + std::to_string(index_) + " cannot be used (" + cuda_.error_name(code) + ")",
                       "an NVIDIA GPU with this index, and a driver for this version of CUDA",
-                      "install or update the driver (nvidia-smi names the GPUs), or open the editor on the device 'cpu'");
+                      "install or update the driver (nvidia-smi names the GPUs), or open the editor on the device "
+                      "'cpu'");
   }
   if (owns_stream_) check("cudaStreamCreateWithFlags", cuda_.create_stream(&stream_, kNonBlockingStream));
 }

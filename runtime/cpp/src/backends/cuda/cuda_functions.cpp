@@ -26,7 +26,8 @@ void* open_runtime(std::string& fault) {
 
 [[noreturn]] void refuse(const std::string& fault) {
   throw EngineError("the CUDA runtime is not found (" + fault + ")", "libcudart.so.13 or libcudart.so.12",
-                    "install CUDA's runtime (the package nvidia-cuda-runtime has it) and put its folder in LD_LIBRARY_PATH");
+                    "install CUDA's runtime (the package nvidia-cuda-runtime has it) and put its folder in "
+                    "LD_LIBRARY_PATH");
 }
 
 template <typename Function>

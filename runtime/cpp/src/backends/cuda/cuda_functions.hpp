@@ -1,5 +1,5 @@
-// The functions of the CUDA runtime that are used, found in the library that ONNX Runtime's provider has loaded: this library
-// is built without CUDA's headers and linked against none of its libraries.
+// The functions of the CUDA runtime that are used, found in the library that ONNX Runtime's provider has loaded: this
+// library is built without CUDA's headers and linked against none of its libraries.
 #pragma once
 
 #include <cstddef>

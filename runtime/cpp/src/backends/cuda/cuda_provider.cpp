@@ -25,13 +25,14 @@ void load_cuda_provider(const OrtApi& api) {
   try {
     Owned<OrtCUDAProviderOptionsV2> cuda(api.ReleaseCUDAProviderOptions);
     check(api, api.CreateCUDAProviderOptions(cuda.out()));
-    // Any option makes ONNX Runtime load the provider; `device_id` would ask the driver, too, whose faults are told elsewhere.
+    // Any option makes ONNX Runtime load the provider; `device_id` would ask the driver, too, whose faults are told
+    // elsewhere.
     set_cuda_options(api, cuda.get(), {{"use_tf32", "0"}});
   } catch (const Fault& fault) {
     throw EngineError("ONNX Runtime has no CUDA provider that can be loaded (" + fault.line + ")",
                       "the library of the package onnxruntime-gpu, and the CUDA and cuDNN libraries of its version",
-                      "set ALTERBUTE_ONNXRUNTIME to the library inside the onnxruntime-gpu wheel and LD_LIBRARY_PATH to the "
-                      "folders of CUDA and cuDNN, or open the editor on the device 'cpu'");
+                      "set ALTERBUTE_ONNXRUNTIME to the library inside the onnxruntime-gpu wheel and LD_LIBRARY_PATH "
+                      "to the folders of CUDA and cuDNN, or open the editor on the device 'cpu'");
   }
 }
 

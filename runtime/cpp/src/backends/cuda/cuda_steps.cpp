@@ -11,8 +11,8 @@ namespace alterbute {
 namespace {
 
 constexpr const char* kState = "state";
-// Inputs that change at every step are small and get a deep ring, so that no edit of ordinary length waits for it. Inputs
-// that change at an admission are large and rare.
+// Inputs that change at every step are small and get a deep ring, so that no edit of ordinary length waits for it.
+// Inputs that change at an admission are large and rare.
 constexpr std::size_t kSmallBytes = 64U << 10;
 constexpr std::size_t kSmallDepth = 64, kLargeDepth = 3;
 

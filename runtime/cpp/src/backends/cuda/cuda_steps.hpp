@@ -1,4 +1,5 @@
-// The step graph on a GPU: state and inputs stay there, and every launch is captured once for each bucket and direction.
+// The step graph on a GPU: state and inputs stay there, and every launch is captured once for each bucket and
+// direction.
 #pragma once
 
 #include <array>
@@ -25,8 +26,8 @@ struct StepGraphs {
   std::int64_t tokens = 0;
 };
 
-// Used on the device's thread, but for write_slot, flip and restart. Inputs have one buffer each for the largest bucket: a
-// smaller one uses its beginning, so that addresses never change and captured graphs stay valid.
+// Used on the device's thread, but for write_slot, flip and restart. Inputs have one buffer each for the largest
+// bucket: a smaller one uses its beginning, so that addresses never change and captured graphs stay valid.
 class CudaSteps {
  public:
   // Throws EngineError: the graphs have sizes that are not known; or DeviceError.

@@ -1,5 +1,5 @@
-// The one thread that calls a GPU for an editor. ONNX Runtime keeps captured CUDA graphs for each thread that runs a session:
-// from several threads each would capture every graph again.
+// The one thread that calls a GPU for an editor. ONNX Runtime keeps captured CUDA graphs for each thread that runs a
+// session: from several threads each would capture every graph again.
 #pragma once
 
 #include <condition_variable>
