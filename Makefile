@@ -7,11 +7,13 @@ BIN := $(TEST_VENV)/bin
 CHECKPOINT ?= build/demo
 MINUTES ?= 240
 JOBS ?= 2
+CUDA_ORT := 1.31.1
+CUDA_HEADERS := "nvidia-cuda-runtime==13.0.*" "nvidia-cuda-crt==13.0.*"
 # Tests that export a checkpoint, build TensorRT engines or compile C++ have a marker each (tests/conftest.py sets it).
 QUICK := not slow and not gpu and not export and not engines and not cpp
 
 .DEFAULT_GOAL := help
-.PHONY: help edit check test test-all test-quick coverage lint format cpp-check engines-all serve-check bundle int8 demo-checkpoint quality solver-parity serving benchmark-tables gpu clean
+.PHONY: help edit check test test-all test-quick cuda-wheels coverage lint format cpp-check engines-all serve-check bundle int8 demo-checkpoint quality solver-parity serving benchmark-tables gpu clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,14 +26,21 @@ edit: $(RUN_VENV)/.ready ## edit the sample photo with the demo bundle (no torch
 check: $(TEST_VENV)/.ready ## before every commit, under a minute: lint, and the tests that need no export, engine or C++ build
 	@$(MAKE) --no-print-directory -j $(JOBS) lint test-quick
 
-test: $(TEST_VENV)/.ready ## the fast tests: minutes, no network, no GPU
+test: $(TEST_VENV)/.ready cuda-wheels ## the fast tests: minutes, no network, no GPU
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu"
 
-test-all: $(TEST_VENV)/.ready ## everything, long tests too
+test-all: $(TEST_VENV)/.ready cuda-wheels ## everything, long tests too
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-quick: $(TEST_VENV)/.ready ## the tests of `make check`
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "$(QUICK)"
+
+cuda-wheels: $(TEST_VENV)/.ready ## ONNX Runtime's CUDA build and CUDA's headers, for tests/cuda (256 MB; those tests skip without it)
+	@if [ "$$(uname -sm)" = "Linux x86_64" ] && [ ! -e $(VENV)/cuda/.ready-$(CUDA_ORT) ]; then \
+	  rm -rf $(VENV)/cuda; \
+	  if $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/cuda onnxruntime-gpu==$(CUDA_ORT) $(CUDA_HEADERS); \
+	  then touch $(VENV)/cuda/.ready-$(CUDA_ORT); \
+	  else rm -rf $(VENV)/cuda; echo "cuda-wheels: onnxruntime-gpu $(CUDA_ORT) cannot be downloaded here; the tests in tests/cuda skip"; fi; fi
 
 coverage: $(TEST_VENV)/.ready ## the fast tests with line coverage of both packages; a report in build/coverage
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu" --cov --cov-report=html:build/coverage --cov-report=term:skip-covered

@@ -7,10 +7,15 @@ import shutil
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.cached_build import build_once
+from tests.support.cuda_standin import open_standin
+
+if TYPE_CHECKING:
+    from tests.cuda.harness import StandIn
 
 ROOT = Path(__file__).parents[1]
 # Sources that determine the bundles' bytes: a change in any of them rebuilds the bundles.
@@ -49,6 +54,12 @@ def tiny_bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         export_bundle(make_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny"), folder)
 
     return build_once(cache_folder(request, "bundles") / "tiny", "manifest.json", make)
+
+
+@pytest.fixture(scope="session")
+def standin(request: pytest.FixtureRequest) -> StandIn:
+    """The stand-in of CUDA, on which programs run ONNX Runtime's CUDA provider without a GPU (tests/cuda/README.md)."""
+    return open_standin(request.config)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Unpack
 
-from alterbute.backends import Array, Backend, BackendChoice, choose_backend
+from alterbute.backends import Array, Backend, BackendChoice, choose_backend, run_all_graphs
 from alterbute.bundle import Bundle, Manifest, VariantPrecision, default_bundle_path, open_bundle, read_trust_keys
 from alterbute.denoise.lane import Job, JobResult, Lane
 from alterbute.denoise.plan import PlanCache
@@ -120,6 +120,12 @@ class Editor:
     def precision(self) -> VariantPrecision:
         """Precision in which the backend runs the step graph: `fp32`, `fp16`, `bf16` or `int8`."""
         return self._backend.precisions["step"]
+
+    def warm_up(self) -> None:
+        """Run every graph of a GPU at every shape that an edit can need, and capture the steps; nothing to do on a CPU."""
+        with self._lock:
+            run_all_graphs(self._backend, self.manifest)
+            self.lane.warm_up()
 
     def prepare(
         self,

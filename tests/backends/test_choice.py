@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alterbute.backends import choice, choose_backend
-from alterbute.backends.choice import Machine, check_engine, choose_engines
+from alterbute.backends import choose_backend, onnxruntime_cuda, opener
+from alterbute.backends.cuda import libraries
 from alterbute.backends.cuda import runtime as cuda_module
-from alterbute.backends.cuda.driver import Driver, Gpu, probe_driver, this_platform
+from alterbute.backends.cuda.driver import Driver, Gpu
+from alterbute.backends.engine_fit import Machine, check_engine, choose_engines
 from alterbute.backends.tensorrt import module as tensorrt_module
 from alterbute.bundle import Bundle, open_bundle
 from alterbute.editor import Editor
-from alterbute.errors import DeviceError, EngineError, EngineMismatchError, InputError
+from alterbute.errors import AlterbuteError, DeviceError, EngineError, EngineMismatchError, InputError
 
 from tests.backends.conftest import Rig
 from tests.support.engines import add_engines, write_engines
@@ -31,14 +32,14 @@ def on_h200(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
 
     def note(name: str, value: Any) -> Callable[..., Any]:
-        def answer(*arguments: Any) -> Any:
+        def answer(*arguments: Any, **options: Any) -> Any:
             asked.append(name)
             return value
 
         return answer
 
-    monkeypatch.setattr(choice, "probe_driver", note("driver", DRIVER))
-    monkeypatch.setattr(choice, "this_platform", lambda: "linux_x86_64")
+    monkeypatch.setattr(opener, "probe_driver", note("driver", DRIVER))
+    monkeypatch.setattr(opener, "this_platform", lambda: "linux_x86_64")
     monkeypatch.setattr(tensorrt_module, "load_module", note("library", rig.trt))
     monkeypatch.setattr(cuda_module, "load_cuda", note("cuda", rig.cuda))
     return asked
@@ -51,7 +52,7 @@ def test_the_driver_is_asked_before_any_engine_library_is_imported(rig: Rig, on_
 
 def test_auto_takes_tensorrt_where_its_engines_fit(rig: Rig, on_h200: list[str]) -> None:
     chosen = choose_backend("auto", rig.bundle, allow_unsigned=True)
-    assert (chosen.name, chosen.skipped) == ("tensorrt", ())
+    assert (chosen.name, chosen.device, chosen.skipped) == ("tensorrt", "NVIDIA H200", ())
     chosen.backend.close()
 
 
@@ -59,7 +60,7 @@ def test_auto_without_a_gpu_ends_at_the_cpu_and_says_why_loudly_when_engines_wer
     engine_bundle: Bundle, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(
-        choice, "probe_driver", lambda device: Driver(cuda="0.0", gpu=None, reason="there is no NVIDIA driver")
+        opener, "probe_driver", lambda device: Driver(cuda="0.0", gpu=None, reason="there is no NVIDIA driver")
     )
     chosen = choose_backend("auto", engine_bundle, threads=1, allow_unsigned=True)
     chosen.backend.close()
@@ -73,6 +74,117 @@ def test_auto_without_a_gpu_ends_at_the_cpu_and_says_why_loudly_when_engines_wer
     caplog.clear()
     choose_backend("auto", open_bundle(tiny_bundle), threads=1).backend.close()
     assert not caplog.records
+
+
+UNUSABLE = (
+    EngineError("libcudnn.so.9 does not load (no such file)", "the libraries of CUDA 13", "run `pip install X`"),
+    EngineError("onnxruntime-gpu is built for CUDA 12.8, and cuda-bindings is 13.5", "CUDA 13", "run `pip install X`"),
+    EngineError("the graph 'step' runs on CPUExecutionProvider", "CUDAExecutionProvider", "run `alterbute doctor`"),
+    DeviceError("cudaMalloc found no memory on the GPU (cudaErrorMemoryAllocation)", "free memory", "free the GPU"),
+)
+
+
+class Host:
+    """The backend of the image graphs; `open` counts those that nobody has closed."""
+
+    open = 0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        Host.open += 1
+
+    def close(self) -> None:
+        Host.open -= 1
+
+
+@pytest.fixture(params=UNUSABLE, ids=["missing", "version", "on_the_cpu", "full"])
+def unusable(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AlterbuteError:
+    """A machine with a GPU on which ONNX Runtime's CUDA backend cannot be opened, and the error that says so."""
+    fault: AlterbuteError = request.param
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        raise fault
+
+    monkeypatch.setattr(opener, "probe_driver", lambda device: DRIVER)
+    monkeypatch.setattr(cuda_module, "load_cuda", lambda extra: object())
+    if "does not load" in fault.seen or "built for" in fault.seen:
+        monkeypatch.setattr(libraries, "import_cuda_provider", fail)
+    else:
+        monkeypatch.setattr(libraries, "import_cuda_provider", lambda driver: object())
+        monkeypatch.setattr(onnxruntime_cuda, "OnnxRuntimeCudaBackend", fail)
+    return fault
+
+
+def test_auto_warns_in_one_line_when_a_gpu_is_there_and_cannot_be_used(
+    unusable: AlterbuteError, tiny_bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    chosen = choose_backend("auto", open_bundle(tiny_bundle), threads=1)
+    chosen.backend.close()
+    assert (chosen.name, chosen.device) == ("onnxruntime", "cpu")
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert warning == f"backend onnxruntime-cuda skipped, onnxruntime runs instead: {unusable}"
+    assert "\n" not in warning
+    assert chosen.warnings == (warning,)
+    assert dict(chosen.skipped)["onnxruntime-cuda"] == str(unusable)
+
+
+def test_a_backend_chosen_by_name_never_falls_back_and_leaves_nothing_open(
+    unusable: AlterbuteError, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alterbute.backends import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "OnnxRuntimeBackend", Host)
+    with pytest.raises(type(unusable)) as caught:
+        choose_backend("onnxruntime-cuda", open_bundle(tiny_bundle))
+    assert caught.value is unusable
+    assert Host.open == 0
+
+
+@pytest.mark.parametrize(("is_broken", "warnings"), [(True, 1), (False, 0)])
+def test_auto_warns_of_a_driver_that_does_not_work_but_not_of_a_machine_without_gpu(
+    is_broken: bool, warnings: int, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    driver = Driver(cuda="0.0", gpu=None, reason="the driver gives 803", is_broken=is_broken)
+    monkeypatch.setattr(opener, "probe_driver", lambda device: driver)
+    chosen = choose_backend("auto", open_bundle(tiny_bundle), threads=1)
+    chosen.backend.close()
+    assert len(chosen.warnings) == len(caplog.records) == warnings
+    assert all("the driver gives 803" in line for line in chosen.warnings)
+
+
+def test_no_warning_when_the_bundle_has_no_engines_and_cuda_runs_it(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(opener, "probe_driver", lambda device: DRIVER)
+    monkeypatch.setattr(cuda_module, "load_cuda", lambda extra: object())
+    monkeypatch.setattr(libraries, "import_cuda_provider", lambda driver: object())
+    monkeypatch.setattr(onnxruntime_cuda, "OnnxRuntimeCudaBackend", Host)
+    chosen = choose_backend("auto", open_bundle(tiny_bundle))
+    chosen.backend.close()
+    assert (chosen.name, chosen.device) == ("onnxruntime-cuda", "NVIDIA H200")
+    assert [name for name, _ in chosen.skipped] == ["tensorrt", "tensorrt_rtx"]
+    assert not chosen.warnings
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("product", "extra"), [("tensorrt", "tensorrt"), ("tensorrt_rtx", "rtx")])
+def test_missing_bindings_name_the_extra_of_the_backend(
+    product: str, extra: str, rig: Rig, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def load(extra: str) -> Any:
+        asked.append(extra)
+        raise EngineError("cuda-python is not installed", "cuda-bindings", f"alterbute[{extra}]")
+
+    monkeypatch.setattr(opener, "probe_driver", lambda device: DRIVER)
+    monkeypatch.setattr(opener, "this_platform", lambda: "linux_x86_64")
+    monkeypatch.setattr(tensorrt_module, "load_module", lambda name: rig.trt)
+    monkeypatch.setattr(cuda_module, "load_cuda", load)
+    bundle = write_engines(tiny_bundle, tmp_path / "bundle", product=product, version=rig.trt.__version__)
+    with pytest.raises(EngineError, match=rf"alterbute\[{extra}\]"):
+        choose_backend(product, bundle, allow_unsigned=True)
+    assert asked == [extra]
 
 
 def test_the_editor_tells_what_it_took(tiny_bundle: Path) -> None:
@@ -172,48 +284,3 @@ def test_the_first_recipe_that_fits_is_taken(tiny_bundle: Path, tmp_path: Path) 
     add_engines(bundle.path, recipe="h200_fp16")
     chosen = choose_engines(open_bundle(bundle.path), MACHINE, allow_unsigned=True)
     assert {engine.recipe for engine in chosen.values()} == {"h200_fp16"}
-
-
-class _Libcuda:
-    """`libcuda.so.1` of a machine with one GPU; `fails` names the call that does not work."""
-
-    def __init__(self, fails: str = "") -> None:
-        self._fails = fails
-
-    def __getattr__(self, name: str) -> Callable[..., int]:
-        return lambda *arguments: 999 if name == self._fails else self._answer(name, arguments)
-
-    def _answer(self, name: str, arguments: tuple[Any, ...]) -> int:
-        if name == "cuDriverGetVersion":
-            arguments[0]._obj.value = 13010
-        elif name == "cuDeviceGetName":
-            arguments[0].value = b"NVIDIA H200"
-        elif name == "cuDeviceGetAttribute":
-            arguments[0]._obj.value = {75: 9, 76: 0}[arguments[1]]
-        elif name == "cuDeviceTotalMem_v2":
-            arguments[0]._obj.value = 141 << 30
-        return 0
-
-
-def test_the_driver_tells_gpu_capability_and_cuda() -> None:
-    assert probe_driver(load=lambda name: _Libcuda()) == Driver(cuda="13.1", gpu=H200, reason="")
-
-
-@pytest.mark.parametrize(
-    "call", ["cuInit", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetAttribute", "cuDeviceTotalMem_v2"]
-)
-def test_a_driver_that_fails_is_a_reason_and_no_exception(call: str) -> None:
-    found = probe_driver(load=lambda name: _Libcuda(call))
-    assert found.gpu is None
-    assert "999" in found.reason
-
-
-def test_no_driver_is_a_reason_and_no_exception() -> None:
-    def load(name: str) -> Any:
-        raise OSError(name)
-
-    assert "no NVIDIA driver" in probe_driver(load=load).reason
-
-
-def test_the_platform_is_written_as_the_manifest_writes_it() -> None:
-    assert this_platform().split("_")[0] in {"linux", "windows", "darwin"}

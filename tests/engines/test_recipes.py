@@ -21,7 +21,7 @@ NAMES = sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
 def test_the_targets_of_the_design_have_recipes() -> None:
-    assert {"h100_fp16", "h200_fp16", "a100_fp16", "l4_fp16", "l40s_fp16", "rtx_fp16", "cpu"} <= set(NAMES)
+    assert {"h100_fp16", "h200_fp16", "a100_fp16", "l4_fp16", "l40s_fp16", "rtx_fp16", "cuda_fp16", "cpu"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -79,6 +79,13 @@ WRONG = {
     "a missing product": ('precision = "fp32"\n', "`product` is missing"),
     "an unknown precision": ('product = "tensorrt"\nprecision = "int3"\n', "`precision`"),
     "no builder": ('product = "tensorrt"\nprecision = "fp16"\n', "`builder` is missing"),
+    "cuda without buckets": ('product = "onnxruntime-cuda"\nprecision = "fp16"\n', "`buckets` is empty"),
+    "cuda in bf16": ('product = "onnxruntime-cuda"\nprecision = "bf16"\n', "`precision` is 'bf16'.*fused CUDA kernels"),
+    "cuda with a fit": ('product = "onnxruntime-cuda"\nprecision = "fp16"\nfit = "same_gpu"\n', "it builds no plans"),
+    "cuda with a range": (
+        'product = "onnxruntime-cuda"\nprecision = "fp16"\n[[buckets]]\nslots = 2\nrows = 4\nmin_rows = 1\n',
+        r"`buckets\[0\]` is a range",
+    ),
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import onnxruntime
 import pytest
-from alterbute.backends import choice, open_backend
+from alterbute.backends import open_backend, opener
 from alterbute.backends.cuda import runtime as cuda_module
 from alterbute.backends.tensorrt import module as tensorrt_module
 from alterbute.bundle import MANIFEST_FILE, SIGNATURE_FILE, open_bundle
@@ -61,10 +61,10 @@ def on_h200(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             seen.append(name)
             raise AssertionError(f"the engine library was asked for {name}")
 
-    monkeypatch.setattr(choice, "probe_driver", lambda device: DRIVER)
-    monkeypatch.setattr(choice, "this_platform", lambda: "linux_x86_64")
+    monkeypatch.setattr(opener, "probe_driver", lambda device: DRIVER)
+    monkeypatch.setattr(opener, "this_platform", lambda: "linux_x86_64")
     monkeypatch.setattr(tensorrt_module, "load_module", lambda product: Library())
-    monkeypatch.setattr(cuda_module, "load_cuda", FakeCuda)
+    monkeypatch.setattr(cuda_module, "load_cuda", lambda extra: FakeCuda())
     return seen
 
 

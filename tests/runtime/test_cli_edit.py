@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +38,31 @@ def write_pair(folder: Path) -> list[str]:
     return ["edit", "photo.png", "--mask", "mask.png", "--prompt", "color: red", "--steps", "2", "--seed", "7"]
 
 
+def test_a_gpu_that_cannot_be_used_is_a_warning_and_the_edit_is_made(
+    folder: Path,
+) -> None:
+    """In a process of its own: there nobody has given the log a handler, as in a terminal."""
+    broken = "Driver(cuda='0.0', gpu=None, reason='the driver gives 803', is_broken=True)"
+    program = f"""
+import sys
+from alterbute.backends import opener
+from alterbute.backends.cuda.driver import Driver
+from alterbute.cli import main
+opener.probe_driver = lambda device: {broken}
+sys.exit(main({[*write_pair(folder), "--quiet"]!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("warning: backend onnxruntime-cuda skipped, onnxruntime runs instead: ")
+    assert "the driver gives 803" in line
+
+
 def test_without_arguments_the_sample_is_edited_and_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["edit"]) == 0
     out, _ = capsys.readouterr()
     assert sorted(path.name for path in folder.iterdir()) == ["sample-edited-sheet.png", "sample-edited.png"]
-    for words in ("sample-edited.png: seed ", " ms (", "steps ", "before and after"):
+    for words in ("sample-edited.png: seed ", " ms (", "steps ", ") on onnxruntime", "before and after"):
         assert words in out
     sample = load_photo(default_bundle_path() / "sample" / "photo.png")
     edited = load_photo(folder / "sample-edited.png")

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from alterbute.bundle import Manifest, Precision, TypeAudit
 from onnxscript import optimizer
 
+from alterbute_export.cuda.cuda_graph import expand_for_cpu
 from alterbute_export.errors import PrecisionError
 from alterbute_export.onnx_io.ir import read_int
 from alterbute_export.onnx_io.write_onnx import quiet_tracing
@@ -37,15 +38,13 @@ def audit_graph(
         overflow: Magnitude of the values that were too large for fp16, by name; copied to the result.
     """
     model = ir.load(path)
+    # Shape inference knows standard operators only.
+    expand_for_cpu(model)
     for value in model.graph.inputs:
         assert value.shape is not None
         value.shape = ir.Shape([size if isinstance(size, int) else sizes[str(size.value)] for size in value.shape])
     for value in model.graph.outputs:
         value.shape = None
-    # Shape inference does not support this operator of ONNX Runtime; its output has the shape of its query.
-    for node in model.graph:
-        if node.op_type == "MultiHeadAttention" and node.inputs[0] is not None:
-            node.outputs[0].replace_all_uses_with(node.inputs[0])
     # With its inputs' sizes known, folding the graph's shape arithmetic makes every other size known.
     with quiet_tracing():
         optimizer.fold_constants(model, onnx_shape_inference=True)

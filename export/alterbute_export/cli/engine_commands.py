@@ -12,6 +12,7 @@ from alterbute_export.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from alterbute_export.engine.build import BuildResult
+    from alterbute_export.half.variant_file import VariantFile
 
 
 def engine(
@@ -80,11 +81,9 @@ def publish(
 
 
 def _print_result(result: BuildResult) -> None:
-    for name, variant in result.variants.items():
-        error = "" if variant.relative_error is None else f", {variant.relative_error:.1e} from fp32 on the sample edit"
-        shares = ", ".join(f"{share:.1%} {kind}" for kind, share in variant.audit.shares.items())
-        kept = "".join(f", {count} kept fp32 ({reason})" for reason, count in variant.audit.islands.items())
-        typer.echo(f"{name:<9} arithmetic {shares or 'none'}{kept}{error}", err=True)
+    for variant in result.variants.values():
+        for written in variant.files:
+            typer.echo(_describe_file(written), err=True)
     for name, plan in result.plans.items():
         work = ", ".join(f"{count} {kind}" for kind, count in plan.audit.work.items())
         memory = "" if plan.memory is None else f", scratch {plan.memory / 1e6:.1f} MB"
@@ -92,3 +91,11 @@ def _print_result(result: BuildResult) -> None:
             f"{name:<9} plan in {plan.seconds:.0f} s, {plan.peak_rss_mib} MiB of memory, work layers: {work}{memory}",
             err=True,
         )
+
+
+def _describe_file(written: VariantFile) -> str:
+    error = "" if written.relative_error is None else f", {written.relative_error:.1e} from fp32 on the sample edit"
+    shares = ", ".join(f"{share:.1%} {kind}" for kind, share in written.audit.shares.items())
+    kept = "".join(f", {count} kept fp32 ({reason})" for reason, count in written.audit.islands.items())
+    unfused = "".join(f", {count} as exported ({reason})" for reason, count in written.unfused.items())
+    return f"{written.file:<22} arithmetic {shares or 'none'}{kept}{unfused}{error}"

@@ -15,6 +15,7 @@ from alterbute.bundle import (
     WEIGHTS_FILE,
     Bundle,
     Engine,
+    LaunchShape,
     Manifest,
     Product,
     describe_files,
@@ -28,6 +29,7 @@ from alterbute_export.engine.child import WORKER, run_job
 from alterbute_export.engine.profiles import make_profiles
 from alterbute_export.engine.recipe import BuilderOptions, Recipe
 from alterbute_export.errors import BuildError
+from alterbute_export.half.variant_file import VariantFile
 from alterbute_export.half.variants import MODEL_GRAPHS, HalfVariant, add_variants, write_variants
 from alterbute_export.packaging.atomic_folder import changed_bundle
 
@@ -79,10 +81,10 @@ def build_engines(
         variants = write_variants(bundle, folder, recipe.precision, measure=measure)
         plans: dict[str, BuiltPlan] = {}
         engines: list[Engine] = []
-        if recipe.product != "onnxruntime":
+        if recipe.product in ("tensorrt", "tensorrt_rtx"):
             (folder / recipe.name).mkdir()
             for graph in present_graphs:
-                job = _make_job(bundle, folder, graph, recipe, recipe.product, variants[graph])
+                job = _make_job(bundle, folder, graph, recipe, recipe.product, variants[graph].plain)
                 plans[graph] = run_job(job, partial(_report_graph, report, graph), worker=worker)
                 engines.append(_describe_engine(folder, job, recipe, plans[graph]))
         report("describe", 0, 0)
@@ -125,7 +127,7 @@ def check_machine(recipe: Recipe, driver: Driver) -> None:
 
 
 def _make_job(
-    bundle: Bundle, folder: Path, graph: str, recipe: Recipe, product: Product, variant: HalfVariant
+    bundle: Bundle, folder: Path, graph: str, recipe: Recipe, product: Product, variant: VariantFile
 ) -> BuildJob:
     settings, fit = _require_builder(recipe)
     cache = side_folder(bundle.path) / f"{recipe.name}.timing"
@@ -176,7 +178,7 @@ def _write_manifest(
 ) -> Manifest:
     finished = replace(
         manifest,
-        graphs=add_variants(manifest.graphs, recipe.precision, variants),
+        graphs=add_variants(manifest.graphs, recipe.precision, variants, _launch_shapes(recipe)),
         engines=(*(engine for engine in manifest.engines if engine.recipe != recipe.name), *engines),
         files=describe_files(folder),
     )
@@ -184,11 +186,19 @@ def _write_manifest(
     return finished
 
 
+def _launch_shapes(recipe: Recipe) -> tuple[LaunchShape, ...]:
+    """The launch shapes of ONNX Runtime's CUDA variant; the buckets of a plan are in the plan's own entry."""
+    if recipe.product != "onnxruntime-cuda":
+        return ()
+    return tuple(LaunchShape(slots=bucket.slots, rows=bucket.rows) for bucket in recipe.buckets)
+
+
 def _remove_earlier_build(recipe: Recipe, folder: Path) -> None:
     """Delete an earlier build of the recipe: its plans, the variants and weights of its precision, and the signature."""
     shutil.rmtree(folder / recipe.name, ignore_errors=True)
     stale = [
         *folder.glob(f"*.{recipe.precision}.onnx"),
+        *folder.glob(f"*.{recipe.precision}.*.onnx"),
         folder / f"weights_{recipe.precision}.bin",
         folder / "manifest.sig",
     ]

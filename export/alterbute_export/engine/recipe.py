@@ -47,8 +47,8 @@ class Recipe:
 
     schema_version: int
     name: str
-    product: Literal["tensorrt", "tensorrt_rtx", "onnxruntime"]
-    """The library to build for; "onnxruntime" builds no plans and only writes half-precision variants."""
+    product: Literal["tensorrt", "tensorrt_rtx", "onnxruntime", "onnxruntime-cuda"]
+    """The library to build for; the two of ONNX Runtime build no plans and only write variants of the graphs."""
     precision: Precision
     fit: Fit | None = None
     capabilities: tuple[str, ...] = ()
@@ -101,7 +101,26 @@ def _check(recipe: Recipe) -> None:
                 "product", "'onnxruntime' with a builder", "no builder, buckets or fit: it builds no plans"
             )
         return
-    _check_plan(recipe)
+    if recipe.product == "onnxruntime-cuda":
+        _check_cuda(recipe)
+    else:
+        _check_plan(recipe)
+    _check_buckets(recipe)
+
+
+def _check_cuda(recipe: Recipe) -> None:
+    if recipe.builder or recipe.fit or recipe.capabilities:
+        raise typed_json.KeyFault(
+            "product", "'onnxruntime-cuda' with a builder", "no builder, fit or capabilities: it builds no plans"
+        )
+    if recipe.precision != "fp16":
+        expected = "'fp16', the half precision that ONNX Runtime's fused CUDA kernels have"
+        raise typed_json.KeyFault("precision", repr(recipe.precision), expected)
+    for index, bucket in enumerate(recipe.buckets):
+        if bucket.min_slots or bucket.min_rows:
+            raise typed_json.KeyFault(
+                f"buckets[{index}]", "a range", "slots and rows alone: one CUDA graph is captured per shape"
+            )
 
 
 def _check_plan(recipe: Recipe) -> None:
@@ -111,12 +130,6 @@ def _check_plan(recipe: Recipe) -> None:
         raise typed_json.KeyFault("fit", repr(recipe.fit), " or ".join(_FITS[recipe.product]))
     if not recipe.capabilities or not all(re.fullmatch(r"\d{1,2}\.\d", text) for text in recipe.capabilities):
         raise typed_json.KeyFault("capabilities", str(list(recipe.capabilities)), "compute capabilities such as 9.0")
-    if not recipe.buckets:
-        raise typed_json.KeyFault("buckets", "empty", "at least one")
-    for index, bucket in enumerate(recipe.buckets):
-        low = (bucket.min_slots or bucket.slots, bucket.min_rows or bucket.rows)
-        if not (1 <= low[0] <= bucket.slots <= bucket.rows and 1 <= low[1] <= bucket.rows):
-            raise typed_json.KeyFault(f"buckets[{index}]", str(bucket), "1 <= min <= slots <= rows")
     builder = recipe.builder
     if not 0 <= builder.optimization_level <= 5:
         raise typed_json.KeyFault("builder.optimization_level", str(builder.optimization_level), "0 to 5")
@@ -130,3 +143,12 @@ def _check_plan(recipe: Recipe) -> None:
         raise typed_json.KeyFault(
             "builder", "refit or a timing cache", "neither: the builder of tensorrt_rtx does not use a GPU"
         )
+
+
+def _check_buckets(recipe: Recipe) -> None:
+    if not recipe.buckets:
+        raise typed_json.KeyFault("buckets", "empty", "at least one")
+    for index, bucket in enumerate(recipe.buckets):
+        low = (bucket.min_slots or bucket.slots, bucket.min_rows or bucket.rows)
+        if not (1 <= low[0] <= bucket.slots <= bucket.rows and 1 <= low[1] <= bucket.rows):
+            raise typed_json.KeyFault(f"buckets[{index}]", str(bucket), "1 <= min <= slots <= rows")

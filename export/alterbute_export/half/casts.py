@@ -10,13 +10,16 @@ import numpy as np
 import onnx_ir as ir
 from alterbute.bundle import Precision
 
-from alterbute_export.onnx_io.ir import add_constant, make_cast, weight_source
+from alterbute_export.onnx_io.ir import add_constant, is_stored, make_cast, make_node, weight_source
 
 _TYPES: Final = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 _NUMPY: Final[dict[str, Any]] = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 _LARGEST: Final = {"fp16": 65504.0, "bf16": float.fromhex("0x1.fep127")}
 # Inputs whose type is the same whatever the type of the operator's other inputs.
-_FIXED_INPUTS: Final = {"Resize": (1, 2)}
+_FIXED_INPUTS: Final = {"Resize": (1, 2), "GroupNorm": (1, 2), "SkipGroupNorm": (1, 2)}
+# Operators on stored weights that loaders compute in half precision. ONNX Runtime has no half-precision Add on the CPU, where it does
+# that: a sum of biases is computed in fp32 and then converted.
+_EXPRESSIONS: Final = ("Concat", "Reshape", "Transpose")
 
 
 class CastWriter:
@@ -33,6 +36,7 @@ class CastWriter:
         self._type = _TYPES[precision]
         self._half_values: set[ir.Value] = set()
         self._half_weights: dict[str, ir.Value] = {}
+        self._half_expressions: dict[str, ir.Value] = {}
         self._casts: dict[tuple[str, ir.DataType], ir.Value] = {}
         self.half_names: set[str] = set()
         """Values and weights that were fp32 in the fp32 graph and are half precision now."""
@@ -79,8 +83,26 @@ class CastWriter:
     def _to_half(self, value: ir.Value) -> ir.Value:
         if value in self._half_values:
             return value
+        node = value.producer()
+        if node is not None and node.op_type in _EXPRESSIONS and is_stored(value):
+            return self._convert_expression(node)
         source = weight_source(value)
         return self._cast(value, self._type) if source is None else self._convert_weight(source)
+
+    def _convert_expression(self, node: ir.Node) -> ir.Value:
+        """What is computed from stored weights alone, from the weights in half precision, so that the file has each once."""
+        name = str(node.outputs[0].name)
+        if name not in self._half_expressions:
+            sources = [
+                value if value is None or not self._is_float(value) else self._to_half(value) for value in node.inputs
+            ]
+            copy = make_node(
+                node.op_type, sources, name=f"{node.name}_{self._precision}", output=f"{name}_{self._precision}"
+            )
+            copy.attributes.update(node.attributes)
+            self._graph.insert_after(node, copy)
+            self._half_expressions[name] = copy.outputs[0]
+        return self._half_expressions[name]
 
     def _convert_weight(self, source: ir.Value) -> ir.Value:
         """A weight in half precision: as it is when it is stored so, else converted once for all its readers."""

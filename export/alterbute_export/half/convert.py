@@ -22,10 +22,10 @@ from onnx_ir.passes import common as passes
 
 from alterbute_export.errors import PrecisionError
 from alterbute_export.half.casts import CastWriter
-from alterbute_export.onnx_io.ir import weight_source
+from alterbute_export.onnx_io.ir import is_stored
 from alterbute_export.rewrites.uint8_inputs import cast_uint8_inputs
 
-CORE_OPS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+CORE_OPS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "NhwcConv"})
 # Squares, roots and exponentials of decomposed norms: fp16 ends at 65504 and rounds everything under 3e-8 to zero. The norm
 # operators themselves (LayerNormalization and its kin) sum in fp32 inside and can be half precision.
 _FRAGILE_OPS: Final = frozenset(
@@ -104,9 +104,7 @@ def convert_graph(model: ir.Model, precision: Precision, *, fp32_values: Collect
 
 def is_core(node: ir.Node) -> bool:
     """Whether a node is a convolution or matrix product with weights, where nearly all arithmetic is."""
-    return node.op_type in CORE_OPS and any(
-        value is not None and weight_source(value) is not None for value in node.inputs
-    )
+    return node.op_type in CORE_OPS and any(value is not None and is_stored(value) for value in node.inputs)
 
 
 def _choose_half_ops(
@@ -214,8 +212,9 @@ def _element_types(model: ir.Model) -> dict[str, int]:
                 "export the bundle again",
             )
         for value in node.outputs:
-            if not kinds.get(str(value.name)) and node.inputs and node.inputs[0] is not None:
-                kinds[str(value.name)] = kinds.get(str(node.inputs[0].name), 0)
+            # An output that is left out has no name.
+            if value.name and not kinds.get(value.name) and node.inputs and node.inputs[0] is not None:
+                kinds[value.name] = kinds.get(str(node.inputs[0].name), 0)
     return kinds
 
 
@@ -224,8 +223,8 @@ def _is_float_value(value: ir.Value, kinds: Mapping[str, int]) -> bool:
 
 
 def _is_float(node: ir.Node, kinds: Mapping[str, int]) -> bool:
-    """Whether a node computes fp32 values; a Cast of a stored weight to fp32 is not counted."""
-    return _is_float_value(node.outputs[0], kinds) and weight_source(node.outputs[0]) is None
+    """Whether a node computes fp32 values; a stored weight in another type or layout is not counted."""
+    return _is_float_value(node.outputs[0], kinds) and not is_stored(node.outputs[0])
 
 
 def _clean(model: ir.Model) -> None:

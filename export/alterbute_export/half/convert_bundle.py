@@ -15,11 +15,13 @@ from alterbute.bundle import (
     Graph,
     Manifest,
     Precision,
+    Variant,
     describe_files,
     open_bundle,
     write_manifest,
 )
 
+from alterbute_export.half.variant_file import CUDA_SUFFIX, PROLOGUE_SUFFIX
 from alterbute_export.half.variants import HalfVariant, write_variants
 from alterbute_export.onnx_io.ir import write_model
 from alterbute_export.onnx_io.sessions import weight_files
@@ -72,8 +74,14 @@ def convert_bundle(folder: Path, precision: Precision, *, measure: bool = True) 
 
 def _final_names(name: str, variant: HalfVariant) -> dict[str, str]:
     """File names of a graph in a half-precision bundle, by the names that `write_variants` gave the files."""
-    fused = {} if variant.fused is None else {variant.fused.file: f"{name}{FUSED_SUFFIX}"}
-    return {variant.file: f"{name}.onnx", **fused}
+    names = {variant.plain.file: f"{name}.onnx"}
+    if variant.fused is not None:
+        names[variant.fused.file] = f"{name}{FUSED_SUFFIX}"
+    if variant.cuda is not None:
+        names[variant.cuda.file] = f"{name}{CUDA_SUFFIX}"
+        if variant.cuda.prologue is not None:
+            names[variant.cuda.prologue] = f"{name}{PROLOGUE_SUFFIX}"
+    return names
 
 
 def _describe_graph(name: str, graph: Graph, precision: Precision, half_variant: HalfVariant | None) -> Graph:
@@ -81,7 +89,12 @@ def _describe_graph(name: str, graph: Graph, precision: Precision, half_variant:
         return graph
     names = _final_names(name, half_variant)
     variants = (half_variant.describe(backend, precision) for backend in _BACKENDS[precision])
-    return replace(graph, variants=tuple(replace(variant, file=names[variant.file]) for variant in variants))
+    return replace(graph, variants=tuple(_rename(variant, names) for variant in variants))
+
+
+def _rename(variant: Variant, names: Mapping[str, str]) -> Variant:
+    prologue = None if variant.prologue is None else names[variant.prologue]
+    return replace(variant, file=names[variant.file], prologue=prologue)
 
 
 def _pack_weights(folder: Path) -> None:

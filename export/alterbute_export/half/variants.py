@@ -2,56 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-import onnx
 import onnx_ir as ir
-from alterbute.bundle import Bundle, Graph, Manifest, Precision, TypeAudit, Variant, VariantPrecision
+from alterbute.bundle import Bundle, Graph, LaunchShape, Manifest, Precision, Variant, VariantPrecision
 
-from alterbute_export.checks.recorded_edit import GraphCall, record_edit
-from alterbute_export.checks.type_audit import audit_graph, check_types, manifest_sizes
+from alterbute_export.checks.recorded_edit import record_edit
+from alterbute_export.checks.type_audit import audit_graph, manifest_sizes
 from alterbute_export.errors import PrecisionError
-from alterbute_export.half.convert import PrecisionReport, convert_graph
 from alterbute_export.half.overflow import find_overflow
-from alterbute_export.half.simulate import round_values
-from alterbute_export.onnx_io.ir import write_model
-from alterbute_export.onnx_io.sessions import open_session
+from alterbute_export.half.variant_file import (
+    CUDA_SUFFIX,
+    PROLOGUE_SUFFIX,
+    VariantFile,
+    VariantJob,
+    write_cuda_variant,
+    write_variant,
+)
 from alterbute_export.onnx_io.weights import WeightStore
 from alterbute_export.rewrites.fused_attention import FUSED_GRAPHS, FUSED_SUFFIX, fuse_attention
 
 MODEL_GRAPHS: Final = ("prompt", "identity", "scene", "step", "decode")
 """The graphs with model weights, which a GPU runs; `window` and `paste` are exact pixel arithmetic and stay fp32 on the CPU."""
-# Largest allowed error, as a share of an output's largest value.
-_LIMITS: Final[dict[Precision, float]] = {"fp32": 1e-5, "fp16": 2e-2, "bf16": 1e-1}
 _BACKENDS: Final = ("tensorrt", "tensorrt_rtx", "onnxruntime-cuda")
-_FUSED_BACKENDS: Final = ("onnxruntime", "onnxruntime-cuda")
 # ONNX Runtime has no MultiHeadAttention in bf16 on any device.
 _FUSED_PRECISIONS: Final = ("fp32", "fp16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HalfVariant:
-    """One written file of a graph in another precision."""
+    """The files of one graph in another precision: one graph, three forms.
 
-    file: str
-    audit: TypeAudit
-    """Types of its arithmetic, and the values that overflowed in the recorded edit."""
-    relative_error: float | None
-    """Difference from fp32 in the recorded edit, as a share of an output's largest value; None when it was not measured."""
-    fused: HalfVariant | None = None
-    """The same graph with each attention as one node, for ONNX Runtime; None when there is no such file."""
+    Args:
+        plain: Attention and norms decomposed, for TensorRT, which fuses them itself.
+        fused: Each attention as one node, for ONNX Runtime; None where there is no such file.
+        cuda: Rewritten for ONNX Runtime's CUDA kernels; None where there is no such file.
+    """
 
-    def describe(self, backend: str, precision: Precision) -> Variant:
-        """The manifest's entry for a backend."""
-        chosen = self.fused if self.fused is not None and backend in _FUSED_BACKENDS else self
+    plain: VariantFile
+    fused: VariantFile | None = None
+    cuda: VariantFile | None = None
+
+    @property
+    def files(self) -> tuple[VariantFile, ...]:
+        """The files that were written."""
+        return tuple(file for file in (self.plain, self.fused, self.cuda) if file is not None)
+
+    def describe(self, backend: str, precision: Precision, buckets: tuple[LaunchShape, ...] = ()) -> Variant:
+        """The manifest's entry for a backend.
+
+        Args:
+            backend: Name of the backend.
+            precision: Precision of the variant.
+            buckets: Launch shapes; kept by the backend that pads to them, `onnxruntime-cuda`.
+        """
+        forms = {"onnxruntime": (self.fused,), "onnxruntime-cuda": (self.cuda, self.fused)}.get(backend, ())
+        chosen = next((form for form in forms if form is not None), self.plain)
         return Variant(
             backend=backend,
             file=chosen.file,
+            prologue=chosen.prologue,
+            buckets=buckets if backend == "onnxruntime-cuda" else (),
+            unfused=chosen.unfused,
             precision=precision,
             relative_error=chosen.relative_error,
             audit=chosen.audit,
@@ -90,7 +105,17 @@ def write_variants(
     try:
         for name in MODEL_GRAPHS:
             if name in bundle.manifest.graphs:
-                written[name] = _write_variant(folder, name, precision, store, calls.get(name, []), sizes)
+                recorded = calls.get(name, [])
+                job = VariantJob(
+                    folder=folder,
+                    graph=name,
+                    precision=precision,
+                    store=store,
+                    calls=recorded,
+                    sizes=sizes,
+                    overflow=find_overflow(folder / f"{name}.onnx", recorded) if recorded and precision == "fp16" else {},
+                )
+                written[name] = _write_variant(job)
     finally:
         if not store.path.stat().st_size:
             store.path.unlink()
@@ -98,7 +123,10 @@ def write_variants(
 
 
 def add_variants(
-    graphs: Mapping[str, Graph], precision: Precision, written: Mapping[str, HalfVariant]
+    graphs: Mapping[str, Graph],
+    precision: Precision,
+    written: Mapping[str, HalfVariant],
+    buckets: tuple[LaunchShape, ...] = (),
 ) -> dict[str, Graph]:
     """The manifest's graphs with new variants added, in place of earlier ones of the same precision.
 
@@ -106,17 +134,24 @@ def add_variants(
         graphs: The manifest's graphs by name.
         precision: Precision of the new variants.
         written: The new variants by graph, as `write_variants` returns them.
+        buckets: Launch shapes of the step graph on `onnxruntime-cuda`; none keeps those of the earlier variant.
     """
-    return {name: _add_variant(graph, precision, written.get(name)) for name, graph in graphs.items()}
+    return {
+        name: _add_variant(graph, precision, written[name], buckets if name == "step" else ())
+        if name in written
+        else graph
+        for name, graph in graphs.items()
+    }
 
 
-def _add_variant(graph: Graph, precision: Precision, half_variant: HalfVariant | None) -> Graph:
-    if half_variant is None:
-        return graph
-    kept = [
-        variant for variant in graph.variants if not (variant.backend in _BACKENDS and variant.precision == precision)
-    ]
-    return replace(graph, variants=(*kept, *(half_variant.describe(backend, precision) for backend in _BACKENDS)))
+def _add_variant(
+    graph: Graph, precision: Precision, half_variant: HalfVariant, buckets: tuple[LaunchShape, ...]
+) -> Graph:
+    earlier = [variant for variant in graph.variants if variant.backend in _BACKENDS and variant.precision == precision]
+    kept = [variant for variant in graph.variants if variant not in earlier]
+    buckets = buckets or next((variant.buckets for variant in earlier if variant.buckets), ())
+    described = (half_variant.describe(backend, precision, buckets) for backend in _BACKENDS)
+    return replace(graph, variants=(*kept, *described))
 
 
 def read_precision(manifest: Manifest) -> VariantPrecision:
@@ -137,86 +172,35 @@ def _find_variants(bundle: Bundle, bundle_precision: VariantPrecision, precision
     for name in MODEL_GRAPHS:
         if name in bundle.manifest.graphs:
             files = {variant.file: variant for variant in bundle.manifest.graphs[name].variants}
-            plain, fused = (
-                _read_variant(bundle, files.get(file)) for file in (f"{name}.onnx", f"{name}{FUSED_SUFFIX}")
+            plain, fused, cuda = (
+                _read_file(bundle, files.get(f"{name}{suffix}")) for suffix in (".onnx", FUSED_SUFFIX, CUDA_SUFFIX)
             )
             assert plain is not None
-            variants[name] = replace(plain, fused=fused)
+            variants[name] = HalfVariant(plain=plain, fused=fused, cuda=cuda)
     return variants
 
 
-def _read_variant(bundle: Bundle, variant: Variant | None) -> HalfVariant | None:
+def _read_file(bundle: Bundle, variant: Variant | None) -> VariantFile | None:
     if variant is None:
         return None
-    audit = variant.audit or audit_graph(bundle.path / variant.file, manifest_sizes(bundle.manifest))
-    return HalfVariant(file=variant.file, audit=audit, relative_error=variant.relative_error)
+    return VariantFile(
+        file=variant.file,
+        audit=variant.audit or audit_graph(bundle.path / variant.file, manifest_sizes(bundle.manifest)),
+        relative_error=variant.relative_error,
+        prologue=variant.prologue,
+        unfused=variant.unfused,
+    )
 
 
-def _write_variant(
-    folder: Path, name: str, precision: Precision, store: WeightStore, calls: list[GraphCall], sizes: Mapping[str, int]
-) -> HalfVariant:
-    source = folder / f"{name}.onnx"
-    overflow = find_overflow(source, calls) if calls and precision == "fp16" else {}
-    write = partial(_write_file, folder, precision=precision, store=store, calls=calls, sizes=sizes, overflow=overflow)
-    plain = write(ir.load(source), name, f"{name}.{precision}.onnx")
+def _write_variant(job: VariantJob) -> HalfVariant:
+    name, precision, source = job.graph, job.precision, job.folder / f"{job.graph}.onnx"
+    plain = write_variant(job, ir.load(source), f"{name}.{precision}.onnx")
     if name not in FUSED_GRAPHS or precision not in _FUSED_PRECISIONS:
-        return plain
+        return HalfVariant(plain=plain)
     # Fused before the conversion, whose casts may stand between an attention's parts and hide it from `fuse_attention`.
     model = ir.load(source)
-    if not fuse_attention(model):
-        return plain
-    return replace(plain, fused=write(model, name, f"{name}.{precision}{FUSED_SUFFIX}"))
-
-
-def _write_file(
-    folder: Path,
-    model: ir.Model,
-    name: str,
-    file: str,
-    *,
-    precision: Precision,
-    store: WeightStore,
-    calls: list[GraphCall],
-    sizes: Mapping[str, int],
-    overflow: Mapping[str, float],
-) -> HalfVariant:
-    """Convert a graph, decomposed or fused, write it to a file and check it."""
-    fp32_model = ir.to_proto(model)
-    report = convert_graph(model, precision, fp32_values=overflow.keys())
-    store.move_out(model)
-    path = folder / file
-    write_model(model, path)
-    del model
-    audit = audit_graph(path, sizes, islands=report.fp32_by_reason, overflow=overflow)
-    check_types(name, precision, audit)
-    error = _measure(fp32_model, folder, report, calls) if calls else None
-    if error is not None and not error <= _LIMITS[precision]:
-        raise PrecisionError(
-            f"the graph {name!r} in {precision} is {error:.1e} from fp32 on the sample edit",
-            f"at most {_LIMITS[precision]:.0e} of the largest value",
-            "export this checkpoint in bf16 or fp32, and report its configs",
-        )
-    return HalfVariant(file=path.name, audit=audit, relative_error=error)
-
-
-def _measure(model: onnx.ModelProto, folder: Path, report: PrecisionReport, calls: Iterable[GraphCall]) -> float:
-    """Largest difference that rounding makes in any output, as a share of that output's largest value.
-
-    Args:
-        model: The fp32 graph; it is changed.
-        folder: The folder of its external weights.
-        report: The values and weights that the conversion rounds.
-        calls: Recorded runs of the fp32 graph.
-    """
-    if report.precision != "fp32":
-        round_values(model, report.rounded, report.precision)
-    session = open_session(model.SerializeToString(), folder)
-    names = [output.name for output in session.get_outputs()]
-    worst = 0.0
-    for call in calls:
-        for name, output in zip(names, session.run(names, call.inputs), strict=True):
-            expected = call.outputs[name].astype(np.float64)
-            scale = 255.0 if output.dtype == np.uint8 else float(np.abs(expected).max()) or 1.0
-            error = float(np.abs(output.astype(np.float64) - expected).max()) / scale
-            worst = max(worst, error if np.isfinite(error) else np.inf)
-    return float(f"{worst:.1e}")
+    fused = write_variant(job, model, f"{name}.{precision}{FUSED_SUFFIX}") if fuse_attention(model) else None
+    if precision != "fp16":
+        return HalfVariant(plain=plain, fused=fused)
+    cuda = write_cuda_variant(job, f"{name}.{precision}{CUDA_SUFFIX}", f"{name}.{precision}{PROLOGUE_SUFFIX}")
+    return HalfVariant(plain=plain, fused=fused, cuda=cuda)

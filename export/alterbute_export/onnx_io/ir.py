@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+
+# Operators that give a stored weight another type or layout, which loaders compute once; then those that join several.
+_WEIGHT_OPS: Final = frozenset({"Cast", "Reshape", "Transpose"})
+_STORED_OPS: Final = _WEIGHT_OPS | {"Add", "Concat"}
 
 
 def make_node(
@@ -99,13 +104,20 @@ def read_int(node: ir.Node, name: str, default: int) -> int:
 
 
 def weight_source(value: ir.Value) -> ir.Value | None:
-    """The initializer behind a value: itself, or the input of the Cast that computes it; None for every other value."""
-    if value.is_initializer():
-        return value
+    """The initializer behind a value: itself, or what a Cast, Transpose or Reshape of it computes; None for every other value."""
+    found: ir.Value | None = value
+    while found is not None and not found.is_initializer():
+        node = found.producer()
+        found = node.inputs[0] if node is not None and node.op_type in _WEIGHT_OPS and not node.domain else None
+    return found
+
+
+def is_stored(value: ir.Value) -> bool:
+    """Whether a value is a stored weight, or computed from stored weights alone: loaders compute it once."""
     node = value.producer()
-    if node is not None and node.op_type == "Cast" and node.inputs[0] is not None and node.inputs[0].is_initializer():
-        return node.inputs[0]
-    return None
+    if node is None or node.domain or node.op_type not in _STORED_OPS:
+        return value.is_initializer()
+    return all(source is not None and is_stored(source) for source in node.inputs)
 
 
 def write_model(model: ir.Model, path: Path, *, has_value_info: bool = True) -> None:

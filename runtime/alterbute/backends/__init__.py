@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alterbute.backends.base import Array, Arrays, Backend
 from alterbute.backends.choice import BACKENDS, BackendChoice, choose_backend, open_backend
+from alterbute.backends.first_run import run_all_graphs
 from alterbute.backends.step_state import DeviceBackend, StepState, open_step_state
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "choose_backend",
     "open_backend",
     "open_step_state",
+    "run_all_graphs",
 ]

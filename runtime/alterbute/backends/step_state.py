@@ -34,6 +34,10 @@ class StepState(Protocol):
         """Swap the buffers: the next launch reads what the last one wrote."""
         ...
 
+    def warm_up(self) -> None:
+        """Launch every shape that a lane can need, so that no later launch is the first of its shape; states and inputs are kept."""
+        ...
+
     def latent(self, slot: int) -> Array:
         """Copy a slot's latent [C,h,w] f32 to the host; waits for the launches before."""
         ...
@@ -81,6 +85,9 @@ class HostStepState:
     def flip(self) -> None:
         """Swap the buffers."""
         self._states.reverse()
+
+    def warm_up(self) -> None:
+        """Do nothing: on the CPU the first launch of a shape costs what the others cost."""
 
     def latent(self, slot: int) -> Array:
         """Copy a slot's latent [C,h,w] f32."""

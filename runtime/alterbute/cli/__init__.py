@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -39,6 +40,8 @@ def run_command(build_app: Callable[[], typer.Typer], name: str, arguments: Sequ
 
     from alterbute.errors import AlterbuteError
 
+    if logging.lastResort is not None:  # what a record without a handler goes to: stderr, from WARNING on
+        logging.lastResort.setFormatter(_LineFormatter())
     try:
         code = build_app()(args=arguments, prog_name=name, standalone_mode=False)
     except AlterbuteError as fault:
@@ -51,3 +54,10 @@ def run_command(build_app: Callable[[], typer.Typer], name: str, arguments: Sequ
     except (typer.Abort, KeyboardInterrupt):
         return 130
     return code if isinstance(code, int) else 0
+
+
+class _LineFormatter(logging.Formatter):
+    """A log record as a line like the command's own: `warning: ...`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {record.getMessage()}"

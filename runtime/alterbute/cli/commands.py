@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from alterbute.cli.config import config
+from alterbute.cli.doctor import doctor
 from alterbute.cli.editing.compare import compare
 from alterbute.cli.editing.edit import edit
 from alterbute.cli.editing.mask import mask
@@ -14,7 +15,7 @@ from alterbute.cli.inspect import inspect
 from alterbute.cli.serve import serve
 from alterbute.cli.verify import verify
 
-VERBS: Final = (edit, mask, compare, serve, config, inspect, verify)
+VERBS: Final = (edit, mask, compare, serve, config, inspect, verify, doctor)
 
 
 def build_app() -> typer.Typer:

@@ -45,6 +45,7 @@ def describe(manifest: Manifest) -> Iterator[str]:
     for name, graph in manifest.graphs.items():
         yield f"graph      {name}: {_describe_graph(graph)}"
         yield from _describe_types(graph)
+        yield from _describe_cuda(graph)
     yield f"made by    {', '.join(f'{name} {version}' for name, version in manifest.producer.items())}"
 
 
@@ -74,6 +75,21 @@ def _describe_types(graph: Graph) -> Iterator[str]:
             + (f"; operators kept fp32: {kept}" if kept else "")
             + (f"; from fp32 {variant.relative_error:.1e}" if variant.relative_error is not None else "")
         )
+
+
+def _describe_cuda(graph: Graph) -> Iterator[str]:
+    """A line for each file that was rewritten for CUDA: its prologue, launch shapes, and the operators that stayed as exported."""
+    for variant in graph.variants:
+        if not (variant.prologue or variant.buckets or variant.unfused):
+            continue
+        parts = [f"keys and values of the conditions in {variant.prologue}"] if variant.prologue else []
+        if variant.buckets:
+            shapes = ", ".join(f"{bucket.slots}x{bucket.rows}" for bucket in variant.buckets)
+            parts.append(f"launched at {shapes} slots x rows")
+        if variant.unfused:
+            kept = ", ".join(f"{count} {reason}" for reason, count in variant.unfused.items())
+            parts.append(f"operators as exported: {kept}")
+        yield f"cuda       {variant.file}: {'; '.join(parts)}"
 
 
 def _describe_tensors(tensors: tuple[TensorSpec, ...]) -> str:

@@ -60,6 +60,11 @@ class Lane:
             for job in self.steps_done:
                 self.evict(job)
 
+    def warm_up(self) -> None:
+        """Launch every shape of the step graph once, at all resolutions; images in the lane are not affected. From any thread."""
+        for slots in self._sizes.values():
+            slots.warm_up()
+
     @property
     def steps_done(self) -> dict[Job, int]:
         """Number of finished steps of each job in the lane."""

@@ -50,6 +50,10 @@ class Slots:
         self._slots: dict[int, _Slot] = {}
         self._layout: _Layout = ()
 
+    def warm_up(self) -> None:
+        """Launch every shape of the step graph that these slots can need; images in them are not affected."""
+        self._state.warm_up()
+
     @property
     def steps_done(self) -> dict[Job, int]:
         """Number of finished steps of each job in these slots."""

@@ -42,7 +42,8 @@ class Context:
         decoders: Threads for decoding pictures, apart from `pool`, because a hostile file can keep one busy.
         free_decoders: Counts the free threads of `decoders`.
         model: The bundle's name.
-        backend: Name of the backend.
+        backend: Name of the backend; names joined by "+" where lanes have different ones.
+        device: Names of the lanes' devices, such as `NVIDIA L4` or `cpu`; empty for backends that were given.
         bundle_sha256: SHA-256 of the manifest, which holds those of all files.
         precision: Type in which the backend runs the step graph: `fp32`, `fp16`, `bf16` or `int8`.
         started: Start time in Unix seconds.
@@ -62,6 +63,7 @@ class Context:
     free_decoders: asyncio.Semaphore
     model: str
     backend: str
+    device: str
     bundle_sha256: str
     precision: str
     started: int = field(default_factory=lambda: int(time.time()))
@@ -135,7 +137,7 @@ def make_context(settings: ServerSettings, backends: Sequence[Backend] | None = 
         Editor(bundle, backend=backend, slots=settings.slots)
         for backend in backends or [choice.backend for choice in choices]
     ]
-    backend_name = choices[0].name if choices else "given"
+    backend_name = "+".join(dict.fromkeys(choice.name for choice in choices)) or "given"
     precision = editors[0].precision
     metrics = Metrics(model=manifest.name, sha256=sha256, backend=backend_name, precision=precision)
     service = Service(
@@ -157,6 +159,7 @@ def make_context(settings: ServerSettings, backends: Sequence[Backend] | None = 
         free_decoders=asyncio.Semaphore(num_decoders),
         model=manifest.name,
         backend=backend_name,
+        device="+".join(dict.fromkeys(choice.device for choice in choices)),
         bundle_sha256=sha256,
         precision=precision,
     )

@@ -163,7 +163,15 @@ async def _warm_up(context: Context) -> None:
     start = time.perf_counter()
     await asyncio.to_thread(warm_up, context)
     context.is_ready = True
-    _logger.info("ready", extra={"seconds": round(time.perf_counter() - start, 2)})
+    _logger.info(
+        "ready",
+        extra={
+            "seconds": round(time.perf_counter() - start, 2),
+            "backend": context.backend,
+            "device": context.device,
+            "precision": context.precision,
+        },
+    )
 
 
 async def _until_stop(context: Context, stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> int:

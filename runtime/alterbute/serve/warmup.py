@@ -21,11 +21,16 @@ _TIMEOUT_S: Final = 600.0
 
 
 def warm_up(context: Context) -> None:
-    """Run an edit of one image on every worker, then one with every slot in use; both edit noise, and are discarded.
+    """Capture every launch shape of every GPU, and run an edit of one image, then one with every slot in use, on every worker.
+
+    The edits are of noise, and are discarded. Afterwards no request meets the first run of a shape.
 
     Raises:
         AlterbuteError: the bundle cannot be run on this machine.
     """
+    # One after another: captures of several GPUs exclude each other.
+    for worker in context.service.workers:
+        worker.editor.warm_up()
     pixels = np.random.default_rng(0).integers(0, 256, (_SIDE, _SIDE, 3), np.uint8)
     mask = np.zeros((_SIDE, _SIDE), np.uint8)
     mask[_SIDE // 4 : -_SIDE // 4, _SIDE // 4 : -_SIDE // 4] = 255

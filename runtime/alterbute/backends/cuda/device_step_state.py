@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from threading import RLock
 from typing import Final, Protocol, TypeAlias
 
 import numpy as np
 
 from alterbute.backends.base import Array, Arrays
+from alterbute.backends.cuda.device_thread import DeviceThread
 from alterbute.backends.cuda.runtime import Cuda
 from alterbute.backends.cuda.upload_ring import UploadRing
 from alterbute.bundle import ShapeRange, TensorSpec
 from alterbute.errors import EngineError
 
-_ITEM_BYTES: Final = {"float32": 4, "int64": 8, "uint8": 1}
+_ITEM_BYTES: Final = {"float32": 4, "float16": 2, "int64": 8, "uint8": 1}
 # Inputs that change at every step are small and get a deep ring, so that no edit of ordinary length waits for it. Inputs
 # that change at an admission are large and rare.
 _SMALL_BYTES: Final = 64 << 10
@@ -26,8 +26,8 @@ _LARGE_DEPTH: Final = 2
 class Launch(Protocol):
     """The step graph at one shape, from one state buffer to the other."""
 
-    def launch(self) -> None:
-        """Enqueue one step and return at once."""
+    def launch(self, uploaded: Collection[str]) -> None:
+        """Enqueue one step and return at once; `uploaded` names the inputs that were written since the last launch."""
         ...
 
     def close(self) -> None:
@@ -40,7 +40,7 @@ MakeLaunch: TypeAlias = Callable[[int, Mapping[str, tuple[int, ...]], Mapping[st
 
 
 class DeviceStepState:
-    """The step graph's state on a CUDA device; implements `alterbute.backends.step_state.StepState`.
+    """The step graph's state on a CUDA device; implements `alterbute.backends.step_state.StepState`. Any thread may call it.
 
     Inputs have one device buffer each for the largest shape: a smaller shape uses its beginning, so that addresses never
     change and captured graphs stay valid.
@@ -52,7 +52,7 @@ class DeviceStepState:
         profiles: Shapes at which it can be launched.
         state: Shape of the state, [slots,K,C,h,w].
         make_launch: Makes a launch with the engine library.
-        lock: Held while the stream is used.
+        thread: The device's thread, which all calls to the device are made on.
         fix: What to do when no profile fits, for the error message.
     """
 
@@ -65,10 +65,10 @@ class DeviceStepState:
         profiles: Sequence[Mapping[str, ShapeRange]],
         state: tuple[int, ...],
         make_launch: MakeLaunch,
-        lock: RLock,
+        thread: DeviceThread,
         fix: str,
     ) -> None:
-        self._cuda, self._lock, self._output, self._make_launch, self._fix = cuda, lock, output, make_launch, fix
+        self._cuda, self._thread, self._output, self._make_launch, self._fix = cuda, thread, output, make_launch, fix
         self._specs = {edge.name: edge for edge in inputs}
         self._names = [name for name in self._specs if name != "state"]
         self._slot_shape = state[1:]
@@ -78,14 +78,18 @@ class DeviceStepState:
             raise self._bucket_error(state[0], state[0])
         slots = max(state[0], *(profile["state"].max[0] for _, profile in self._profiles))
         state_bytes = math.prod(self._slot_shape) * 4
-        self._states = [cuda.allocate(slots * state_bytes) for _ in range(2)]
+        self._num_slots, self._state_bytes = state[0], slots * state_bytes
+        self._states = [cuda.allocate(self._state_bytes) for _ in range(2)]
         largest = {
             name: max(self._bytes(name, profile[name].max) for _, profile in self._profiles) for name in self._names
         }
+        self._largest = largest
         self._buffers = {name: cuda.allocate(size) for name, size in largest.items()}
         small = sum(size for size in largest.values() if size <= _SMALL_BYTES)
+        large = max(sum(largest.values()) - small, state_bytes)
+        # Room for the alignment of every array, so that no block grows during an edit.
         self._small = UploadRing(cuda, size=small + 256 * len(largest), depth=_SMALL_DEPTH)
-        self._large = UploadRing(cuda, size=state_bytes, depth=_LARGE_DEPTH)
+        self._large = UploadRing(cuda, size=large + 256 * len(largest), depth=_LARGE_DEPTH)
         self._pinned = cuda.allocate_pinned(state_bytes)
         self._launches: dict[tuple[int, int, int], Launch] = {}
         self._shape: tuple[int, int] | None = None
@@ -93,8 +97,7 @@ class DeviceStepState:
 
     def write_slot(self, slot: int, state: Array) -> None:
         """Enqueue the upload of a state [K,C,h,w] f32 into a slot."""
-        with self._lock:
-            self._large.send([(self._states[self._turn] + slot * state.nbytes, state, state.nbytes)])
+        self._thread.call(lambda: self._write(self._turn, slot, state))
 
     def launch(self, inputs: Arrays, changed: Collection[str]) -> None:
         """Enqueue the upload of changed inputs and one launch of the step graph; returns at once.
@@ -105,16 +108,19 @@ class DeviceStepState:
 
         Raises:
             EngineError: no profile holds this many slots and rows.
+            DeviceError: the launch failed, or the device is lost.
         """
-        with self._lock:
-            profile, slots, rows = self._choose_profile(*inputs["guidance"].shape)
-            # Another launch shape has different padding and a different stride of guidance.
-            stale = set(changed) if (slots, rows) == self._shape else set(inputs)
-            # An upload that fails leaves buffers that match no launch: the next launch sends everything.
-            self._shape = None
-            self._upload(inputs, stale, slots, rows)
-            self._shape = (slots, rows)
-            self._get_launch(profile, slots, rows).launch()
+        self._thread.call(lambda: self._launch(inputs, changed))
+
+    def warm_up(self) -> None:
+        """Launch every shape in both directions, twice: the first run allocates, and the next is captured.
+
+        Each shape is one call on the device's thread, between whose launches the states are kept on the host, so that images in the
+        slots are not affected. The largest shape is first, so that memory grows once.
+        """
+        ends = ((index, end) for index, item in self._profiles for end in (item["guidance"].min, item["guidance"].max))
+        for rows, slots, index in sorted({(end[1], end[0], index) for index, end in ends}, reverse=True):
+            self._thread.call(lambda key=(index, slots, rows): self._warm_shape(*key))  # type: ignore[misc]
 
     def is_finite(self, slot: int) -> bool:
         """Always True: a check would have to wait for the device. Latents are checked when they are read."""
@@ -126,23 +132,18 @@ class DeviceStepState:
 
     def latent(self, slot: int) -> Array:
         """Copy a slot's latent [C,h,w] f32 to the host; waits for the launches before."""
-        return self._read(slot, self._slot_shape[1:])
+        return self._thread.call(lambda: self._read(self._turn, slot, self._slot_shape[1:]))
 
     def last_states(self, slot: int) -> tuple[Array, Array]:
         """Copy a slot's state [K,C,h,w] f32 before and after the last launch to the host; waits."""
-        return self._read(slot, self._slot_shape, turn=1 - self._turn), self._read(slot, self._slot_shape)
 
-    def _read(self, slot: int, shape: tuple[int, ...], *, turn: int | None = None) -> Array:
-        state = self._states[self._turn if turn is None else turn]
-        pinned = self._pinned[: math.prod(shape) * 4]
-        with self._lock:
-            self._cuda.download(pinned, state + slot * math.prod(self._slot_shape) * 4)
-            self._cuda.synchronize()
-            value: Array = pinned.view(np.float32).reshape(shape).copy()
-        return value
+        def read(turn: int) -> Array:
+            return self._thread.call(lambda: self._read(turn, slot, self._slot_shape))
+
+        return read(1 - self._turn), read(self._turn)
 
     def close(self) -> None:
-        """Free launches, buffers and pinned memory."""
+        """Free launches, buffers and pinned memory; on the device's thread."""
         self._cuda.synchronize()
         for launch in self._launches.values():
             launch.close()
@@ -152,6 +153,47 @@ class DeviceStepState:
         for address in (*self._states, *self._buffers.values()):
             self._cuda.free(address)
         self._launches.clear()
+
+    def _launch(self, inputs: Arrays, changed: Collection[str]) -> None:
+        profile, slots, rows = self._choose_profile(*inputs["guidance"].shape)
+        # Another launch shape has different padding and a different stride of guidance.
+        stale = set(changed) if (slots, rows) == self._shape else set(inputs)
+        # An upload or a launch that fails leaves buffers that match no launch: the next one sends everything.
+        self._shape = None
+        self._upload(inputs, stale, slots, rows)
+        self._get_launch(profile, slots, rows).launch(stale)
+        self._shape = (slots, rows)
+
+    def _warm_shape(self, profile: int, slots: int, rows: int) -> None:
+        turn = self._turn
+        kept = [[self._read(side, slot, self._slot_shape) for slot in range(self._num_slots)] for side in range(2)]
+        # What earlier launches left behind may hold indices beyond this shape.
+        for name, address in self._buffers.items():
+            self._cuda.call("cudaMemsetAsync", address, 0, max(self._largest[name], 1), self._cuda.stream)
+        self._shape = None
+        try:
+            for _ in range(2):
+                for self._turn in range(2):
+                    self._get_launch(profile, slots, rows).launch(self._names)
+        finally:
+            self._turn = turn
+        # A step from zeros may give NaN, which must not stay in any slot, padding included.
+        for address in self._states:
+            self._cuda.call("cudaMemsetAsync", address, 0, self._state_bytes, self._cuda.stream)
+        for side, states in enumerate(kept):
+            for slot, state in enumerate(states):
+                self._write(side, slot, state)
+        self._cuda.synchronize()
+
+    def _write(self, turn: int, slot: int, state: Array) -> None:
+        self._large.send([(self._states[turn] + slot * state.nbytes, state, state.nbytes)])
+
+    def _read(self, turn: int, slot: int, shape: tuple[int, ...]) -> Array:
+        pinned = self._pinned[: math.prod(shape) * 4]
+        self._cuda.download(pinned, self._states[turn] + slot * math.prod(self._slot_shape) * 4)
+        self._cuda.synchronize()
+        value: Array = pinned.view(np.float32).reshape(shape).copy()
+        return value
 
     def _choose_profile(self, slots: int, rows: int) -> tuple[int, int, int]:
         """The cheapest profile that holds these slots and rows, and the slots and rows to launch it at."""
@@ -186,6 +228,9 @@ class DeviceStepState:
                     padded = np.zeros(shape, np.float32)
                     padded[: array.shape[0], : array.shape[1]] = array
                     array = padded
+                elif self._specs[name].shape[0] == "N":
+                    # As on the host, padding rows repeat the first: with zeros they would read slot 0, which may be idle and hold NaN.
+                    array = array[np.r_[: len(array), [0] * (rows - len(array))]] if len(array) < rows else array
                 (small if size <= _SMALL_BYTES else large).append((self._buffers[name], array, size))
         for ring, items in ((self._small, small), (self._large, large)):
             if items:

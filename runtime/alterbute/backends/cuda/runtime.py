@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.util
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Protocol, cast
 
@@ -22,6 +23,12 @@ _FATAL: Final = frozenset({46, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716,
 _OUT_OF_MEMORY: Final = 2
 _NON_BLOCKING_STREAM: Final = 1
 _NO_TIMING: Final = 2
+
+# ONNX Runtime's messages: "CUDA failure 700: an illegal memory access...", its arena's, and those of cuBLAS and cuDNN.
+_CUDA_CODE: Final = re.compile(r"CUDA (?:failure|error) (\d+)")
+_NO_MEMORY: Final = re.compile(
+    r"out of memory|[Ff]ailed to allocate|[Aa]vailable memory of|ALLOC_FAILED|cudaErrorMemoryAllocation|bad allocation"
+)
 
 
 class CudaError(Protocol):
@@ -73,21 +80,45 @@ class CudaApi(Protocol):
     def cudaGetErrorName(self, error: object) -> tuple[Any, ...]: ...
 
 
-def load_cuda() -> CudaApi:
+def load_cuda(extra: str = "cuda") -> CudaApi:
     """Import cuda-python.
 
+    Args:
+        extra: The extra of alterbute that brings it for the caller, which the error names: `cuda`, `tensorrt` or `rtx`.
+
     Raises:
-        EngineError: it is not installed.
+        EngineError: it is not installed, or does not load.
     """
+    fix = f"run `pip install 'alterbute[{extra}]'`"
     if importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.bindings") is None:
-        raise EngineError(
-            "cuda-python is not installed", "the package cuda-bindings", "run `pip install 'alterbute[tensorrt]'`"
-        )
-    return cast(CudaApi, importlib.import_module(_MODULE))
+        raise EngineError("cuda-python is not installed", "the package cuda-bindings", fix)
+    try:
+        return cast(CudaApi, importlib.import_module(_MODULE))
+    except Exception as fault:
+        raise EngineError(f"cuda-python does not load ({fault})", "the package cuda-bindings", fix) from fault
+
+
+def no_memory(name: str, reason: str) -> DeviceError:
+    """The error of a GPU whose memory is full; other work on it goes on."""
+    return DeviceError(
+        f"{name} found no memory on the GPU ({reason})", "free memory", "use fewer slots, or free the GPU"
+    )
+
+
+def free_all(*frees: Callable[[], object]) -> DeviceError | None:
+    """Call every function, whatever the others raise; returns the first error but for the loss of the device, whose memory is gone."""
+    faults = []
+    for free in frees:
+        try:
+            free()
+        except DeviceError as fault:
+            if not fault.is_fatal:
+                faults.append(fault)
+    return faults[0] if faults else None
 
 
 class Cuda:
-    """One device and one stream on it. After a fatal error every call raises that error again.
+    """One device and one stream on it; used by one thread, the one that made it. After a fatal error every call raises it again.
 
     Args:
         api: `cuda.bindings.runtime`.
@@ -96,7 +127,8 @@ class Cuda:
 
     def __init__(self, api: CudaApi, device: int = 0) -> None:
         self._api = api
-        self._fatal: DeviceError | None = None
+        self._fatal = ""
+        self._allocated: dict[int, str] = {}
         self.call("cudaSetDevice", device)
         (self.stream,) = self.call("cudaStreamCreateWithFlags", _NON_BLOCKING_STREAM)
 
@@ -111,12 +143,30 @@ class Cuda:
         Raises:
             DeviceError: the call failed; fatal when the device's context is lost.
         """
-        if self._fatal is not None:
-            raise self._fatal
+        if self._fatal:
+            raise self._lost()
         error, *values = getattr(self._api, name)(*arguments)
         if int(error):
             raise self._fault(name, error)
         return tuple(values)
+
+    def check_library(self, name: str, message: str) -> None:
+        """Find out whether the failure of an engine library is the device's.
+
+        Args:
+            name: What failed, for the error message.
+            message: The library's message, which may hold the code of a CUDA error.
+
+        Raises:
+            DeviceError: the device is lost, or has no memory left.
+        """
+        self.call("cudaMemGetInfo")
+        code = next((int(found) for found in _CUDA_CODE.findall(message)), 0)
+        if code in _FATAL:
+            self._fatal = f"CUDA error {code} in {name}"
+            raise self._lost()
+        if code == _OUT_OF_MEMORY or _NO_MEMORY.search(message):
+            raise no_memory(name, "out of memory")
 
     def free_bytes(self) -> int:
         """Bytes of free memory on the device."""
@@ -125,21 +175,25 @@ class Cuda:
     def allocate(self, size: int) -> int:
         """Allocate zeroed device memory and return its address; at least one byte, so that an empty input has an address."""
         (address,) = self.call("cudaMalloc", max(size, 1))
+        self._allocated[int(address)] = "cudaFree"
         self.call("cudaMemsetAsync", address, 0, max(size, 1), self.stream)
         return int(address)
 
     def free(self, address: int) -> None:
         """Free device memory."""
+        self._allocated.pop(address)
         self.call("cudaFree", address)
 
     def allocate_pinned(self, size: int) -> Array:
         """Allocate pinned host memory, which the device reads and writes by itself, as [size] uint8."""
         (address,) = self.call("cudaHostAlloc", max(size, 1), 0)
+        self._allocated[int(address)] = "cudaFreeHost"
         array: Array = np.ctypeslib.as_array((ctypes.c_uint8 * max(size, 1)).from_address(int(address)))
         return array
 
     def free_pinned(self, array: Array) -> None:
         """Free pinned memory; the array must not be used any more."""
+        self._allocated.pop(array.ctypes.data)
         self.call("cudaFreeHost", array.ctypes.data)
 
     def upload(self, address: int, source: Array) -> None:
@@ -184,21 +238,30 @@ class Cuda:
         """Enqueue a captured graph."""
         self.call("cudaGraphLaunch", graph, self.stream)
 
+    def close(self) -> None:
+        """Free what is still allocated, such as by a part that ran out of memory half-way, and destroy the stream."""
+        for address, free in self._allocated.items():
+            self.call(free, address)
+        self._allocated.clear()
+        self.call("cudaStreamDestroy", self.stream)
+
     def _fault(self, name: str, error: Any) -> DeviceError:
         code = int(error)
         reply = self._api.cudaGetErrorName(error)
         error_name = reply[1] if len(reply) > 1 else str(code)
         label = error_name.decode() if isinstance(error_name, bytes) else str(error_name)
         if code == _OUT_OF_MEMORY:
-            return DeviceError(
-                f"{name} found no memory on the GPU ({label})", "free memory", "use fewer slots, or free the GPU"
-            )
+            return no_memory(name, label)
         if code not in _FATAL:
             return DeviceError(f"{name} failed ({label})", "success", "see the log; report it if it happens again")
-        self._fatal = DeviceError(
-            f"the GPU is lost to this process ({label} in {name})",
+        self._fatal = f"{label} in {name}"
+        return self._lost()
+
+    def _lost(self) -> DeviceError:
+        # A new one each time: an exception that is raised again and again grows a traceback of all threads that met it.
+        return DeviceError(
+            f"the GPU is lost to this process ({self._fatal})",
             "a healthy device",
             "restart the process",
             is_fatal=True,
         )
-        return self._fatal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Final
 
 from alterbute.backends.tensorrt import api
@@ -27,8 +28,8 @@ class CudaGraph:
         self._runs = 0
         self._can_capture = True
 
-    def launch(self) -> None:
-        """Enqueue one run."""
+    def launch(self, uploaded: Collection[str]) -> None:
+        """Enqueue one run; which inputs were uploaded makes no difference to an engine."""
         cuda = self._engine.cuda
         if self._generation != self._engine.scratch.generation:
             self._move()

@@ -203,7 +203,7 @@ def edit(
         if result is None:
             continue
         result.save(path, metadata=metadata, provenance=provenance)
-        lines.append(_format_result(result, path))
+        lines.append(_format_result(result, path, editor.choice.name if editor.choice else backend))
     if sheet:
         from alterbute.cli.editing.sheet import make_sheet
 
@@ -253,7 +253,8 @@ def _read_sample_prompt(bundle: Bundle) -> str | None:
     return first_prompt(bundle.manifest.attributes)
 
 
-def _format_result(result: EditResult, path: Path) -> str:
+def _format_result(result: EditResult, path: Path, backend: str) -> str:
     stages = ", ".join(f"{name} {seconds * 1000:.0f}" for name, seconds in result.timings.items())
     source = "the photo's detail" if result.detail == "photo" else "the model's detail"
-    return f"{path}: seed {result.seed}, {source}, {sum(result.timings.values()) * 1000:.0f} ms ({stages})"
+    total = f"{sum(result.timings.values()) * 1000:.0f} ms"
+    return f"{path}: seed {result.seed}, {source}, {total} ({stages}) on {backend}"

@@ -44,6 +44,8 @@ def _describe(context: Context) -> dict[str, Any]:
             "family": manifest.family,
             "resolution": manifest.resolution,
             "resolutions": manifest.window_sides,
+            "backend": context.backend,
+            "device": context.device,
             "precision": context.precision,
             "attributes": manifest.attributes,
             "defaults": {

@@ -123,13 +123,13 @@ def make_document(model: str) -> Schema:
         },
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-            "schemas": {"Error": _error_schema(), "Edit": _edit_schema()},
+            "schemas": {"Error": _error_schema(), "Edit": _edit_schema(), "Model": _model_schema()},
         },
         "security": [{"key": []}, {}],
         "paths": {
             "/v1/images/edits": {"post": _edit_operation()},
-            "/v1/models": {"get": _get("The served bundle.")},
-            "/v1/models/{model}": {"get": _get("A bundle by name.", "model")},
+            "/v1/models": {"get": _get("The served bundle.", schema=_list_of("Model"))},
+            "/v1/models/{model}": {"get": _get("A bundle by name.", "model", schema=_refer("Model"))},
             "/v2": {"get": _get("KServe v2: the server.")},
             "/v2/models/{model}": {"get": _get("KServe v2: a bundle's tensors.", "model")},
             "/v2/models/{model}/ready": {"get": _get("KServe v2: whether a bundle is ready.", "model")},
@@ -234,12 +234,25 @@ def _infer_operation(*parameters: str) -> Schema:
     }
 
 
-def _get(summary: str, *parameters: str, content: str = "application/json") -> Schema:
+def _get(summary: str, *parameters: str, content: str = "application/json", schema: Schema | None = None) -> Schema:
     errors = {code: {"description": _ERRORS[code]} for code in ("401", "403", "404", "503")}
+    body = {} if schema is None else {"schema": schema}
     return {
         "summary": summary,
         "parameters": _path_parameters(parameters),
-        "responses": {"200": {"description": "OK", "content": {content: {}}}, **errors},
+        "responses": {"200": {"description": "OK", "content": {content: body}}, **errors},
+    }
+
+
+def _refer(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _list_of(name: str) -> Schema:
+    return {
+        "type": "object",
+        "required": ["object", "data"],
+        "properties": {"object": {"const": "list"}, "data": {"type": "array", "items": _refer(name)}},
     }
 
 
@@ -274,3 +287,25 @@ def _edit_schema() -> Schema:
             "alterbute": {"type": "object", "description": "Seeds, steps, bundle, mask, timings, warnings."},
         },
     }
+
+
+def _model_schema() -> Schema:
+    own = {
+        "bundle_sha256": _TEXT,
+        "family": _TEXT,
+        "resolution": _INTEGER,
+        "resolutions": {"type": "array", "items": _INTEGER},
+        "backend": {**_TEXT, "description": "What runs the bundle: `onnxruntime` is the CPU, the others are GPUs."},
+        "device": {**_TEXT, "description": "The GPU's name, or `cpu`."},
+        "precision": {**_TEXT, "description": "Type in which the step graph runs."},
+        "attributes": {"type": ["object", "null"], "description": "Vocabulary; null is an open one."},
+        "defaults": {"type": "object"},
+    }
+    properties = {
+        "id": _TEXT,
+        "object": {"const": "model"},
+        "created": _INTEGER,
+        "owned_by": _TEXT,
+        "alterbute": {"type": "object", "required": list(own), "properties": own},
+    }
+    return {"type": "object", "required": list(properties), "properties": properties}

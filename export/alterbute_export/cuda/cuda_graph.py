@@ -1,0 +1,48 @@
+"""A graph made for ONNX Runtime's CUDA provider: all rewrites in their order, and the same graph in standard operators."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import Final
+
+import onnx_ir as ir
+
+from alterbute_export.cuda.channels_last import RewriteReport, make_channels_last
+from alterbute_export.cuda.definitions import DEFINITIONS, Definition, expand_operators
+from alterbute_export.cuda.transformer.rewrite import rewrite_transformer
+from alterbute_export.cuda.transformer.standard_forms import TRANSFORMER_DEFINITIONS
+from alterbute_export.rewrites.fused_attention import fuse_attention
+
+_ALL_DEFINITIONS: Final[Mapping[str, Definition]] = {**DEFINITIONS, **TRANSFORMER_DEFINITIONS}
+
+
+def rewrite_for_cuda(model: ir.Model, *, fp32_values: Collection[str] = ()) -> RewriteReport:
+    """Rewrite an fp32 graph for ONNX Runtime's CUDA kernels, in place; half precision and the prologue come after it.
+
+    Args:
+        model: A graph as the exporter writes it, with decomposed attention.
+        fp32_values: Names of values that overflow fp16: operators that would hide them are not made.
+
+    Returns:
+        How many operators were made, and what was left as it was.
+
+    Raises:
+        AttentionError: an attention has another form than the exporter writes.
+    """
+    attentions = fuse_attention(model)
+    reports = [make_channels_last(model), rewrite_transformer(model, fp32_values=fp32_values)]
+    fused, unfused = Counter({"MultiHeadAttention": attentions}), Counter[str]()
+    for report in reports:
+        fused.update(report.fused)
+        unfused.update(report.unfused)
+    return RewriteReport(fused=dict(+fused), unfused=dict(+unfused))
+
+
+def expand_for_cpu(model: ir.Model) -> int:
+    """Replace every operator that `rewrite_for_cuda` writes by its definition in standard ONNX, in place.
+
+    Returns:
+        How many nodes were replaced.
+    """
+    return expand_operators(model, _ALL_DEFINITIONS)

@@ -1,0 +1,1 @@
+"""Stands where cuda-python would, over the stand-in of CUDA."""
