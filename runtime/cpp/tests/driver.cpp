@@ -240,6 +240,7 @@ class Driver {
     options.onnxruntime = request.text("onnxruntime");
     options.threads = static_cast<int>(request.integer("threads"));
     options.cuda_stream = reinterpret_cast<void*>(request.integer("cuda_stream"));
+    if (request.find("makes_stream") != nullptr) options.cuda_stream = alterbute::make_cuda_stream();
     alterbute::host_functions = request.find("on_host") == nullptr ? nullptr : &alterbute::host_device();
     // What cannot be opened leaves the editor that is open.
     auto opened = std::make_unique<alterbute::Editor>(request.text("path"), options);
@@ -249,7 +250,6 @@ class Driver {
   }
 
   void warm_up(const Request&, Answer&) { editor_->warm_up(); }
-
   void close(const Request&, Answer&) { editor_.reset(); }
 
   // Makes a function of the host's device fail, and tells how it was used.

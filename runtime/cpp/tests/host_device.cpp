@@ -1,5 +1,7 @@
 #include "host_device.hpp"
 
+#include <dlfcn.h>
+
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -99,6 +101,14 @@ std::int64_t host_device_allocations() { return allocations; }
 std::int64_t host_device_calls(const std::string& function) {
   const std::lock_guard<std::mutex> lock(mutex);
   return calls[function];
+}
+
+void* make_cuda_stream() {
+  void* library = ::dlopen("libcudart.so.13", RTLD_NOW);
+  if (library == nullptr) return nullptr;
+  void* stream = nullptr;
+  reinterpret_cast<int (*)(void**, unsigned)>(::dlsym(library, "cudaStreamCreateWithFlags"))(&stream, 1);
+  return stream;
 }
 
 }  // namespace alterbute

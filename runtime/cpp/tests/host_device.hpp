@@ -20,4 +20,7 @@ void fail_host_device(const std::string& function, int code, std::int64_t at);
 std::int64_t host_device_allocations();
 std::int64_t host_device_calls(const std::string& function);
 
+// A stream of the CUDA runtime as the loader finds it, or null.
+void* make_cuda_stream();
+
 }  // namespace alterbute

@@ -93,7 +93,8 @@ Engines::Engines(std::shared_ptr<const Bundle> bundle, const EditorOptions& opti
 
 Engines::~Engines() {
   for (std::thread& loader : loaders_) loader.join();
-  if (cuda_ != nullptr) cuda_->close([this] { sessions_.clear(); });
+  // Sessions of a lost GPU are never freed.
+  if (cuda_ != nullptr && !cuda_->close([this] { sessions_.clear(); })) new auto(std::move(sessions_));
 }
 
 Arrays Engines::run(const std::string& graph, const ArrayViews& inputs, const ArrayViews& into) const {

@@ -115,13 +115,4 @@ CudaSteps& CudaBackend::steps(const StepGraphs& graphs) {
   return *steps_;
 }
 
-void CudaBackend::free_steps() noexcept {
-  try {
-    if (steps_ != nullptr) steps_->close();
-  } catch (const DeviceError&) {
-    // As in `close`.
-  }
-  steps_.reset();
-}
-
 }  // namespace alterbute

@@ -44,9 +44,10 @@ class CudaBackend {
   // Captures every bucket.
   void warm_up(const StepGraphs& graphs);
 
-  // Frees the device's memory, and whatever `free_sessions` frees, on the device's thread.
+  // Frees the device's memory, and whatever `free_sessions` frees, on the device's thread; false when the device is lost,
+  // and nothing was freed: ONNX Runtime ends the process when it frees a session of a lost device.
   template <typename Call>
-  void close(Call free_sessions) noexcept;
+  bool close(Call free_sessions) noexcept;
 
  private:
   class Hold;
@@ -57,7 +58,6 @@ class CudaBackend {
   template <typename Call>
   auto on_device(Call call) -> decltype(call());
   CudaSteps& steps(const StepGraphs& graphs);
-  void free_steps() noexcept;
 
   MemoryKind kind_;
   CudaDevice device_;
@@ -79,16 +79,20 @@ auto CudaBackend::load(Call call) -> decltype(call()) {
 }
 
 template <typename Call>
-void CudaBackend::close(Call free_sessions) noexcept {
+bool CudaBackend::close(Call free_sessions) noexcept {
   try {
     thread_.run([&] {
       const auto lock = lock_for_use();
-      free_steps();
+      device_.wait();
+      if (steps_ != nullptr) steps_->close();
+      steps_.reset();
       free_sessions();
       device_.close();
     });
+    return true;
   } catch (...) {
-    // A lost device frees nothing; the process has to end anyway.
+    static_cast<void>(steps_.release());
+    return false;
   }
 }
 
