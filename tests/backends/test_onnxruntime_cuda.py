@@ -140,7 +140,12 @@ def test_any_thread_may_edit_and_none_captures_again(
     backend, cuda = open_on(bundle)
     callers: set[int] = set()
     enter = cuda._enter
-    monkeypatch.setattr(cuda, "_enter", lambda *call: (callers.add(get_ident()), enter(*call))[1])
+
+    def note(*call: Any) -> int:
+        callers.add(get_ident())
+        return enter(*call)
+
+    monkeypatch.setattr(cuda, "_enter", note)
     with Editor(bundle, backend=backend) as editor, ThreadPoolExecutor(4) as pool:
         subject = editor.prepare(photo, mask)
         images = [
