@@ -132,6 +132,11 @@ class Cuda:
         """The stream's handle as an integer."""
         return int(self.stream)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether an earlier call found that the device is lost to this process."""
+        return bool(self._fatal)
+
     def call(self, name: str, *arguments: Any) -> tuple[Any, ...]:
         """Call a function of the CUDA runtime and return what follows its error code.
 
