@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -140,7 +141,12 @@ def test_any_thread_may_edit_and_none_captures_again(
     backend, cuda = open_on(bundle)
     callers: set[int] = set()
     enter = cuda._enter
-    monkeypatch.setattr(cuda, "_enter", lambda *call: (callers.add(get_ident()), enter(*call))[1])
+
+    def note(*call: Any) -> int:
+        callers.add(get_ident())
+        return enter(*call)
+
+    monkeypatch.setattr(cuda, "_enter", note)
     with Editor(bundle, backend=backend) as editor, ThreadPoolExecutor(4) as pool:
         subject = editor.prepare(photo, mask)
         images = [
@@ -333,3 +339,18 @@ def _latent(bundle: Bundle) -> tuple[int, int, int]:
     manifest = bundle.manifest
     cells = manifest.resolution // manifest.latent_factor
     return manifest.latent_channels, cells, cells
+
+
+def test_the_session_of_a_lost_device_is_never_freed(tiny_bundle: Path, open_on: OpenOn) -> None:
+    """ONNX Runtime's CUDA provider ends the process when it frees memory of a lost device."""
+    kept = []
+    for is_lost in (False, True):
+        backend, cuda = open_on(open_bundle(tiny_bundle))
+        graphs: Any = backend._graphs
+        session = weakref.ref(graphs._sessions["decode"]._session)
+        if is_lost:
+            cuda.fail("cudaStreamSynchronize", 700)
+        backend.close()
+        gc.collect()
+        kept.append(session() is not None)
+    assert kept == [False, True]

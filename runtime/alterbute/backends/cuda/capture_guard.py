@@ -1,7 +1,7 @@
 """Keeps CUDA calls of this process's other threads out of a capture in global mode, which ONNX Runtime uses.
 
 While a stream is captured in global mode, a call that may allocate or synchronise on any thread fails and invalidates the capture
-(CUDA C++ programming guide, stream capture). So whoever captures is alone, and all others share.
+(CUDA C++ programming guide, stream capture). So a thread that captures is alone, and all others share.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ _open_threads: Final[set[DeviceThread]] = set()
 
 @atexit.register
 def _close_all() -> None:
-    """Free what backends hold that nobody closed, while the engine libraries still work."""
+    """Free what backends hold that were not closed, while the engine libraries still work."""
     threads = list(_open_threads)
     for thread in threads:
         thread.stop()

@@ -40,7 +40,13 @@ def choose_buckets(listed: Sequence[LaunchShape], slots: int) -> tuple[LaunchSha
 
 
 def find_bucket(sizes: set[tuple[int, int]], slots: int, rows: int) -> tuple[int, int]:
-    """The cheapest of some (rows, slots) that holds a launch; one of them must."""
+    """The cheapest bucket that holds a launch.
+
+    Args:
+        sizes: (rows, slots) of every bucket, one of which is large enough.
+        slots: Slots of the launch.
+        rows: Rows of the launch.
+    """
     return min(size for size in sizes if size[0] >= rows and size[1] >= slots)
 
 

@@ -27,7 +27,7 @@ _NO_TIMING: Final = 2
 # ONNX Runtime's messages: "CUDA failure 700: an illegal memory access...", its arena's, and those of cuBLAS and cuDNN.
 _CUDA_CODE: Final = re.compile(r"CUDA (?:failure|error) (\d+)")
 _NO_MEMORY: Final = re.compile(
-    r"out of memory|[Ff]ailed to allocate|[Aa]vailable memory of|ALLOC_FAILED|cudaErrorMemoryAllocation|bad allocation"
+    r"out of memory|[Ff]ailed to allocate|memory of [0-9]+ is smaller|ALLOC_FAILED|cudaErrorMemoryAllocation|bad allocation"
 )
 
 
@@ -136,6 +136,11 @@ class Cuda:
     def handle(self) -> int:
         """The stream's handle as an integer."""
         return int(self.stream)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether an earlier call found that the device is lost to this process."""
+        return bool(self._fatal)
 
     def call(self, name: str, *arguments: Any) -> tuple[Any, ...]:
         """Call a function of the CUDA runtime and return what follows its error code.

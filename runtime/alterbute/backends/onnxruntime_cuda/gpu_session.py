@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import math
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,7 +37,7 @@ class BoundTensor:
     @property
     def size(self) -> int:
         """Bytes of the tensor."""
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * int(np.dtype(self.dtype).itemsize)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +138,10 @@ class GpuSession:
             raise self._fault(fault) from fault
 
     def close(self) -> None:
-        """Free the session."""
+        """Free the session, unless the device is lost: ONNX Runtime ends the process when it frees memory of a lost device."""
+        if self._place.cuda.is_lost and self._session is not None:
+            # One reference more than there are owners: the interpreter does not free it as it ends, either.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
         self._session = None
 
     def _create(self, model: bytes, weights: Mapping[str, bytes], is_captured: bool) -> Any:

@@ -143,8 +143,10 @@ class ProviderGraphs:
 
     def _free(self) -> DeviceError | None:
         """Free everything; returns the first error that is not the loss of the device, which freed the memory itself."""
-        # Launches before the sessions that they belong to, and last the stream, on which sessions free memory.
+        # First a wait, which finds out whether the device is lost. Launches before the sessions that they belong to, and last the
+        # stream, on which sessions free memory.
         fault = free_all(
+            self.cuda.synchronize,
             *(part.close for part in (*reversed(self._parts), *self._sessions.values())),
             self.cuda.close,
         )

@@ -12,6 +12,7 @@ from alterbute.backends.cuda.device_step_state import DeviceStepState
 from alterbute.backends.cuda.device_thread import DeviceThread
 from alterbute.backends.cuda.runtime import Cuda, CudaApi, free_all, no_memory
 from alterbute.backends.cuda.upload_ring import UploadRing
+from alterbute.backends.tensorrt import api
 from alterbute.backends.tensorrt.cuda_graph import CudaGraph
 from alterbute.backends.tensorrt.engine import LoadedEngine, ScratchMemory, open_runtime
 from alterbute.backends.tensorrt.module import RuntimeModule, make_logger
@@ -48,6 +49,8 @@ class EngineGraphs:
         self._steps: list[DeviceStepState] = []
         self._runners: dict[str, _Runner] = {}
         self._engines: dict[str, LoadedEngine] = {}
+        self._runtime: api.Runtime | None = None
+        self._logger: Any = None
         self.cuda = Cuda(cuda_api, device)
         self._scratch = ScratchMemory(self.cuda)
         try:
@@ -86,10 +89,10 @@ class EngineGraphs:
         # All engine files are verified before the first is loaded: the library reads no byte of a bundle with a wrong one.
         files = {graph: self._bundle.read(engine.file) for graph, engine in engines.items()}
         self._logger = make_logger(trt)
-        self._runtime = open_runtime(trt, self._logger, product)
+        self._runtime = runtime = open_runtime(trt, self._logger, product)
         for graph, engine in engines.items():
             self._engines[graph] = LoadedEngine(
-                trt, self._runtime, self._logger, self.cuda, self._scratch, self._bundle, engine, files.pop(graph)
+                trt, runtime, self._logger, self.cuda, self._scratch, self._bundle, engine, files.pop(graph)
             )
         # Scratch memory has its final size before the first context: addresses are set once.
         for graph, loaded in self._engines.items():
@@ -98,15 +101,17 @@ class EngineGraphs:
 
     def _free(self) -> DeviceError | None:
         """Free everything; returns the first error that is not the loss of the device, which freed the memory itself."""
-        faults = free_all(
-            *(part.close for part in (*self._steps, *self._runners.values())),
-            self._scratch.close,
-            self.cuda.close,
-        )
+        parts: list[DeviceStepState | _Runner] = [*self._steps, *self._runners.values()]
+
+        def free_engines() -> None:
+            self._engines.clear()
+            self._runtime = self._logger = None
+
+        # Engines and the library's runtime are freed here, on the device's thread, and not by the thread that drops this object.
+        fault = free_all(*(part.close for part in parts), self._scratch.close, free_engines, self.cuda.close)
         self._steps.clear()
         self._runners.clear()
-        self._engines.clear()
-        return faults
+        return fault
 
     def _make_step_state(self, state: tuple[int, ...]) -> DeviceStepState:
         engine = self._engines["step"]
