@@ -12,11 +12,18 @@ import onnx_ir as ir
 from alterbute.bundle import Manifest, Precision, TypeAudit
 from onnxscript import optimizer
 
+from alterbute_export.cuda.definitions import DEFINITIONS, expand_operators
+from alterbute_export.cuda.transformer.standard_forms import TRANSFORMER_DEFINITIONS
 from alterbute_export.errors import PrecisionError
 from alterbute_export.onnx_io.ir import read_int
 from alterbute_export.onnx_io.write_onnx import quiet_tracing
 
 _NAMES: Final = {ir.DataType.FLOAT: "fp32", ir.DataType.FLOAT16: "fp16", ir.DataType.BFLOAT16: "bf16"}
+_EXPANDED: Final = {
+    name: definition
+    for name, definition in {**DEFINITIONS, **TRANSFORMER_DEFINITIONS}.items()
+    if name != "MultiHeadAttention"
+}
 _MIN_SHARE: Final = 0.5
 """Smallest share of a graph's multiply-adds that must have its precision."""
 
@@ -42,7 +49,8 @@ def audit_graph(
         value.shape = ir.Shape([size if isinstance(size, int) else sizes[str(size.value)] for size in value.shape])
     for value in model.graph.outputs:
         value.shape = None
-    # Shape inference does not support this operator of ONNX Runtime; its output has the shape of its query.
+    # Shape inference does not support ONNX Runtime's operators. This one is counted, and its output has the shape of its query.
+    expand_operators(model, _EXPANDED)
     for node in model.graph:
         if node.op_type == "MultiHeadAttention" and node.inputs[0] is not None:
             node.outputs[0].replace_all_uses_with(node.inputs[0])
