@@ -19,6 +19,7 @@ from alterbute_export.onnx_io.ir import read_int
 from alterbute_export.onnx_io.write_onnx import quiet_tracing
 
 _NAMES: Final = {ir.DataType.FLOAT: "fp32", ir.DataType.FLOAT16: "fp16", ir.DataType.BFLOAT16: "bf16"}
+# Operators that are counted by their definitions.
 _EXPANDED: Final = {
     name: definition
     for name, definition in {**DEFINITIONS, **TRANSFORMER_DEFINITIONS}.items()
@@ -49,7 +50,7 @@ def audit_graph(
         value.shape = ir.Shape([size if isinstance(size, int) else sizes[str(size.value)] for size in value.shape])
     for value in model.graph.outputs:
         value.shape = None
-    # Shape inference does not support ONNX Runtime's operators. This one is counted, and its output has the shape of its query.
+    # Shape inference does not support the operators of ONNX Runtime. Attention is counted; its output has the shape of its query.
     expand_operators(model, _EXPANDED)
     for node in model.graph:
         if node.op_type == "MultiHeadAttention" and node.inputs[0] is not None:
