@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import pytest
+from alterbute_export.checks.type_audit import audit_graph
 from alterbute_export.cuda.channels_last import make_channels_last
 from alterbute_export.cuda.prologue import split_prologue
-from alterbute_export.cuda.transformer.rewrite import rewrite_transformer
+from alterbute_export.cuda.transformer.rewrite_transformer import rewrite_transformer
 from alterbute_export.errors import PrecisionError
 from alterbute_export.half.convert import convert_graph
 from alterbute_export.rewrites.fused_attention import fuse_attention
@@ -170,3 +172,21 @@ def draw(model: ir.Model, sizes: Mapping[str, int]) -> dict[str, Any]:
         else:
             values[str(value.name)] = generator.uniform(0, 1, shape).astype(np.float32)
     return values
+
+
+def test_the_audit_counts_the_products_of_prologue_and_step(family_step: FamilyFolder, tmp_path: Path) -> None:
+    folder, sizes = family_step("sd15-adapter"), {"B": 1, "N": 2, "T": 5, "h": 16, "w": 8}
+    plain = audit_graph(folder / "step.onnx", sizes)
+    step = ir.load(folder / "step.onnx")
+    fuse_attention(step)
+    make_channels_last(step)
+    rewrite_transformer(step)
+    prologue = split(step)
+    amounts = []
+    for model in (step, prologue):
+        path = tmp_path / f"{model.graph.name}.onnx"
+        path.write_bytes(ir.to_proto(model).SerializeToString())
+        amounts.append(audit_graph(path, sizes).multiply_adds)
+    assert amounts[1] > 0
+    # The blend of background and its noise has become a product, of two multiply-adds for each value.
+    assert sum(amounts) == plain.multiply_adds + 2 * 4 * 16 * 8

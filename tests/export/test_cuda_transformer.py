@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from alterbute_export.cuda.channels_last import RewriteReport, make_channels_last
-from alterbute_export.cuda.transformer.rewrite import rewrite_transformer
+from alterbute_export.cuda.transformer.rewrite_transformer import rewrite_transformer
 from alterbute_export.half.convert import convert_graph
 from alterbute_export.onnx_io.ir import is_stored
 from alterbute_export.rewrites.fused_attention import fuse_attention

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from alterbute_export.cuda.channels_last import RewriteReport, make_channels_last
 from alterbute_export.cuda.definitions import DEFINITIONS, Definition, expand_operators
-from alterbute_export.cuda.transformer.rewrite import rewrite_transformer
+from alterbute_export.cuda.transformer.rewrite_transformer import rewrite_transformer
 from alterbute_export.cuda.transformer.standard_forms import TRANSFORMER_DEFINITIONS
 from alterbute_export.rewrites.fused_attention import fuse_attention
 

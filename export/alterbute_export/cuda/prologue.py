@@ -106,19 +106,19 @@ def _copy_nodes(
     """A model with copies of the nodes, and their inputs and initializers; its outputs have the names of the crossing values."""
     copies: dict[ir.Value, ir.Value] = {}
     nodes = []
-    for value in conditions:
-        copies[value] = ir.Value(name=value.name, shape=value.shape, type=value.type)
+    for condition in conditions:
+        copies[condition] = ir.Value(name=condition.name, shape=condition.shape, type=condition.type)
     starts = list(copies)
     initializers = []
     for node in model.graph:
         if node not in parts.moved and node not in parts.before:
             continue
-        for value in node.inputs:
-            if value is not None and value not in copies:
-                copies[value] = ir.Value(
-                    name=value.name, shape=value.shape, type=value.type, const_value=value.const_value
+        for stored in node.inputs:
+            if stored is not None and stored not in copies:
+                copies[stored] = ir.Value(
+                    name=stored.name, shape=stored.shape, type=stored.type, const_value=stored.const_value
                 )
-                initializers.append(copies[value])
+                initializers.append(copies[stored])
         copy = ir.node(
             node.op_type,
             [copies[value] if value is not None else None for value in node.inputs],

@@ -113,12 +113,12 @@ def fuse_first_norms(graph: ir.Graph, kept: Collection[str]) -> int:
         if source is None or total is None or total.op_type != "Add" or len(readers) != 1 or source.is_graph_output():
             continue
         after = readers[0]
-        product, bias = _split_product(total)
-        if product is None or after.op_type != "SkipLayerNormalization" or after.inputs[1] is not source:
+        parts = _split_product(total)
+        if parts is None or after.op_type != "SkipLayerNormalization" or after.inputs[1] is not source:
             continue
         if source.name in kept or len(norm.outputs) > 1 or find_stored_shape(norm.inputs[2]) is None:
             continue
-        _fuse_first_norm(graph, norm, after, product, bias)
+        _fuse_first_norm(graph, norm, after, *parts)
         fused += 1
     return fused
 
@@ -149,12 +149,12 @@ def fuse_residuals(graph: ir.Graph, shapes: Shapes, kept: Collection[str]) -> in
     return fused
 
 
-def _split_product(total: ir.Node) -> tuple[ir.Value, ir.Value] | tuple[None, None]:
-    """Product and stored bias `[C]` of a sum."""
+def _split_product(total: ir.Node) -> tuple[ir.Value, ir.Value] | None:
+    """Product and stored bias `[C]` of a sum, or None."""
     for inner, bias in (total.inputs, total.inputs[::-1]):
         if inner is not None and bias is not None and find_product(inner) and len(find_stored_shape(bias) or ()) == 1:
             return inner, bias
-    return None, None
+    return None
 
 
 def _fuse_first_norm(graph: ir.Graph, norm: ir.Node, after: ir.Node, product: ir.Value, bias: ir.Value) -> None:
