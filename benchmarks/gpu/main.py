@@ -74,7 +74,7 @@ def measure(plan: Sequence[PlannedStage], job: GpuJob, machine: GpuMachine, seco
     document: dict[str, Any] = {"machine": machine.as_json(), "minutes": round(seconds / 60, 2), "stages": {}}
 
     def save(entries: Mapping[str, Any]) -> None:
-        write_json(out / RESULTS_FILE, {**document, "stages": entries})
+        write_json(out / RESULTS_FILE, _hide_paths({**document, "stages": entries}, job))
 
     def facts() -> dict[str, Any]:
         return {**machine.stage_facts(), "weights": job.weights}
@@ -130,6 +130,16 @@ def find_missing(
     if all(stage.name in missing for stage in stages if stage.needs_bundle):
         missing[BUNDLE.name] = "no stage that needs it can run"
     return missing
+
+
+def _hide_paths(document: dict[str, Any], job: GpuJob) -> Any:
+    """The document with names in place of this machine's folders, which messages of errors contain: results are published."""
+    folders = {"BUNDLE": job.bundle, "SDXL": job.sdxl, "CHECKPOINT": job.checkpoint, "OUT": job.out, "WORK": job.work}
+    text = json.dumps(document)
+    # The longest first: one folder may lie in another.
+    for name, folder in sorted(folders.items(), key=lambda item: -len(item[1])):
+        text = text.replace(json.dumps(folder)[1:-1], name) if folder else text
+    return json.loads(text)
 
 
 def _write_report(out: Path) -> None:

@@ -136,7 +136,7 @@ def test_stages_that_fail_crash_or_hang_cost_only_their_own_case(tmp_path: Path)
         "lacking": "skipped",
         "passing": "ok",
     }
-    assert stored["failing"]["failed"] == {"b": "TimeoutError: no kernel for this"}
+    assert stored["failing"]["failed"] == {"b": "TimeoutError: no kernel in BUNDLE"}
     cases = stored["failing"]["cases"]
     assert cases.keys() == {"a", "c"}
     assert cases["a"]["process"] != cases["c"]["process"], "a case after a failure needs a process of its own"
@@ -149,7 +149,7 @@ def test_stages_that_fail_crash_or_hang_cost_only_their_own_case(tmp_path: Path)
     assert stored["hanging"]["cases"].keys() == {"a"}
     assert stored["lacking"]["reason"] == "this torch has no CUDA device"
     report = (tmp_path / "report.md").read_text()
-    assert "b: TimeoutError: no kernel for this" in report
+    assert "b: TimeoutError: no kernel in BUNDLE" in report
 
 
 def test_the_exit_code_is_0_only_if_something_ran_and_nothing_failed(tmp_path: Path) -> None:

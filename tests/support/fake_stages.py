@@ -23,7 +23,7 @@ def failing(job: GpuJob, record: StageRecord) -> None:
         with record.case(name) as found:
             found["process"] = os.getpid()
             if name == "b":
-                raise TimeoutError("no kernel for this\nand more")
+                raise TimeoutError(f"no kernel in {job.bundle}\nand more")
 
 
 def importing(job: GpuJob, record: StageRecord) -> None:
