@@ -89,8 +89,8 @@ serving: $(TEST_VENV)/.ready ## step-level batching against request-level and on
 benchmark-tables: $(TEST_VENV)/.ready ## tables and plots of benchmarks/README.md from the results
 	PYTHONPATH=. $(BIN)/python -m benchmarks.common.tables
 
-gpu: ## parity, then times, of everything that an NVIDIA machine without network has; PYTHON names its environment
-	PYTHONPATH=. $(PYTHON) benchmarks/gpu/main.py --out benchmarks/results/gpu
+gpu: ## speed and parity on this NVIDIA GPU within MINUTES, of BUNDLE if given; PYTHON names its environment; needs no network
+	PYTHONPATH=runtime:export:.:$$PYTHONPATH $(PYTHON) -m benchmarks.gpu.main --minutes $(or $(MINUTES),10) --out benchmarks/results/gpu $(if $(BUNDLE),--bundle $(BUNDLE))
 
 clean: ## remove environments and builds
 	rm -rf $(VENV) build dist

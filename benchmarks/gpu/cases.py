@@ -1,4 +1,4 @@
-"""The measured models (published sizes, random weights) and kinds of edits."""
+"""The measured models (published sizes, random weights), their bundles, and the pictures that are edited."""
 
 from __future__ import annotations
 
@@ -7,95 +7,59 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from alterbute.bundle import open_bundle
+from alterbute.bundle import Bundle, read_manifest
 
 BATCHES: Final = (1, 2, 4, 8)
-MAX_SLOTS: Final = 8
+STEPS: Final = 20
+GUIDANCE: Final = 7.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A sample checkpoint, and the work of its graphs in GFLOP (2 x multiply-adds, attention included).
-
-    Args:
-        name: Name in the report.
-        kind: Kind of the sample checkpoint, such as `sd15-adapter`.
-        size: `published` or `tiny`.
-        row_gflop: Work of one UNet row; None if unknown.
-        others_gflop: Work of the other graphs by name.
-    """
+    """A sample checkpoint: its name in the report, kind, and size (`published` or `tiny`)."""
 
     name: str
     kind: str
     size: str
-    row_gflop: float | None
-    others_gflop: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuCase:
-    """One kind of edit: denoising steps, scale of text guidance (1 = none) and number of images."""
-
-    steps: int
-    guidance: float
-    batch: int
-
-    @property
-    def rows(self) -> int:
-        """UNet rows of one launch: two per image with guidance, else one."""
-        return self.batch * (2 if self.guidance != 1 else 1)
-
-    @property
-    def name(self) -> str:
-        """Name in the report, such as `20 steps, guided, batch 8`."""
-        return f"{self.steps} steps, {'guided' if self.guidance != 1 else 'plain'}, batch {self.batch}"
+SD15: Final = Model(name="SD1.5 512x512", kind="sd15-adapter", size="published")
+SDXL: Final = Model(name="SDXL 1024x1024", kind="sdxl-adapter", size="published")
+SMOKE: Final = Model(name="tiny SD1.5", kind="sd15-adapter", size="tiny")
 
 
-MODELS: Final = (
-    Model(
-        name="SD1.5 512x512",
-        kind="sd15-adapter",
-        size="published",
-        row_gflop=803.0,
-        others_gflop={"prompt": 13.3, "identity": 334.6, "scene": 2 * 1117.0, "decode": 2515.0},
-    ),
-    Model(
-        name="SDXL 1024x1024",
-        kind="sdxl-adapter",
-        size="published",
-        row_gflop=6762.0,
-        others_gflop={"prompt": 111.2, "identity": 334.6, "scene": 2 * 4879.0, "decode": 10470.0},
-    ),
-)
-SMOKE: Final = Model(name="tiny SD1.5", kind="sd15-adapter", size="tiny", row_gflop=None, others_gflop={})
+def model_folders(model: Model, work: Path) -> tuple[Path, Path]:
+    """Folders of the model's checkpoint and bundle under `work`."""
+    return work / f"{model.size}-{model.kind}-checkpoint", work / f"{model.size}-{model.kind}"
 
 
-def cases(batches: tuple[int, ...] = BATCHES) -> tuple[GpuCase, ...]:
-    """20 steps with guidance and 4 without, at every batch size."""
-    return tuple(
-        GpuCase(steps=steps, guidance=guidance, batch=batch)
-        for steps, guidance in ((20, 7.5), (4, 1.0))
-        for batch in batches
-    )
+def open_measured(folder: str | Path) -> Bundle:
+    """Open a bundle that may also hold step graphs that its manifest does not list, which are timed beside its own.
+
+    The product refuses such a folder. Files are verified when they are read, as there.
+    """
+    return Bundle(path=Path(folder), manifest=read_manifest(folder), sha256="")
 
 
-def make_model(model: Model, work: Path) -> tuple[Path, Path]:
-    """Folders of the model's checkpoint and bundle under `work`; made if they do not exist."""
-    checkpoint, bundle = work / f"{model.size}-{model.kind}-checkpoint", work / f"{model.size}-{model.kind}"
+def make_model(model: Model, work: Path) -> Path:
+    """Folder of the model's bundle under `work`, fp32 with fp16 storage; checkpoint and bundle are made if they do not exist."""
+    checkpoint, bundle = model_folders(model, work)
     if not (bundle / "manifest.json").is_file():
         from alterbute_export.export_bundle import export_bundle
         from alterbute_export.sample_checkpoints import make_checkpoint, make_sample_spec
 
-        if not (checkpoint / "unet").is_dir():
+        if not (checkpoint / "model_index.json").is_file():
             make_checkpoint(checkpoint, make_sample_spec(model.kind, model.size))
         export_bundle(checkpoint, bundle, storage="fp16")
-    open_bundle(bundle)
-    return checkpoint, bundle
+    return bundle
 
 
-def make_pictures(side: int) -> tuple[Any, Any]:
-    """A photo [side,side,3] uint8 of a gradient with noise, and a mask [side,side] uint8 of its middle quarter."""
-    generator = np.random.default_rng(1)
+def make_pictures(side: int, seed: int = 1) -> tuple[Any, Any]:
+    """A photo [side,side,3] uint8 of a gradient with noise, and a mask [side,side] uint8 of its middle quarter.
+
+    Photos of different seeds have different bytes, so that no encoding of an earlier edit is used again.
+    """
+    generator = np.random.default_rng(seed)
     slope = np.linspace(0, 160, side)
     photo = slope[:, None, None] + generator.integers(0, 96, (side, side, 3))
     mask = np.zeros((side, side), np.uint8)

@@ -1,80 +1,57 @@
-"""Contenders as backends of the same editor; engines and half-precision graphs that they need are built first."""
+"""What a backend needs in a bundle before it can be measured: engines, or half-precision graphs."""
 
 from __future__ import annotations
 
-import importlib
+import os
+import shutil
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from alterbute.backends import Backend, choose_backend, open_backend
-from alterbute.backends.base import HOST_GRAPHS
-from alterbute.backends.onnxruntime import OnnxRuntimeBackend
 from alterbute.bundle import open_bundle
 
+from benchmarks.gpu.cases import open_measured
 from benchmarks.gpu.gpu_machine import GpuMachine
-from benchmarks.gpu.timed import Clock, CudaClock, HostClock, TimedBackend, TorchClock
 
 RECIPES: Final = Path(__file__).parents[2] / "engines" / "recipes"
 
 
-def open_contender(name: str, bundle: Path, checkpoint: Path) -> TimedBackend:
-    """Load a contender as a backend that times its graphs.
+def add_engines(name: str, bundle: Path, work: Path, machine: GpuMachine) -> tuple[Path, str]:
+    """Build a backend's engines into a copy of the bundle, whose weights are links to the original's.
 
     Args:
-        name: One of `CONTENDERS`, or "onnxruntime" or "torch-cpu" for a run without a GPU.
-        bundle: The bundle's folder, to which `prepare_bundle` added what the contender needs.
-        checkpoint: The checkpoint that the bundle was exported from, which torch loads.
-    """
-    opened = open_bundle(bundle)
-    if name.startswith("torch"):
-        import torch
-
-        from benchmarks.gpu.torch_backend import TorchBackend
-
-        device = "cpu" if name == "torch-cpu" else "cuda"
-        host = OnnxRuntimeBackend(opened, graphs=HOST_GRAPHS)
-        dtype = torch.float16 if name.endswith("fp16") else torch.float32
-        mode = "reduce-overhead" if "compile" in name else None
-        inner: Backend = TorchBackend(checkpoint, host, device=device, dtype=dtype, compile_mode=mode)
-        return TimedBackend(inner, HostClock() if device == "cpu" else TorchClock())
-    if name == "onnxruntime":
-        return TimedBackend(open_backend(name, opened), HostClock())
-    device_backend: Any = choose_backend(name, opened, allow_unsigned=True).backend
-    clock: Clock = CudaClock(device_backend.cuda)
-    return TimedBackend(device_backend, clock)
-
-
-def prepare_bundle(name: str, bundle: Path, machine: GpuMachine) -> str:
-    """Add the engines or half-precision graphs that a contender needs to the bundle.
-
-    Args:
-        name: Name of the contender.
-        bundle: The bundle's folder, changed in place.
-        machine: Facts about this machine.
+        name: "tensorrt" or "tensorrt_rtx".
+        bundle: The bundle's folder, which stays as it is.
+        work: Folder of the copy.
+        machine: Facts about this machine, whose GPU chooses the recipe.
 
     Returns:
-        Name of the recipe that the engines are built with; "" for contenders without engines.
+        The copy's folder, and the name of the recipe; "" and the bundle itself where no recipe is for this GPU.
 
     Raises:
         AlterbuteError: the build failed.
     """
-    recipe = find_recipe(name, machine)
-    if recipe:
-        from alterbute_export.engine.build import build_engines
-        from alterbute_export.engine.recipe import read_recipe
+    from alterbute_export.engine.build import build_engines
+    from alterbute_export.engine.recipe import read_recipe
 
-        built = {engine.recipe for engine in open_bundle(bundle).manifest.engines}
-        if recipe not in built:
-            build_engines(
-                bundle, read_recipe(RECIPES / f"{recipe}.toml"), report=lambda task, step, steps: None, measure=False
-            )
-    elif name == "onnxruntime-cuda":
+    recipe = find_recipe(name, machine)
+    if not recipe:
+        return bundle, ""
+    target = work / f"{bundle.name}-{name}"
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(bundle, target, ignore=partial(_unlisted, bundle), copy_function=_link_or_copy)
+    build_engines(target, read_recipe(RECIPES / f"{recipe}.toml"), report=lambda task, step, steps: None, measure=False)
+    return target, recipe
+
+
+def add_half_variants(bundle: Path) -> None:
+    """Add fp16 graphs to an fp32 bundle, in place; a bundle that has them stays as it is."""
+    if not any(variant.precision == "fp16" for variant in open_bundle(bundle).manifest.graphs["step"].variants):
         _write_half_variants(bundle)
-    return recipe
 
 
 def find_recipe(name: str, machine: GpuMachine) -> str:
-    """Name of the shipped fp16 recipe for a contender on this GPU; "" if there is none or no engines are needed."""
+    """Name of the shipped fp16 recipe for a backend on this GPU; "" if there is none or no engines are needed."""
     if name == "tensorrt_rtx":
         return "rtx_fp16"
     if name != "tensorrt" or machine.driver.gpu is None:
@@ -93,19 +70,23 @@ def _write_half_variants(bundle: Path) -> None:
     from alterbute_export.packaging.atomic_folder import changed_bundle
 
     opened = open_bundle(bundle)
-    if any(variant.precision == "fp16" for variant in opened.manifest.graphs["step"].variants):
-        return
     with changed_bundle(bundle) as folder:
         written = write_variants(opened, folder, "fp16", measure=False)
         graphs = add_variants(opened.manifest.graphs, "fp16", written)
         write_manifest(folder, replace(opened.manifest, graphs=graphs, files=describe_files(folder)))
 
 
-def free_bytes(name: str) -> int | None:
-    """Free memory of the GPU in bytes, from torch or the CUDA runtime; None for contenders on the CPU."""
-    if name in ("onnxruntime", "torch-cpu"):
-        return None
-    if name.startswith("torch"):
-        return int(importlib.import_module("torch").cuda.mem_get_info()[0])
-    runtime = importlib.import_module("cuda.bindings.runtime")
-    return int(runtime.cudaMemGetInfo()[1])
+def _unlisted(bundle: Path, folder: str, names: list[str]) -> list[str]:
+    """Graphs at the top of the bundle that its manifest does not list; a bundle that has any is refused."""
+    files = open_measured(bundle).manifest.files
+    return [name for name in names if Path(folder) == bundle and name.endswith(".onnx") and name not in files]
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    if Path(source).suffix != ".bin":
+        shutil.copy2(source, target)
+        return
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

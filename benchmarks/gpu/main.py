@@ -1,166 +1,195 @@
-"""Speed of an edit on this GPU with every backend, compared with torch. Needs no network.
+"""Speed and parity of the product on this GPU beside torch, within a given number of minutes. Needs no network.
 
-    python benchmarks/gpu/main.py --out benchmarks/results/gpu            # all contenders that can run here
-    python benchmarks/gpu/main.py --dry-run                               # print what would run and what is missing
-    python benchmarks/gpu/main.py --smoke                                 # run the program on the CPU with a tiny model
+    python -m benchmarks.gpu.main --minutes 10 --bundle DIR --out results        # what fits into ten minutes
+    python -m benchmarks.gpu.main --minutes 10 --bundle DIR --dry-run            # the plan, and what this machine lacks
+    python -m benchmarks.gpu.main --smoke                                        # the program on a CPU with a tiny model
 
-Every contender is a backend of the same editor with the same weights, photo, noise and solver. Its output is first compared with
-torch in fp32; a contender outside the limits is not timed. Then edits of SD1.5 at 512x512 and SDXL at 1024x1024 are timed, with 20
-guided and with 4 unguided steps, of 1, 2, 4 and 8 images at once: whole edits (wall time), the step alone (CUDA events on the stream
-that runs it), the time that the host adds, memory, and the share of the GPU's peak. Weights are random: times depend on sizes
-only, and random weights make parity harder, not easier.
+The stages run most important first, each in a process of its own with its own time limit. OUT/results.json is written after every case,
+so that a kill loses one; OUT/report.md and OUT/report.png are made from it at the end, and by `--report OUT` at any time. One that differs
+from fp32 by more than the limits is timed all the same, and marked. Weights are random: times depend on sizes only.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from alterbute.bundle import open_bundle
-from alterbute.errors import AlterbuteError, DeviceError, EngineError
+from benchmarks.gpu.cases import SD15, SMOKE, model_folders
+from benchmarks.gpu.gpu_machine import GpuMachine, probe_machine
+from benchmarks.gpu.report import describe_results, draw_plot
+from benchmarks.gpu.stage_plan import GpuJob, PlannedStage, Stage, describe_plan, make_plan
+from benchmarks.gpu.stage_record import write_json
+from benchmarks.gpu.stage_runner import run_plan
+from benchmarks.gpu.stages import BUNDLE, list_stages
 
-from benchmarks.gpu.cases import MODELS, SMOKE, GpuCase, Model, cases, make_model
-from benchmarks.gpu.contenders import find_recipe, free_bytes, open_contender, prepare_bundle
-from benchmarks.gpu.gpu_machine import CONTENDERS, GpuMachine, probe_machine
-from benchmarks.gpu.measure import RunOutput, compare, measure_case, measure_graphs, open_editor, run_edit
-from benchmarks.gpu.report import plot, table
-
-_SMOKE_CONTENDERS: Final = ("torch-cpu", "onnxruntime")
+RESULTS_FILE: Final = "results.json"
+_GOOD: Final = ("ok", "skipped")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; returns 0 if every contender ran without an error and within the parity limits, else 1."""
+    """Run the benchmark; returns 0 if a stage ran, none failed, and the product is within the parity limits, else 1."""
+    begin = time.monotonic()
     options = _parse_options(arguments)
-    machine = probe_machine()
-    contenders = _SMOKE_CONTENDERS if options.smoke else _choose_contenders(options, machine)
-    models = (SMOKE,) if options.smoke else tuple(model for model in MODELS if options.model in model.kind)
-    _print_plan(machine, models, contenders, options)
+    if options.report:
+        _write_report(options.report)
+        return 0
+    machine = probe_machine(options.commit)
+    job = make_job(options)
+    stages = list_stages(has_bundle=bool(options.bundle), has_sdxl=bool(options.sdxl))
+    names = [stage.name for stage in stages]
+    unknown = set(options.only) - set(names)
+    if unknown:
+        raise SystemExit(f"--only names {', '.join(sorted(unknown))}; expected names of {', '.join(names)}")
+    missing = find_missing(stages, machine, options.only, is_smoke=job.is_smoke, try_rtx=options.try_rtx)
+    seconds = 60 * options.minutes
+    plan = make_plan(stages, seconds, missing)
+    print(_describe_machine(machine))
+    print(describe_plan(plan, seconds), flush=True)
     if options.dry_run:
         return 0
-    if not contenders:
-        return 1
+    signal.signal(signal.SIGTERM, _stop)
+    Path(job.out).mkdir(parents=True, exist_ok=True)
+    return measure(plan, job, machine, seconds - (time.monotonic() - begin))
+
+
+def measure(plan: Sequence[PlannedStage], job: GpuJob, machine: GpuMachine, seconds: float) -> int:
+    """Run a plan and write its results and report; returns the exit code of `main`.
+
+    Args:
+        plan: The planned stages.
+        job: What each stage is given; its folder `out` exists.
+        machine: Facts about this machine.
+        seconds: Seconds for the stages and the report.
+    """
+    out = Path(job.out)
+    document: dict[str, Any] = {"machine": machine.as_json(), "minutes": round(seconds / 60, 2), "stages": {}}
+
+    def save(entries: Mapping[str, Any]) -> None:
+        write_json(out / RESULTS_FILE, _hide_paths({**document, "stages": entries}, job))
+
+    def facts() -> dict[str, Any]:
+        return {**machine.stage_facts(), "weights": job.weights}
+
+    entries = run_plan(plan, job, seconds, facts, save)
+    _write_report(out)
+    statuses = [entry["status"] for entry in entries.values()]
+    parity = entries.get("parity", {}).get("cases", {}).values()
+    is_good = all(status in _GOOD for status in statuses) and all(case.get("passes", True) for case in parity)
+    return 0 if is_good and "ok" in statuses else 1
+
+
+def make_job(options: argparse.Namespace) -> GpuJob:
+    """The job that the command's options describe; a bundle that was not given is to be made in the working folder."""
     work = options.work or Path(tempfile.mkdtemp(prefix="alterbute-gpu-"))
     work.mkdir(parents=True, exist_ok=True)
-    results: list[dict[str, Any]] = []
-    for model in models:
-        checkpoint, bundle = make_model(model, work)
-        reference: RunOutput | None = None
-        for name in contenders:
-            result, output = _measure_contender(name, model, checkpoint, bundle, machine, reference, options)
-            reference = reference or output
-            results.append(result)
-            _save_results(options.out, machine, results)
-    print(table(results))
-    return 0 if all(result.get("parity", {}).get("passes", True) and "error" not in result for result in results) else 1
-
-
-def _measure_contender(
-    name: str,
-    model: Model,
-    checkpoint: Path,
-    bundle: Path,
-    machine: GpuMachine,
-    reference: RunOutput | None,
-    options: argparse.Namespace,
-) -> tuple[dict[str, Any], RunOutput | None]:
-    """Result of one contender on one model, and the output of its edit; an error becomes part of the result."""
-    print(f"{model.name}: {name}", file=sys.stderr, flush=True)
-    result: dict[str, Any] = {"model": model.name, "contender": name}
-    try:
-        start = time.monotonic()
-        result["recipe"] = prepare_bundle(name, bundle, machine)
-        result["build_s"] = round(time.monotonic() - start, 1)
-        before, start = free_bytes(name), time.monotonic()
-        backend = open_contender(name, bundle, checkpoint)
-        result["open_s"] = round(time.monotonic() - start, 1)
-    except (AlterbuteError, RuntimeError) as fault:
-        return {**result, "error": str(fault)}, None
-    try:
-        editor = open_editor(backend, open_bundle(bundle))
-        output = run_edit(editor, backend)
-        if reference is not None:
-            result["parity"] = compare(output, reference)
-            if not result["parity"]["passes"]:
-                return result, output
-        result["graphs_ms"] = measure_graphs(backend, options.runs)
-        selected_cases: tuple[GpuCase, ...] = cases((1, 2)) if options.smoke else cases()
-        result["cases"], result["failed_cases"] = [], {}
-        for case in selected_cases:
-            try:
-                result["cases"].append(measure_case(editor, backend, case, model, machine.peak_tflops, options.runs))
-            except EngineError as fault:
-                # A recipe for a small GPU has no bucket for a large batch.
-                if isinstance(fault, DeviceError) and fault.is_fatal:
-                    raise
-                result["failed_cases"][case.name] = str(fault)
-        after = free_bytes(name)
-        result["memory_mb"] = round((before - after) / 1e6) if before is not None and after is not None else None
-    except (AlterbuteError, RuntimeError) as fault:
-        return {**result, "error": str(fault)}, None
-    finally:
-        backend.close()
-    return result, output
-
-
-def _choose_contenders(options: argparse.Namespace, machine: GpuMachine) -> tuple[str, ...]:
-    """Contenders that can run, the reference torch-fp32 first."""
-    runnable = [
-        name
-        for name in CONTENDERS
-        if name not in machine.missing or (name == "tensorrt_rtx" and options.try_rtx and machine.driver.gpu)
-    ]
-    selected = [name for name in runnable if not options.only or name in (*options.only, "torch-fp32")]
-    return tuple(sorted(selected, key=lambda name: name != "torch-fp32"))
-
-
-def _print_plan(
-    machine: GpuMachine, models: tuple[Model, ...], contenders: tuple[str, ...], options: argparse.Namespace
-) -> None:
-    gpu = machine.driver.gpu
-    print(
-        f"machine     {machine.cpu}, {machine.num_cpus} CPUs, load {machine.load}; {gpu.name if gpu else 'no GPU'}; CUDA {machine.driver.cuda}"
+    checkpoint, bundle = model_folders(SMOKE if options.smoke else SD15, work)
+    given = options.bundle
+    return GpuJob(
+        bundle=str((given or bundle).resolve()),
+        sdxl=str(options.sdxl.resolve()) if options.sdxl else "",
+        checkpoint=str(options.checkpoint.resolve()) if options.checkpoint else "" if given else str(checkpoint),
+        work=str(work.resolve()),
+        out=str((options.out or work / "results").resolve()),
+        weights=options.weights,
+        is_smoke=options.smoke,
     )
-    print(f"packages    {', '.join(f'{name} {number}' for name, number in machine.packages.items())}")
-    for name in CONTENDERS:
-        recipe = find_recipe(name, machine)
-        print(f"{name:<19} {machine.missing.get(name) or ('runs' + (f', recipe {recipe}' if recipe else ''))}")
-    for model in models:
-        for case in cases((1, 2)) if options.smoke else cases():
-            print(f"case        {model.name}, {case.name}: {case.rows} rows a launch, {options.runs} runs")
-    print(f"contenders  {', '.join(contenders) or 'none can run on this machine'}")
 
 
-def _save_results(out: Path | None, machine: GpuMachine, results: list[dict[str, Any]]) -> None:
-    if out is None:
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    document = {"machine": machine.as_json(), "results": results}
-    out.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    out.with_suffix(".md").write_text(table(results), encoding="utf-8")
-    plot(results, out.with_suffix(".png"))
+def find_missing(
+    stages: Sequence[Stage], machine: GpuMachine, only: Sequence[str], *, is_smoke: bool, try_rtx: bool = False
+) -> dict[str, str]:
+    """Reason why a stage cannot run or was not asked for, by its name; those that can run are left out.
+
+    Args:
+        stages: The stages.
+        machine: Facts about this machine.
+        only: Names of the stages that were asked for; empty for all.
+        is_smoke: Whether the CPU is measured.
+        try_rtx: Whether TensorRT-RTX runs on a GPU that its release notes do not list.
+    """
+    missing = {}
+    for stage in stages:
+        reason = machine.missing.get(stage.contender, "")
+        if stage.contender == "tensorrt_rtx" and try_rtx and "--try-rtx" in reason:
+            reason = ""
+        if is_smoke:
+            reason = "" if stage.is_in_smoke else f"not part of the smoke{f'; {reason}' if reason else ''}"
+        if only and stage.name not in only and stage.name != BUNDLE.name:
+            reason = "not named by --only"
+        if reason:
+            missing[stage.name] = reason
+    if all(stage.name in missing for stage in stages if stage.needs_bundle):
+        missing[BUNDLE.name] = "no stage that needs it can run"
+    return missing
+
+
+def _hide_paths(document: dict[str, Any], job: GpuJob) -> Any:
+    """The document with names in place of this machine's folders, which messages of errors contain: results are published."""
+    folders = {"BUNDLE": job.bundle, "SDXL": job.sdxl, "CHECKPOINT": job.checkpoint, "OUT": job.out, "WORK": job.work}
+    text = json.dumps(document)
+    # The longest first: one folder may lie in another.
+    for name, folder in sorted(folders.items(), key=lambda item: -len(item[1])):
+        text = text.replace(json.dumps(folder)[1:-1], name) if folder else text
+    return json.loads(text)
+
+
+def _write_report(out: Path) -> None:
+    document = json.loads((out / RESULTS_FILE).read_text(encoding="utf-8"))
+    text = describe_results(document)
+    (out / "report.md").write_text(text, encoding="utf-8")
+    print(text)
+    if not draw_plot(document, out / "report.png"):
+        print("no plot: nothing to draw, or matplotlib is not installed")
+
+
+def _describe_machine(machine: GpuMachine) -> str:
+    gpu = machine.driver.gpu
+    card = f"{gpu.name}, compute capability {gpu.capability}" if gpu else "no GPU"
+    packages = ", ".join(f"{name} {number}" for name, number in machine.packages.items())
+    lines = [
+        f"machine   {machine.cpu}, {machine.num_cpus} CPUs, load {machine.load}; {card}; CUDA {machine.driver.cuda}"
+    ]
+    lines += [f"packages  {packages}"]
+    lines += [f"lacks     {name}: {reason}" for name, reason in machine.missing.items()]
+    return "\n".join(lines)
+
+
+def _stop(*_: object) -> None:
+    # The runner's `finally` then kills the process of the running stage.
+    raise SystemExit("stopped by a signal; OUT/results.json has what was measured")
 
 
 def _parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, help="path without suffix of the results OUT.json, OUT.md and OUT.png")
-    parser.add_argument("--work", type=Path, help="folder that keeps checkpoints, bundles and engines between runs")
-    parser.add_argument("--runs", type=int, default=20, help="timed runs of each call")
-    parser.add_argument("--model", default="", help="measure only models whose kind contains this: sd15 or sdxl")
-    parser.add_argument("--only", nargs="*", choices=CONTENDERS, help="measure only these contenders and the reference")
+    parser.add_argument("--minutes", type=float, default=10.0, help="minutes for everything (default: 10)")
+    parser.add_argument("--out", type=Path, help="folder of results.json, report.md, report.png and the stages' logs")
+    parser.add_argument("--bundle", type=Path, help="bundle of SD1.5; without it, one of published size is made first")
+    parser.add_argument("--sdxl", type=Path, help="bundle of SDXL; without it, one is made where the minutes allow it")
+    parser.add_argument("--checkpoint", type=Path, help="checkpoint of --bundle, whose weights torch then loads")
+    parser.add_argument("--weights", default="random", help="what the weights of --bundle are, for the report")
+    parser.add_argument("--work", type=Path, help="folder that keeps what was made between runs")
+    parser.add_argument("--only", type=_names, default=(), metavar="STAGES", help="measure only these: NAME,NAME")
+    parser.add_argument("--commit", default="", help="the commit, for a copy of the tree outside a checkout")
     parser.add_argument(
-        "--try-rtx", action="store_true", help="run tensorrt_rtx on a GPU that its release notes do not list"
+        "--try-rtx", action="store_true", help="run tensorrt-rtx on a GPU that its release notes do not list"
     )
-    parser.add_argument("--dry-run", action="store_true", help="print what would run and what is missing")
-    parser.add_argument("--smoke", action="store_true", help="run the whole program on the CPU with a tiny model")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and what this machine lacks")
+    parser.add_argument("--smoke", action="store_true", help="run the program on the CPU with a tiny model")
+    parser.add_argument("--report", type=Path, metavar="OUT", help="make the report of a folder of results again")
     return parser.parse_args(arguments)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
 
 
 if __name__ == "__main__":

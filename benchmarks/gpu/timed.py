@@ -42,49 +42,37 @@ class HostClock:
 
 
 class CudaClock:
-    """CUDA events on a backend's stream."""
+    """CUDA events on a backend's stream; the backend's own thread makes every call.
 
-    def __init__(self, cuda: Any) -> None:
-        self._cuda = cuda
+    Args:
+        backend: A backend of the product on a GPU, with `cuda` and `on_device`.
+    """
+
+    def __init__(self, backend: Any) -> None:
+        self._cuda, self._on_device = backend.cuda, backend.on_device
 
     def mark(self) -> Any:
         """Record an event on the backend's stream."""
-        (event,) = self._cuda.call("cudaEventCreateWithFlags", 0)
-        self._cuda.call("cudaEventRecord", event, self._cuda.stream)
-        return event
+
+        def record() -> Any:
+            (event,) = self._cuda.call("cudaEventCreateWithFlags", 0)
+            self._cuda.call("cudaEventRecord", event, self._cuda.stream)
+            return event
+
+        return self._on_device(record)
 
     def elapsed_ms(self, start: Any, end: Any) -> float:
         """Milliseconds between two events; waits for the later one."""
-        self._cuda.call("cudaEventSynchronize", end)
-        return float(self._cuda.call("cudaEventElapsedTime", start, end)[0])
+
+        def wait() -> float:
+            self._cuda.call("cudaEventSynchronize", end)
+            return float(self._cuda.call("cudaEventElapsedTime", start, end)[0])
+
+        return float(self._on_device(wait))
 
     def wait(self) -> None:
         """Wait until the backend's stream is idle."""
-        self._cuda.synchronize()
-
-
-class TorchClock:
-    """CUDA events on torch's current stream."""
-
-    def __init__(self) -> None:
-        import torch
-
-        self._torch = torch
-
-    def mark(self) -> Any:
-        """Record an event on torch's current stream."""
-        event = self._torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-
-    def elapsed_ms(self, start: Any, end: Any) -> float:
-        """Milliseconds between two events; waits for the later one."""
-        end.synchronize()
-        return float(start.elapsed_time(end))
-
-    def wait(self) -> None:
-        """Wait until the device is idle."""
-        self._torch.cuda.synchronize()
+        self._on_device(self._cuda.synchronize)
 
 
 class TimedBackend:
@@ -141,6 +129,10 @@ class TimedStepState:
         start = time.perf_counter()
         self._inner.launch(inputs, changed)
         self.enqueue_s.append(time.perf_counter() - start)
+
+    def warm_up(self) -> None:
+        """Launch every shape on the inner state; these launches are not recorded."""
+        self._inner.warm_up()
 
     def replay(self, times: int, clock: Clock) -> float:
         """Device milliseconds per launch, over `times` repeats of the last launch with unchanged inputs."""
