@@ -29,12 +29,14 @@ class Rig:
     trt: FakeTensorRt
     reference: Backend
 
-    def open(self) -> TensorRtBackend:
+    def open(self, device: int = 0) -> TensorRtBackend:
         engines = {engine.graph: engine for engine in self.bundle.manifest.engines}
         product: Any = self.bundle.manifest.engines[0].product
         trt: Any = self.trt
         cuda: Any = self.cuda
-        return TensorRtBackend(self.bundle, product, engines, trt=trt, cuda_api=cuda, host=self.reference)
+        return TensorRtBackend(
+            self.bundle, product, engines, trt=trt, cuda_api=cuda, host=self.reference, device=device
+        )
 
 
 def draw_photo_and_mask() -> tuple[Any, Any]:

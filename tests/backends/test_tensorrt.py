@@ -140,6 +140,29 @@ def test_shapes_between_buckets_go_into_the_next_larger_one(rig: Rig) -> None:
     assert shapes <= {(2, 2), (2, 4), (4, 8), (4, 12)}
 
 
+def test_after_warm_up_no_edit_captures_and_none_makes_a_context(rig: Rig) -> None:
+    photo, mask = draw_photo_and_mask()
+    with Editor(rig.bundle, backend=rig.open()) as editor:
+        editor.warm_up()
+
+        def count() -> tuple[int, int]:
+            contexts = sum(method == "create_execution_context" for _, method, _ in rig.trt.calls)
+            return rig.cuda.count("cudaStreamBeginCapture"), contexts
+
+        warm = count()
+        subject = editor.prepare(photo, mask)
+        for prompts in (["color: red"], ["color: red", "color: blue"], ["color: red"] * 4):
+            subject.edit_many(prompts, seed=3, steps=4)
+        assert count() == warm
+    assert warm[0] >= 2
+
+
+def test_a_backend_of_another_gpu_makes_it_current_on_its_thread_once(rig: Rig) -> None:
+    rig.open(device=1).close()
+    assert [call for call in rig.cuda.calls if call[0] == "cudaSetDevice"] == [("cudaSetDevice", 1)]
+    assert rig.cuda.calls[0][0] == "cudaSetDevice"
+
+
 def test_a_launch_larger_than_every_bucket_is_refused_with_the_buckets(engine_bundle: Bundle, rig: Rig) -> None:
     photo, mask = draw_photo_and_mask()
     with (

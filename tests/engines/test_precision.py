@@ -159,10 +159,10 @@ def test_nothing_but_an_input_or_output_is_a_byte(tiny_bundle: Path) -> None:
 def test_half_variants_of_a_half_bundle_store_no_weight_again(copy: Path) -> None:
     written = write_variants(open_bundle(copy), copy, "fp16", measure=False)
     assert not (copy / "weights_fp16.bin").exists()
-    assert (copy / written["step"].file).stat().st_size < (copy / WEIGHTS_FILE).stat().st_size
+    assert (copy / written["step"].plain.file).stat().st_size < (copy / WEIGHTS_FILE).stat().st_size
 
 
-def test_onnx_runtime_on_a_gpu_gets_the_half_step_with_fused_attention(copy: Path) -> None:
+def test_onnx_runtime_on_a_gpu_gets_the_half_step_made_for_cuda(copy: Path) -> None:
     bundle = open_bundle(copy)
     written = write_variants(bundle, copy, "fp16", measure=False)
     graphs = add_variants(bundle.manifest.graphs, "fp16", written)
@@ -170,8 +170,10 @@ def test_onnx_runtime_on_a_gpu_gets_the_half_step_with_fused_attention(copy: Pat
     assert files == {
         "tensorrt": "step.fp16.onnx",
         "tensorrt_rtx": "step.fp16.onnx",
-        "onnxruntime-cuda": "step.fp16.mha.onnx",
+        "onnxruntime-cuda": "step.fp16.cuda.onnx",
     }
+    prologue = next(variant.prologue for variant in graphs["step"].variants if variant.backend == "onnxruntime-cuda")
+    assert prologue == "step.fp16.prologue.onnx" and (copy / prologue).is_file()
     operators = [node.op_type for node in ir.load(copy / "step.fp16.mha.onnx").graph]
     fp32 = [node.op_type for node in ir.load(copy / "step.mha.onnx").graph]
     assert operators.count("MultiHeadAttention") == fp32.count("MultiHeadAttention") > 0
@@ -186,7 +188,7 @@ def test_bf16_variants_share_one_file_of_weights(copy: Path) -> None:
 @pytest.mark.parametrize(("precision", "limit"), [("fp16", 1e-2), ("bf16", 5e-2)])
 def test_half_variants_stay_close_to_fp32_on_a_real_edit(copy: Path, precision: Precision, limit: float) -> None:
     written = write_variants(open_bundle(copy), copy, precision)
-    errors = {name: variant.relative_error for name, variant in written.items()}
+    errors = {file.file: file.relative_error for variant in written.values() for file in variant.files}
     assert all(error is not None and 0 < error <= limit for error in errors.values()), errors
 
 
@@ -212,4 +214,5 @@ def test_fused_attention_is_converted_with_its_inputs() -> None:
 
 def test_fp32_variants_compute_what_the_bundles_graphs_compute(copy: Path) -> None:
     written = write_variants(open_bundle(copy), copy, "fp32")
-    assert {variant.relative_error for variant in written.values()} == {0.0}
+    assert {variant.plain.relative_error for variant in written.values()} == {0.0}
+    assert all(file.relative_error <= 1e-6 for variant in written.values() for file in variant.files)

@@ -159,10 +159,11 @@ def test_a_recipe_of_the_bundles_precision_uses_the_bundles_graphs(half_bundle: 
     recipe = read_recipe(RECIPES / "cpu.toml")
     result = build_engines(folder, replace(recipe, precision="fp16"), report=lambda task, step, steps: None)
     assert set(result.manifest.files) == files_before
-    files = {variant.file for graph in result.manifest.graphs.values() for variant in graph.variants}
+    variants = [variant for graph in result.manifest.graphs.values() for variant in graph.variants]
+    files = {file for variant in variants for file in (variant.file, variant.prologue) if file is not None}
     assert files == {name for name in files_before if name.endswith(".onnx")}
     assert result.variants["step"].fused is not None
-    assert result.variants["step"].audit.shares["fp16"] > 0.9
+    assert all(file.audit.shares["fp16"] > 0.9 for file in result.variants["step"].files)
 
 
 def test_a_plan_is_built_from_the_bundles_own_graph(half_bundle: HalfBundle, tmp_path: Path) -> None:

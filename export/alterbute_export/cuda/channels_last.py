@@ -16,7 +16,7 @@ from onnx_ir.passes import common as passes
 
 from alterbute_export.cuda.concrete_shapes import find_shapes
 from alterbute_export.cuda.group_norm import ExportedGroupNorm, find_group_norm_fault, find_group_norms
-from alterbute_export.cuda.layout import DOMAIN, ChannelsLastWriter
+from alterbute_export.cuda.nhwc_region import DOMAIN, ChannelsLastWriter
 from alterbute_export.cuda.no_ops import remove_no_ops
 from alterbute_export.cuda.residual import fuse_sums
 from alterbute_export.cuda.stacks import split_stacks

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from alterbute_export.cuda.concrete_shapes import Shapes, find_shapes, transposed
-from alterbute_export.cuda.layout import DOMAIN
+from alterbute_export.cuda.nhwc_region import DOMAIN
 from alterbute_export.cuda.static_shapes import constant_shape, read_shape
 from alterbute_export.onnx_io.ir import find_producer, make_node, weight_source
 
@@ -43,9 +43,10 @@ def _fuse_norm(graph: ir.Graph, norm: ir.Node, shapes: Shapes) -> bool:
     if terms is None:
         return False
     picture, skip = terms
-    picture, *biases = _take_bias(picture, total)
+    channels = shapes[total.outputs[0]][0][-1]
+    picture, *biases = _take_bias(picture, total, channels)
     if shapes[skip] == shapes[total.outputs[0]]:
-        skip, *more = _take_bias(skip, total)
+        skip, *more = _take_bias(skip, total, channels)
         biases += more
     else:
         skip = _find_rows(skip, shapes)
@@ -70,11 +71,11 @@ def _fuse_bias(graph: ir.Graph, total: ir.Node, shapes: Shapes) -> bool:
     terms = _order_terms(total, shapes)
     if terms is None or shapes[terms[1]] != shapes[total.outputs[0]] or total.outputs[0].is_graph_output():
         return False
-    (picture, *biases), (skip, *more) = (_take_bias(value, total) for value in terms)
+    channels = shapes[total.outputs[0]][0][-1]
+    (picture, *biases), (skip, *more) = (_take_bias(value, total, channels) for value in terms)
     biases = [*biases, *more]
     if not biases:
         return False
-    channels = shapes[total.outputs[0]][0][-1]
     rows = [_flatten(graph, total, value, channels, shapes) for value in (picture, skip)]
     name = f"{total.outputs[0].name}_biased"
     added = make_node(
@@ -118,7 +119,7 @@ def _find_rows(value: ir.Value, shapes: Shapes) -> ir.Value:
     return value
 
 
-def _take_bias(value: ir.Value, reader: ir.Node) -> list[ir.Value]:
+def _take_bias(value: ir.Value, reader: ir.Node, channels: int) -> list[ir.Value]:
     """A value without its bias, then the bias: of a convolution or product that nothing else reads; else only the value."""
     producer = value.producer()
     others = {user for user, _ in value.uses() if user is not reader and user.op_type != "Shape"}
@@ -129,20 +130,27 @@ def _take_bias(value: ir.Value, reader: ir.Node) -> list[ir.Value]:
         producer.replace_input_with(2, None)
         return [value, bias]
     if producer.op_type == "Add":
-        for product, bias in (producer.inputs, producer.inputs[::-1]):
-            if product is not None and bias is not None and _is_bias(bias) and not _is_bias(product):
-                return [product, bias]
+        for product, offset in (producer.inputs, producer.inputs[::-1]):
+            if (
+                product is not None
+                and offset is not None
+                and _is_bias(offset, channels)
+                and weight_source(product) is None
+            ):
+                return [product, offset]
     if producer.op_type == "Reshape" and producer.inputs[0] is not None:
-        inner, *bias_found = _take_bias(producer.inputs[0], producer)
+        inner, *bias_found = _take_bias(producer.inputs[0], producer, channels)
         if bias_found:
             producer.replace_input_with(0, inner)
             return [value, *bias_found]
     return [value]
 
 
-def _is_bias(value: ir.Value) -> bool:
+def _is_bias(value: ir.Value, channels: int) -> bool:
     stored = weight_source(value)
-    return stored is not None and stored.const_value is not None and len(stored.const_value.shape) == 1
+    return (
+        stored is not None and stored.const_value is not None and list(stored.const_value.shape.numpy()) == [channels]
+    )
 
 
 def _add_biases(graph: ir.Graph, total: ir.Node, biases: Sequence[ir.Value]) -> Sequence[ir.Value]:

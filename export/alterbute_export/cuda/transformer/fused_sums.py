@@ -136,7 +136,7 @@ def fuse_residuals(graph: ir.Graph, shapes: Shapes, kept: Collection[str]) -> in
     """
     fused = 0
     for total in [node for node in graph if node.op_type == "Add"]:
-        if not _is_sum(total, shapes) or total.outputs[0].name in kept or total.outputs[0].is_graph_output():
+        if not _is_sum(total, shapes) or total.outputs[0].name in kept:
             continue
         first, skip = _order_terms(total, kept)
         if first.bias is None or find_product(first.value) is None:

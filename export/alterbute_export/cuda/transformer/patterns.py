@@ -66,8 +66,10 @@ def split_bias(value: ir.Value, kept: Collection[str]) -> Term:
 
 
 def take_place(old: ir.Value, new: ir.Value) -> None:
-    """Let a value be read in place of another, under its name."""
-    old.replace_all_uses_with(new)
+    """Let a value be read in place of another, or be the graph's output in its place, under its name."""
+    if old.is_graph_output():
+        new.shape, new.type = old.shape, old.type
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
     new.name, old.name = old.name, f"{old.name}_before"
 
 

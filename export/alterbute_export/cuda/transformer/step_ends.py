@@ -31,7 +31,7 @@ def shorten_ends(graph: ir.Graph, shapes: Shapes) -> Counter[str]:
             # Each returns the value that takes the place of the node's output, or None.
             new = rewrite(graph, node, shapes)
             if new is not None:
-                _replace(graph, node.outputs[0], new, shapes)
+                _replace(node.outputs[0], new, shapes)
                 found[name] += 1
                 break
     return found
@@ -261,12 +261,9 @@ def _read_slice(node: ir.Node, axis: int) -> tuple[int, int] | None:
     return (start, end) if along in (axis, -1) and step in ([], [1]) else None
 
 
-def _replace(graph: ir.Graph, old: ir.Value, new: ir.Value, shapes: Shapes) -> None:
+def _replace(old: ir.Value, new: ir.Value, shapes: Shapes) -> None:
     if old in shapes:
         shapes[new] = shapes[old]
-    if old.is_graph_output():
-        new.shape, new.type = old.shape, old.type
-        graph.outputs[graph.outputs.index(old)] = new
     take_place(old, new)
 
 

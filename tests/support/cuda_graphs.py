@@ -1,0 +1,63 @@
+"""Small graphs for the rewrites for ONNX Runtime's CUDA provider: from text, with stored weights, run on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+from alterbute.bundle import WEIGHTS_FILE
+from alterbute_export.cuda.definitions import DEFINITIONS, expand_operators
+from alterbute_export.cuda.transformer.standard_forms import TRANSFORMER_DEFINITIONS
+
+HEADER: Final = '<ir_version: 10, opset_import: ["" : 20, "com.microsoft" : 1]>'
+ALL_DEFINITIONS: Final = {**DEFINITIONS, **TRANSFORMER_DEFINITIONS}
+
+
+def parse_graph(text: str) -> ir.Model:
+    """A graph from its text; inputs whose name begins with `w` are stored weights, the same numbers for the same name and shape."""
+    model: ir.Model = ir.from_proto(onnx.parser.parse_model(HEADER + text))
+    for value in [value for value in model.graph.inputs if str(value.name).startswith("w")]:
+        assert value.shape is not None
+        model.graph.inputs.remove(value)
+        shape = value.shape.numpy()
+        seed = sum(str(value.name).encode()) + sum(shape)
+        value.const_value = ir.tensor(np.random.default_rng(seed).standard_normal(shape, np.float32), name=value.name)
+        model.graph.register_initializer(value)
+    return model
+
+
+def run_expanded(model: ir.Model, inputs: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
+    """Outputs of a graph whose CUDA operators are replaced by their definitions, which leaves no other domain's operator.
+
+    Args:
+        model: The graph; it is not changed.
+        inputs: Its inputs by name; others are ignored.
+        folder: The folder of its external weights, if it has any.
+    """
+    expanded = ir.from_proto(ir.to_proto(model))
+    expand_operators(expanded, ALL_DEFINITIONS)
+    assert not any(node.domain for node in expanded.graph)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    if folder is not None:
+        weights = (folder / WEIGHTS_FILE).read_bytes()
+        options.add_external_initializers_from_files_in_memory([WEIGHTS_FILE], [weights], [len(weights)])
+    session = onnxruntime.InferenceSession(ir.to_proto(expanded).SerializeToString(), options)
+    names = [edge.name for edge in session.get_outputs()]
+    return dict(
+        zip(names, session.run(names, {edge.name: inputs[edge.name] for edge in session.get_inputs()}), strict=True)
+    )
+
+
+def measure_error(found: Mapping[str, Any], expected: Mapping[str, Any]) -> float:
+    """The largest difference of any output, as a share of that output's largest value."""
+    assert found.keys() == expected.keys()
+    return max(
+        float(np.abs(found[name].astype(np.float64) - value).max() / np.abs(value).max())
+        for name, value in expected.items()
+    )
