@@ -27,7 +27,7 @@ def parse_manifest(text: bytes) -> Manifest:
         raise BundleError(f"{MANIFEST_FILE} is not JSON ({fault})", "a JSON object", _EXPORT_AGAIN) from None
     version = document.get("schema_version") if isinstance(document, dict) else None
     # The version is checked first, because a manifest of another version may have other keys.
-    if isinstance(version, int) and version != SCHEMA_VERSION:
+    if isinstance(version, int) and not isinstance(version, bool) and version != SCHEMA_VERSION:
         is_newer = version > SCHEMA_VERSION
         raise BundleError(
             f"the bundle has manifest schema {version}",
@@ -90,8 +90,8 @@ def _check(manifest: Manifest) -> None:
 
 
 def _check_variant(key: str, variant: Variant, manifest: Manifest) -> None:
-    for file in filter(None, (variant.file, variant.prologue)):
-        if file not in manifest.files:
+    for file in (variant.file, variant.prologue):
+        if file is not None and file not in manifest.files:
             raise typed_json.KeyFault(key, repr(file), "a name listed in `files`")
     for bucket in variant.buckets:
         if not 1 <= bucket.slots <= bucket.rows:

@@ -27,6 +27,7 @@ struct alterbute_results {
 struct alterbute_error {
   alterbute_error_kind kind = ALTERBUTE_OTHER_ERROR;
   std::string message, seen, expected, fix, param, code;
+  bool is_fatal = false;
 };
 
 namespace {
@@ -56,6 +57,9 @@ void report(alterbute_error** error) noexcept {
       (*error)->code = fault.code();
     } catch (const alterbute::BundleError& fault) {
       describe(**error, ALTERBUTE_BUNDLE_ERROR, fault);
+    } catch (const alterbute::DeviceError& fault) {
+      describe(**error, ALTERBUTE_ENGINE_ERROR, fault);
+      (*error)->is_fatal = fault.is_fatal();
     } catch (const alterbute::EngineError& fault) {
       describe(**error, ALTERBUTE_ENGINE_ERROR, fault);
     } catch (const alterbute::Cancelled& fault) {
@@ -157,6 +161,7 @@ const char* alterbute_error_expected(const alterbute_error* error) { return erro
 const char* alterbute_error_fix(const alterbute_error* error) { return error->fix.c_str(); }
 const char* alterbute_error_param(const alterbute_error* error) { return error->param.c_str(); }
 const char* alterbute_error_code(const alterbute_error* error) { return error->code.c_str(); }
+int alterbute_error_is_fatal(const alterbute_error* error) { return error->is_fatal ? 1 : 0; }
 void alterbute_error_free(alterbute_error* error) { delete error; }
 
 void alterbute_options_init(alterbute_options* options) {
@@ -177,6 +182,11 @@ void alterbute_request_init(alterbute_request* request) {
 }
 
 alterbute_editor* alterbute_open(const char* bundle, const alterbute_options* options, alterbute_error** error) {
+  return alterbute_open_on_stream(bundle, options, nullptr, error);
+}
+
+alterbute_editor* alterbute_open_on_stream(const char* bundle, const alterbute_options* options, void* cuda_stream,
+                                           alterbute_error** error) {
   return guarded(error, [&] {
     const alterbute_options given = complete(options, alterbute_options_init);
     alterbute::EditorOptions chosen;
@@ -185,6 +195,7 @@ alterbute_editor* alterbute_open(const char* bundle, const alterbute_options* op
     chosen.slots = given.slots;
     chosen.threads = given.threads;
     chosen.trust_keys = keys_of(given);
+    chosen.cuda_stream = cuda_stream;
     return new alterbute_editor{alterbute::Editor(text_of(bundle), chosen)};
   });
 }
@@ -194,6 +205,13 @@ void alterbute_editor_free(alterbute_editor* editor) { delete editor; }
 int alterbute_load(const alterbute_editor* editor, alterbute_error** error) {
   return guarded(error, [&] {
     editor->editor.load();
+    return 1;
+  });
+}
+
+int alterbute_warm_up(const alterbute_editor* editor, alterbute_error** error) {
+  return guarded(error, [&] {
+    editor->editor.warm_up();
     return 1;
   });
 }

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <exception>
 #include <random>
 
 #include "alterbute/alterbute.hpp"
@@ -63,11 +64,13 @@ Result only_one(std::vector<Result> results) {
   return std::move(results[0]);
 }
 
-// The results, when every image was finished. Throws the first fault when none was, PartialEditError when some were.
-std::vector<Result> only_finished(std::vector<Result> results, std::vector<std::optional<EngineError>> faults) {
+// The results, when every image was finished. Throws the first fault when none was, as the class that it was thrown as;
+// PartialEditError when some were.
+std::vector<Result> only_finished(std::vector<Result> results, std::vector<std::optional<EngineError>> faults,
+                                  const std::vector<std::exception_ptr>& causes) {
   const auto failed = std::count_if(faults.begin(), faults.end(), [](const auto& fault) { return fault.has_value(); });
   if (failed == 0) return results;
-  if (static_cast<std::size_t>(failed) == faults.size()) throw EngineError(*faults[0]);
+  if (static_cast<std::size_t>(failed) == faults.size()) std::rethrow_exception(causes[0]);
   std::vector<std::optional<Result>> finished(results.size());
   for (std::size_t at = 0; at < results.size(); ++at)
     if (!faults[at]) finished[at] = std::move(results[at]);
@@ -146,6 +149,10 @@ Editor::Editor(const std::string& bundle, const EditorOptions& options) {
 
 void Editor::load() const { state_->engines.wait(); }
 
+void Editor::warm_up() const {
+  state_->engines.warm_up(Lane::state_shape(state_->bundle->manifest(), state_->slots));
+}
+
 std::string Editor::name() const { return state_->bundle->manifest().name; }
 
 std::vector<std::string> Editor::solvers() const { return state_->table.solvers(); }
@@ -223,6 +230,12 @@ std::vector<Result> Subject::edit_many(const std::vector<Request>& requests, con
   }
   if (jobs.empty()) return results;
   std::vector<std::optional<EngineError>> faults(results.size());
+  std::vector<std::exception_ptr> causes(results.size());
+  const auto fail = [&](std::size_t at, const EngineError& fault) {
+    if (faults[at]) return;
+    faults[at] = fault;
+    causes[at] = std::current_exception();
+  };
   std::vector<std::size_t> num_left(results.size(), num_windows);
   Lane lane(editor.engines, manifest, std::min<std::int64_t>(editor.slots, static_cast<std::int64_t>(jobs.size())));
   const auto finish = [&](const JobResult& denoised, Result& result) {
@@ -250,17 +263,17 @@ std::vector<Result> Subject::edit_many(const std::vector<Request>& requests, con
       try {
         finish(denoised, results[at]);
       } catch (const EngineError& fault) {
-        if (!faults[at]) faults[at] = fault;
+        fail(at, fault);
       }
     });
   } catch (const EngineError& fault) {
     // A whole launch failed: that is the fault of every image that had not left the lane.
     for (std::size_t at = 0; at < faults.size(); ++at)
-      if (num_left[at] > 0 && !faults[at]) faults[at] = fault;
+      if (num_left[at] > 0) fail(at, fault);
   }
   const double engine = state_->engine_s + (engine_seconds() - engine_before);
   for (Result& result : results) result.timings.engine = engine;
-  return only_finished(std::move(results), std::move(faults));
+  return only_finished(std::move(results), std::move(faults), causes);
 }
 
 void verify_bundle(const std::string& bundle, const std::vector<std::string>& trust_keys) {

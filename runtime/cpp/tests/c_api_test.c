@@ -141,6 +141,9 @@ int main(void) {
   expect(alterbute_open(bundle, &options, &error) == NULL, "an unknown device is refused");
   expect_refusal(error, ALTERBUTE_INPUT_ERROR, "device", "it is an input error");
   expect(alterbute_open(bundle, &options, NULL) == NULL, "a caller may have no use for the error");
+  expect(alterbute_open_on_stream(bundle, &options, NULL, &error) == NULL, "a stream changes nothing of that");
+  expect(error != NULL && !alterbute_error_is_fatal(error), "a wrong option loses no device");
+  alterbute_error_free(error);
 
   alterbute_editor* editor = alterbute_open(bundle, NULL, &error);
   if (editor == NULL) {
@@ -149,6 +152,7 @@ int main(void) {
     return 1;
   }
   expect(alterbute_load(editor, &error) == 1 && error == NULL, "a sound bundle loads");
+  expect(alterbute_warm_up(editor, &error) == 1 && error == NULL, "there is nothing to capture on the CPU");
   expect(alterbute_verify(bundle, NULL, &error) == 1 && error == NULL, "a sound bundle verifies");
 
   alterbute_image photo = {&photo_pixels[0][0][0], WIDTH, HEIGHT, 3, 0},

@@ -9,14 +9,17 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "alterbute/alterbute.hpp"
+#include "backends/cuda/cuda_backend.hpp"
 #include "bundle/bundle.hpp"
 #include "bundle/json.hpp"
 #include "denoise/noise.hpp"
 #include "denoise/solver_table.hpp"
 #include "encode/tokenizer.hpp"
+#include "host_device.hpp"
 #include "images/color_space.hpp"
 
 namespace {
@@ -118,13 +121,18 @@ class Driver {
         {"noise", &Driver::noise},       {"tokenizer", &Driver::tokenizer}, {"tokens", &Driver::tokens},
         {"manifest", &Driver::manifest}, {"bundle", &Driver::bundle},       {"solver", &Driver::solver},
         {"warnings", &Driver::warnings}, {"open", &Driver::open},           {"edit", &Driver::edit},
-        {"colors", &Driver::colors}};
+        {"colors", &Driver::colors},     {"warm_up", &Driver::warm_up},     {"close", &Driver::close},
+        {"device", &Driver::device}};
     Answer answer;
-    try {
-      (this->*kVerbs.at(request.text("do")))(request, answer);
-    } catch (const alterbute::Error& fault) {
-      answer = refusal(fault);
-    }
+    const auto run = [&] {
+      try {
+        (this->*kVerbs.at(request.text("do")))(request, answer);
+      } catch (const alterbute::Error& fault) {
+        answer = refusal(fault);
+      }
+    };
+    if (request.find("thread") == nullptr) run();
+    else std::thread(run).join();
     return answer;
   }
 
@@ -132,8 +140,11 @@ class Driver {
   static Answer refusal(const alterbute::Error& fault) {
     Answer answer;
     const auto* input = dynamic_cast<const alterbute::InputError*>(&fault);
+    const auto* device = dynamic_cast<const alterbute::DeviceError*>(&fault);
     answer.add("error", std::string(input != nullptr                                                 ? "InputError"
                                     : dynamic_cast<const alterbute::BundleError*>(&fault) != nullptr ? "BundleError"
+                                    : device != nullptr && device->is_fatal()                        ? "fatal DeviceError"
+                                    : device != nullptr                                              ? "DeviceError"
                                     : dynamic_cast<const alterbute::EngineError*>(&fault) != nullptr ? "EngineError"
                                                                                                      : "Cancelled"));
     answer.add("message", std::string(fault.what()));
@@ -228,11 +239,25 @@ class Driver {
     if (request.find("device") != nullptr) options.device = request.text("device");
     options.onnxruntime = request.text("onnxruntime");
     options.threads = static_cast<int>(request.integer("threads"));
+    options.cuda_stream = reinterpret_cast<void*>(request.integer("cuda_stream"));
+    if (request.find("makes_stream") != nullptr) options.cuda_stream = alterbute::make_cuda_stream();
+    alterbute::host_functions = request.find("on_host") == nullptr ? nullptr : &alterbute::host_device();
     // What cannot be opened leaves the editor that is open.
     auto opened = std::make_unique<alterbute::Editor>(request.text("path"), options);
     if (request.find("load") != nullptr) opened->load();
     editor_ = std::move(opened);
     answer.add("solvers", editor_->solvers());
+  }
+
+  void warm_up(const Request&, Answer&) { editor_->warm_up(); }
+  void close(const Request&, Answer&) { editor_.reset(); }
+
+  // Makes a function of the host's device fail, and tells how it was used.
+  void device(const Request& request, Answer& answer) {
+    const std::string function = request.text("function");
+    alterbute::fail_host_device(function, static_cast<int>(request.integer("code")), request.integer("at"));
+    answer.add("allocations", alterbute::host_device_allocations());
+    answer.add("calls", alterbute::host_device_calls(function));
   }
 
   static alterbute::Request edit_request(const Request& from) {

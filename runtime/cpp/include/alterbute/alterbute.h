@@ -26,7 +26,7 @@ typedef struct alterbute_error alterbute_error;
 typedef enum {
   ALTERBUTE_INPUT_ERROR = 1,  /* the request cannot be done as asked */
   ALTERBUTE_BUNDLE_ERROR = 2, /* the bundle is missing, damaged, altered or too new */
-  ALTERBUTE_ENGINE_ERROR = 3, /* ONNX Runtime is missing, or cannot load or run a graph */
+  ALTERBUTE_ENGINE_ERROR = 3, /* ONNX Runtime is missing, or cannot load or run a graph; or a GPU failed */
   ALTERBUTE_CANCELLED = 4,    /* the cancel callback returned non-zero */
   ALTERBUTE_OTHER_ERROR = 5   /* out of memory, or a fault of this library */
 } alterbute_error_kind;
@@ -39,6 +39,8 @@ ALTERBUTE_API const char* alterbute_error_expected(const alterbute_error* error)
 ALTERBUTE_API const char* alterbute_error_fix(const alterbute_error* error);
 ALTERBUTE_API const char* alterbute_error_param(const alterbute_error* error);
 ALTERBUTE_API const char* alterbute_error_code(const alterbute_error* error);
+/* 1 when the GPU is lost to this process: every later call fails, and a server should end and be started again. */
+ALTERBUTE_API int alterbute_error_is_fatal(const alterbute_error* error);
 ALTERBUTE_API void alterbute_error_free(alterbute_error* error);
 
 /* Rows of pixels of 1 (grey), 3 (RGB) or 4 (RGBA) samples, `stride` bytes apart; stride 0: without gaps. A sample is a
@@ -52,7 +54,7 @@ typedef struct {
 typedef struct {
   size_t size;
   const char* onnxruntime; /* path of the library; NULL: $ALTERBUTE_ONNXRUNTIME, else as the system finds it */
-  const char* device;      /* "cpu" or "cuda"; NULL: "cpu" */
+  const char* device;      /* "cpu"; "cuda", or "cuda:1" for the GPU of that index; NULL: "cpu" */
   int32_t slots;           /* images of one call that are denoised together */
   int32_t threads;         /* CPU threads of the large graphs; 0: chosen */
   /* Files with an Ed25519 public key in base64; when there are any, one of them must have signed the bundle. */
@@ -116,9 +118,16 @@ typedef struct {
 /* `options` and `callbacks` may be NULL. */
 ALTERBUTE_API alterbute_editor* alterbute_open(const char* bundle, const alterbute_options* options,
                                                alterbute_error** error);
+/* The same on a cudaStream_t of the caller's, of the GPU that the options name: everything is enqueued there. It must outlive
+ * the editor and its subjects. NULL: a stream of the editor's own. */
+ALTERBUTE_API alterbute_editor* alterbute_open_on_stream(const char* bundle, const alterbute_options* options,
+                                                         void* cuda_stream, alterbute_error** error);
 ALTERBUTE_API void alterbute_editor_free(alterbute_editor* editor);
 /* Waits until every graph is loaded; 1, or 0 and an error. */
 ALTERBUTE_API int alterbute_load(const alterbute_editor* editor, alterbute_error** error);
+/* The same; on a GPU runs every graph once and captures the step graph at every shape at which it is launched, in seconds:
+ * no edit after it is the first to need a kernel or a capture. 1, or 0 and an error. */
+ALTERBUTE_API int alterbute_warm_up(const alterbute_editor* editor, alterbute_error** error);
 /* Hashes every file of a bundle folder; of the options only the keys count. 1, or 0 and an error. */
 ALTERBUTE_API int alterbute_verify(const char* bundle, const alterbute_options* options, alterbute_error** error);
 

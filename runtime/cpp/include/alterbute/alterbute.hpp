@@ -72,8 +72,8 @@ struct Reference {
   std::optional<ImageView> mask;
 };
 
-// Where the object's detail comes from. `photo`: the edit's local colours are applied to the photo's own pixels. `model`:
-// the model's pixels. `automatic` is `photo`, but for box masks, references and edits of shape.
+// Where the object's detail comes from. `photo`: the edit's local colours are applied to the photo's own pixels.
+// `model`: the model's pixels. `automatic` is `photo`, but for box masks, references and edits of shape.
 enum class Detail { automatic, photo, model };
 
 // One prompt for one subject. What is not set takes the bundle's default.
@@ -143,12 +143,16 @@ class ALTERBUTE_API PartialEditError : public EngineError {
 struct EditorOptions {
   // Path of the ONNX Runtime library; empty: $ALTERBUTE_ONNXRUNTIME, else libonnxruntime.so.1 as the system finds it.
   std::string onnxruntime;
-  // "cpu", or "cuda" for ONNX Runtime's CUDA provider; the image graphs run on the CPU in either case.
+  // "cpu"; or "cuda" or "cuda:1" for ONNX Runtime's CUDA provider on the first GPU, or on the one of that index. The
+  // image graphs run on the CPU in either case.
   std::string device = "cpu";
   // Files with an Ed25519 public key in base64; when there are any, one of them must have signed the bundle.
   std::vector<std::string> trust_keys;
   int slots = 4;    // images of one call that are denoised together; it changes speed and memory, never a result
   int threads = 0;  // CPU threads of the large graphs; 0: the most with which a result does not depend on its launch
+  // A cudaStream_t of that GPU on which everything is enqueued; it must outlive the editor and its subjects. Null: a
+  // stream of the editor's own.
+  void* cuda_stream = nullptr;
 };
 
 class Subject;
@@ -163,6 +167,10 @@ class ALTERBUTE_API Editor {
   // Waits until every graph is loaded, and throws what went wrong; for a server that checks this before its first
   // request.
   void load() const;
+
+  // Waits as `load` does; on a GPU runs every graph once and captures the step graph at every shape at which it is
+  // launched, in seconds: no edit after it is the first to need a kernel or a capture.
+  void warm_up() const;
 
   // Encodes a photo, once for all its edits. The mask has the photo's size; without pixels, it is the opaque part of a
   // photo with transparency. Several distant objects are edited each in a window of its own.

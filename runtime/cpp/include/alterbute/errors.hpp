@@ -49,6 +49,18 @@ class ALTERBUTE_API EngineError : public Error {
   ~EngineError() override;
 };
 
+// A GPU failed: out of memory, a kernel, or the device itself.
+class ALTERBUTE_API DeviceError : public EngineError {
+ public:
+  DeviceError(std::string seen, std::string expected, std::string fix, bool is_fatal = false);
+  ~DeviceError() override;
+  // The device is lost to this process: every later call fails, and a server should end and be started again.
+  bool is_fatal() const noexcept { return is_fatal_; }
+
+ private:
+  bool is_fatal_;
+};
+
 // The caller's `cancel` returned true; there is no result.
 class ALTERBUTE_API Cancelled : public Error {
  public:

@@ -1,7 +1,6 @@
 #include "backends/onnxruntime.hpp"
 
 #include <dlfcn.h>
-#include <onnxruntime_c_api.h>
 
 #include <algorithm>
 #include <array>
@@ -11,6 +10,8 @@
 #include <utility>
 
 #include "alterbute/errors.hpp"
+#include "backends/cuda/cuda_provider.hpp"
+#include "backends/ort_objects.hpp"
 
 namespace alterbute {
 namespace {
@@ -21,81 +22,41 @@ constexpr std::array<const char*, 3> kNames = {"libonnxruntime.so.1", "libonnxru
 
 thread_local double engine_seconds_of_thread = 0;
 
-// What went wrong in ONNX Runtime, in the form of its Python binding.
-struct Fault {
-  std::string line;
-};
-
-std::string code_name(OrtErrorCode code) {
-  constexpr std::array<const char*, 12> kCodes = {"SUCCESS",           "FAIL",
-                                                  "INVALID_ARGUMENT",  "NO_SUCHFILE",
-                                                  "NO_MODEL",          "ENGINE_ERROR",
-                                                  "RUNTIME_EXCEPTION", "INVALID_PROTOBUF",
-                                                  "MODEL_LOADED",      "NOT_IMPLEMENTED",
-                                                  "INVALID_GRAPH",     "EP_FAIL"};
-  return static_cast<std::size_t>(code) < kCodes.size() ? kCodes[code] : "FAIL";
+void describe(const OrtApi& api, const OrtTypeInfo* type, Edge& edge) {
+  const OrtTensorTypeAndShapeInfo* info = nullptr;
+  check(api, api.CastTypeInfoToTensorInfo(type, &info));
+  if (info == nullptr) throw Fault{"the graph's " + edge.name + " is no tensor"};
+  ONNXTensorElementDataType element = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+  check(api, api.GetTensorElementType(info, &element));
+  edge.type = element;
+  std::size_t rank = 0;
+  check(api, api.GetDimensionsCount(info, &rank));
+  edge.shape.resize(rank);
+  check(api, api.GetDimensions(info, edge.shape.data(), rank));
+  std::vector<const char*> axes(rank, "");
+  check(api, api.GetSymbolicDimensions(info, axes.data(), rank));
+  edge.axes.assign(axes.begin(), axes.end());
 }
 
-void check(const OrtApi& api, OrtStatus* status) {
-  if (status == nullptr) return;
-  const OrtErrorCode code = api.GetErrorCode(status);
-  std::string message = api.GetErrorMessage(status);
-  api.ReleaseStatus(status);
-  message = message.substr(0, message.find_first_of("\r\n"));
-  throw Fault{"[ONNXRuntimeError] : " + std::to_string(code) + " : " + code_name(code) + " : " + message};
-}
-
-// Owns one of the API's objects.
-template <typename Object>
-class Owned {
- public:
-  explicit Owned(void (*release)(Object*)) : release_(release) {}
-  ~Owned() {
-    if (object_ != nullptr) release_(object_);
-  }
-  Owned(const Owned&) = delete;
-  Owned& operator=(const Owned&) = delete;
-
-  Object* get() const { return object_; }
-  Object** out() { return &object_; }
-  Object* take() { return std::exchange(object_, nullptr); }
-
- private:
-  void (*release_)(Object*);
-  Object* object_ = nullptr;
-};
-
-constexpr std::array<std::pair<DType, ONNXTensorElementDataType>, 4> kTypes = {
-    {{DType::uint8, ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8},
-     {DType::uint16, ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16},
-     {DType::int64, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64},
-     {DType::float32, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT}}};
-
-ONNXTensorElementDataType element_type(DType dtype) {
-  return std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& known) { return known.first == dtype; })->second;
-}
-
-DType dtype_of_output(ONNXTensorElementDataType type) {
-  const auto* found =
-      std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& known) { return known.second == type; });
-  if (found == kTypes.end()) throw Fault{"an output is of ONNX type " + std::to_string(type)};
-  return found->first;
-}
-
-std::vector<std::string> edge_names(const OrtApi& api, const OrtSession* session, bool is_input) {
+std::vector<Edge> edges_of(const OrtApi& api, const OrtSession* session, bool is_input) {
   OrtAllocator* allocator = nullptr;
   check(api, api.GetAllocatorWithDefaultOptions(&allocator));
   std::size_t count = 0;
   check(api, is_input ? api.SessionGetInputCount(session, &count) : api.SessionGetOutputCount(session, &count));
-  std::vector<std::string> names;
+  std::vector<Edge> edges;
   for (std::size_t k = 0; k < count; ++k) {
     char* name = nullptr;
     check(api, is_input ? api.SessionGetInputName(session, k, allocator, &name)
                         : api.SessionGetOutputName(session, k, allocator, &name));
-    names.emplace_back(name);
+    Edge edge{name, 0, {}, {}};
     check(api, api.AllocatorFree(allocator, name));
+    Owned<OrtTypeInfo> type(api.ReleaseTypeInfo);
+    check(api, is_input ? api.SessionGetInputTypeInfo(session, k, type.out())
+                        : api.SessionGetOutputTypeInfo(session, k, type.out()));
+    describe(api, type.get(), edge);
+    edges.push_back(std::move(edge));
   }
-  return names;
+  return edges;
 }
 
 // The value's memory is the view's.
@@ -120,12 +81,6 @@ Array copy_out(const OrtApi& api, OrtValue* value) {
   check(api, api.GetTensorMutableData(value, &data));
   if (array.bytes() > 0) std::memcpy(array.as<unsigned char>(), data, array.bytes());
   return array;
-}
-
-void add_cuda(const OrtApi& api, OrtSessionOptions* options) {
-  Owned<OrtCUDAProviderOptionsV2> cuda(api.ReleaseCUDAProviderOptions);
-  check(api, api.CreateCUDAProviderOptions(cuda.out()));
-  check(api, api.SessionOptionsAppendExecutionProvider_CUDA_V2(options, cuda.get()));
 }
 
 void* open_library(const std::string& path, std::string& fault) {
@@ -177,7 +132,7 @@ std::shared_ptr<const OnnxRuntime> OnnxRuntime::load(const std::string& path) {
 OnnxRuntime::~OnnxRuntime() { api_->ReleaseEnv(env_); }
 
 Session::Session(std::shared_ptr<const OnnxRuntime> runtime, std::string graph, const Bytes& model,
-                 const Bytes& weights, const SessionOptions& settings)
+                 const Weights& weights, const SessionOptions& settings)
     : runtime_(std::move(runtime)), graph_(std::move(graph)) {
   const OrtApi& api = runtime_->api();
   try {
@@ -188,16 +143,23 @@ Session::Session(std::shared_ptr<const OnnxRuntime> runtime, std::string graph, 
     check(api, api.SetInterOpNumThreads(options.get(), 1));
     if (!settings.keeps_memory) check(api, api.DisableCpuMemArena(options.get()));
     // Passed even for a graph without weights: a session with such a table reads nothing else from disk.
-    const char* name = kWeightsFile;
     char nothing = 0;
-    char* data = weights.empty() ? &nothing : const_cast<char*>(weights.data());
-    const std::size_t size = weights.size();
-    check(api, api.AddExternalInitializersFromFilesInMemory(options.get(), &name, &data, &size, 1));
-    if (settings.uses_cuda) add_cuda(api, options.get());
+    std::vector<const char*> names;
+    std::vector<char*> data;
+    std::vector<std::size_t> sizes;
+    const auto add = [&](const char* name, char* bytes, std::size_t size) {
+      names.push_back(name), data.push_back(bytes), sizes.push_back(size);
+    };
+    for (const auto& [name, bytes] : weights) add(name.c_str(), const_cast<char*>(bytes.data()), bytes.size());
+    if (weights.empty()) add(kWeightsFile, &nothing, 0);
+    check(api, api.AddExternalInitializersFromFilesInMemory(options.get(), names.data(), data.data(), sizes.data(),
+                                                            names.size()));
+    if (settings.cuda) add_cuda_provider(api, options.get(), *settings.cuda);
     Owned<OrtSession> session(api.ReleaseSession);
     check(api, api.CreateSessionFromArray(runtime_->env(), model.data(), model.size(), options.get(), session.out()));
-    inputs_ = edge_names(api, session.get(), true);
-    outputs_ = edge_names(api, session.get(), false);
+    if (settings.cuda) check_is_on_device(api, session.get(), settings.cuda->device);
+    inputs_ = edges_of(api, session.get(), true);
+    outputs_ = edges_of(api, session.get(), false);
     session_ = session.take();
   } catch (const Fault& fault) {
     throw EngineError("ONNX Runtime cannot load the graph '" + graph_ + "' (" + fault.line + ")",
@@ -229,31 +191,37 @@ Arrays Session::run(const ArrayViews& inputs, const ArrayViews& into) const {
     check(api, api.CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, memory.out()));
     Values given{api, {}}, made{api, {}};
     std::vector<const char*> input_names, output_names;
-    for (const std::string& name : inputs_) {
-      const auto input = inputs.find(name);
-      if (input == inputs.end()) throw Fault{"the input " + name + " is not given"};
-      input_names.push_back(name.c_str());
+    for (const Edge& edge : inputs_) {
+      const auto input = inputs.find(edge.name);
+      if (input == inputs.end()) throw Fault{"the input " + edge.name + " is not given"};
+      input_names.push_back(edge.name.c_str());
       given.all.push_back(wrap(api, memory.get(), input->second));
     }
-    for (const std::string& name : outputs_) {
-      const auto place = into.find(name);
-      output_names.push_back(name.c_str());
+    for (const Edge& edge : outputs_) {
+      const auto place = into.find(edge.name);
+      output_names.push_back(edge.name.c_str());
       made.all.push_back(place == into.end() ? nullptr : wrap(api, memory.get(), place->second));
     }
     check(api, api.Run(session_, nullptr, input_names.data(), given.all.data(), given.all.size(), output_names.data(),
                        output_names.size(), made.all.data()));
     for (std::size_t k = 0; k < outputs_.size(); ++k) {
-      if (into.find(outputs_[k]) == into.end()) results.emplace(outputs_[k], copy_out(api, made.all[k]));
+      const std::string& name = outputs_[k].name;
+      if (into.find(name) == into.end()) results.emplace(name, copy_out(api, made.all[k]));
     }
   } catch (const Fault& fault) {
-    throw EngineError("the graph '" + graph_ + "' failed in ONNX Runtime (" + fault.line + ")",
-                      "a run with the manifest's shapes",
-                      "verify the bundle with `alterbute verify`, or export it again");
+    throw run_fault(graph_, fault.line);
   }
-  engine_seconds_of_thread += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  add_engine_seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   return results;
 }
 
+EngineError run_fault(const std::string& graph, const std::string& line) {
+  return {"the graph '" + graph + "' failed in ONNX Runtime (" + line + ")", "a run with the manifest's shapes",
+          "verify the bundle with `alterbute verify`, or export it again"};
+}
+
 double engine_seconds() { return engine_seconds_of_thread; }
+
+void add_engine_seconds(double seconds) { engine_seconds_of_thread += seconds; }
 
 }  // namespace alterbute

@@ -1,10 +1,15 @@
 // ONNX Runtime through its C API, found with dlopen: one build runs with the CPU and GPU libraries of several versions.
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "alterbute/errors.hpp"
+#include "backends/cuda/cuda_provider.hpp"
 #include "base/array.hpp"
 #include "bundle/bundle.hpp"
 
@@ -35,15 +40,26 @@ class OnnxRuntime {
 
 struct SessionOptions {
   int threads = 1;
-  bool uses_cuda = false;
+  std::optional<CudaProvider> cuda;
   bool keeps_memory = true;  // of a run for the next one
+};
+
+// External data files by name, as the graphs refer to them.
+using Weights = std::map<std::string, Bytes>;
+
+// One input or output of a session: its ONNX element type, and its sizes, 0 or less where `axes` has a name.
+struct Edge {
+  std::string name;
+  int type = 0;
+  Shape shape;
+  std::vector<std::string> axes;
 };
 
 // One graph, ready to run; run() may be called from several threads at once.
 class Session {
  public:
   // `weights` may go once this returns. Throws EngineError.
-  Session(std::shared_ptr<const OnnxRuntime> runtime, std::string graph, const Bytes& model, const Bytes& weights,
+  Session(std::shared_ptr<const OnnxRuntime> runtime, std::string graph, const Bytes& model, const Weights& weights,
           const SessionOptions& options);
   ~Session();
   Session(const Session&) = delete;
@@ -53,14 +69,24 @@ class Session {
   // returned. Throws EngineError.
   Arrays run(const ArrayViews& inputs, const ArrayViews& into = {}) const;
 
+  const std::string& graph() const { return graph_; }
+  const std::vector<Edge>& inputs() const { return inputs_; }
+  const std::vector<Edge>& outputs() const { return outputs_; }
+  const OnnxRuntime& runtime() const { return *runtime_; }
+  OrtSession* handle() const { return session_; }
+
  private:
   std::shared_ptr<const OnnxRuntime> runtime_;
   std::string graph_;
   OrtSession* session_ = nullptr;
-  std::vector<std::string> inputs_, outputs_;
+  std::vector<Edge> inputs_, outputs_;
 };
 
-// Seconds that this thread has spent inside Session::run so far.
+// The error of a run that failed with this line of ONNX Runtime.
+EngineError run_fault(const std::string& graph, const std::string& line);
+
+// Seconds that this thread has spent in graphs so far, and seconds to add to them.
 double engine_seconds();
+void add_engine_seconds(double seconds);
 
 }  // namespace alterbute

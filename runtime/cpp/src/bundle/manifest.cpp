@@ -8,6 +8,7 @@
 #include "bundle/engine_entries.hpp"
 #include "base/text.hpp"
 #include "bundle/typed_json.hpp"
+#include "bundle/variants.hpp"
 
 namespace alterbute {
 namespace {
@@ -27,41 +28,6 @@ TensorSpec read_tensor(const Json& value, const std::string& key) {
     return size.kind == Json::Kind::string ? std::int64_t{-1} : typed::integer(size, place);
   });
   return spec;
-}
-
-void check_audit(const Json& value, const std::string& key) {
-  if (value.kind == Json::Kind::null) return;
-  const Record record(value, key, {"multiply_adds", "shares", "islands", "overflow"});
-  typed::integer(record.at("multiply_adds"), record.path("multiply_adds"));
-  typed::map(record.at("shares"), record.path("shares"), typed::number);
-  typed::map(record.at("islands"), record.path("islands"), typed::integer);
-  typed::map(record.at("overflow"), record.path("overflow"), typed::number);
-}
-
-LaunchShape read_launch_shape(const Json& value, const std::string& key) {
-  const Record record(value, key, {"slots", "rows"});
-  return {typed::integer(record.at("slots"), record.path("slots")),
-          typed::integer(record.at("rows"), record.path("rows"))};
-}
-
-Variant read_variant(const Json& value, const std::string& key) {
-  const Record record(value, key, {"backend", "file"},
-                      {"prologue", "buckets", "unfused", "precision", "relative_error", "audit"});
-  Variant variant;
-  variant.backend = typed::string(record.at("backend"), record.path("backend"));
-  variant.file = typed::string(record.at("file"), record.path("file"));
-  if (const Json* prologue = record.find("prologue"); prologue != nullptr && prologue->kind != Json::Kind::null)
-    variant.prologue = typed::string(*prologue, record.path("prologue"));
-  if (const Json* buckets = record.find("buckets"))
-    variant.buckets = typed::list(*buckets, record.path("buckets"), read_launch_shape);
-  if (const Json* unfused = record.find("unfused"))
-    typed::map(*unfused, record.path("unfused"), typed::integer);
-  if (const Json* precision = record.find("precision"))
-    variant.precision = typed::choice(*precision, record.path("precision"), {"fp32", "fp16", "bf16", "int8"});
-  if (const Json* error = record.find("relative_error"); error != nullptr && error->kind != Json::Kind::null)
-    typed::number(*error, record.path("relative_error"));
-  if (const Json* audit = record.find("audit")) check_audit(*audit, record.path("audit"));
-  return variant;
 }
 
 void check_parity(const Json& value, const std::string& key) {
@@ -323,20 +289,6 @@ void check_files(const Manifest& manifest) {
     if (!is_sha256(entry.sha256))
       throw KeyFault{"files." + name + ".sha256", text::python_repr(entry.sha256), "64 hexadecimal digits"};
     if (entry.size < 0) throw KeyFault{"files." + name + ".size", text::python_repr(entry.size), "a size in bytes"};
-  }
-}
-
-void check_variant(const Manifest& manifest, const std::string& key, const Variant& variant) {
-  for (const std::string* file : {&variant.file, &variant.prologue}) {
-    const bool is_given = file == &variant.file || !file->empty();
-    if (is_given && find(manifest.files, *file) == nullptr)
-      throw KeyFault{key, text::python_repr(*file), "a name listed in `files`"};
-  }
-  for (const auto& [slots, rows] : variant.buckets) {
-    if (slots < 1 || rows < slots) {
-      throw KeyFault{key + ".buckets", std::to_string(slots) + " slots and " + std::to_string(rows) + " rows",
-                     "1 slot or more, and a row or more for each"};
-    }
   }
 }
 

@@ -29,7 +29,8 @@ struct LaunchShape {
 };
 
 struct Variant {
-  std::string backend, file, prologue, precision = "fp32";  // no prologue: ""
+  std::string backend, file, precision = "fp32";
+  std::optional<std::string> prologue;  // a graph that makes some of the inputs of `file`
   std::vector<LaunchShape> buckets;
 };
 

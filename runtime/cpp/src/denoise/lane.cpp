@@ -28,10 +28,15 @@ void keep_known(Arrays& arrays, const Graph& graph) {
 
 }  // namespace
 
+Shape Lane::state_shape(const Manifest& manifest, std::int64_t slots) {
+  return {slots, kRows, manifest.latent_channels, manifest.latent_side(), manifest.latent_side()};
+}
+
 Lane::Lane(const Engines& engines, const Manifest& manifest, std::int64_t slots)
-    : engines_(engines), manifest_(manifest), capacity_(slots) {
-  const std::int64_t side = manifest.latent_side(), places = std::max(slots, kMinSlots),
-                     rows = std::max(slots * kMaxRowsPerSlot, kMinRows);
+    : manifest_(manifest),
+      state_(engines.open_step_state(state_shape(manifest, slots), {slots, slots * kMaxRowsPerSlot})),
+      capacity_(std::min(slots, state_->largest().slots)) {
+  const std::int64_t side = manifest.latent_side(), places = state_->largest().slots, rows = state_->largest().rows;
   const Shape latent = {manifest.latent_channels, side, side};
   latent_count_ = count_of(latent);
   const auto floats = [](Shape shape) { return make_array<float>(std::move(shape)); };
@@ -60,9 +65,6 @@ Lane::Lane(const Engines& engines, const Manifest& manifest, std::int64_t slots)
   }
   keep_known(per_slot_, manifest.graph("step"));
   keep_known(per_row_, manifest.graph("step"));
-  // Two buffers that are swapped: the state that a launch writes is read by the next one without a copy.
-  state_ = floats({places, kRows, latent[0], side, side});
-  next_state_ = state_;
 }
 
 void Lane::run(std::deque<Job> waiting, const Callbacks& callbacks, const std::function<void(JobResult)>& on_finished) {
@@ -74,27 +76,31 @@ void Lane::run(std::deque<Job> waiting, const Callbacks& callbacks, const std::f
       admit(std::move(waiting.front()));
       waiting.pop_front();
     }
-    step(callbacks, images, on_finished);
+    std::vector<JobResult> ended = step(callbacks, images);
+    if (waiting.empty() && slots_.empty()) state_.reset();
+    for (JobResult& result : ended) on_finished(std::move(result));
   }
 }
 
-void Lane::step(const Callbacks& callbacks, int images, const std::function<void(JobResult)>& on_finished) {
+std::vector<JobResult> Lane::step(const Callbacks& callbacks, int images) {
+  std::vector<JobResult> ended;
   Indices indices;
   for (const auto& [index, slot] : slots_) {
     load(slot);
     indices.push_back(index);
   }
   if (!launch(indices)) {
-    // Guidance sums over all rows of a launch, so one NaN shows in every slot: each is tried alone, from the same state.
+    // Guidance sums over all rows of a launch, so one NaN shows in every slot: each is tried alone, from the same
+    // state.
     Indices finite, broken;
     for (const std::int64_t index : indices)
       (indices.size() > 1 && launch({index}) ? finite : broken).push_back(index);
-    for (const std::int64_t index : broken) retire(index, on_finished, not_finite(slots_.at(index)));
-    if (finite.empty()) return;
+    for (const std::int64_t index : broken) ended.push_back(retire(index, not_finite(slots_.at(index))));
+    if (finite.empty()) return ended;
     launch(finite);
     indices = std::move(finite);
   }
-  std::swap(state_, next_state_);
+  state_->flip();
   for (const std::int64_t index : indices) {
     Slot& slot = slots_.at(index);
     ++slot.step;
@@ -103,16 +109,27 @@ void Lane::step(const Callbacks& callbacks, int images, const std::function<void
       callbacks.progress({slot.job.index, images, static_cast<int>(slot.step), static_cast<int>(steps)});
   }
   for (const std::int64_t index : indices)
-    if (slots_.at(index).step == slots_.at(index).job.plan.steps()) retire(index, on_finished, std::nullopt);
+    if (slots_.at(index).step == slots_.at(index).job.plan.steps()) ended.push_back(retire(index, std::nullopt));
+  return ended;
 }
 
-void Lane::retire(std::int64_t index, const std::function<void(JobResult)>& on_finished,
-                  std::optional<EngineError> fault) {
+JobResult Lane::retire(std::int64_t index, std::optional<EngineError> fault) {
   const Slot& slot = slots_.at(index);
-  JobResult result{slot.job.index, slot.job.window, fault ? Array() : take_latent(slot), now() - slot.admitted, std::move(fault)};
+  Array latent;
+  if (!fault) {
+    latent = make_array<float>({1, manifest_.latent_channels, manifest_.latent_side(), manifest_.latent_side()});
+    auto* values = latent.as<float>();
+    state_->read_latent(index, values);
+    // On a device, states are not checked between steps, which would stall it; they are checked here.
+    if (!std::all_of(values, values + latent.count(), [](float value) { return std::isfinite(value); })) {
+      fault = not_finite(slot);
+      latent = Array();
+    }
+  }
+  JobResult result{slot.job.index, slot.job.window, std::move(latent), now() - slot.admitted, std::move(fault)};
   clear(index);
   slots_.erase(index);
-  on_finished(std::move(result));
+  return result;
 }
 
 EngineError Lane::not_finite(const Slot& slot) {
@@ -134,11 +151,11 @@ void Lane::admit(Job job) {
   }
   std::vector<float> noise(latent_count_);
   draw_noise(plan.seed, plan.image, 0, noise.data(), noise.size());
-  float* state = state_.as<float>() + static_cast<std::size_t>(index) * kStateRows * latent_count_;
-  std::fill(state, state + kStateRows * latent_count_, 0.0F);
+  std::vector<float> state(kStateRows * latent_count_);
   const float* background = seen.background.as<float>();
   for (std::size_t k = 0; k < latent_count_; ++k)
     state[k] = plan.solver.start[0] * background[k] + plan.solver.start[1] * noise[k];
+  state_->write_slot(index, state.data());
   put("background", index, seen.background);
   put("background_noise", index, noise.data(), noise.size() * sizeof(float));
   if (plan.reinject) {
@@ -161,6 +178,7 @@ void Lane::load(const Slot& slot) {
   if (plan.is_noisy[k] && noise != per_slot_.end()) {
     draw_noise(plan.seed, plan.image, static_cast<std::uint32_t>(k + 1),
                noise->second.as<float>() + static_cast<std::size_t>(slot.index) * latent_count_, latent_count_);
+    changed_.insert(noise->first);
   }
 }
 
@@ -176,9 +194,11 @@ void Lane::pack(const Indices& indices) {
   }
   if (layout == layout_) return;
   layout_ = std::move(layout);
-  const std::int64_t places = std::max(placed.back().slot + 1, kMinSlots),
-                     rows = std::max(static_cast<std::int64_t>(placed.size()), kMinRows);
+  const auto [places, rows] =
+      state_->launch_shape(placed.back().slot + 1, static_cast<std::int64_t>(placed.size()));
   guidance_ = make_array<float>({places, rows});
+  changed_.insert("guidance");
+  for (const auto& [name, array] : per_row_) changed_.insert(name);
   // A launch may hold fewer rows than the last one: every index points at something that is packed here.
   if (const auto entry = per_row_.find("owner"); entry != per_row_.end()) {
     auto* owner = entry->second.as<std::int64_t>();
@@ -187,6 +207,7 @@ void Lane::pack(const Indices& indices) {
   if (const auto entry = per_slot_.find("rescale_row"); entry != per_slot_.end()) {
     auto* rescale_row = entry->second.as<std::int64_t>();
     std::fill(rescale_row, rescale_row + entry->second.shape()[0], 0);
+    changed_.insert(entry->first);
   }
   for (std::size_t n = 0; n < placed.size(); ++n) {
     place_row(n, placed[n]);
@@ -224,23 +245,12 @@ void Lane::put_known(const char* name, std::int64_t place, const std::optional<A
 bool Lane::launch(const Indices& indices) {
   pack(indices);
   const std::int64_t places = guidance_.shape()[0], rows = guidance_.shape()[1];
-  ArrayViews inputs = {{"state", state_.head(places)}, {"guidance", guidance_.view()}};
+  ArrayViews inputs = {{"guidance", guidance_.view()}};
   for (const auto& [name, array] : per_slot_) inputs[name] = array.head(places);
   for (const auto& [name, array] : per_row_) inputs[name] = array.head(rows);
-  engines_.run("step", inputs, {{"next_state", next_state_.head(places)}});
-  return std::all_of(indices.begin(), indices.end(), [this](std::int64_t slot) { return is_finite(slot); });
-}
-
-bool Lane::is_finite(std::int64_t slot) const {
-  const float* state = next_state_.as<float>() + static_cast<std::size_t>(slot) * kStateRows * latent_count_;
-  return std::all_of(state, state + kStateRows * latent_count_, [](float value) { return std::isfinite(value); });
-}
-
-Array Lane::take_latent(const Slot& slot) const {
-  Array latent = make_array<float>({1, manifest_.latent_channels, manifest_.latent_side(), manifest_.latent_side()});
-  std::memcpy(latent.as<float>(),
-              state_.as<float>() + static_cast<std::size_t>(slot.index) * kStateRows * latent_count_, latent.bytes());
-  return latent;
+  state_->launch(inputs, changed_);
+  changed_.clear();
+  return std::all_of(indices.begin(), indices.end(), [this](std::int64_t slot) { return state_->is_finite(slot); });
 }
 
 // Makes a slot idle: it owns no row and its solver is 0, so its old values stay finite and are not read.
@@ -267,6 +277,7 @@ void Lane::put(const char* name, std::int64_t place, const void* values, std::si
                       std::to_string(part) + ", as the manifest says", "export the bundle again");
   }
   std::memcpy(array->as<unsigned char>() + static_cast<std::size_t>(place) * part, values, bytes);
+  changed_.insert(name);
 }
 
 void Lane::fill_zero(const char* name, std::int64_t place) {
@@ -274,6 +285,7 @@ void Lane::fill_zero(const char* name, std::int64_t place) {
   if (array == nullptr) return;
   const std::size_t part = array->bytes() / static_cast<std::size_t>(array->shape()[0]);
   std::memset(array->as<unsigned char>() + static_cast<std::size_t>(place) * part, 0, part);
+  changed_.insert(name);
 }
 
 }  // namespace alterbute

@@ -7,6 +7,8 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "backends/engines.hpp"
@@ -36,8 +38,8 @@ struct Job {
   int window;  // of the image's windows
 };
 
-// One image that left the lane: its clean latent [1,C,h,w], and the seconds that it was in the lane; or its fault, set when
-// its numbers stopped being finite, and no latent.
+// One image that left the lane: its clean latent [1,C,h,w], and the seconds that it was in the lane; or its fault, set
+// when its numbers stopped being finite, and no latent.
 struct JobResult {
   int index, window;
   Array latent;
@@ -45,13 +47,17 @@ struct JobResult {
   std::optional<EngineError> fault;
 };
 
-// Buffers for a number of slots; used by one thread, for one call.
+// The inputs of a number of slots; used by one thread, for one call.
 class Lane {
  public:
   Lane(const Engines& engines, const Manifest& manifest, std::int64_t slots);
 
+  // Of the states of this many slots: [slots,K,C,h,w].
+  static Shape state_shape(const Manifest& manifest, std::int64_t slots);
+
   // Denoises the jobs and calls `on_finished` for each as it ends. An image whose numbers stop being finite ends with a
-  // fault, and the others keep the bytes that they have alone. Throws Cancelled, or EngineError: the step graph failed.
+  // fault, and the others keep the bytes that they have alone. When the last of them end, the state of the slots is
+  // given back first, so that another call may go on. Throws Cancelled, or EngineError: the step graph failed.
   void run(std::deque<Job> jobs, const Callbacks& callbacks, const std::function<void(JobResult)>& on_finished);
 
  private:
@@ -71,18 +77,16 @@ class Lane {
 
   void admit(Job job);
   void load(const Slot& slot);
-  // One launch for all images in the lane; ends those whose numbers are not finite, and advances the others.
-  void step(const Callbacks& callbacks, int images, const std::function<void(JobResult)>& on_finished);
+  // One launch for all images in the lane; ends those whose numbers are not finite, and advances the others. Returns
+  // those that ended.
+  std::vector<JobResult> step(const Callbacks& callbacks, int images);
   // Lays out the rows of these slots for the next launch.
   void pack(const Indices& indices);
   void place_row(std::size_t n, const PlacedRow& placed);
-  // Runs the step graph on the rows of these slots, from `state_` to `next_state_`; whether all that it wrote for them is
-  // finite.
+  // Runs the step graph on the rows of these slots; whether all that it wrote for them is finite.
   bool launch(const Indices& indices);
-  bool is_finite(std::int64_t slot) const;
   static EngineError not_finite(const Slot& slot);
-  void retire(std::int64_t index, const std::function<void(JobResult)>& on_finished, std::optional<EngineError> fault);
-  Array take_latent(const Slot& slot) const;
+  JobResult retire(std::int64_t index, std::optional<EngineError> fault);
   void clear(std::int64_t slot);
   // Null when the step graph has no such input.
   Array* input(const char* name);
@@ -100,12 +104,13 @@ class Lane {
   }
   void fill_zero(const char* name, std::int64_t place);
 
-  const Engines& engines_;
   const Manifest& manifest_;
+  std::unique_ptr<StepState> state_;
   std::int64_t capacity_;
   std::size_t latent_count_;
   Arrays per_slot_, per_row_;
-  Array state_, next_state_, guidance_;
+  Array guidance_;
+  std::set<std::string> changed_;  // inputs that were written since the last launch
   std::map<std::int64_t, Slot> slots_;
   std::vector<std::pair<std::int64_t, Rows>> layout_;
 };
