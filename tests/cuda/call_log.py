@@ -24,11 +24,12 @@ _WAITS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CudaCall:
-    """One call: thread from 1, capture that its stream is in (0: none), stream, error code, function, arguments."""
+    """One call: thread from 1, its device, stream, capture that the stream is in (0: none), error code, function, arguments."""
 
     thread: int
-    capture: int
+    device: int
     stream: int
+    capture: int
     error: int
     name: str
     arguments: str
@@ -130,12 +131,13 @@ def read_log(path: Path) -> CallLog:
         return CallLog([])
     calls = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        thread, capture, stream, error, name, arguments = line.split("\t", 5)
+        thread, device, stream, capture, error, name, arguments = line.split("\t", 6)
         calls.append(
             CudaCall(
                 thread=int(thread),
-                capture=int(capture),
+                device=int(device),
                 stream=int(stream),
+                capture=int(capture),
                 error=int(error),
                 name=name,
                 arguments=arguments,

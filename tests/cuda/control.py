@@ -20,7 +20,11 @@ def mark(text: str) -> None:
 
 
 def arm(faults: str) -> None:
-    """Let calls fail, counted from now on: `cudaMalloc:3=2` the third, `graph:1=700`, `allocation:1+=2` all from the first."""
+    """Let calls fail, counted from now on and in place of earlier faults; an empty text lets none fail.
+
+    Args:
+        faults: Such as `cudaMalloc:3=2` (the third with error 2), `graph:1=700`, `allocation:1+=2` (all from the first).
+    """
     _library().standin_arm(faults.encode())
 
 

@@ -46,6 +46,11 @@ class StandIn:
     libraries: Path
     wheels: CudaWheels
 
+    @property
+    def path(self) -> tuple[Path, Path]:
+        """Folders that a program needs first on Python's path: cuda-bindings over the stand-in, and ONNX Runtime's CUDA build."""
+        return SHIM, self.wheels.onnxruntime
+
     def environment(
         self,
         *,
@@ -82,9 +87,7 @@ class StandIn:
             "STANDIN_INIT_ERROR": init_error,
             "STANDIN_CAPABILITY": capability,
             "LD_LIBRARY_PATH": libraries or self.libraries,
-            "PYTHONPATH": os.pathsep.join(
-                str(path) for path in (SHIM, self.wheels.folder, ROOT / "runtime", ROOT / "export", ROOT)
-            ),
+            "PYTHONPATH": os.pathsep.join(str(path) for path in (*self.path, ROOT / "runtime", ROOT / "export", ROOT)),
         }
         return {**os.environ, **{name: str(value) for name, value in settings.items()}}
 

@@ -11,15 +11,23 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
-_PROVIDER: Final = "onnxruntime/capi/libonnxruntime_providers_cuda.so"
-_INCLUDE: Final = "nvidia/cu13/include"
+_PROVIDER: Final = "onnxruntime/onnxruntime/capi/libonnxruntime_providers_cuda.so"
+_INCLUDE: Final = "headers/nvidia/cu13/include"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CudaWheels:
-    """The unpacked wheels."""
+    """The unpacked wheels: ONNX Runtime and the headers in folders of their own.
+
+    The headers' wheel holds CUDA's real runtime, which ONNX Runtime would load from beside itself.
+    """
 
     folder: Path
+
+    @property
+    def onnxruntime(self) -> Path:
+        """Folder for Python's path, with ONNX Runtime's CUDA build."""
+        return self.folder / "onnxruntime"
 
     @property
     def provider(self) -> Path:

@@ -30,7 +30,7 @@ def open_standin(config: pytest.Config) -> StandIn:
 
 
 def _fingerprint(wheels: CudaWheels) -> str:
-    digest = hashlib.sha256(repr(sorted(path.name for path in wheels.folder.glob("*.dist-info"))).encode())
+    digest = hashlib.sha256(repr(sorted(path.name for path in wheels.folder.glob("*/*.dist-info"))).encode())
     for path in (*sorted(SOURCES.iterdir()), Path(build_libraries.__code__.co_filename)):
         if path.suffix in {".cpp", ".h", ".py"}:
             digest.update(f"\0{path.name}\0".encode() + path.read_bytes())

@@ -30,10 +30,11 @@ cudaError_t& last_error() {
 
 void invalidate(Capture* capture) { capture->invalid = true; }
 
-void write_line(int thread, int capture, int stream, int error, const std::string& name, const std::string& arguments) {
+void write_line(int stream, int capture, int error, const std::string& name, const std::string& arguments) {
     static FILE* const file = settings().log.empty() ? nullptr : std::fopen(settings().log.c_str(), "a");
     if (!file) return;
-    std::fprintf(file, "%d\t%d\t%d\t%d\t%s\t%s\n", thread, capture, stream, error, name.c_str(), arguments.c_str());
+    std::fprintf(file, "%d\t%d\t%d\t%d\t%d\t%s\t%s\n", thread_number(), current_device(), stream, capture, error, name.c_str(),
+                 arguments.c_str());
     std::fflush(file);
 }
 
@@ -71,7 +72,7 @@ Call::Call(const char* name, Rule rule, const char* group) : lock_(process().loc
 
 Call::~Call() {
     if (later_) process().lost = later_error_;
-    write_line(thread_number(), capture_, stream_, error_, name_, arguments_);
+    write_line(stream_, capture_, error_, name_, arguments_);
 }
 
 cudaError_t Call::fail(cudaError_t error) {

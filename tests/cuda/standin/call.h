@@ -61,8 +61,8 @@ cudaError_t& last_error();
 // Makes the capture fail at its end.
 void invalidate(Capture* capture);
 
-// Writes one line of the log: thread, capture, stream, error, name, arguments, separated by tabs.
-void write_line(int thread, int capture, int stream, int error, const std::string& name, const std::string& arguments);
+// Writes one line of the log: thread, its device, stream, capture, error, name, arguments, separated by tabs.
+void write_line(int stream, int capture, int error, const std::string& name, const std::string& arguments);
 
 // The fault for this call, counted by name and by group (faults.cpp); cudaSuccess: none.
 cudaError_t next_fault(const std::string& name, const std::string& group);

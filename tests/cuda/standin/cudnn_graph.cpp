@@ -1,5 +1,5 @@
 // cuDNN's graph API. Descriptors remember those that were set in them, so that the execution of a plan can be logged by the
-// operations of its graph: a convolution, or products with a softmax between them (attention).
+// operations of its graph: a convolution, or attention, as one operation or as products.
 #include "library_handle.h"
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 namespace {
 
 // cudnnBackendDescriptorType_t and cudnnBackendAttributeType_t.
-constexpr int kHeuristic = 4, kConvolution = 10, kProduct = 19;
+constexpr int kConvolution = 10, kProduct = 19, kAttention = 41;
 constexpr int kExecutionFailed = 5000;
 constexpr int kHandleType = 0, kDescriptorType = 15;
 constexpr int kNumericalNote = 19, kLayoutType = 20, kBehaviorNote = 21;
@@ -32,7 +32,7 @@ const char* describe(const Descriptor* plan) {
     const auto holds = [&](int type) {
         return std::any_of(parts.begin(), parts.end(), [&](const Descriptor* part) { return part->type == type; });
     };
-    return holds(kConvolution) ? "convolution" : holds(kProduct) ? "attention" : "other";
+    return holds(kConvolution) ? "convolution" : holds(kAttention) || holds(kProduct) ? "attention" : "other";
 }
 
 }  // namespace

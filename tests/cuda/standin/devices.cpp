@@ -161,7 +161,7 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function
 
 void standin_mark(const char* text) {
     const std::lock_guard<std::recursive_mutex> lock(process().lock);
-    write_line(thread_number(), 0, 0, 0, "MARK", text);
+    write_line(0, 0, 0, "MARK", text);
 }
 
 int standin_call(const char* name, void* stream, int kind, const char* arguments) {
@@ -190,7 +190,7 @@ __attribute__((destructor)) void standin_end() {
     char text[256];
     std::snprintf(text, sizeof text, "allocations=%ld bytes=%ld pinned=%ld streams=%ld events=%ld graphs=%ld executables=%ld",
                   counts[0], counts[1], counts[2], counts[3], counts[4], counts[5], counts[6]);
-    write_line(thread_number(), 0, 0, 0, "END", text);
+    write_line(0, 0, 0, "END", text);
 }
 
 }

@@ -1,6 +1,6 @@
 // Faults that a test asks for: `cudaMalloc:3=2` fails the third cudaMalloc with error 2, `allocation:3+=2` every device
 // allocation from the third on, several separated by commas. Names are functions, or the groups "allocation", "pinned",
-// "kernel" (kernels, cuBLAS, cuDNN), "graph" (graph launches). A program adds more with standin_arm, counted from then on.
+// "kernel" (kernels, cuBLAS, cuDNN), "graph" (graph launches). standin_arm sets others in their place, counted from then on.
 #include "call.h"
 #include "settings.h"
 
@@ -67,5 +67,6 @@ bool is_fatal(cudaError_t error) {
 
 extern "C" void standin_arm(const char* faults) {
     const std::lock_guard<std::recursive_mutex> lock(standin::process().lock);
+    standin::plan().clear();
     standin::add(standin::plan(), faults);
 }

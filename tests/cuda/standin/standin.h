@@ -13,7 +13,7 @@ int standin_call(const char* name, void* stream, int kind, const char* arguments
 // Writes a line MARK into the log.
 void standin_mark(const char* text);
 
-// Adds faults in the form of STANDIN_FAULTS, counted from now on.
+// Sets faults in the form of STANDIN_FAULTS in place of the earlier ones, counted from now on.
 void standin_arm(const char* faults);
 
 // What is alive: device allocations, their bytes, pinned allocations, streams, events, graphs, executable graphs.
