@@ -149,8 +149,16 @@ def test_a_newer_schema_is_refused_with_both_numbers(bundle: Bundle) -> None:
         (("graphs", "step", "inputs"), {}, "`graphs.step.inputs`"),
         (("graphs", "step", "variants"), [], "`graphs.step.variants` is empty"),
         (("graphs", "step", "variants", 0, "prologue"), "lost.onnx", "'lost.onnx'; expected a name listed in `files`"),
-        (("graphs", "step", "variants", 0, "buckets"), [{"slots": 3, "rows": 2}], "3 slots and 2 rows; expected 1 slot"),
-        (("graphs", "step", "variants", 0, "unfused"), {"GroupNorm": "3"}, '`graphs.step.variants.0..unfused.GroupNorm`'),
+        (
+            ("graphs", "step", "variants", 0, "buckets"),
+            [{"slots": 3, "rows": 2}],
+            "3 slots and 2 rows; expected 1 slot",
+        ),
+        (
+            ("graphs", "step", "variants", 0, "unfused"),
+            {"GroupNorm": "3"},
+            "`graphs.step.variants.0..unfused.GroupNorm`",
+        ),
         (("graphs", "step", "variants", 0, "audit"), 5, r"`graphs.step.variants\[0\].audit` is 5"),
         (
             ("graphs", "step", "variants", 0, "audit"),

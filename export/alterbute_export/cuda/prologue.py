@@ -14,7 +14,7 @@ from onnx_ir.passes import common as passes
 
 from alterbute_export.cuda.concrete_shapes import find_shapes, transposed
 from alterbute_export.errors import PrecisionError
-from alterbute_export.half.convert import CORE_OPS
+from alterbute_export.onnx_io.ir import CORE_OPS
 
 PROLOGUE_INPUTS: Final = ("text", "identity", "identity_scale", "pooled", "time_ids")
 """Inputs of a step graph that stay the same for all steps of an edit."""

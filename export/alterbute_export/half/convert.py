@@ -22,10 +22,9 @@ from onnx_ir.passes import common as passes
 
 from alterbute_export.errors import PrecisionError
 from alterbute_export.half.casts import CastWriter
-from alterbute_export.onnx_io.ir import is_stored
+from alterbute_export.onnx_io.ir import CORE_OPS, is_stored
 from alterbute_export.rewrites.uint8_inputs import cast_uint8_inputs
 
-CORE_OPS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "NhwcConv"})
 # Squares, roots and exponentials of decomposed norms: fp16 ends at 65504 and rounds everything under 3e-8 to zero. The norm
 # operators themselves (LayerNormalization and its kin) sum in fp32 inside and can be half precision.
 _FRAGILE_OPS: Final = frozenset(

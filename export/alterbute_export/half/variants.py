@@ -113,7 +113,9 @@ def write_variants(
                     store=store,
                     calls=recorded,
                     sizes=sizes,
-                    overflow=find_overflow(folder / f"{name}.onnx", recorded) if recorded and precision == "fp16" else {},
+                    overflow=find_overflow(folder / f"{name}.onnx", recorded)
+                    if recorded and precision == "fp16"
+                    else {},
                 )
                 written[name] = _write_variant(job)
     finally:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
+from typing import Final
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+
+CORE_OPS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "NhwcConv"})
+"""Convolutions and matrix products, which have nearly all of a graph's arithmetic."""
 
 # Operators that give a stored weight another type or layout, which loaders compute once; then those that join several.
 _WEIGHT_OPS: Final = frozenset({"Cast", "Reshape", "Transpose"})
