@@ -18,6 +18,7 @@ import pytest
 from alterbute.backends import Backend
 from alterbute.backends.onnxruntime_cuda import OnnxRuntimeCudaBackend
 from alterbute.backends.onnxruntime_cuda.gpu_session import NO_CAPTURE, PROVIDER, GpuSession
+from alterbute.backends.onnxruntime_cuda.graph_files import choose_variants
 from alterbute.bundle import Bundle, describe_files, open_bundle, write_manifest
 from alterbute.editor import Editor
 from alterbute.errors import DeviceError, EngineError
@@ -27,6 +28,7 @@ from alterbute_export.half.variants import add_variants, write_variants
 from tests.backends.conftest import draw_photo_and_mask
 from tests.backends.fake_cuda import FakeCuda
 from tests.support.backends import SharedBackend
+from tests.support.cuda_graphs import expand_cuda_files
 
 OpenOn: TypeAlias = Callable[..., tuple[OnnxRuntimeCudaBackend, FakeCuda]]
 
@@ -159,12 +161,12 @@ def test_any_thread_may_edit_and_none_captures_again(
     assert get_ident() not in callers
 
 
-def test_one_bucket_gives_an_image_the_same_bytes_alone_and_beside_others(
+def test_exact_gives_an_image_the_same_bytes_alone_and_beside_others(
     tiny_bundle: Path, open_on: OpenOn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle, runs = open_bundle(tiny_bundle), Runs(monkeypatch)
     photo, mask = draw_photo_and_mask()
-    backend, _ = open_on(bundle, one_bucket=True)
+    backend, _ = open_on(bundle, exact=True)
     with Editor(bundle, backend=backend) as editor:
         subject = editor.prepare(photo, mask)
         alone = subject.edit("color: red", seed=3, steps=4)
@@ -191,20 +193,22 @@ def test_padding_rows_read_no_slot_that_holds_nan(tiny_bundle: Path, open_on: Op
     assert np.isfinite(results[0].latent).all()
 
 
+@pytest.mark.parametrize("exact", [False, True], ids=["made for CUDA", "deterministic"])
 def test_the_half_precision_variant_is_taken_where_the_bundle_has_one(
-    tiny_bundle: Path,
-    tmp_path: Path,
-    reference: Backend,
-    open_on: OpenOn,
+    tiny_bundle: Path, tmp_path: Path, reference: Backend, open_on: OpenOn, exact: bool
 ) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(tiny_bundle, folder)
     bundle = open_bundle(folder)
     written = write_variants(bundle, folder, "fp16", measure=False)
+    expand_cuda_files(folder, written.values())
     graphs = add_variants(bundle.manifest.graphs, "fp16", written)
     write_manifest(folder, replace(bundle.manifest, graphs=graphs, files=describe_files(folder)))
+    half_bundle = open_bundle(folder)
+    step = choose_variants(half_bundle, exact=exact)["step"]
+    assert (step.precision, step.is_deterministic, step.prologue is None) == ("fp16", exact, exact)
     photo, mask = draw_photo_and_mask()
-    backend, _ = open_on(open_bundle(folder))
+    backend, _ = open_on(half_bundle, exact=exact)
     with Editor(bundle, backend=backend) as editor:
         half = np.asarray(editor.edit(photo, mask, "color: red", seed=3, steps=5).image, np.float32)
     with Editor(bundle, backend=SharedBackend(reference)) as editor:

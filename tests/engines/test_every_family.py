@@ -49,10 +49,10 @@ def test_every_family_builds_in_every_precision(family_bundle: Path, tmp_path: P
     outcome = build_engines(folder, recipe, report=_quiet)
     graphs = {name for name in verify_bundle(folder).manifest.graphs if name not in ("window", "paste")}
     assert set(outcome.plans) == graphs
-    limit = {"fp32": 0.0, "fp16": 1e-2, "bf16": 5e-2}[precision]
-    assert all(
-        variant.relative_error is not None and variant.relative_error <= limit for variant in outcome.variants.values()
-    )
+    # An fp32 graph with fused attention adds in another order.
+    limit = {"fp32": 1e-6, "fp16": 1e-2, "bf16": 5e-2}[precision]
+    errors = [file.relative_error for variant in outcome.variants.values() for file in variant.files]
+    assert all(error is not None and error <= limit for error in errors)
 
 
 def test_sd15_at_published_size_builds_in_fp16(tmp_path: Path) -> None:

@@ -166,14 +166,14 @@ def test_onnx_runtime_on_a_gpu_gets_the_half_step_made_for_cuda(copy: Path) -> N
     bundle = open_bundle(copy)
     written = write_variants(bundle, copy, "fp16", measure=False)
     graphs = add_variants(bundle.manifest.graphs, "fp16", written)
-    files = {variant.backend: variant.file for variant in graphs["step"].variants if variant.precision == "fp16"}
-    assert files == {
-        "tensorrt": "step.fp16.onnx",
-        "tensorrt_rtx": "step.fp16.onnx",
-        "onnxruntime-cuda": "step.fp16.cuda.onnx",
-    }
-    prologue = next(variant.prologue for variant in graphs["step"].variants if variant.backend == "onnxruntime-cuda")
-    assert prologue == "step.fp16.prologue.onnx" and (copy / prologue).is_file()
+    variants = [variant for variant in graphs["step"].variants if variant.precision == "fp16"]
+    assert [(variant.backend, variant.file, variant.prologue, variant.is_deterministic) for variant in variants] == [
+        ("tensorrt", "step.fp16.onnx", None, True),
+        ("tensorrt_rtx", "step.fp16.onnx", None, True),
+        ("onnxruntime-cuda", "step.fp16.cuda.onnx", "step.fp16.prologue.onnx", False),
+        ("onnxruntime-cuda", "step.fp16.mha.onnx", None, True),
+    ]
+    assert (copy / "step.fp16.prologue.onnx").is_file()
     operators = [node.op_type for node in ir.load(copy / "step.fp16.mha.onnx").graph]
     fp32 = [node.op_type for node in ir.load(copy / "step.mha.onnx").graph]
     assert operators.count("MultiHeadAttention") == fp32.count("MultiHeadAttention") > 0
@@ -215,4 +215,5 @@ def test_fused_attention_is_converted_with_its_inputs() -> None:
 def test_fp32_variants_compute_what_the_bundles_graphs_compute(copy: Path) -> None:
     written = write_variants(open_bundle(copy), copy, "fp32")
     assert {variant.plain.relative_error for variant in written.values()} == {0.0}
-    assert all(file.relative_error <= 1e-6 for variant in written.values() for file in variant.files)
+    fused = [variant.fused.relative_error for variant in written.values() if variant.fused is not None]
+    assert fused and all(error is not None and error <= 1e-6 for error in fused)

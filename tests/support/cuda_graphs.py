@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,8 +11,11 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 from alterbute.bundle import WEIGHTS_FILE
+from alterbute_export.cuda.cuda_graph import expand_for_cpu
 from alterbute_export.cuda.definitions import DEFINITIONS, expand_operators
 from alterbute_export.cuda.transformer.standard_forms import TRANSFORMER_DEFINITIONS
+from alterbute_export.half.variants import HalfVariant
+from alterbute_export.onnx_io.ir import write_model
 
 HEADER: Final = '<ir_version: 10, opset_import: ["" : 20, "com.microsoft" : 1]>'
 ALL_DEFINITIONS: Final = {**DEFINITIONS, **TRANSFORMER_DEFINITIONS}
@@ -29,6 +32,21 @@ def parse_graph(text: str) -> ir.Model:
         value.const_value = ir.tensor(np.random.default_rng(seed).standard_normal(shape, np.float32), name=value.name)
         model.graph.register_initializer(value)
     return model
+
+
+def expand_cuda_files(folder: Path, written: Iterable[HalfVariant]) -> None:
+    """Replace the operators of files made for CUDA by their definitions, so that ONNX Runtime's CPU provider runs them.
+
+    Args:
+        folder: The bundle's folder; its manifest is to be written afterwards.
+        written: What `write_variants` returned.
+    """
+    for variant in written:
+        for file in (variant.cuda.file, variant.cuda.prologue) if variant.cuda is not None else ():
+            if file is not None:
+                model = ir.load(folder / file)
+                expand_for_cpu(model)
+                write_model(model, folder / file, has_value_info=False)
 
 
 def run_expanded(model: ir.Model, inputs: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:

@@ -20,9 +20,12 @@ _ALL_DEFINITIONS: Final[Mapping[str, Definition]] = {**DEFINITIONS, **TRANSFORME
 def rewrite_for_cuda(model: ir.Model, *, fp32_values: Collection[str] = ()) -> RewriteReport:
     """Rewrite an fp32 graph for ONNX Runtime's CUDA kernels, in place; half precision and the prologue come after it.
 
+    A value that overflows fp16 could disappear inside an operator that computes in fp16. A graph with such a value outside of its
+    attentions, which sum in fp32, gets fused attention only.
+
     Args:
         model: A graph as the exporter writes it, with decomposed attention.
-        fp32_values: Names of values that overflow fp16: operators that would hide them are not made.
+        fp32_values: Names of values that overflow fp16.
 
     Returns:
         How many operators were made, and what was left as it was.
@@ -31,7 +34,12 @@ def rewrite_for_cuda(model: ir.Model, *, fp32_values: Collection[str] = ()) -> R
         AttentionError: an attention has another form than the exporter writes.
     """
     attentions = fuse_attention(model)
-    reports = [make_channels_last(model), rewrite_transformer(model, fp32_values=fp32_values)]
+    overflowing = sum(value.name in fp32_values for node in model.graph for value in node.outputs)
+    if overflowing:
+        return RewriteReport(
+            fused={"MultiHeadAttention": attentions}, unfused={"values that overflow fp16": overflowing}
+        )
+    reports = [make_channels_last(model), rewrite_transformer(model)]
     fused, unfused = Counter({"MultiHeadAttention": attentions}), Counter[str]()
     for report in reports:
         fused.update(report.fused)

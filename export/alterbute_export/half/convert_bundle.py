@@ -88,7 +88,7 @@ def _describe_graph(name: str, graph: Graph, precision: Precision, half_variant:
     if half_variant is None:
         return graph
     names = _final_names(name, half_variant)
-    variants = (half_variant.describe(backend, precision) for backend in _BACKENDS[precision])
+    variants = [item for backend in _BACKENDS[precision] for item in half_variant.describe(backend, precision)]
     return replace(graph, variants=tuple(_rename(variant, names) for variant in variants))
 
 

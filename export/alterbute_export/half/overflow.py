@@ -18,7 +18,9 @@ _PREFIX: Final = "range_of_"
 
 
 def find_overflow(path: Path, calls: list[GraphCall], limit: float = FP16_LIMIT) -> dict[str, float]:
-    """The values of a graph's file whose magnitude passes a limit in any of the calls.
+    """The values of a graph whose magnitude passes a limit in any of the calls.
+
+    The maximum of every value is computed inside the graph, so a run returns one number per value.
 
     Args:
         path: The fp32 graph, beside its weights.
@@ -28,24 +30,9 @@ def find_overflow(path: Path, calls: list[GraphCall], limit: float = FP16_LIMIT)
     Returns:
         The largest magnitude by the value's name; NaN counts as infinite.
     """
-    return find_model_overflow(onnx.load(path, load_external_data=False), path.parent, calls, limit)
-
-
-def find_model_overflow(
-    model: onnx.ModelProto, folder: Path, calls: list[GraphCall], limit: float = FP16_LIMIT
-) -> dict[str, float]:
-    """The values of a graph whose magnitude passes a limit in any of the calls, as for `find_overflow`.
-
-    The maximum of every value is computed inside the graph, so a run returns one number per value.
-
-    Args:
-        model: The fp32 graph without its external weights; it is changed.
-        folder: The folder of these weights.
-        calls: Recorded runs of the graph.
-        limit: The largest magnitude that is no overflow.
-    """
+    model = onnx.load(path, load_external_data=False)
     names = _add_magnitude_outputs(model)
-    session = open_session(model.SerializeToString(), folder, in_file_order=True)
+    session = open_session(model.SerializeToString(), path.parent, in_file_order=True)
     largest: dict[str, float] = {}
     for call in calls:
         for name, value in zip(names, session.run([_PREFIX + name for name in names], call.inputs), strict=True):

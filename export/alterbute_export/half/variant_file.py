@@ -18,7 +18,6 @@ from alterbute_export.cuda.cuda_graph import expand_for_cpu, rewrite_for_cuda
 from alterbute_export.cuda.prologue import split_prologue
 from alterbute_export.errors import PrecisionError
 from alterbute_export.half.convert import PrecisionReport, convert_graph
-from alterbute_export.half.overflow import find_model_overflow
 from alterbute_export.half.simulate import round_values
 from alterbute_export.onnx_io.ir import write_model
 from alterbute_export.onnx_io.sessions import open_session
@@ -97,7 +96,8 @@ def write_cuda_variant(job: VariantJob, file: str, prologue_file: str) -> Varian
         prologue_file: Name of the prologue's file; not written where nothing can be computed ahead of the steps.
 
     Returns:
-        The written file; None for a graph without group normalization, which the rewrite does not make faster.
+        The written file; None for a graph without group normalization, which the rewrite does not make faster, and for one in
+        which values overflow fp16 (see `rewrite_for_cuda`).
 
     Raises:
         PrecisionError: as for `write_variant`.
@@ -112,9 +112,7 @@ def write_cuda_variant(job: VariantJob, file: str, prologue_file: str) -> Varian
     fp32_model = ir.to_proto(expanded)
     # Values of the two graphs differ by a bias at most, and the limit is a quarter of fp16's range: what overflows nowhere in the
     # plain graph does not overflow here.
-    observed = ir.to_proto(expanded)
-    overflow = find_model_overflow(observed, job.folder, job.calls) if job.overflow else {}
-    report = convert_graph(model, job.precision, fp32_values=overflow.keys())
+    report = convert_graph(model, job.precision)
     prologue = split_prologue(model) if job.graph == "step" else None
     job.store.move_out(model)
     write_model(model, job.folder / file, has_value_info=False)
@@ -122,7 +120,7 @@ def write_cuda_variant(job: VariantJob, file: str, prologue_file: str) -> Varian
         job.store.move_out(prologue)
         write_model(prologue, job.folder / prologue_file, has_value_info=False)
     del model
-    written = _check(job, fp32_model, report, file, overflow)
+    written = _check(job, fp32_model, report, file, {})
     return VariantFile(
         file=written.file,
         audit=written.audit,

@@ -28,6 +28,7 @@ from alterbute_export.rewrites.fused_attention import FUSED_GRAPHS, FUSED_SUFFIX
 MODEL_GRAPHS: Final = ("prompt", "identity", "scene", "step", "decode")
 """The graphs with model weights, which a GPU runs; `window` and `paste` are exact pixel arithmetic and stay fp32 on the CPU."""
 _BACKENDS: Final = ("tensorrt", "tensorrt_rtx", "onnxruntime-cuda")
+_FUSED_BACKENDS: Final = ("onnxruntime", "onnxruntime-cuda")
 # ONNX Runtime has no MultiHeadAttention in bf16 on any device.
 _FUSED_PRECISIONS: Final = ("fp32", "fp16")
 
@@ -51,25 +52,33 @@ class HalfVariant:
         """The files that were written."""
         return tuple(file for file in (self.plain, self.fused, self.cuda) if file is not None)
 
-    def describe(self, backend: str, precision: Precision, buckets: tuple[LaunchShape, ...] = ()) -> Variant:
-        """The manifest's entry for a backend.
+    def describe(
+        self, backend: str, precision: Precision, buckets: tuple[LaunchShape, ...] = ()
+    ) -> tuple[Variant, ...]:
+        """The manifest's entries for a backend, the preferred one first.
+
+        A graph made for CUDA is not deterministic; the graph without its operators stays beside it for those who need that.
 
         Args:
             backend: Name of the backend.
             precision: Precision of the variant.
             buckets: Launch shapes; kept by the backend that pads to them, `onnxruntime-cuda`.
         """
-        forms = {"onnxruntime": (self.fused,), "onnxruntime-cuda": (self.cuda, self.fused)}.get(backend, ())
-        chosen = next((form for form in forms if form is not None), self.plain)
-        return Variant(
-            backend=backend,
-            file=chosen.file,
-            prologue=chosen.prologue,
-            buckets=buckets if backend == "onnxruntime-cuda" else (),
-            unfused=chosen.unfused,
-            precision=precision,
-            relative_error=chosen.relative_error,
-            audit=chosen.audit,
+        form = self.plain if backend not in _FUSED_BACKENDS or self.fused is None else self.fused
+        forms = [self.cuda, form] if backend == "onnxruntime-cuda" and self.cuda is not None else [form]
+        return tuple(
+            Variant(
+                backend=backend,
+                file=written.file,
+                prologue=written.prologue,
+                buckets=buckets if backend == "onnxruntime-cuda" else (),
+                is_deterministic=written is not self.cuda,
+                unfused=written.unfused,
+                precision=precision,
+                relative_error=written.relative_error,
+                audit=written.audit,
+            )
+            for written in forms
         )
 
 
@@ -152,7 +161,7 @@ def _add_variant(
     earlier = [variant for variant in graph.variants if variant.backend in _BACKENDS and variant.precision == precision]
     kept = [variant for variant in graph.variants if variant not in earlier]
     buckets = buckets or next((variant.buckets for variant in earlier if variant.buckets), ())
-    described = (half_variant.describe(backend, precision, buckets) for backend in _BACKENDS)
+    described = [item for backend in _BACKENDS for item in half_variant.describe(backend, precision, buckets)]
     return replace(graph, variants=(*kept, *described))
 
 

@@ -38,7 +38,13 @@ class BackendChoice:
 
 
 def open_backend(
-    name: str, bundle: Bundle, *, threads: int | None = None, allow_unsigned: bool = False, device: int = 0
+    name: str,
+    bundle: Bundle,
+    *,
+    threads: int | None = None,
+    allow_unsigned: bool = False,
+    device: int = 0,
+    exact: bool = False,
 ) -> Backend:
     """Open a bundle's graphs on a backend, and return the backend alone.
 
@@ -48,17 +54,26 @@ def open_backend(
         threads: CPU threads for the large graphs; None takes the backend's default.
         allow_unsigned: Load engines of a bundle that no trusted key has signed.
         device: Index of the GPU.
+        exact: As for `choose_backend`.
 
     Raises:
         InputError: no such backend.
         EngineError: the backend cannot run this bundle here.
         DeviceError: the GPU was lost while engines were loaded.
     """
-    return choose_backend(name, bundle, threads=threads, allow_unsigned=allow_unsigned, device=device).backend
+    return choose_backend(
+        name, bundle, threads=threads, allow_unsigned=allow_unsigned, device=device, exact=exact
+    ).backend
 
 
 def choose_backend(
-    name: str, bundle: Bundle, *, threads: int | None = None, allow_unsigned: bool = False, device: int = 0
+    name: str,
+    bundle: Bundle,
+    *,
+    threads: int | None = None,
+    allow_unsigned: bool = False,
+    device: int = 0,
+    exact: bool = False,
 ) -> BackendChoice:
     """Open a bundle's graphs on a backend.
 
@@ -69,6 +84,8 @@ def choose_backend(
             other images of its launch.
         allow_unsigned: Load engines of a bundle that no trusted key has signed. An engine is executable code.
         device: Index of the GPU.
+        exact: Open only what gives a request the same bytes alone and beside others. Without it the CPU does so too, but a GPU
+            launches few images at a smaller shape and adds in an order that changes; exact is slower there.
 
     Raises:
         InputError: no such backend.
@@ -77,7 +94,7 @@ def choose_backend(
         DeviceError: the GPU was lost while engines were loaded.
     """
     check_backend(name)
-    opener = Opener(bundle, threads, allow_unsigned, device)
+    opener = Opener(bundle, threads=threads, allow_unsigned=allow_unsigned, device=device, exact=exact)
     if name != "auto":
         backend = opener.open(name)
         return BackendChoice(name=name, backend=backend, device=_device_name(name, opener))

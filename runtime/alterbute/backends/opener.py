@@ -22,10 +22,14 @@ class Opener:
         threads: CPU threads for the large graphs; None takes the backend's default.
         allow_unsigned: Load engines of a bundle that no trusted key has signed.
         device: Index of the GPU.
+        exact: Open only what gives a request the same bytes alone and beside others.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None, allow_unsigned: bool, device: int) -> None:
+    def __init__(
+        self, bundle: Bundle, *, threads: int | None, allow_unsigned: bool, device: int, exact: bool = False
+    ) -> None:
         self._bundle, self._threads, self._allow_unsigned, self._device = bundle, threads, allow_unsigned, device
+        self._exact = exact
         self._driver: Driver | None = None
 
     @property
@@ -61,6 +65,12 @@ class Opener:
 
         # Cheap checks first: most machines have no such engines and no GPU, and these checks need no library.
         check_trust(self._bundle, product, allow_unsigned=self._allow_unsigned)
+        if self._exact:
+            raise EngineError(
+                f"{product} chooses kernels by launch shape, and exact was asked for",
+                "a backend that gives the same bytes alone and in a batch",
+                "choose backend onnxruntime-cuda or onnxruntime, or leave exact out",
+            )
         driver = self._require_gpu(product)
         trt = load_module(product)
         machine = Machine(product=product, version=trt.__version__, platform=this_platform(), driver=driver)
@@ -86,7 +96,9 @@ class Opener:
         cuda_api = load_cuda(extra="cuda")
         host = self._open_cpu(HOST_GRAPHS)
         try:
-            return OnnxRuntimeCudaBackend(self._bundle, ort=ort, cuda_api=cuda_api, host=host, device=self._device)
+            return OnnxRuntimeCudaBackend(
+                self._bundle, ort=ort, cuda_api=cuda_api, host=host, device=self._device, exact=self._exact
+            )
         except BaseException:
             host.close()
             raise

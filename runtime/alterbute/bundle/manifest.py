@@ -63,6 +63,8 @@ class Variant:
             inputs of `file` that are not among the graph's `inputs`, such as the keys and values of the cross-attentions.
             None for a variant that has all its arithmetic in `file`.
         buckets: Launch shapes that a backend pads to, rising; empty leaves the choice to the backend.
+        is_deterministic: False where kernels add in an order that changes from run to run, as ONNX Runtime's group normalization
+            does on CUDA: two runs of one request may then differ in their last bits.
         unfused: Number of operators that stayed as exported because a faster kernel's condition does not hold, by condition.
         precision: Type of its convolutions, matrix products and attention.
         relative_error: Error of its outputs relative to those of the fp32 graph on a real edit; None if not measured.
@@ -73,6 +75,7 @@ class Variant:
     file: str
     prologue: str | None = None
     buckets: tuple[LaunchShape, ...] = ()
+    is_deterministic: bool = True
     unfused: Mapping[str, int] = field(default_factory=dict)
     precision: VariantPrecision = "fp32"
     relative_error: float | None = None

@@ -80,7 +80,7 @@ def _describe_types(graph: Graph) -> Iterator[str]:
 def _describe_cuda(graph: Graph) -> Iterator[str]:
     """A line for each file that was rewritten for CUDA: its prologue, launch shapes, and the operators that stayed as exported."""
     for variant in graph.variants:
-        if not (variant.prologue or variant.buckets or variant.unfused):
+        if not (variant.prologue or variant.buckets or variant.unfused) and variant.is_deterministic:
             continue
         parts = [f"keys and values of the conditions in {variant.prologue}"] if variant.prologue else []
         if variant.buckets:
@@ -89,6 +89,8 @@ def _describe_cuda(graph: Graph) -> Iterator[str]:
         if variant.unfused:
             kept = ", ".join(f"{count} {reason}" for reason, count in variant.unfused.items())
             parts.append(f"operators as exported: {kept}")
+        if not variant.is_deterministic:
+            parts.append("last bits may change from run to run")
         yield f"cuda       {variant.file}: {'; '.join(parts)}"
 
 

@@ -168,5 +168,10 @@ def make_context(settings: ServerSettings, backends: Sequence[Backend] | None = 
 def _open_backend(settings: ServerSettings, bundle: Bundle, lane: int) -> BackendChoice:
     """Open the backend of a lane: on the GPU with the lane's number, or on the CPU."""
     return choose_backend(
-        settings.backend, bundle, threads=settings.threads, allow_unsigned=settings.allow_unsigned, device=lane
+        settings.backend,
+        bundle,
+        threads=settings.threads,
+        allow_unsigned=settings.allow_unsigned,
+        device=lane,
+        exact=settings.exact,
     )

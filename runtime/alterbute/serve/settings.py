@@ -32,6 +32,9 @@ class ServerSettings:
     )
     trust_key: str | None = _setting(None, "Public key file; it must have signed the bundle.")
     allow_unsigned: bool = _setting(False, "Load engines that no trusted key signed. They are executable code.")
+    exact: bool = _setting(
+        False, "On a GPU, too: the same bytes for the same request, alone and beside others. Slower there."
+    )
     lanes: int = _setting(1, "Lanes, each with its own engines and thread: one per device.", low=1, high=64)
     slots: int = _setting(4, "Images that one lane denoises together at most.", low=1, high=64)
     threads: int | None = _setting(

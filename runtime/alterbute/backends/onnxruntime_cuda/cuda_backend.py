@@ -18,10 +18,11 @@ class OnnxRuntimeCudaBackend(ThreadedBackend):
     Sessions run on one CUDA stream, so uploads, launches and reads keep their order without waiting, and one thread makes all
     calls. The step session captures one CUDA graph per launch shape and direction of the state.
 
-    What an image's bytes depend on: cuDNN and cuBLAS choose kernels by shape, so they may differ between launch shapes. Launches are
-    padded to few shapes (`alterbute.backends.cuda.launch_buckets`), and within one of them an image's bytes do not depend on
-    the other images, as far as the kernels compute rows independently. With `one_bucket` every launch has the shape of a full
-    lane, so an image has the same bytes alone and beside others, at the price of a full lane for every step.
+    What an image's bytes depend on: cuDNN and cuBLAS choose kernels by shape, so they may differ between launch shapes; launches are
+    padded to few shapes (`alterbute.backends.cuda.launch_buckets`). ONNX Runtime's group normalization adds with atomics, in an
+    order that changes from run to run, so that graphs made for CUDA (`Variant.is_deterministic` false) may differ in their last
+    bits between two runs. With `exact` every launch has the shape of a full lane and such graphs are not used: an image then has
+    the same bytes alone and beside others, as far as the kernels compute rows independently, at the price of a full lane for every step.
 
     Args:
         bundle: The bundle; a variant made for CUDA is preferred, then half precision.
@@ -29,7 +30,7 @@ class OnnxRuntimeCudaBackend(ThreadedBackend):
         cuda_api: `cuda.bindings.runtime`.
         host: The backend that runs the image graphs (`HOST_GRAPHS`).
         device: Index of the GPU.
-        one_bucket: Launch the step graph at one shape only.
+        exact: Launch the step graph at one shape only, and run deterministic graphs only.
         provider: Name of the execution provider; tests pass the CPU's.
         kind: Device type of bound memory in ONNX Runtime's terms.
 
@@ -46,7 +47,7 @@ class OnnxRuntimeCudaBackend(ThreadedBackend):
         cuda_api: CudaApi,
         host: Backend,
         device: int = 0,
-        one_bucket: bool = False,
+        exact: bool = False,
         provider: str = PROVIDER,
         kind: str = "cuda",
     ) -> None:
@@ -57,7 +58,7 @@ class OnnxRuntimeCudaBackend(ThreadedBackend):
                 cuda_api=cuda_api,
                 thread=thread,
                 device=device,
-                one_bucket=one_bucket,
+                exact=exact,
                 provider=provider,
                 kind=kind,
             ),

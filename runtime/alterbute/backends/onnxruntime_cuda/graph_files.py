@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from alterbute.backends.base import HOST_GRAPHS
@@ -16,14 +16,18 @@ _PREFERRED: Final = ("fp16", "bf16", "fp32", "int8")
 _LENGTH: Final = re.compile(rb"\n\x06length\x12[\x01-\x14]([0-9]+)")
 
 
-def choose_variants(bundle: Bundle) -> dict[str, Variant]:
+def choose_variants(bundle: Bundle, *, exact: bool = False) -> dict[str, Variant]:
     """The variant of every graph but the image graphs: made for this provider, with a prologue, in half precision, if it has such.
+
+    Args:
+        bundle: The bundle.
+        exact: Leave out variants whose kernels are not deterministic.
 
     Raises:
         BundleError: a graph has no variant that this provider runs.
     """
     return {
-        name: _choose_variant(name, graph.variants)
+        name: _choose_variant(name, [variant for variant in graph.variants if variant.is_deterministic or not exact])
         for name, graph in bundle.manifest.graphs.items()
         if name not in HOST_GRAPHS
     }
@@ -55,7 +59,7 @@ def least_memory(models: Mapping[str, bytes], variants: Mapping[str, Variant]) -
     return total
 
 
-def _choose_variant(graph: str, variants: tuple[Variant, ...]) -> Variant:
+def _choose_variant(graph: str, variants: Sequence[Variant]) -> Variant:
     for backend in _BACKENDS:
         fitting = [variant for variant in variants if variant.backend == backend]
         if fitting:

@@ -28,7 +28,7 @@ class ProviderGraphs:
         cuda_api: `cuda.bindings.runtime`.
         thread: The device's thread, on which this object is made and used.
         device: Index of the GPU.
-        one_bucket: Launch the step graph at one shape only.
+        exact: Launch the step graph at one shape only, and run deterministic graphs only.
         provider: Name of the execution provider.
         kind: Device type of bound memory in ONNX Runtime's terms.
     """
@@ -41,12 +41,12 @@ class ProviderGraphs:
         cuda_api: CudaApi,
         thread: DeviceThread,
         device: int,
-        one_bucket: bool,
+        exact: bool,
         provider: str,
         kind: str,
     ) -> None:
-        self._bundle, self._thread, self._one_bucket = bundle, thread, one_bucket
-        self._variants = choose_variants(bundle)
+        self._bundle, self._thread, self._exact = bundle, thread, exact
+        self._variants = choose_variants(bundle, exact=exact)
         self.precisions = {name: variant.precision for name, variant in self._variants.items()}
         self._annotations = itertools.count(1)
         self._sessions: dict[str, GpuSession] = {}
@@ -66,7 +66,7 @@ class ProviderGraphs:
         """
         graph, slots = self._bundle.manifest.graphs["step"], state[0]
         full = LaunchShape(slots=slots, rows=ROWS_PER_SLOT * slots)
-        buckets = (full,) if self._one_bucket else choose_buckets(self._variants["step"].buckets, slots)
+        buckets = (full,) if self._exact else choose_buckets(self._variants["step"].buckets, slots)
         tokens = self._bundle.manifest.text.tokens
         sizes = {"h": state[-2], "w": state[-1], "T": tokens}
         step = BoundStep(

@@ -29,7 +29,7 @@ LaunchShape read_launch_shape(const Json& value, const std::string& key) {
 
 Variant read_variant(const Json& value, const std::string& key) {
   const Record record(value, key, {"backend", "file"},
-                      {"prologue", "buckets", "unfused", "precision", "relative_error", "audit"});
+                      {"prologue", "buckets", "is_deterministic", "unfused", "precision", "relative_error", "audit"});
   Variant variant;
   variant.backend = typed::string(record.at("backend"), record.path("backend"));
   variant.file = typed::string(record.at("file"), record.path("file"));
@@ -37,6 +37,8 @@ Variant read_variant(const Json& value, const std::string& key) {
     variant.prologue = typed::string(*prologue, record.path("prologue"));
   if (const Json* buckets = record.find("buckets"))
     variant.buckets = typed::list(*buckets, record.path("buckets"), read_launch_shape);
+  if (const Json* deterministic = record.find("is_deterministic"))
+    typed::boolean(*deterministic, record.path("is_deterministic"));
   if (const Json* unfused = record.find("unfused"))
     typed::map(*unfused, record.path("unfused"), typed::integer);
   if (const Json* precision = record.find("precision"))
