@@ -74,7 +74,7 @@ def bundle(request: pytest.FixtureRequest, demo: Path, tmp_path_factory: pytest.
 
 
 def environment(standin: StandIn, log: Path, **settings: Any) -> dict[str, str]:
-    library = next((standin.wheels.folder / "onnxruntime" / "capi").glob("libonnxruntime.so.*"))
+    library = next(standin.wheels.provider.parent.glob("libonnxruntime.so.*"))
     return {**standin.environment(log=log, **settings), "ALTERBUTE_ONNXRUNTIME": str(library)}
 
 

@@ -112,7 +112,7 @@ def run_out_of_memory(bundle: str, group: str, moments: list[str]) -> dict[str, 
         moments: `3`: the third allocation fails; `3+`: all from the third on.
 
     Returns:
-        Outcome by moment, that of the edit without a fault as "none", and what is alive in the end as "left".
+        Outcome by moment, and that of the edit without a fault as "none".
     """
 
     def once() -> None:
@@ -125,7 +125,7 @@ def run_out_of_memory(bundle: str, group: str, moments: list[str]) -> dict[str, 
         arm(f"{group}:{moment}=2")
         outcomes[moment] = _attempt(once)
         arm("")
-    return {**outcomes, "none": _attempt(once), "left": alive()}
+    return {**outcomes, "none": _attempt(once)}
 
 
 def lose_device_while_open(bundle: str, fault: str) -> dict[str, Any]:
@@ -150,6 +150,27 @@ def lose_device_while_opening(bundle: str, fault: str) -> dict[str, Any]:
     return {"first": _attempt(once), "second": _attempt(once)}
 
 
+def edit_on_second_device(bundle: str) -> None:
+    """Edit on GPU 1 of two, from a thread that has never chosen a device."""
+    import onnxruntime
+    from alterbute.backends import open_backend
+    from alterbute.backends.cuda.runtime import load_cuda
+    from alterbute.backends.onnxruntime_cuda import OnnxRuntimeCudaBackend
+    from alterbute.bundle import open_bundle
+
+    opened = open_bundle(Path(bundle))
+    backend = OnnxRuntimeCudaBackend(
+        opened, ort=onnxruntime, cuda_api=load_cuda(), host=open_backend("onnxruntime", opened), device=1
+    )
+    with Editor(opened, backend=backend, slots=2) as editor:
+        mark("opened")
+        editor.warm_up()
+        thread = threading.Thread(target=_edit, args=(editor,))
+        thread.start()
+        thread.join()
+    mark("closed")
+
+
 def launch_steps(folder: str, slots: int, rows: int) -> None:
     """Launch the step graph of a bundle at one shape until it is captured, through the product's backend."""
     from dataclasses import replace
@@ -168,8 +189,8 @@ def launch_steps(folder: str, slots: int, rows: int) -> None:
     backend = choose_backend(BACKEND, bundle).backend
     assert isinstance(backend, DeviceBackend)
     cells = manifest.resolution // manifest.latent_factor
-    sizes = {"B": slots, "N": rows, "h": cells, "w": cells, "T": manifest.text.tokens}
-    shapes = {edge.name: [sizes.get(axis, axis) for axis in edge.shape] for edge in graph.inputs}  # type: ignore[call-overload]
+    sizes: dict[int | str, int] = {"B": slots, "N": rows, "h": cells, "w": cells, "T": manifest.text.tokens}
+    shapes = {edge.name: [int(sizes.get(axis, axis)) for axis in edge.shape] for edge in graph.inputs}
     inputs = {edge.name: np.zeros(shapes[edge.name], edge.dtype) for edge in graph.inputs if edge.name != "state"}
     steps = backend.open_step_state(tuple(shapes["state"]))
     mark("steps")

@@ -143,3 +143,12 @@ def launch_with_armed_fault() -> list[int]:
 def count_devices() -> int:
     """Error of the first call."""
     return int(_cuda().cudaGetDeviceCount()[0])
+
+
+def missing_in_shim() -> list[str]:
+    """Names that the product uses of `cuda.bindings.runtime` and that the stand-in's does not have."""
+    from alterbute.backends.cuda.runtime import CudaApi
+
+    used = [name for name in (*vars(CudaApi), *CudaApi.__annotations__) if name.startswith("cuda")]
+    assert len(used) > 20
+    return [name for name in used if not hasattr(_cuda(), name)]

@@ -32,6 +32,14 @@ def test_editors_that_open_in_two_threads_do_not_meet_in_a_capture(standin: Stan
     assert {name: number for name, number in run.log.left().items() if number} == {}
 
 
+def test_the_second_gpu_alone_is_used_where_it_is_chosen(standin: StandIn, cuda_bundle: Path) -> None:
+    log = standin.run(programs.edit_on_second_device, cuda_bundle, devices=2).check().log
+    assert log.failed() == []
+    calls = [call for call in log.between("opened", "closed").calls if call.name != "MARK"]
+    assert len(calls) > 100
+    assert {call.device for call in calls} == {1}
+
+
 @pytest.mark.slow
 def test_two_hundred_openings_in_two_threads_have_no_failure(standin: StandIn, cuda_bundle: Path) -> None:
     run = standin.run(programs.open_and_edit_in_two_threads, cuda_bundle, 100, timeout_s=900).check()

@@ -48,7 +48,8 @@ class cudaError_t(int):
     @property
     def name(self) -> str:
         """Name of the error, such as `cudaErrorMemoryAllocation`."""
-        return cudaGetErrorName(self)[1].decode()
+        name: bytes = cudaGetErrorName(self)[1]
+        return name.decode()
 
     def __repr__(self) -> str:
         return f"<cudaError_t.{self.name}: {int(self)}>"
