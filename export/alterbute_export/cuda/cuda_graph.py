@@ -31,7 +31,7 @@ def rewrite_for_cuda(model: ir.Model, *, fp32_values: Collection[str] = ()) -> R
         AttentionError: an attention has another form than the exporter writes.
     """
     attentions = fuse_attention(model)
-    reports = [make_channels_last(model), rewrite_transformer(model, fp32_values=fp32_values)]
+    reports = [make_channels_last(model), rewrite_transformer(model)]
     fused, unfused = Counter({"MultiHeadAttention": attentions}), Counter[str]()
     for report in reports:
         fused.update(report.fused)
