@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
-from typing import Final
 
 import numpy as np
 import onnx_ir as ir
