@@ -7,7 +7,6 @@ one more, that unpacks it: as many as a Split, which needs no weights in another
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
 
 import onnx_ir as ir
 
@@ -21,16 +20,11 @@ from alterbute_export.cuda.transformer.patterns import (
 from alterbute_export.onnx_io.ir import make_node
 
 
-def pack_products(graph: ir.Graph, kept: Collection[str], unfused: Counter[str]) -> int:
+def pack_products(graph: ir.Graph, unfused: Counter[str]) -> int:
     """Compute query, key and value of every self-attention by one product and a Split, in place.
 
-    Args:
-        graph: The graph.
-        kept: Names of values that must stay as they are.
-        unfused: Counts self-attentions that keep three products, by reason.
-
     Returns:
-        How many were packed.
+        How many were packed; `unfused` counts self-attentions that keep three products, by reason.
     """
     packed = 0
     for attention in [node for node in graph if node.op_type == "MultiHeadAttention"]:
@@ -41,7 +35,7 @@ def pack_products(graph: ir.Graph, kept: Collection[str], unfused: Counter[str])
         source = query.inputs[0]
         if source is None or key.inputs[0] is not source or value.inputs[0] is not source:
             continue
-        reason = _find_fault((query, key, value), kept)
+        reason = _find_fault((query, key, value))
         if reason:
             unfused[reason] += 1
         else:
@@ -76,15 +70,12 @@ def scale_values(graph: ir.Graph) -> int:
     return moved
 
 
-def _find_fault(products: tuple[ir.Node, ir.Node, ir.Node], kept: Collection[str]) -> str:
+def _find_fault(products: tuple[ir.Node, ir.Node, ir.Node]) -> str:
     """Why the products of a self-attention cannot be one; empty when they can."""
-    outputs = [product.outputs[0] for product in products]
     shapes = {find_stored_shape(product.inputs[1]) for product in products}
-    if any(find_single_reader(output) is None for output in outputs):
+    if any(find_single_reader(product.outputs[0]) is None for product in products):
         return "self-attention whose query, key or value is read twice"
-    if len(shapes) > 1 or None in shapes:
-        return "self-attention with widths that differ"
-    return "self-attention that overflows fp16" if any(output.name in kept for output in outputs) else ""
+    return "self-attention with widths that differ" if len(shapes) > 1 or None in shapes else ""
 
 
 def _pack(graph: ir.Graph, source: ir.Value, products: tuple[ir.Node, ir.Node, ir.Node], name: str) -> None:

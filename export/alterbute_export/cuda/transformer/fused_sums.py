@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
 from typing import Final
 
 import onnx_ir as ir
@@ -28,16 +27,11 @@ GATED_WIDTHS: Final = (2560, 5120, 10240)
 """Widths for which ONNX Runtime has had a BiasSplitGelu since it has the operator: of UNets with 320, 640 and 1280 channels."""
 
 
-def fuse_gated_gelus(graph: ir.Graph, kept: Collection[str], unfused: Counter[str]) -> int:
+def fuse_gated_gelus(graph: ir.Graph, unfused: Counter[str]) -> int:
     """Replace `a * GELU(b)` of the halves of `x + bias`, in place.
 
-    Args:
-        graph: The graph.
-        kept: Names of values that must stay as they are.
-        unfused: Counts gated GELUs that stay as they are, by reason.
-
     Returns:
-        How many were replaced.
+        How many were replaced; `unfused` counts gated GELUs that stay as they are, by reason.
     """
     fused = 0
     for gelu in [node for node in graph if node.op_type == "Gelu" and not node.domain]:
@@ -53,8 +47,8 @@ def fuse_gated_gelus(graph: ir.Graph, kept: Collection[str], unfused: Counter[st
             or split.inputs[0] is None
         ):
             continue
-        term = split_bias(split.inputs[0], kept)
-        reason = _find_gelu_fault(gelu, split, term, kept)
+        term = split_bias(split.inputs[0])
+        reason = _find_gelu_fault(gelu, split, term)
         if reason:
             unfused[reason] += 1
             continue
@@ -66,13 +60,12 @@ def fuse_gated_gelus(graph: ir.Graph, kept: Collection[str], unfused: Counter[st
     return fused
 
 
-def fuse_norms(graph: ir.Graph, shapes: Shapes, kept: Collection[str], unfused: Counter[str]) -> int:
+def fuse_norms(graph: ir.Graph, shapes: Shapes, unfused: Counter[str]) -> int:
     """Replace every layer normalization of a sum, in place.
 
     Args:
         graph: The graph.
         shapes: Shapes of its values.
-        kept: Names of values that must stay as they are.
         unfused: Counts normalizations of a sum that stay as they are, by reason.
 
     Returns:
@@ -83,24 +76,20 @@ def fuse_norms(graph: ir.Graph, shapes: Shapes, kept: Collection[str], unfused: 
         total = norm.inputs[0].producer() if norm.inputs[0] is not None else None
         if total is None or total.op_type != "Add" or any(value is None or is_stored(value) for value in total.inputs):
             continue
-        reason = _find_norm_fault(norm, total, shapes, kept)
+        reason = _find_norm_fault(norm, total, shapes)
         if reason:
             unfused[reason] += 1
         else:
-            _fuse_norm(graph, norm, total, shapes, kept)
+            _fuse_norm(graph, norm, total, shapes)
             fused += 1
     return fused
 
 
-def fuse_first_norms(graph: ir.Graph, kept: Collection[str]) -> int:
+def fuse_first_norms(graph: ir.Graph) -> int:
     """Replace the layer normalization of a product with a bias, whose sum is also the skip of the next one, in place.
 
     A normalization does not change with the scale of what it reads: of `x + x + 2 bias`, with four times its epsilon, it is that of
-    `x + bias`. The next one adds the bias with its own.
-
-    Args:
-        graph: The graph, after `fuse_norms`.
-        kept: Names of values that must stay as they are.
+    `x + bias`. The next one adds the bias with its own. It comes after `fuse_norms`.
 
     Returns:
         How many were replaced.
@@ -116,29 +105,24 @@ def fuse_first_norms(graph: ir.Graph, kept: Collection[str]) -> int:
         parts = _split_product(total)
         if parts is None or after.op_type != "SkipLayerNormalization" or after.inputs[1] is not source:
             continue
-        if source.name in kept or len(norm.outputs) > 1 or find_stored_shape(norm.inputs[2]) is None:
+        if len(norm.outputs) > 1 or find_stored_shape(norm.inputs[2]) is None:
             continue
         _fuse_first_norm(graph, norm, after, *parts)
         fused += 1
     return fused
 
 
-def fuse_residuals(graph: ir.Graph, shapes: Shapes, kept: Collection[str]) -> int:
+def fuse_residuals(graph: ir.Graph, shapes: Shapes) -> int:
     """Replace every sum of a product with a bias and another value of its shape, in place.
-
-    Args:
-        graph: The graph.
-        shapes: Shapes of its values.
-        kept: Names of values that must stay as they are.
 
     Returns:
         How many were replaced.
     """
     fused = 0
     for total in [node for node in graph if node.op_type == "Add"]:
-        if not _is_sum(total, shapes) or total.outputs[0].name in kept:
+        if not _is_sum(total, shapes):
             continue
-        first, skip = _order_terms(total, kept)
+        first, skip = _order_terms(total)
         if first.bias is None or find_product(first.value) is None:
             continue
         name = f"{total.outputs[0].name}_sum"
@@ -182,9 +166,8 @@ def _fuse_first_norm(graph: ir.Graph, norm: ir.Node, after: ir.Node, product: ir
     after.replace_input_with(1, product)
 
 
-def _find_gelu_fault(gelu: ir.Node, split: ir.Node, term: Term, kept: Collection[str]) -> str:
+def _find_gelu_fault(gelu: ir.Node, split: ir.Node, term: Term) -> str:
     shape = find_stored_shape(term.bias)
-    inner = [*split.outputs, gelu.outputs[0], split.inputs[0]]
     if (
         shape is None
         or find_product(term.value) is None
@@ -197,10 +180,10 @@ def _find_gelu_fault(gelu: ir.Node, split: ir.Node, term: Term, kept: Collection
         return "gated GELU of parts that are no halves"
     if "approximate" in gelu.attributes and gelu.attributes["approximate"].as_string() != "none":
         return "gated GELU by an approximation"
-    return "gated GELU that overflows fp16" if any(value is not None and value.name in kept for value in inner) else ""
+    return ""
 
 
-def _find_norm_fault(norm: ir.Node, total: ir.Node, shapes: Shapes, kept: Collection[str]) -> str:
+def _find_norm_fault(norm: ir.Node, total: ir.Node, shapes: Shapes) -> str:
     scale = find_stored_shape(norm.inputs[1])
     beta = find_stored_shape(norm.inputs[2]) if len(norm.inputs) > 2 else None
     if not _is_sum(total, shapes):
@@ -209,7 +192,7 @@ def _find_norm_fault(norm: ir.Node, total: ir.Node, shapes: Shapes, kept: Collec
         return "layer normalization over other axes than the last"
     if scale is None or beta is None or scale != beta or len(scale) != 1:
         return "layer normalization without stored scale and shift"
-    return "layer normalization that overflows fp16" if total.outputs[0].name in kept else ""
+    return ""
 
 
 def _is_sum(total: ir.Node, shapes: Shapes) -> bool:
@@ -221,16 +204,16 @@ def _is_sum(total: ir.Node, shapes: Shapes) -> bool:
     return len(found) == 1 and len(next(iter(found))[0]) == 3 and len(set(transposed(next(iter(found)))[2])) == 1
 
 
-def _order_terms(total: ir.Node, kept: Collection[str]) -> tuple[Term, ir.Value]:
+def _order_terms(total: ir.Node) -> tuple[Term, ir.Value]:
     """The terms of a sum: first one with a bias that can be taken, if there is any."""
     left, right = total.inputs
     assert left is not None and right is not None
-    first = split_bias(left, kept)
-    return (first, right) if first.bias is not None else (split_bias(right, kept), left)
+    first = split_bias(left)
+    return (first, right) if first.bias is not None else (split_bias(right), left)
 
 
-def _fuse_norm(graph: ir.Graph, norm: ir.Node, total: ir.Node, shapes: Shapes, kept: Collection[str]) -> None:
-    first, skip = _order_terms(total, kept)
+def _fuse_norm(graph: ir.Graph, norm: ir.Node, total: ir.Node, shapes: Shapes) -> None:
+    first, skip = _order_terms(total)
     result = total.outputs[0]
     has_sum = find_single_reader(result) is None
     epsilon = norm.attributes["epsilon"].as_float() if "epsilon" in norm.attributes else 1e-5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -46,17 +46,10 @@ def find_product(value: ir.Value | None) -> ir.Node | None:
     return node
 
 
-def split_bias(value: ir.Value, kept: Collection[str]) -> Term:
-    """A value without the stored bias `[C]` that was added last.
-
-    The bias stays where it is when another node reads the biased value.
-
-    Args:
-        value: The value, which one node reads.
-        kept: Names of values that must stay as they are.
-    """
+def split_bias(value: ir.Value) -> Term:
+    """A value without the stored bias `[C]` that was added last, which stays where it is when two nodes read the biased value."""
     node = value.producer()
-    if node is None or node.op_type != "Add" or value.name in kept or find_single_reader(value) is None:
+    if node is None or node.op_type != "Add" or find_single_reader(value) is None:
         return Term(value=value, bias=None)
     for inner, bias in (node.inputs, node.inputs[::-1]):
         shape = find_stored_shape(bias)

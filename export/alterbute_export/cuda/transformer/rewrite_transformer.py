@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
 
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
@@ -18,29 +17,28 @@ from alterbute_export.cuda.transformer.step_ends import shorten_ends
 from alterbute_export.cuda.transformer.time_embedding import join_projections
 
 
-def rewrite_transformer(model: ir.Model, *, fp32_values: Collection[str] = ()) -> RewriteReport:
+def rewrite_transformer(model: ir.Model) -> RewriteReport:
     """Rewrite transformers, time embedding and ends of a step graph, in place; half precision comes after it.
 
     Args:
         model: An fp32 graph with fused attention, with channels last or not.
-        fp32_values: Names of values that overflow fp16: operators that would hide them are not made.
 
     Returns:
         How many operators were made, and what was left as it was.
     """
-    graph, kept = model.graph, frozenset(fp32_values)
+    graph = model.graph
     unfused: Counter[str] = Counter()
     remove_no_ops(model)
     shapes = find_shapes(model)
-    fused = Counter({"packed attention": pack_products(graph, kept, unfused), "scaled values": scale_values(graph)})
-    fused["BiasSplitGelu"] = fuse_gated_gelus(graph, kept, unfused)
-    fused["SkipLayerNormalization"] = fuse_norms(graph, shapes, kept, unfused)
+    fused = Counter({"packed attention": pack_products(graph, unfused), "scaled values": scale_values(graph)})
+    fused["BiasSplitGelu"] = fuse_gated_gelus(graph, unfused)
+    fused["SkipLayerNormalization"] = fuse_norms(graph, shapes, unfused)
     # What has been replaced must not count as a reader of what remains.
     passes.RemoveUnusedNodesPass()(model)
-    fused["SkipLayerNormalization"] += fuse_first_norms(graph, kept)
+    fused["SkipLayerNormalization"] += fuse_first_norms(graph)
     passes.RemoveUnusedNodesPass()(model)
-    fused["BiasAdd"] = fuse_residuals(graph, shapes, kept)
-    fused["joined projections"] = join_projections(graph, kept)
+    fused["BiasAdd"] = fuse_residuals(graph, shapes)
+    fused["joined projections"] = join_projections(graph)
     fused += shorten_ends(graph, shapes)
     graph.sort()
     passes.RemoveUnusedNodesPass()(model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 import onnx_ir as ir
@@ -14,30 +14,26 @@ from alterbute_export.onnx_io.ir import read_int
 _MOST_OUTPUTS: Final = 32
 
 
-def join_projections(graph: ir.Graph, kept: Collection[str]) -> int:
+def join_projections(graph: ir.Graph) -> int:
     """Compute products with biases of one value and one width at once, in place.
-
-    Args:
-        graph: The graph.
-        kept: Names of values that must stay as they are.
 
     Returns:
         How many products were joined.
     """
     joined = 0
-    for group in _list_groups(graph, kept):
+    for group in _list_groups(graph):
         _join(graph, group)
         joined += len(group)
     return joined
 
 
-def _list_groups(graph: ir.Graph, kept: Collection[str]) -> Iterator[list[ir.Node]]:
+def _list_groups(graph: ir.Graph) -> Iterator[list[ir.Node]]:
     """Two or more `Gemm` nodes with the same input and weights `[C,K]` of the same shape."""
     groups: dict[tuple[ir.Value, tuple[int, ...]], list[ir.Node]] = {}
     for node in graph:
         shape = find_stored_shape(node.inputs[1]) if _is_layer(node) else None
         source = node.inputs[0] if shape is not None else None
-        if shape is not None and source is not None and node.outputs[0].name not in kept:
+        if shape is not None and source is not None:
             groups.setdefault((source, shape), []).append(node)
     for group in groups.values():
         # Parts of even length, so that none is left with one.
