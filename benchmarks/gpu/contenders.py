@@ -45,9 +45,14 @@ def add_engines(name: str, bundle: Path, work: Path, machine: GpuMachine) -> tup
 
 
 def add_half_variants(bundle: Path) -> None:
-    """Add fp16 graphs to an fp32 bundle, in place; a bundle that has them stays as it is."""
-    if not any(variant.precision == "fp16" for variant in open_bundle(bundle).manifest.graphs["step"].variants):
-        _write_half_variants(bundle)
+    """Add fp16 graphs, the one made for CUDA among them, to an fp32 bundle, in place; a bundle that has them stays as it is."""
+    if any(variant.precision == "fp16" for variant in open_bundle(bundle).manifest.graphs["step"].variants):
+        return
+    from alterbute_export.engine.build import build_engines
+    from alterbute_export.engine.recipe import read_recipe
+
+    recipe = read_recipe(RECIPES / "cuda_fp16.toml")
+    build_engines(bundle, recipe, report=lambda task, step, steps: None, measure=False)
 
 
 def find_recipe(name: str, machine: GpuMachine) -> str:
@@ -60,20 +65,6 @@ def find_recipe(name: str, machine: GpuMachine) -> str:
     return next(
         (path.stem for path in sorted(RECIPES.glob("*_fp16.toml")) if path.stem.split("_")[0].upper() in words), ""
     )
-
-
-def _write_half_variants(bundle: Path) -> None:
-    from dataclasses import replace
-
-    from alterbute.bundle import describe_files, write_manifest
-    from alterbute_export.half.variants import add_variants, write_variants
-    from alterbute_export.packaging.atomic_folder import changed_bundle
-
-    opened = open_bundle(bundle)
-    with changed_bundle(bundle) as folder:
-        written = write_variants(opened, folder, "fp16", measure=False)
-        graphs = add_variants(opened.manifest.graphs, "fp16", written)
-        write_manifest(folder, replace(opened.manifest, graphs=graphs, files=describe_files(folder)))
 
 
 def _unlisted(bundle: Path, folder: str, names: list[str]) -> list[str]:

@@ -57,10 +57,15 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     monkeypatch.syspath_prepend(str(tmp_path))
     assert onnxruntime is sys.modules.pop("onnxruntime")
 
-    def make(cuda: str | None = "13.0", providers: tuple[str, ...] = ("CUDA", "CPU"), **packages: str) -> None:
+    def make(
+        cuda: str | None = "13.0",
+        providers: tuple[str, ...] = ("CUDA", "CPU"),
+        built: str = "1.31.1",
+        **packages: str,
+    ) -> None:
         (tmp_path / "onnxruntime").mkdir()
         names = [f"{name}ExecutionProvider" for name in providers]
-        text = MODULE.format(version="1.31.1", cuda=cuda, providers=names)
+        text = MODULE.format(version=built, cuda=cuda, providers=names)
         (tmp_path / "onnxruntime" / "__init__.py").write_text(text)
         for name, version in ({"onnxruntime_gpu": "1.31.1", "cuda_bindings": "13.5.0"} | packages).items():
             folder = tmp_path / f"{name}-{version}.dist-info"
@@ -129,6 +134,14 @@ def test_versions_that_do_not_fit_are_refused_before_any_library_is_loaded(
     load = Loader()
     text = refuse(load, Driver(cuda=driver, gpu=H200, reason=""))
     assert all(word in text for word in words), text
+    assert not load.opened
+
+
+def test_an_older_onnxruntime_is_refused(install: Install) -> None:
+    install(built="1.30.0")
+    load = Loader()
+    text = refuse(load)
+    assert text.startswith("onnxruntime-gpu is 1.30.0; expected 1.31 or newer")
     assert not load.opened
 
 

@@ -28,6 +28,7 @@ CUDA_MAJOR: Final = 13
 """The CUDA version, from the driver up, that the extras `cuda`, `tensorrt` and `rtx` install."""
 _IS_WINDOWS: Final = sys.platform == "win32"
 _PROVIDER_FILE: Final = "onnxruntime_providers_cuda.dll" if _IS_WINDOWS else "libonnxruntime_providers_cuda.so"
+_OLDEST_ONNXRUNTIME: Final = (1, 31)
 _FIX: Final = "run `pip install --upgrade 'alterbute[cuda]'`"
 # In the order of their dependencies: an error then names the library that is missing, not one that needs it.
 _LIBRARIES: Final = (
@@ -142,6 +143,12 @@ def _check_build(ort: Any) -> None:
 
 
 def _check_versions(ort: Any, driver: Driver) -> None:
+    if tuple(int(part) for part in ort.__version__.split(".")[:2]) < _OLDEST_ONNXRUNTIME:
+        raise EngineError(
+            f"onnxruntime-gpu is {ort.__version__}",
+            f"{'.'.join(map(str, _OLDEST_ONNXRUNTIME))} or newer, whose kernels the graphs made for CUDA were checked with",
+            _FIX,
+        )
     built = getattr(ort, "cuda_version", None) or "an unknown version"
     major = build_major(ort)
     if major is None:
