@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Unpack
 
-from alterbute.backends import Array, Backend, BackendChoice, choose_backend, run_all_graphs
+from alterbute.backends import Array, Backend, BackendChoice, choose_backend, close_on_error, run_all_graphs
 from alterbute.bundle import Bundle, Manifest, VariantPrecision, default_bundle_path, open_bundle, read_trust_keys
 from alterbute.denoise.lane import Job, JobResult, Lane
 from alterbute.denoise.plan import PlanCache
@@ -79,7 +79,8 @@ class Editor:
             backend = self.choice.backend
         self._backend = backend
         self._encoder, self.plans = Encoder(bundle, self._backend), PlanCache(bundle.manifest)
-        self.lane = Lane(self._backend, bundle.manifest, slots=slots)
+        with close_on_error(self.choice):
+            self.lane = Lane(self._backend, bundle.manifest, slots=slots)
         self._lock, self._paste_lock = Lock(), Lock()
         self._copier = ThreadPoolExecutor(1, "alterbute-copy")
 

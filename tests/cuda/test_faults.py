@@ -40,7 +40,6 @@ def test_memory_that_ends_is_an_error_that_leaves_the_process_usable(
     assert outcomes["1+"]["error"] == "DeviceError"
     assert any("memory" in outcome["message"] for outcome in outcomes.values())
     assert run.result["none"]["error"] is None
-    # A backend whose lane found no memory is freed by the garbage collector, at the latest when the process ends.
     assert set(run.log.left().values()) == {0}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alterbute.backends.base import Array, Arrays, Backend
-from alterbute.backends.choice import BACKENDS, BackendChoice, choose_backend, open_backend
+from alterbute.backends.choice import BACKENDS, BackendChoice, choose_backend, close_on_error, open_backend
 from alterbute.backends.first_run import run_all_graphs
 from alterbute.backends.step_state import DeviceBackend, StepState, open_step_state
 
@@ -16,6 +16,7 @@ __all__ = [
     "DeviceBackend",
     "StepState",
     "choose_backend",
+    "close_on_error",
     "open_backend",
     "open_step_state",
     "run_all_graphs",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -119,6 +121,17 @@ def choose_backend(
                 warnings=_log_choice(bundle, opener.driver, candidate, skipped),
             )
     raise AssertionError("the last candidate is opened or raises")
+
+
+@contextmanager
+def close_on_error(choice: BackendChoice | None) -> Iterator[None]:
+    """Close a backend that was just opened, if there is one, when what follows fails."""
+    try:
+        yield
+    except BaseException:
+        if choice is not None:
+            choice.backend.close()
+        raise
 
 
 def check_backend(name: str) -> None:

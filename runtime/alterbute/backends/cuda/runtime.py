@@ -99,7 +99,9 @@ def load_cuda(extra: str = "cuda") -> CudaApi:
 
 
 def no_memory(name: str, reason: str) -> DeviceError:
-    """The error of a GPU whose memory is full; other work on it goes on."""
+    """The error of a GPU, or of a host for pinned memory, whose memory is full; other work on it goes on."""
+    if name == "cudaHostAlloc":
+        return DeviceError(f"{name} found no memory on the host ({reason})", "free memory", "use fewer slots")
     return DeviceError(
         f"{name} found no memory on the GPU ({reason})", "free memory", "use fewer slots, or free the GPU"
     )
