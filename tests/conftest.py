@@ -63,6 +63,18 @@ def standin(request: pytest.FixtureRequest) -> StandIn:
 
 
 @pytest.fixture(scope="session")
+def cuda_bundle(request: pytest.FixtureRequest, standin: StandIn, tiny_bundle: Path) -> Path:
+    """The tiny bundle with fp16 variants, those made for CUDA among them; for tests over the stand-in, which it needs."""
+
+    def make(folder: Path) -> None:
+        from tests.support.half_bundle import write_half_bundle
+
+        write_half_bundle(tiny_bundle, folder)
+
+    return build_once(cache_folder(request, "cuda-bundles") / "tiny", "manifest.json", make)
+
+
+@pytest.fixture(scope="session")
 def family_cache(request: pytest.FixtureRequest) -> Path:
     """Folder of the checkpoints and bundles of all families, for the current sources."""
     return cache_folder(request, "families")

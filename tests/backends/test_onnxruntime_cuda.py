@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import shutil
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from threading import get_ident
 from typing import Any, TypeAlias
@@ -19,16 +17,16 @@ from alterbute.backends import Backend
 from alterbute.backends.onnxruntime_cuda import OnnxRuntimeCudaBackend
 from alterbute.backends.onnxruntime_cuda.gpu_session import NO_CAPTURE, PROVIDER, GpuSession
 from alterbute.backends.onnxruntime_cuda.graph_files import choose_variants
-from alterbute.bundle import Bundle, describe_files, open_bundle, write_manifest
+from alterbute.bundle import Bundle, open_bundle
 from alterbute.editor import Editor
 from alterbute.errors import DeviceError, EngineError
 from alterbute.request import EditRequest
-from alterbute_export.half.variants import add_variants, write_variants
 
 from tests.backends.conftest import draw_photo_and_mask
 from tests.backends.fake_cuda import FakeCuda
 from tests.support.backends import SharedBackend
 from tests.support.cuda_graphs import expand_cuda_files
+from tests.support.half_bundle import write_half_bundle
 
 OpenOn: TypeAlias = Callable[..., tuple[OnnxRuntimeCudaBackend, FakeCuda]]
 
@@ -197,14 +195,8 @@ def test_padding_rows_read_no_slot_that_holds_nan(tiny_bundle: Path, open_on: Op
 def test_the_half_precision_variant_is_taken_where_the_bundle_has_one(
     tiny_bundle: Path, tmp_path: Path, reference: Backend, open_on: OpenOn, exact: bool
 ) -> None:
-    folder = tmp_path / "bundle"
-    shutil.copytree(tiny_bundle, folder)
-    bundle = open_bundle(folder)
-    written = write_variants(bundle, folder, "fp16", measure=False)
-    expand_cuda_files(folder, written.values())
-    graphs = add_variants(bundle.manifest.graphs, "fp16", written)
-    write_manifest(folder, replace(bundle.manifest, graphs=graphs, files=describe_files(folder)))
-    half_bundle = open_bundle(folder)
+    bundle = open_bundle(tiny_bundle)
+    half_bundle = write_half_bundle(tiny_bundle, tmp_path / "bundle", expand_cuda_files)
     step = choose_variants(half_bundle, exact=exact)["step"]
     assert (step.precision, step.is_deterministic, step.prologue is None) == ("fp16", exact, exact)
     photo, mask = draw_photo_and_mask()

@@ -115,6 +115,29 @@ def test_warm_up_captures_every_bucket_both_ways_and_nothing_does_later(make_rig
         assert later.count("cudaGraphLaunch") == STEPS
 
 
+def test_the_exported_graph_made_for_cuda_is_captured_in_its_buckets(make_rig: MakeRig, cuda_bundle: Path) -> None:
+    rig = make_rig()
+    rig.open(cuda_bundle, slots=2)
+    log = rig.calls(lambda: rig.driver.ask("warm_up"))
+    # (1,1), (1,2) and (2,4) of the bundle, and (2,6) for a full lane.
+    assert len(log.captures()) == 2 * 4
+    assert not log.illegal()
+    edit = rig.edit(count=2)
+    assert edit.count("cudaGraphLaunch") == STEPS
+    assert not edit.captures()
+    assert not edit.failed()
+
+
+def test_exact_has_one_launch_shape(make_rig: MakeRig, cuda_bundle: Path) -> None:
+    rig = make_rig()
+    rig.open(cuda_bundle, slots=2, exact=True)
+    log = rig.calls(lambda: rig.driver.ask("warm_up"))
+    assert len(log.captures()) == 2
+    # Group normalizations of graphs made for CUDA add in an order that changes.
+    assert not [call for call in log.calls if "GroupNorm" in call.arguments]
+    assert not rig.edit(count=2).captures()
+
+
 def test_one_thread_launches_whatever_thread_calls(make_rig: MakeRig, demo: Path) -> None:
     rig = make_rig()
     rig.open(demo)

@@ -10,9 +10,9 @@ from alterbute.bundle import open_bundle
 
 from tests.cuda import placement, programs
 from tests.cuda.call_log import CallLog
-from tests.cuda.conftest import BUCKETS
 from tests.cuda.harness import StandIn, StandInRun
 from tests.cuda.step_launches import count_step_launches
+from tests.support.half_bundle import BUCKETS
 
 DIRECTIONS = 2
 

@@ -237,6 +237,7 @@ class Driver {
     alterbute::EditorOptions options;
     if (request.find("slots") != nullptr) options.slots = static_cast<int>(request.integer("slots"));
     if (request.find("device") != nullptr) options.device = request.text("device");
+    options.exact = request.find("exact") != nullptr;
     options.onnxruntime = request.text("onnxruntime");
     options.threads = static_cast<int>(request.integer("threads"));
     options.cuda_stream = reinterpret_cast<void*>(request.integer("cuda_stream"));

@@ -148,11 +148,14 @@ struct EditorOptions {
   std::string device = "cpu";
   // Files with an Ed25519 public key in base64; when there are any, one of them must have signed the bundle.
   std::vector<std::string> trust_keys;
-  int slots = 4;    // images of one call that are denoised together; it changes speed and memory, never a result
+  int slots = 4;    // images of one call that are denoised together; it changes speed and memory, on the CPU never a result
   int threads = 0;  // CPU threads of the large graphs; 0: the most with which a result does not depend on its launch
   // A cudaStream_t of that GPU on which everything is enqueued; it must outlive the editor and its subjects. Null: a
   // stream of the editor's own.
   void* cuda_stream = nullptr;
+  // On a GPU: launch the step graph at one shape, and run deterministic graphs only, so that an image has the same bytes
+  // alone and beside others; slower. The CPU does so anyway.
+  bool exact = false;
 };
 
 class Subject;

@@ -45,11 +45,11 @@ const Variant& cpu_variant(const Manifest& manifest, const std::string& graph) {
                     "use a GPU backend, or export the bundle with --precision fp16 or fp32");
 }
 
-const Variant& cuda_variant(const Manifest& manifest, const std::string& graph) {
+const Variant& cuda_variant(const Manifest& manifest, const std::string& graph, bool exact) {
   const std::vector<Variant>& variants = manifest.graph(graph).variants;
   const Variant* best = nullptr;
   for (const Variant& variant : variants) {
-    const bool fits = variant.backend == kCuda || variant.backend == kPlain;
+    const bool fits = (variant.backend == kCuda || variant.backend == kPlain) && (variant.is_deterministic || !exact);
     if (fits && (best == nullptr || rank(variant) < rank(*best))) best = &variant;
   }
   if (best != nullptr) return *best;

@@ -11,7 +11,7 @@ namespace alterbute {
 const Variant& cpu_variant(const Manifest& manifest, const std::string& graph);
 
 // For ONNX Runtime's CUDA provider: a file made for it before one made for any provider, half precision before full,
-// and one with a prologue before one without. Throws BundleError.
-const Variant& cuda_variant(const Manifest& manifest, const std::string& graph);
+// and one with a prologue before one without; if exact, deterministic ones only. Throws BundleError.
+const Variant& cuda_variant(const Manifest& manifest, const std::string& graph, bool exact);
 
 }  // namespace alterbute

@@ -62,7 +62,8 @@ bool is_image_graph(const std::string& graph) { return is_one_of(graph, {"window
 Engines::Engines(std::shared_ptr<const Bundle> bundle, const EditorOptions& options)
     : bundle_(std::move(bundle)),
       threads_(options.threads > 0 ? options.threads : std::min(usable_cpus(), kExactThreads)),
-      slots_(options.slots) {
+      slots_(options.slots),
+      exact_(options.exact) {
   const int gpu = gpu_of(options.device);
   runtime_ = OnnxRuntime::load(options.onnxruntime);
   if (gpu >= 0) cuda_ = std::make_unique<CudaBackend>(*runtime_, gpu, options.cuda_stream);
@@ -132,7 +133,7 @@ void Engines::warm_up(const Shape& state) const {
 
 const Variant& Engines::variant(const std::string& graph) const {
   const bool is_on_gpu = cuda_ != nullptr && !is_image_graph(graph);
-  return is_on_gpu ? cuda_variant(bundle_->manifest(), graph) : cpu_variant(bundle_->manifest(), graph);
+  return is_on_gpu ? cuda_variant(bundle_->manifest(), graph, exact_) : cpu_variant(bundle_->manifest(), graph);
 }
 
 // On the CPU the step graph does the prologue's work itself.
@@ -171,7 +172,8 @@ StepGraphs Engines::step_graphs(const Shape& state) const {
   graphs.step = sessions_.at(kStep).get().get();
   if (const auto prologue = sessions_.find(kPrologue); prologue != sessions_.end())
     graphs.prologue = prologue->second.get().get();
-  graphs.buckets = choose_buckets(variant(kStep).buckets, slots_);
+  graphs.buckets = exact_ ? std::vector<LaunchShape>{full_bucket(slots_)}
+                          : choose_buckets(variant(kStep).buckets, slots_);
   graphs.state.assign(state.begin() + 1, state.end());
   graphs.tokens = bundle_->manifest().text.tokens;
   return graphs;

@@ -48,6 +48,7 @@ class Engines {
   std::shared_ptr<const Bundle> bundle_;
   std::shared_ptr<const OnnxRuntime> runtime_;
   int threads_, slots_;
+  bool exact_;
   std::unique_ptr<CudaBackend> cuda_;  // null: every graph runs on the CPU
   std::shared_future<std::shared_ptr<const Weights>> weights_;
   std::map<std::string, std::shared_future<Loaded>> sessions_;

@@ -32,6 +32,7 @@ struct Variant {
   std::string backend, file, precision = "fp32";
   std::optional<std::string> prologue;  // a graph that makes some of the inputs of `file`
   std::vector<LaunchShape> buckets;
+  bool is_deterministic = true;
 };
 
 struct Graph {

@@ -38,7 +38,7 @@ Variant read_variant(const Json& value, const std::string& key) {
   if (const Json* buckets = record.find("buckets"))
     variant.buckets = typed::list(*buckets, record.path("buckets"), read_launch_shape);
   if (const Json* deterministic = record.find("is_deterministic"))
-    typed::boolean(*deterministic, record.path("is_deterministic"));
+    variant.is_deterministic = typed::boolean(*deterministic, record.path("is_deterministic"));
   if (const Json* unfused = record.find("unfused"))
     typed::map(*unfused, record.path("unfused"), typed::integer);
   if (const Json* precision = record.find("precision"))

@@ -36,12 +36,12 @@ const LaunchShape* find_cheapest(const std::vector<LaunchShape>& buckets, std::i
 }  // namespace
 
 std::vector<LaunchShape> choose_buckets(const std::vector<LaunchShape>& listed, std::int64_t slots) {
-  const std::int64_t most = kMaxRowsPerSlot * slots;
+  const std::int64_t most = full_bucket(slots).rows;
   std::vector<LaunchShape> known = listed.empty() ? std::vector<LaunchShape>(kTable.begin(), kTable.end()) : listed;
   // A bucket of several slots is launched with all the lane's: an idle slot costs a few element-wise operations, but a
   // launch whose one image is in the last slot would otherwise be padded to the rows of a full lane.
   for (LaunchShape& bucket : known) bucket = {bucket.slots == 1 ? 1 : slots, std::min(bucket.rows, most)};
-  known.push_back({slots, most});
+  known.push_back(full_bucket(slots));
   std::map<std::pair<std::int64_t, std::int64_t>, LaunchShape> needed;
   for (std::int64_t used = 1; used <= slots; ++used) {
     for (std::int64_t rows = 1; rows <= kMaxRowsPerSlot * used; ++rows) {
@@ -53,6 +53,8 @@ std::vector<LaunchShape> choose_buckets(const std::vector<LaunchShape>& listed, 
   for (const auto& [order, bucket] : needed) buckets.push_back(bucket);
   return buckets;
 }
+
+LaunchShape full_bucket(std::int64_t slots) { return {slots, kMaxRowsPerSlot * slots}; }
 
 LaunchShape find_bucket(const std::vector<LaunchShape>& buckets, std::int64_t slots, std::int64_t rows) {
   if (const LaunchShape* best = find_cheapest(buckets, slots, rows)) return *best;

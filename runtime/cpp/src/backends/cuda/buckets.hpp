@@ -13,6 +13,9 @@ namespace alterbute {
 // from a table where it lists none. The largest launch gets a bucket where none holds it.
 std::vector<LaunchShape> choose_buckets(const std::vector<LaunchShape>& listed, std::int64_t slots);
 
+// The launch of a full lane, to which exact mode pads every launch.
+LaunchShape full_bucket(std::int64_t slots);
+
 // The cheapest bucket that holds these slots and rows: fewest rows, then fewest slots. Throws EngineError: none does.
 LaunchShape find_bucket(const std::vector<LaunchShape>& buckets, std::int64_t slots, std::int64_t rows);
 
