@@ -60,8 +60,8 @@ def round_graphs(
 
 
 def decoder_input(calls: dict[str, list[GraphCall]]) -> Any:
-    """Latent [1,C,h,w] of the last call of the decode graph."""
-    return calls["decode"][-1].inputs["latent"]
+    """Latent [1,C,h,w] of the edit: of the first call of the decode graph, as a second one decodes the photo's own latent."""
+    return calls["decode"][0].inputs["latent"]
 
 
 def compare(bundle: Bundle, rounded: dict[str, bytes], steps: int, seeds: int) -> dict[str, Any]:

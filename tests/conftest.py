@@ -24,6 +24,7 @@ SOURCES = (
     "runtime/alterbute/bundle/*.py",
     "runtime/alterbute/solver/*.py",
     "tests/support/checkpoints.py",
+    "tests/support/deep_steps.py",
 )
 FamilyFolder = Callable[[str], Path]
 # Markers of slow tests, which `make check` leaves out; set by the test's folder, or by a fixture that it uses.

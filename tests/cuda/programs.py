@@ -55,6 +55,14 @@ def warm_up_and_edit(bundle: str) -> dict[str, int]:
     return alive()
 
 
+def warm_up(bundle: str, slots: int) -> None:
+    """Open an editor of so many slots and warm it up."""
+    with _open(bundle, slots) as editor:
+        mark("opened")
+        editor.warm_up()
+        mark("warm")
+
+
 def edit_from_threads(bundle: str, count: int) -> None:
     """Edit with one editor from so many new threads, one after another, without a warm-up."""
     with _open(bundle) as editor:
@@ -171,26 +179,39 @@ def edit_on_second_device(bundle: str) -> None:
     mark("closed")
 
 
-def launch_steps(folder: str, slots: int, rows: int) -> None:
-    """Launch the step graph of a bundle at one shape until it is captured, through the product's backend."""
+def launch_steps(folder: str, slots: int, rows: int, file: str | None = None) -> None:
+    """Launch the step graph of a bundle at one shape until it is captured, through the product's backend.
+
+    Args:
+        folder: The bundle.
+        slots: Slots of the launch, the size of the lane.
+        rows: UNet rows of the launch.
+        file: A file of the step graph, in fp16 and without a prologue, in place of the one that the backend chooses.
+    """
     from dataclasses import replace
 
     from alterbute.backends import DeviceBackend, choose_backend
-    from alterbute.bundle import LaunchShape, open_bundle
+    from alterbute.bundle import LaunchShape, Variant, open_bundle
 
     bundle = open_bundle(Path(folder))
     manifest, graph = bundle.manifest, bundle.manifest.graphs["step"]
-    variants = tuple(
-        replace(variant, buckets=(LaunchShape(slots=slots, rows=rows),)) if variant.backend == BACKEND else variant
-        for variant in graph.variants
+    buckets = (LaunchShape(slots=slots, rows=rows),)
+    variants = (
+        (Variant(backend=BACKEND, file=file, buckets=buckets, precision="fp16"),)
+        if file
+        else tuple(
+            replace(variant, buckets=buckets) if variant.backend == BACKEND else variant for variant in graph.variants
+        )
     )
     graphs = {**manifest.graphs, "step": replace(graph, variants=variants)}
     bundle = replace(bundle, manifest=replace(manifest, graphs=graphs))
     backend = choose_backend(BACKEND, bundle).backend
     assert isinstance(backend, DeviceBackend)
     cells = manifest.resolution // manifest.latent_factor
-    sizes: dict[int | str, int] = {"B": slots, "N": rows, "h": cells, "w": cells, "T": manifest.text.tokens}
-    shapes = {edge.name: [int(sizes.get(axis, axis)) for axis in edge.shape] for edge in graph.inputs}
+    sizes = {"B": slots, "N": rows, "h": cells, "w": cells, "T": manifest.text.tokens}
+    shapes = {
+        edge.name: [axis if isinstance(axis, int) else sizes[axis] for axis in edge.shape] for edge in graph.inputs
+    }
     inputs = {edge.name: np.zeros(shapes[edge.name], edge.dtype) for edge in graph.inputs if edge.name != "state"}
     steps = backend.open_step_state(tuple(shapes["state"]))
     mark("steps")

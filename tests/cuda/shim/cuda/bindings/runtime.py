@@ -48,8 +48,7 @@ class cudaError_t(int):
     @property
     def name(self) -> str:
         """Name of the error, such as `cudaErrorMemoryAllocation`."""
-        name: bytes = cudaGetErrorName(self)[1]
-        return name.decode()
+        return str(cudaGetErrorName(self)[1], "ascii")
 
     def __repr__(self) -> str:
         return f"<cudaError_t.{self.name}: {int(self)}>"
