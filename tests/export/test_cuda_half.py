@@ -12,7 +12,7 @@ from alterbute.backends import Arrays
 from alterbute.backends.base import copy_outputs
 from alterbute.bundle import Bundle, open_bundle
 from alterbute_export.checks.recorded_edit import GraphCall, record_edit
-from alterbute_export.cuda.cuda_graph import expand_for_cpu, rewrite_for_cuda
+from alterbute_export.cuda.cuda_graph import expand_all, rewrite_for_cuda
 from alterbute_export.cuda.prologue import split_prologue
 from alterbute_export.half.convert import convert_graph
 from alterbute_export.half.simulate import round_values
@@ -32,7 +32,7 @@ def make_half_step(bundle: Bundle) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     assert prologue is not None
     written = []
     for model in (prologue, step):
-        expand_for_cpu(model)
+        expand_all(model)
         proto = ir.to_proto(model)
         assert not any(node.domain for node in proto.graph.node)
         round_values(proto, rounded, "fp16")

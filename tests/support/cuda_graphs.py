@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 from alterbute.bundle import WEIGHTS_FILE
-from alterbute_export.cuda.cuda_graph import expand_for_cpu
+from alterbute_export.cuda.cuda_graph import expand_all
 from alterbute_export.cuda.definitions import DEFINITIONS, expand_operators
 from alterbute_export.cuda.transformer.standard_forms import TRANSFORMER_DEFINITIONS
 from alterbute_export.half.variants import HalfVariant
@@ -45,7 +45,7 @@ def expand_cuda_files(folder: Path, written: Iterable[HalfVariant]) -> None:
         for file in (variant.cuda.file, variant.cuda.prologue) if variant.cuda is not None else ():
             if file is not None:
                 model = ir.load(folder / file)
-                expand_for_cpu(model)
+                expand_all(model)
                 write_model(model, folder / file, has_value_info=False)
 
 

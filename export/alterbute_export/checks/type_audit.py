@@ -12,7 +12,7 @@ import onnx_ir as ir
 from alterbute.bundle import Manifest, Precision, TypeAudit
 from onnxscript import optimizer
 
-from alterbute_export.cuda.cuda_graph import expand_for_cpu
+from alterbute_export.cuda.cuda_graph import expand_all
 from alterbute_export.errors import PrecisionError
 from alterbute_export.onnx_io.ir import read_int
 from alterbute_export.onnx_io.write_onnx import quiet_tracing
@@ -39,7 +39,7 @@ def audit_graph(
     """
     model = ir.load(path)
     # Shape inference knows standard operators only.
-    expand_for_cpu(model)
+    expand_all(model)
     for value in model.graph.inputs:
         assert value.shape is not None
         value.shape = ir.Shape([size if isinstance(size, int) else sizes[str(size.value)] for size in value.shape])

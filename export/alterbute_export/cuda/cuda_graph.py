@@ -15,6 +15,7 @@ from alterbute_export.cuda.transformer.standard_forms import TRANSFORMER_DEFINIT
 from alterbute_export.rewrites.fused_attention import fuse_attention
 
 _ALL_DEFINITIONS: Final[Mapping[str, Definition]] = {**DEFINITIONS, **TRANSFORMER_DEFINITIONS}
+_CPU_OPERATORS: Final = frozenset({"MultiHeadAttention", "SkipLayerNormalization"})
 
 
 def rewrite_for_cuda(model: ir.Model, *, fp32_values: Collection[str] = ()) -> RewriteReport:
@@ -48,6 +49,17 @@ def rewrite_for_cuda(model: ir.Model, *, fp32_values: Collection[str] = ()) -> R
 
 
 def expand_for_cpu(model: ir.Model) -> int:
+    """Replace the operators of `rewrite_for_cuda` that ONNX Runtime's CPU provider lacks by their definitions, in place.
+
+    Attention stays one node: decomposed, it takes several times the memory and time.
+
+    Returns:
+        How many nodes were replaced.
+    """
+    return expand_operators(model, {name: _ALL_DEFINITIONS[name] for name in _ALL_DEFINITIONS.keys() - _CPU_OPERATORS})
+
+
+def expand_all(model: ir.Model) -> int:
     """Replace every operator that `rewrite_for_cuda` writes by its definition in standard ONNX, in place.
 
     Returns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -106,7 +106,7 @@ def write_cuda_variant(job: VariantJob, file: str, prologue_file: str) -> Varian
     rewrites = rewrite_for_cuda(model, fp32_values=job.overflow.keys())
     if not _GROUP_NORMS & rewrites.fused.keys():
         return None
-    # ONNX Runtime's CPU provider does not have these operators: their definitions are measured.
+    # ONNX Runtime's CPU provider does not have most of these operators: their definitions are measured.
     expanded = ir.from_proto(ir.to_proto(model))
     expand_for_cpu(expanded)
     fp32_model = ir.to_proto(expanded)
@@ -120,7 +120,8 @@ def write_cuda_variant(job: VariantJob, file: str, prologue_file: str) -> Varian
         job.store.move_out(prologue)
         write_model(prologue, job.folder / prologue_file, has_value_info=False)
     del model
-    written = _check(job, fp32_model, report, file, {})
+    # One recorded run: the plain graph, which rounds at more places, was measured in all of them.
+    written = _check(replace(job, calls=job.calls[-1:]), fp32_model, report, file, {})
     return VariantFile(
         file=written.file,
         audit=written.audit,
