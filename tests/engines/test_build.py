@@ -102,15 +102,15 @@ def test_building_again_replaces_the_recipe_and_drops_the_signature(copy: Path, 
 
 def test_a_half_recipe_whose_engine_is_mostly_fp32_fails(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need_rtx()
-    from alterbute_export.half import variants
+    from alterbute_export.half import variant_file
     from alterbute_export.half.convert import convert_graph
 
     def keep_fp32(model: Any, precision: Any, *, fp32_values: Any = ()) -> Any:
         return convert_graph(model, "fp32")
 
-    monkeypatch.setattr(variants, "convert_graph", keep_fp32)
+    monkeypatch.setattr(variant_file, "convert_graph", keep_fp32)
     # The graph's own audit would say so first; the engine's audit finds a builder that computes in fp32 what the graph has in fp16.
-    monkeypatch.setattr(variants, "check_types", lambda graph, precision, audit: None)
+    monkeypatch.setattr(variant_file, "check_types", lambda graph, precision, audit: None)
     before = _files(copy)
     with pytest.raises(BuildError, match=r"0 of .* convolutions and products of graph 'decode' are fp16"):
         build_engines(copy, read_recipe(RECIPES / "rtx_fp16.toml"), report=_quiet, measure=False, graphs=("decode",))

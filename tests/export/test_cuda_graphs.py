@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 from alterbute.bundle import WEIGHTS_FILE
 from alterbute_export.cuda.channels_last import RewriteReport, make_channels_last
+from alterbute_export.cuda.cuda_graph import rewrite_for_cuda
 from alterbute_export.cuda.definitions import DEFINITIONS, expand_operators
 from alterbute_export.onnx_io.ir import weight_source
 from alterbute_export.rewrites.fused_attention import fuse_attention
@@ -100,3 +101,15 @@ def test_an_autoencoder_with_group_norms_computes_the_same(family_bundle: Family
     model, report = rewrite(family_bundle("sd15-adapter"), name)
     assert not report.unfused
     assert not {"Conv", "InstanceNormalization"} & set(count(model))
+
+
+@pytest.mark.parametrize("reason", ["values that overflow fp16", "operators of another domain"])
+def test_a_graph_whose_values_or_shapes_are_not_safe_gets_fused_attention_only(tiny_bundle: Path, reason: str) -> None:
+    model = ir.load(tiny_bundle / "step.onnx")
+    conv = next(node for node in model.graph if node.op_type == "Conv")
+    overflowing = [str(conv.outputs[0].name)] if reason == "values that overflow fp16" else []
+    if not overflowing:
+        conv.domain = "example"
+    report = rewrite_for_cuda(model, fp32_values=overflowing)
+    assert report.unfused == {reason: 1}
+    assert {node.op_type for node in model.graph if node.domain == "com.microsoft"} == {"MultiHeadAttention"}

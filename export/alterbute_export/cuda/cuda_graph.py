@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from alterbute_export.cuda.channels_last import RewriteReport, make_channels_last
 from alterbute_export.cuda.definitions import DEFINITIONS, Definition, expand_operators
+from alterbute_export.cuda.nhwc_region import DOMAIN
 from alterbute_export.cuda.transformer.rewrite_transformer import rewrite_transformer
 from alterbute_export.cuda.transformer.standard_forms import TRANSFORMER_DEFINITIONS
 from alterbute_export.rewrites.fused_attention import fuse_attention
@@ -22,7 +23,7 @@ def rewrite_for_cuda(model: ir.Model, *, fp32_values: Collection[str] = ()) -> R
     """Rewrite an fp32 graph for ONNX Runtime's CUDA kernels, in place; half precision and the prologue come after it.
 
     A value that overflows fp16 could disappear inside an operator that computes in fp16. A graph with such a value outside of its
-    attentions, which sum in fp32, gets fused attention only.
+    attentions, which sum in fp32, gets fused attention only; so does one with an operator whose shapes are not known.
 
     Args:
         model: A graph as the exporter writes it, with decomposed attention.
@@ -35,17 +36,19 @@ def rewrite_for_cuda(model: ir.Model, *, fp32_values: Collection[str] = ()) -> R
         AttentionError: an attention has another form than the exporter writes.
     """
     attentions = fuse_attention(model)
-    overflowing = sum(value.name in fp32_values for node in model.graph for value in node.outputs)
-    if overflowing:
-        return RewriteReport(
-            fused={"MultiHeadAttention": attentions}, unfused={"values that overflow fp16": overflowing}
-        )
+    faults = {
+        "values that overflow fp16": sum(value.name in fp32_values for node in model.graph for value in node.outputs),
+        "operators of another domain": sum(node.domain not in ("", DOMAIN) for node in model.graph),
+    }
+    if any(faults.values()):
+        unfused = {reason: count for reason, count in faults.items() if count}
+        return RewriteReport(fused={"MultiHeadAttention": attentions}, unfused=unfused)
     reports = [make_channels_last(model), rewrite_transformer(model)]
-    fused, unfused = Counter({"MultiHeadAttention": attentions}), Counter[str]()
+    fused, kept = Counter({"MultiHeadAttention": attentions}), Counter[str]()
     for report in reports:
         fused.update(report.fused)
-        unfused.update(report.unfused)
-    return RewriteReport(fused=dict(+fused), unfused=dict(+unfused))
+        kept.update(report.unfused)
+    return RewriteReport(fused=dict(+fused), unfused=dict(+kept))
 
 
 def expand_for_cpu(model: ir.Model) -> int:
