@@ -12,13 +12,10 @@ import onnx_ir as ir
 import onnxruntime
 from alterbute.bundle import WEIGHTS_FILE
 from alterbute_export.cuda.cuda_graph import expand_all
-from alterbute_export.cuda.definitions import DEFINITIONS, expand_operators
-from alterbute_export.cuda.transformer.standard_forms import TRANSFORMER_DEFINITIONS
 from alterbute_export.half.variants import HalfVariant
 from alterbute_export.onnx_io.ir import write_model
 
 HEADER: Final = '<ir_version: 10, opset_import: ["" : 20, "com.microsoft" : 1]>'
-ALL_DEFINITIONS: Final = {**DEFINITIONS, **TRANSFORMER_DEFINITIONS}
 
 
 def parse_graph(text: str) -> ir.Model:
@@ -58,7 +55,7 @@ def run_expanded(model: ir.Model, inputs: Mapping[str, Any], folder: Path | None
         folder: The folder of its external weights, if it has any.
     """
     expanded = ir.from_proto(ir.to_proto(model))
-    expand_operators(expanded, ALL_DEFINITIONS)
+    expand_all(expanded)
     assert not any(node.domain for node in expanded.graph)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -16,12 +16,12 @@ from onnx_ir.passes import common as passes
 
 from alterbute_export.cuda.concrete_shapes import find_shapes
 from alterbute_export.cuda.group_norm import ExportedGroupNorm, find_group_norm_fault, find_group_norms
-from alterbute_export.cuda.nhwc_region import DOMAIN, ChannelsLastWriter
+from alterbute_export.cuda.nhwc_region import ChannelsLastWriter
 from alterbute_export.cuda.no_ops import remove_no_ops
 from alterbute_export.cuda.residual import fuse_sums
 from alterbute_export.cuda.stacks import split_stacks
 from alterbute_export.cuda.static_shapes import constant_shape, remove_shape_arithmetic, share_shapes
-from alterbute_export.onnx_io.ir import find_producer, list_readers, make_node, weight_source
+from alterbute_export.onnx_io.ir import CONTRIB_DOMAIN, find_producer, list_readers, make_node, weight_source
 
 _OPERATORS = ("GroupNorm", "SkipGroupNorm", "NhwcConv", "BiasAdd")
 # Operators that are left where a pattern was not recognised.
@@ -70,9 +70,9 @@ def make_channels_last(model: ir.Model) -> RewriteReport:
     for op_type, reason in _KEPT.items():
         unfused[reason] += sum(node.op_type == op_type for node in model.graph)
     unfused[_KEPT["InstanceNormalization"]] -= refused
-    operators = Counter(node.op_type for node in model.graph if node.domain == DOMAIN)
+    operators = Counter(node.op_type for node in model.graph if node.domain == CONTRIB_DOMAIN)
     if any(operators[name] for name in _OPERATORS):
-        model.opset_imports[DOMAIN] = 1
+        model.opset_imports[CONTRIB_DOMAIN] = 1
     return RewriteReport(
         fused={name: operators[name] for name in _OPERATORS if operators[name]},
         unfused={reason: count for reason, count in unfused.items() if count},

@@ -10,9 +10,9 @@ import onnx_ir as ir
 
 from alterbute_export.cuda.channels_last import RewriteReport, make_channels_last
 from alterbute_export.cuda.definitions import DEFINITIONS, Definition, expand_operators
-from alterbute_export.cuda.nhwc_region import DOMAIN
 from alterbute_export.cuda.transformer.rewrite_transformer import rewrite_transformer
 from alterbute_export.cuda.transformer.standard_forms import TRANSFORMER_DEFINITIONS
+from alterbute_export.onnx_io.ir import CONTRIB_DOMAIN
 from alterbute_export.rewrites.fused_attention import fuse_attention
 
 _ALL_DEFINITIONS: Final[Mapping[str, Definition]] = {**DEFINITIONS, **TRANSFORMER_DEFINITIONS}
@@ -38,7 +38,7 @@ def rewrite_for_cuda(model: ir.Model, *, fp32_values: Collection[str] = ()) -> R
     attentions = fuse_attention(model)
     faults = {
         "values that overflow fp16": sum(value.name in fp32_values for node in model.graph for value in node.outputs),
-        "operators of another domain": sum(node.domain not in ("", DOMAIN) for node in model.graph),
+        "operators of another domain": sum(node.domain not in ("", CONTRIB_DOMAIN) for node in model.graph),
     }
     if any(faults.values()):
         unfused = {reason: count for reason, count in faults.items() if count}

@@ -12,9 +12,10 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from alterbute_export.onnx_io.ir import CONTRIB_DOMAIN
+
 Definition = Callable[[ir.Node], list[ir.Node]]
 """Function from a node to the nodes that replace it, in order; the last ones, one for each output, compute its outputs."""
-_DOMAIN: Final = "com.microsoft"
 _KERNEL: Final = ("dilations", "group", "kernel_shape", "pads", "strides")
 
 
@@ -28,7 +29,7 @@ def expand_operators(model: ir.Model, definitions: Mapping[str, Definition]) -> 
     Returns:
         How many nodes were replaced.
     """
-    replaced = [node for node in model.graph if node.domain == _DOMAIN and node.op_type in definitions]
+    replaced = [node for node in model.graph if node.domain == CONTRIB_DOMAIN and node.op_type in definitions]
     for node in replaced:
         nodes = definitions[node.op_type](node)
         model.graph.insert_before(node, nodes)

@@ -16,9 +16,8 @@ from onnx_ir.passes import common as passes
 from alterbute_export.cuda.concrete_shapes import Shapes, transposed
 from alterbute_export.cuda.group_norm import ExportedGroupNorm
 from alterbute_export.cuda.static_shapes import constant_shape, is_whole_shape, read_shape
-from alterbute_export.onnx_io.ir import add_constant, find_producer, make_node, read_int, weight_source
+from alterbute_export.onnx_io.ir import CONTRIB_DOMAIN, add_constant, find_producer, make_node, read_int, weight_source
 
-DOMAIN: Final = "com.microsoft"
 TO_LAST: Final[dict[int, tuple[int, ...]]] = {3: (0, 2, 1), 4: (0, 2, 3, 1)}
 """Order of the axes from channels first to channels last, by rank."""
 TO_FIRST: Final[dict[int, tuple[int, ...]]] = {3: (0, 2, 1), 4: (0, 3, 1, 2)}
@@ -105,7 +104,7 @@ class ChannelsLastWriter:
     def _insert(
         self, before: ir.Node, op_type: str, inputs: Sequence[ir.Value | None], name: str, **attributes: Any
     ) -> ir.Value:
-        domain = DOMAIN if op_type in ("GroupNorm", "NhwcConv") else ""
+        domain = CONTRIB_DOMAIN if op_type in ("GroupNorm", "NhwcConv") else ""
         node = ir.node(op_type, inputs, attributes=attributes, domain=domain, name=name)
         node.outputs[0].name = name
         self._graph.insert_before(before, node)

@@ -13,9 +13,8 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from alterbute_export.cuda.concrete_shapes import Shapes, find_shapes, transposed
-from alterbute_export.cuda.nhwc_region import DOMAIN
 from alterbute_export.cuda.static_shapes import constant_shape, read_shape
-from alterbute_export.onnx_io.ir import find_producer, make_node, weight_source
+from alterbute_export.onnx_io.ir import CONTRIB_DOMAIN, find_producer, make_node, weight_source
 
 
 def fuse_sums(model: ir.Model) -> Counter[str]:
@@ -54,7 +53,7 @@ def _fuse_norm(graph: ir.Graph, norm: ir.Node, shapes: Shapes) -> bool:
     inputs = [picture, *norm.inputs[1:3], skip, *_add_biases(graph, total, biases)]
     has_sum = any(reader is not norm for reader, _ in total.outputs[0].uses()) or total.outputs[0].is_graph_output()
     node = ir.node(
-        "SkipGroupNorm", inputs, norm.attributes, domain=DOMAIN, num_outputs=1 + has_sum, name=f"{name}_skip"
+        "SkipGroupNorm", inputs, norm.attributes, domain=CONTRIB_DOMAIN, num_outputs=1 + has_sum, name=f"{name}_skip"
     )
     node.outputs[0].name = f"{name}_skip"
     graph.insert_before(total, node)
@@ -79,7 +78,7 @@ def _fuse_bias(graph: ir.Graph, total: ir.Node, shapes: Shapes) -> bool:
     rows = [_flatten(graph, total, value, channels, shapes) for value in (picture, skip)]
     name = f"{total.outputs[0].name}_biased"
     added = make_node(
-        "BiasAdd", [rows[0], *_add_biases(graph, total, biases), rows[1]], domain=DOMAIN, name=name, output=name
+        "BiasAdd", [rows[0], *_add_biases(graph, total, biases), rows[1]], domain=CONTRIB_DOMAIN, name=name, output=name
     )
     shape = read_shape(graph, skip)
     back = make_node("Reshape", [added.outputs[0], shape], name=f"{name}_picture", output=f"{name}_picture")

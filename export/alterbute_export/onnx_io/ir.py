@@ -10,6 +10,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+CONTRIB_DOMAIN: Final = "com.microsoft"
+"""The domain of ONNX Runtime's own operators."""
 CORE_OPS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "NhwcConv"})
 """Convolutions and matrix products, which have nearly all of a graph's arithmetic."""
 

@@ -17,13 +17,12 @@ from alterbute.bundle import Graph, Parity, Variant
 from onnx_ir.passes import common as passes
 
 from alterbute_export.errors import AttentionError
-from alterbute_export.onnx_io.ir import find_producer, list_readers, make_node, write_model
+from alterbute_export.onnx_io.ir import CONTRIB_DOMAIN, find_producer, list_readers, make_node, write_model
 from alterbute_export.rewrites.folded_upsampling import fold_upsampling
 
 FUSED_GRAPHS: Final = ("step", "scene", "decode")
 """The graphs whose attention is fused. The sequences of prompt and identity encoders are short: their attention takes 1 % of an edit."""
 FUSED_SUFFIX: Final = ".mha.onnx"
-_DOMAIN: Final = "com.microsoft"
 _SPLIT: Final = (0, 2, 1, 3)
 _DECOMPOSED: Final = ("tensorrt", "tensorrt_rtx")
 
@@ -89,7 +88,7 @@ def fuse_attention(model: ir.Model) -> int:
             "MultiHeadAttention",
             [attention.query, attention.key, attention.value],
             attributes={"num_heads": attention.heads, "scale": attention.scale},
-            domain=_DOMAIN,
+            domain=CONTRIB_DOMAIN,
             name=f"mha_{attention.out.name}",
             output=f"{attention.out.name}_mha",
         )
@@ -98,7 +97,7 @@ def fuse_attention(model: ir.Model) -> int:
         model.graph.insert_before(last, node)
         attention.out.replace_all_uses_with(node.outputs[0])
     if attentions:
-        model.opset_imports[_DOMAIN] = 1
+        model.opset_imports[CONTRIB_DOMAIN] = 1
         passes.RemoveUnusedNodesPass()(model)
     return len(attentions)
 

@@ -13,7 +13,6 @@ import onnx_ir as ir
 
 from alterbute_export.cuda.concrete_shapes import Shapes, transposed
 from alterbute_export.cuda.transformer.patterns import (
-    DOMAIN,
     Term,
     find_product,
     find_single_reader,
@@ -21,7 +20,7 @@ from alterbute_export.cuda.transformer.patterns import (
     split_bias,
     take_place,
 )
-from alterbute_export.onnx_io.ir import is_stored, make_node, read_int
+from alterbute_export.onnx_io.ir import CONTRIB_DOMAIN, is_stored, make_node, read_int
 
 GATED_WIDTHS: Final = (2560, 5120, 10240)
 """Widths for which ONNX Runtime has had a BiasSplitGelu since it has the operator: of UNets with 320, 640 and 1280 channels."""
@@ -53,7 +52,7 @@ def fuse_gated_gelus(graph: ir.Graph, unfused: Counter[str]) -> int:
             unfused[reason] += 1
             continue
         name = f"{product.outputs[0].name}_gated"
-        node = make_node("BiasSplitGelu", [term.value, term.bias], domain=DOMAIN, name=name, output=name)
+        node = make_node("BiasSplitGelu", [term.value, term.bias], domain=CONTRIB_DOMAIN, name=name, output=name)
         graph.insert_before(product, node)
         take_place(product.outputs[0], node.outputs[0])
         fused += 1
@@ -126,7 +125,7 @@ def fuse_residuals(graph: ir.Graph, shapes: Shapes) -> int:
         if first.bias is None or find_product(first.value) is None:
             continue
         name = f"{total.outputs[0].name}_sum"
-        node = make_node("BiasAdd", [first.value, first.bias, skip], domain=DOMAIN, name=name, output=name)
+        node = make_node("BiasAdd", [first.value, first.bias, skip], domain=CONTRIB_DOMAIN, name=name, output=name)
         graph.insert_before(total, node)
         take_place(total.outputs[0], node.outputs[0])
         fused += 1
@@ -149,7 +148,7 @@ def _fuse_first_norm(graph: ir.Graph, norm: ir.Node, after: ir.Node, product: ir
         "SkipLayerNormalization",
         [product, product, norm.inputs[1], norm.inputs[2], twice.outputs[0]],
         attributes={"epsilon": epsilon},
-        domain=DOMAIN,
+        domain=CONTRIB_DOMAIN,
         name=f"{name}_skip",
         output=f"{name}_skip",
     )
@@ -223,7 +222,7 @@ def _fuse_norm(graph: ir.Graph, norm: ir.Node, total: ir.Node, shapes: Shapes) -
         "SkipLayerNormalization",
         inputs,
         {"epsilon": epsilon},
-        domain=DOMAIN,
+        domain=CONTRIB_DOMAIN,
         num_outputs=4 if has_sum else 1,
         name=name,
     )

@@ -9,8 +9,6 @@ import onnx_ir as ir
 
 from alterbute_export.onnx_io.ir import is_stored, make_node, weight_source
 
-DOMAIN = "com.microsoft"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Term:

@@ -12,9 +12,9 @@ from alterbute_export.cuda.concrete_shapes import find_shapes
 from alterbute_export.cuda.no_ops import remove_no_ops
 from alterbute_export.cuda.transformer.attention_inputs import pack_products, scale_values
 from alterbute_export.cuda.transformer.fused_sums import fuse_first_norms, fuse_gated_gelus, fuse_norms, fuse_residuals
-from alterbute_export.cuda.transformer.patterns import DOMAIN
 from alterbute_export.cuda.transformer.step_ends import shorten_ends
 from alterbute_export.cuda.transformer.time_embedding import join_projections
+from alterbute_export.onnx_io.ir import CONTRIB_DOMAIN
 
 
 def rewrite_transformer(model: ir.Model) -> RewriteReport:
@@ -42,8 +42,8 @@ def rewrite_transformer(model: ir.Model) -> RewriteReport:
     fused += shorten_ends(graph, shapes)
     graph.sort()
     passes.RemoveUnusedNodesPass()(model)
-    if any(node.domain == DOMAIN for node in graph):
-        model.opset_imports[DOMAIN] = 1
+    if any(node.domain == CONTRIB_DOMAIN for node in graph):
+        model.opset_imports[CONTRIB_DOMAIN] = 1
     return RewriteReport(
         fused={name: count for name, count in fused.items() if count},
         unfused={reason: count for reason, count in unfused.items() if count},
