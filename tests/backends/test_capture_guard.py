@@ -1,4 +1,4 @@
-"""Who captures is alone in the process, whoever else uses a device."""
+"""A thread that captures is alone in the process; other threads share the devices."""
 
 from __future__ import annotations
 

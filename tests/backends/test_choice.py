@@ -85,7 +85,7 @@ UNUSABLE = (
 
 
 class Host:
-    """The backend of the image graphs; `open` counts those that nobody has closed."""
+    """The backend of the image graphs; `open` counts those that are not closed."""
 
     open = 0
 

@@ -1,4 +1,4 @@
-"""One thread makes all calls to a device; what it owns is freed on it, even if nobody closes the backend."""
+"""One thread makes all calls to a device; what it owns is freed on it, even if the backend is never closed."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_an_owner_that_is_collected_without_close_has_its_memory_freed_on_the_th
     assert freed == [ident]
 
 
-def test_the_interpreter_ends_and_frees_what_nobody_closed() -> None:
+def test_the_interpreter_ends_and_frees_what_was_not_closed() -> None:
     program = (
         "from alterbute.backends.cuda.device_thread import DeviceThread\n"
         "thread = DeviceThread('test')\n"

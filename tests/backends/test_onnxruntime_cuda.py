@@ -14,8 +14,9 @@ import numpy as np
 import onnxruntime
 import pytest
 from alterbute.backends import Backend
+from alterbute.backends.cuda.libraries import CUDA_PROVIDER
 from alterbute.backends.onnxruntime_cuda import OnnxRuntimeCudaBackend
-from alterbute.backends.onnxruntime_cuda.gpu_session import NO_CAPTURE, PROVIDER, GpuSession
+from alterbute.backends.onnxruntime_cuda.gpu_session import NO_CAPTURE, GpuSession
 from alterbute.backends.onnxruntime_cuda.graph_files import choose_variants
 from alterbute.bundle import Bundle, open_bundle
 from alterbute.editor import Editor
@@ -226,7 +227,7 @@ def test_a_lost_device_is_fatal(tiny_bundle: Path, open_on: OpenOn) -> None:
 def test_a_session_that_is_not_on_the_gpu_is_an_engine_error(tiny_bundle: Path, open_on: OpenOn) -> None:
     # This build of ONNX Runtime puts the session on the CPU, as one does that misses CUDA's libraries.
     with pytest.raises(EngineError, match=r"put the graph 'step' on CPUExecutionProvider.*alterbute\[cuda\]") as caught:
-        open_on(open_bundle(tiny_bundle), provider=PROVIDER)
+        open_on(open_bundle(tiny_bundle), provider=CUDA_PROVIDER)
     assert "\n" not in str(caught.value)
     assert not isinstance(caught.value, DeviceError)
 

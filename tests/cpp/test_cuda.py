@@ -175,7 +175,7 @@ def test_everything_is_on_the_callers_stream(make_rig: MakeRig, bundle: Path) ->
     calls = [*rig.calls(lambda: rig.open(bundle, makes_stream=True, load=True)).calls]
     calls += [*rig.calls(lambda: rig.driver.ask("warm_up")).calls, *rig.edit().calls]
     calls += rig.calls(lambda: rig.driver.ask("close")).calls
-    # The caller makes one, number 1 of the log, and nobody destroys it.
+    # The caller makes one, number 1 of the log, and it is not destroyed.
     assert [call.name for call in calls if call.name.startswith(("cudaStreamCreate", "cudaStreamDestroy"))] == [
         "cudaStreamCreateWithFlags"
     ]

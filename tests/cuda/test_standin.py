@@ -78,7 +78,7 @@ def test_the_shim_has_every_name_that_the_product_uses(standin: StandIn) -> None
     assert standin.run(rules.missing_in_shim).check().result == []
 
 
-def test_a_function_that_the_provider_needs_and_nobody_has_is_named(standin: StandIn, tmp_path: Path) -> None:
+def test_a_function_that_the_provider_needs_and_no_library_has_is_named(standin: StandIn, tmp_path: Path) -> None:
     folder = standin.some_libraries(tmp_path / "libraries")
     assert find_missing(folder, standin.wheels.provider) == []
     (folder / "libcublasLt.so.13").unlink()

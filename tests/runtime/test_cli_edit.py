@@ -41,7 +41,7 @@ def write_pair(folder: Path) -> list[str]:
 def test_a_gpu_that_cannot_be_used_is_a_warning_and_the_edit_is_made(
     folder: Path,
 ) -> None:
-    """In a process of its own: there nobody has given the log a handler, as in a terminal."""
+    """In a process of its own: there the log has no handler, as in a terminal."""
     broken = "Driver(cuda='0.0', gpu=None, reason='the driver gives 803', is_broken=True)"
     program = f"""
 import sys

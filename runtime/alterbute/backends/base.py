@@ -29,6 +29,15 @@ def copy_outputs(results: dict[str, Array], outputs: Arrays | None) -> dict[str,
     return results
 
 
+def first_line(fault: Exception) -> str:
+    """The first line of an error's text, or its type where it has none.
+
+    The host's name and source paths, which follow in ONNX Runtime's CUDA errors, are left out.
+    """
+    lines = str(fault).strip().splitlines()
+    return lines[0].split(" ; GPU=")[0] if lines else type(fault).__name__
+
+
 class Backend(Protocol):
     """A bundle's graphs, runnable on one device. Calls of one graph must not overlap; different graphs may.
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
-from alterbute.backends.base import HOST_GRAPHS, Array, Arrays
+from alterbute.backends.base import HOST_GRAPHS, Array, Arrays, first_line
 from alterbute.bundle import WEIGHTS_FILE, Bundle, Variant
 from alterbute.errors import BundleError, EngineError
 
@@ -80,7 +80,7 @@ class OnnxRuntimeBackend:
             return _run(session, inputs, outputs or {})
         except Exception as fault:
             raise EngineError(
-                f"the graph {graph!r} failed in ONNX Runtime ({_first_line(fault)})",
+                f"the graph {graph!r} failed in ONNX Runtime ({first_line(fault)})",
                 "a run with the manifest's shapes",
                 "verify the bundle with `alterbute verify`, or export it again",
             ) from fault
@@ -111,7 +111,7 @@ class OnnxRuntimeBackend:
             return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as fault:
             raise EngineError(
-                f"ONNX Runtime cannot load the graph {graph!r} ({_first_line(fault)})",
+                f"ONNX Runtime cannot load the graph {graph!r} ({first_line(fault)})",
                 "a graph that this version of ONNX Runtime supports",
                 "upgrade onnxruntime, or export the bundle again",
             ) from fault
@@ -159,8 +159,3 @@ def _usable_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _first_line(fault: Exception) -> str:
-    lines = str(fault).strip().splitlines()
-    return lines[0] if lines else type(fault).__name__

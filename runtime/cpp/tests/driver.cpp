@@ -1,6 +1,5 @@
-// Answers requests on stdin, so that a test pays the start of a process once. A request is a line of JSON, {"do": ...,
-// "bytes": [n, ...]}, then the bytes of each n; an answer is a line of JSON with the same "bytes", or with "error",
-// then the bytes.
+// Answers requests on stdin, so that a test pays the start of a process once. A request is a line of JSON with "do" and
+// "bytes": [n, ...], then the bytes of each n; an answer is such a line with "bytes" or "error", then the bytes.
 #include <algorithm>
 #include <charconv>
 #include <cstdio>

@@ -131,7 +131,7 @@ class _Job:
             self.result = function() if function else None
         except BaseException as fault:
             self.fault = fault
-        # The function's closure is freed here, on the device's thread, and not by whoever waits.
+        # The function's closure is freed here, on the device's thread, and not on the caller's.
         del function
         self.done.release()
 

@@ -3,6 +3,5 @@
 from __future__ import annotations
 
 from alterbute.backends.onnxruntime_cuda.cuda_backend import OnnxRuntimeCudaBackend
-from alterbute.backends.onnxruntime_cuda.gpu_session import PROVIDER
 
-__all__ = ["PROVIDER", "OnnxRuntimeCudaBackend"]
+__all__ = ["OnnxRuntimeCudaBackend"]

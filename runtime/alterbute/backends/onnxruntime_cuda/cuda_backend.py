@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from alterbute.backends.base import Backend
+from alterbute.backends.cuda.libraries import CUDA_PROVIDER
 from alterbute.backends.cuda.runtime import CudaApi
 from alterbute.backends.cuda.threaded_backend import ThreadedBackend
-from alterbute.backends.onnxruntime_cuda.gpu_session import PROVIDER
 from alterbute.backends.onnxruntime_cuda.provider_graphs import ProviderGraphs
 from alterbute.bundle import Bundle
 
@@ -48,7 +48,7 @@ class OnnxRuntimeCudaBackend(ThreadedBackend):
         host: Backend,
         device: int = 0,
         exact: bool = False,
-        provider: str = PROVIDER,
+        provider: str = CUDA_PROVIDER,
         kind: str = "cuda",
     ) -> None:
         super().__init__(

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from alterbute.backends.base import Array, Arrays
+from alterbute.backends.base import Array, Arrays, first_line
+from alterbute.backends.cuda.libraries import CUDA_PROVIDER
 from alterbute.backends.cuda.runtime import Cuda
 from alterbute.errors import DeviceError, EngineError
 
-PROVIDER: Final = "CUDAExecutionProvider"
 NO_CAPTURE: Final = -1
 """The graph annotation of a run that is not captured."""
 _NUMPY: Final[dict[str, Any]] = {
@@ -80,7 +80,7 @@ class GpuSession:
         except Exception as fault:
             place.cuda.check_library(f"loading the graph {graph!r}", str(fault))
             raise EngineError(
-                f"ONNX Runtime cannot load the graph {graph!r} on the GPU ({_first_line(fault)})",
+                f"ONNX Runtime cannot load the graph {graph!r} on the GPU ({first_line(fault)})",
                 "a graph that this version of ONNX Runtime supports",
                 "upgrade onnxruntime-gpu, or export the bundle again",
             ) from fault
@@ -160,7 +160,7 @@ class GpuSession:
             # Few operators stay fp32: without TF32 they take no measurably longer.
             "use_tf32": "0",
         }
-        providers = [(self._place.provider, settings if self._place.provider == PROVIDER else {})]
+        providers = [(self._place.provider, settings if self._place.provider == CUDA_PROVIDER else {})]
         return ort.InferenceSession(model, options, providers=providers)
 
     def _options(self, annotation: int) -> Any:
@@ -183,13 +183,7 @@ class GpuSession:
         traceback.clear_frames(fault.__traceback__)
         self._place.cuda.check_library(f"the graph {self._graph!r}", str(fault))
         return DeviceError(
-            f"the graph {self._graph!r} failed in ONNX Runtime ({_first_line(fault)})",
+            f"the graph {self._graph!r} failed in ONNX Runtime ({first_line(fault)})",
             "a run with the manifest's shapes",
             "verify the bundle with `alterbute verify`, or export it again",
         )
-
-
-def _first_line(fault: Exception) -> str:
-    """The first line of a message, without the machine's name and source paths that follow in ONNX Runtime's CUDA errors."""
-    lines = str(fault).strip().splitlines()
-    return lines[0].split(" ; GPU=")[0] if lines else type(fault).__name__
