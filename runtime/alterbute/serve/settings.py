@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from alterbute.errors import InputError
+from alterbute.serve.edge.hosts import is_loopback, parse_host_rules
+from alterbute.serve.edge.origins import parse_allowed_origins
+from alterbute.serve.edge.root_path import check_root_path
 
-Value: TypeAlias = str | int | float | bool | None
+Value: TypeAlias = str | int | float | bool | tuple[str, ...] | None
 ENV_PREFIX: Final = "ALTERBUTE_SERVE_"
 CONFIG_VARIABLE: Final = "ALTERBUTE_SERVE_CONFIG"
 SECRETS: Final = frozenset({"api_key"})
@@ -45,6 +48,19 @@ class ServerSettings:
     port: int = _setting(8000, "Port; 0 takes a free one.", low=0, high=65535)
     admin_port: int | None = _setting(
         None, "A second port on loopback for /metrics and /health, without a key.", low=0, high=65535
+    )
+    root_path: str = _setting(
+        "", "Prefix of all paths, such as /edit, behind a proxy that keeps or removes it; empty is none."
+    )
+    allowed_hosts: tuple[str, ...] = _setting(
+        (),
+        "Host names that requests may name beside loopback: names, *.names, addresses, networks, each with :port or "
+        "without; * is any. None: any with an API key or insecure, else loopback only. A list: commas between entries.",
+    )
+    allowed_origins: tuple[str, ...] = _setting(
+        (),
+        "Origins of web pages of other sites that may use the server (CORS), such as https://edit.example.com; * is any. "
+        "A list: commas between entries.",
     )
     insecure: bool = _setting(False, "Listen on other addresses without an API key.")
     api_key: str | None = _setting(None, "One API key; prefer api_key_file, which holds hashes only.")
@@ -90,6 +106,9 @@ class ServerSettings:
         """Check ranges, and refuse combinations that cannot work or are not safe."""
         for setting in fields(self):
             _check_range(setting, getattr(self, setting.name))
+        parse_host_rules(self.allowed_hosts)
+        parse_allowed_origins(self.allowed_origins)
+        check_root_path(self.root_path)
         if not self.insecure and not is_loopback(self.host) and not (self.api_key or self.api_key_file):
             raise InputError(
                 f"host is {self.host!r} and there is no API key",
@@ -98,11 +117,6 @@ class ServerSettings:
                 "host",
                 "host_without_key",
             )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is reachable from this machine only."""
-    return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +190,8 @@ def _read_toml(path: Path) -> dict[str, object]:
 def _parse_variable(setting: Field[Any], text: str) -> Value:
     """Convert a variable's text to the setting's type."""
     type_name = str(setting.type)
+    if "tuple" in type_name:
+        return _split_list(text)
     try:
         if "bool" in type_name:
             return {"1": True, "true": True, "0": False, "false": False}[text.strip().lower()]
@@ -191,6 +207,8 @@ def _parse_variable(setting: Field[Any], text: str) -> Value:
 def _check_type(setting: Field[Any], value: object) -> Value:
     """Return a value of the setting's type; whole numbers become floats where the setting is one."""
     type_name = str(setting.type)
+    if "tuple" in type_name:
+        return _check_list(setting, value)
     if isinstance(value, bool):
         is_right = "bool" in type_name
     elif isinstance(value, int) and "float" in type_name:
@@ -200,6 +218,20 @@ def _check_type(setting: Field[Any], value: object) -> Value:
     if not is_right or not isinstance(value, str | int | float | bool):
         raise _type_error(setting, value)
     return value
+
+
+def _check_list(setting: Field[Any], value: object) -> tuple[str, ...]:
+    """Return a list of texts: one text with commas, as in flags and variables, or a list in TOML."""
+    if isinstance(value, str):
+        return _split_list(value)
+    if isinstance(value, list | tuple) and all(isinstance(entry, str) for entry in value):
+        return tuple(value)
+    raise _type_error(setting, value)
+
+
+def _split_list(text: str) -> tuple[str, ...]:
+    entries = (entry.strip() for entry in text.split(","))
+    return tuple(entry for entry in entries if entry)
 
 
 def _check_range(setting: Field[Any], value: Value) -> None:
@@ -225,9 +257,8 @@ def _unknown_error(what: str, name: str, names: Iterable[str]) -> InputError:
 
 def _type_error(setting: Field[Any], value: object) -> InputError:
     type_name = str(setting.type).removesuffix(" | None")
-    return InputError(
-        f"{setting.name} is {value!r}", f"a value of type {type_name}", "correct it", setting.name, "setting_type"
-    )
+    expected = "a list of texts, or one with commas" if "tuple" in type_name else f"a value of type {type_name}"
+    return InputError(f"{setting.name} is {value!r}", expected, "correct it", setting.name, "setting_type")
 
 
 def _range_error(name: str, value: object, expected: str) -> InputError:
@@ -239,6 +270,8 @@ def _toml(value: Value) -> str:
         return "(unset)"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return str(value)
