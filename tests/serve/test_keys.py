@@ -250,7 +250,7 @@ def test_sighup_reads_the_keys_again_and_ends_nothing(tiny_bundle: Path, tmp_pat
         replies: list[int] = []
 
         def edit() -> None:
-            data = {"prompt": "color: red", "num_inference_steps": "1000"}
+            data = {"prompt": "color: red", "num_inference_steps": "400"}
             reply = httpx.post(
                 f"{process.url}/v1/images/edits",
                 files=edit_files(),
