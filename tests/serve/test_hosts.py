@@ -83,6 +83,8 @@ def test_host_headers_are_counted(server: RunningServer) -> None:
             assert call(app, ("host", "localhost"), ("host", second)).status == 400
     assert call(app_of(server.context)).status == 403
     assert call(app_of(server.context, insecure=True)).status == 200
+    assert call(app_of(server.context, allowed_hosts=("*",))).status == 200
+    assert call(app_of(server.context, insecure=True, allowed_hosts=("a.example",))).status == 403
 
 
 def test_hosts_over_a_socket(server: RunningServer) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -17,8 +18,11 @@ from alterbute.serve.http import key_file
 from alterbute.serve.http.auth import Keyring, open_keyring, read_keys
 from alterbute.serve.http.key_file import ApiKey, read_key_file
 
+from tests.support.imports import ROOT
 from tests.support.process import running_process
 from tests.support.serving import edit_files, serving, wait_until
+
+PATH = {"PATH": os.environ["PATH"]}
 
 
 def digest(key: str | bytes) -> str:
@@ -42,7 +46,22 @@ def test_the_hash_of_no_key_is_refused_with_its_cause(tmp_path: Path, text: str)
     for line in (f"{digest(text)}  -\n", f"{digest('right key')} alice\n{digest(text).upper()} bob\n"):
         message = refusal(tmp_path / "keys", line)
         assert ("variable with the key was unset" if "KEY" not in text else "itself, and not of a key") in message
-        assert 'printf %s "${KEY:?}" | sha256sum' in message
+        assert ': "${KEY:?}" && printf %s "$KEY" | sha256sum' in message
+
+
+def test_the_documented_command_writes_a_key_and_fails_without_one(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "server.md").read_text()
+    command = next(line.strip() for line in page.splitlines() if ">> keys.txt" in line)
+    for environment in ({}, {"KEY": ""}):
+        ended = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, env={**PATH, **environment}, capture_output=True, text=True
+        )
+        assert ended.returncode != 0
+        assert "KEY" in ended.stderr
+        assert not (tmp_path / "keys.txt").exists()
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, env={**PATH, "KEY": "right key"}, check=True)
+    keyring = open_keyring(None, str(tmp_path / "keys.txt"))
+    assert keyring.find("Bearer right key").name == "alice"  # type: ignore[union-attr]
 
 
 def test_an_empty_key_opens_nothing_whatever_the_keyring_holds() -> None:

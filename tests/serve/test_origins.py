@@ -203,7 +203,7 @@ def test_refusals_name_what_was_seen_what_is_allowed_and_the_setting(server: Run
     message = call(app_of(server.context, key=KEY, allowed_hosts=rules), ("host", "x" * 60 + "." + "y" * 60)).error[
         "message"
     ]
-    assert "a.example or b.example or c.example or 2 more" in message
+    assert "[::1], a.example, b.example, c.example or 2 more" in message
     assert "api_key_file" not in message
     assert "y" * 30 not in message
     message = call(
@@ -213,6 +213,11 @@ def test_refusals_name_what_was_seen_what_is_allowed_and_the_setting(server: Run
     ).error["message"]
     for part in ("'https://localhost:8000'", "http://localhost:8000", PAGE, "allowed_origins", "TLS"):
         assert part in message
+    for origin in ("null", "", "http://a/b"):
+        message = call(app_of(server.context), ("host", "localhost"), ("origin", origin)).error["message"]
+        assert "add the origin" not in message
+        assert "allowed_origins = *" in message
+    assert "send the header Host" in call(app_of(server.context)).error["message"]
     for header in ("host", "origin"):
         text = call(app_of(server.context), ("host", "localhost"), (header, "a\x1b[31m\xff\x00" + "z" * 500)).error[
             "message"

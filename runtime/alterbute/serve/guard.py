@@ -15,7 +15,7 @@ from alterbute.serve.edge.root_path import is_kserve, set_root_path
 from alterbute.serve.http.error_response import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -33,7 +33,7 @@ _EXPOSED_HEADERS: Final = (
 )
 _MAX_SHOWN: Final = 80
 _MAX_LISTED: Final = 3
-_LOOPBACK: Final = "localhost, 127.0.0.0/8 or [::1]"
+_LOOPBACK: Final = ("localhost", "127.0.0.0/8", "[::1]")
 
 
 class EdgeGuard:
@@ -85,23 +85,25 @@ class EdgeGuard:
         origin = parse_origin(sent[0]) if len(sent) == 1 else None
         if self._origins is None or (origin is not None and (origin == own or origin in self._origins)):
             return None
-        return self._cross_origin(f"from a page of {_show(', '.join(sent))}", own)
+        if origin is None:
+            fix = "of such pages, only allowed_origins = * allows any"
+        else:
+            fix = "add the origin to allowed_origins; behind a proxy that ends TLS or replaces Host, that is needed for the "
+            fix += "proxy's own pages, too"
+        return self._cross_origin(f"from a page of {_show(', '.join(sent))}", own, fix)
 
     def _check_fetch_site(self, headers: Headers, own: Origin | None) -> ApiError | None:
         """Refuse what another site's page embeds, such as an image, where the browser sends no `Origin`; links may be followed."""
         is_foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
         if self._origins is None or not is_foreign or headers.get("sec-fetch-mode") == "navigate":
             return None
-        return self._cross_origin("from a page of another origin (Sec-Fetch-Site)", own)
+        fix = "add that origin to allowed_origins, and let the page use fetch, which sends its Origin"
+        return self._cross_origin("from a page of another origin (Sec-Fetch-Site), without Origin", own, fix)
 
-    def _cross_origin(self, seen: str, own: Origin | None) -> ApiError:
+    def _cross_origin(self, seen: str, own: Origin | None, fix: str) -> ApiError:
         allowed = _list_some([str(own)] if own else [], sorted(map(str, self._origins or ())))
-        fix = (
-            "the administrator's port is for this machine's own tools"
-            if self._is_admin
-            else "add the origin to allowed_origins; behind a proxy that ends TLS or replaces Host, that is needed for "
-            "the proxy's own pages, too"
-        )
+        if self._is_admin:
+            fix = "the administrator's port is for this machine's own tools"
         return _forbid("cross_origin", f"the request comes {seen}; expected {allowed or 'no Origin'}; {fix}")
 
     def _check_host(self, scope: Scope) -> ApiError | None:
@@ -117,20 +119,24 @@ class EdgeGuard:
         is_protected = self._context.settings.insecure or not self._context.keyring.is_open
         if is_protected and not self._hosts and not self._is_admin:
             return None
-        if authority is not None and (is_loopback(authority.host) or self._is_listed(authority, scope)):
+        if self._is_allowed(authority, scope):
             return None
         shown = "missing" if authority is None else _show(sent[0])
-        allowed = _list_some([_LOOPBACK], [rule.text for rule in self._hosts])
+        allowed = _list_some(_LOOPBACK, [rule.text for rule in self._hosts])
         if self._is_admin:
             fix = "use the administrator's port from this machine"
+        elif authority is None:
+            fix = "send the header Host, or set allowed_hosts = *"
         else:
             fix = "add the host to allowed_hosts" + ("" if is_protected else ", or require API keys (api_key_file)")
             fix += "; nginx sends the name in proxy_pass as Host, and the client's after 'proxy_set_header Host $host'"
         return _forbid("host_not_allowed", f"the request's Host is {shown}; expected {allowed}; {fix}")
 
-    def _is_listed(self, authority: Authority, scope: Scope) -> bool:
+    def _is_allowed(self, authority: Authority | None, scope: Scope) -> bool:
+        if authority is None:
+            return any(rule.text == "*" for rule in self._hosts)
         port = default_port(scope.get("scheme", "http")) or 0
-        return any(rule.matches(authority, port) for rule in self._hosts)
+        return is_loopback(authority.host) or any(rule.matches(authority, port) for rule in self._hosts)
 
 
 def _forbid(code: str, message: str) -> ApiError:
@@ -169,10 +175,9 @@ def _show(text: str) -> str:
     return f"'{printable}...'" if len(text) > _MAX_SHOWN else f"'{printable}'"
 
 
-def _list_some(first: list[str], more: Iterable[str]) -> str:
-    """Names joined by "or"; of `more`, a few and the number of the others."""
-    rest = list(more)
-    shown = first + rest[:_MAX_LISTED]
-    if len(rest) > _MAX_LISTED:
-        shown.append(f"{len(rest) - _MAX_LISTED} more")
-    return " or ".join(shown)
+def _list_some(first: Iterable[str], more: Sequence[str]) -> str:
+    """A list in words, `a, b or c`; of `more`, a few and the number of the others."""
+    shown = [*first, *more[:_MAX_LISTED]]
+    if len(more) > _MAX_LISTED:
+        shown.append(f"{len(more) - _MAX_LISTED} more")
+    return " or ".join([", ".join(shown[:-1]), *shown[-1:]]) if len(shown) > 1 else "".join(shown)

@@ -115,7 +115,7 @@ def _file_error(path: Path, why: str) -> InputError:
     return InputError(
         f"the API key file {str(path)!r} {why}",
         "a line per key: its SHA-256 in hex, then a name",
-        'make one with: printf %s "${KEY:?}" | sha256sum',
+        'make one with `: "${KEY:?}" && printf %s "$KEY" | sha256sum`',
         "api_key_file",
         "api_key_file",
     )
