@@ -223,9 +223,13 @@ def test_a_file_that_every_user_can_write_is_refused(tmp_path: Path) -> None:
 
 def test_a_pipe_is_read_and_never_waited_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()  # as in `--api-key-file <(command)`
-    thread = threading.Thread(
-        target=lambda: (time.sleep(0.05), os.write(writer, digest("one").encode()), os.close(writer))
-    )
+
+    def write_late() -> None:
+        time.sleep(0.05)
+        os.write(writer, digest("one").encode())
+        os.close(writer)
+
+    thread = threading.Thread(target=write_late)
     thread.start()
     assert len(read_key_file(Path(f"/dev/fd/{reader}"))) == 1
     thread.join()
@@ -254,7 +258,8 @@ def test_a_keyring_is_replaced_whole_and_never_by_nothing() -> None:
 def test_sighup_reads_the_keys_again_and_ends_nothing(tiny_bundle: Path, tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(f"{digest('old key')} alice\n")
-    with running_process("--api-key-file", str(file), "--max-steps", "1000", str(tiny_bundle)) as process:
+    flags = ("--api-key-file", str(file), "--max-steps", "1000", "--drain-delay-s", "0")
+    with running_process(*flags, str(tiny_bundle)) as process:
 
         def status(key: str) -> int:
             return httpx.get(f"{process.url}/v1/models", headers={"authorization": f"Bearer {key}"}).status_code
@@ -263,13 +268,16 @@ def test_sighup_reads_the_keys_again_and_ends_nothing(tiny_bundle: Path, tmp_pat
             reply = httpx.get(f"{process.url}/metrics", headers={"authorization": f"Bearer {key}"})
             return "alterbute_requests_running 1.0" in reply.text
 
-        def messages(text: str) -> int:
-            return sum(line["message"] == text for line in process.lines)
+        def reload_badly(count: int) -> None:
+            """Send SIGHUP, and wait until that many files were refused."""
+            process.popen.send_signal(signal.SIGHUP)
+            failed = "the API keys were not reloaded, the old ones stay"
+            wait_until(lambda: sum(line["message"] == failed for line in process.lines) == count)
 
         replies: list[int] = []
 
         def edit() -> None:
-            data = {"prompt": "color: red", "num_inference_steps": "400"}
+            data = {"prompt": "color: red", "num_inference_steps": "200"}
             reply = httpx.post(
                 f"{process.url}/v1/images/edits",
                 files=edit_files(),
@@ -289,15 +297,12 @@ def test_sighup_reads_the_keys_again_and_ends_nothing(tiny_bundle: Path, tmp_pat
         assert (reloaded["keys"], reloaded["added"], reloaded["removed"]) == (1, 1, 1)
         assert (status("old key"), status("new key")) == (401, 200)
         assert is_editing("new key")
-        failed = "the API keys were not reloaded, the old ones stay"
         for number, text in enumerate((digest(""), "", "rubbish"), 1):
             file.write_text(text)
-            process.popen.send_signal(signal.SIGHUP)
-            wait_until(lambda count=number: messages(failed) == count)
+            reload_badly(number)
             assert (status("new key"), status("old key")) == (200, 401)
         file.unlink()
-        process.popen.send_signal(signal.SIGHUP)
-        wait_until(lambda: messages(failed) == 4)
+        reload_badly(4)
         assert status("new key") == 200
         sender.join(60)
         assert replies == [200]

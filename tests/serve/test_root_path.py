@@ -6,7 +6,7 @@ import json
 
 import pytest
 from alterbute.errors import InputError
-from alterbute.serve.edge.root_path import check_root_path
+from alterbute.serve.edge.root_path import check_root_path, path_below_root
 from alterbute.serve.routes import ROUTES
 from alterbute.serve.settings import ServerSettings
 from starlette.applications import Starlette
@@ -49,6 +49,17 @@ def test_a_prefix_may_be_kept_or_removed_by_the_proxy(server: RunningServer) -> 
     mounted = Starlette(routes=[Mount("/m", app=app)])
     assert json.loads(call(mounted, host, path="/m/openapi.json").body)["servers"] == [{"url": "/m"}]
     assert call(app_of(server.context, root_path="/a/edit", is_admin=True), host, path="/metrics").status == 200
+
+
+def test_a_prefix_ends_where_a_part_of_the_path_ends() -> None:
+    for path, root_path, below in (
+        ("/edit/v2", "/edit", "/v2"),
+        ("/edit/v2", "/ed", "/edit/v2"),
+        ("/v2", "/edit", "/v2"),
+        ("/v2", "", "/v2"),
+        ("/edit", "/edit", "/edit"),
+    ):
+        assert path_below_root({"path": path, "root_path": root_path}) == below
 
 
 def test_root_paths_that_are_refused() -> None:

@@ -35,7 +35,13 @@ def call(
 ) -> Reply:
     """Send a request straight to an ASGI application, with exactly these headers."""
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
-    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": scheme}
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": scheme,
+    }
     scope |= {"path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": raw}
     scope |= {"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000), "state": {}}
     sent: list[dict[str, Any]] = []
