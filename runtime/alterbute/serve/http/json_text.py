@@ -95,7 +95,9 @@ def _cut_long_strings(data: bytes, limits: JsonLimits) -> tuple[_Skeleton, int]:
         raise _size_error(f"over {_MAX_QUOTES} quotation marks", limits)
     view = memoryview(data)
     strings: list[LongText] = []
-    texts, outside, text_start, outside_start = [], [], 0, 0
+    texts: list[bytes | memoryview] = []
+    outside: list[memoryview] = []
+    text_start = outside_start = 0
     for start, end in _find_strings(data):
         outside.append(view[outside_start:start])
         outside_start = end
@@ -132,20 +134,20 @@ def _find_strings(data: bytes) -> Iterator[tuple[int, int]]:
     """Yield the start and end of each string in a JSON text, quotes included."""
     start = data.find(b'"')
     while start >= 0:
-        end = data.find(b'"', start + 1)
-        while end >= 0 and _is_escaped(data, start, end):
-            end = data.find(b'"', end + 1)
+        last, end = start, data.find(b'"', start + 1)
+        while end >= 0 and _is_escaped(data, last, end):
+            last, end = end, data.find(b'"', end + 1)
         if end < 0:
             _refuse()
         yield start, end + 1
         start = data.find(b'"', end + 1)
 
 
-def _is_escaped(data: bytes, start: int, end: int) -> bool:
-    """Whether an odd number of backslashes is before the quote at `end`, in a string that starts at `start`."""
+def _is_escaped(data: bytes, last: int, end: int) -> bool:
+    """Whether an odd number of backslashes is before the quote at `end`; the quote before that is at `last`."""
     if data[end - 1] != 0x5C:
         return False
-    before = data[max(start + 1, end - MAX_TEXT_BYTES) : end]
+    before = data[max(last + 1, end - MAX_TEXT_BYTES) : end]
     num_backslashes = len(before) - len(before.rstrip(b"\\"))
     if num_backslashes == MAX_TEXT_BYTES:
         _refuse()

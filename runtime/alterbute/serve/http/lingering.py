@@ -10,7 +10,8 @@ from typing import Any
 class LingeringTransport:
     """A connection's transport whose `close` waits, for some seconds at most, until the client closes.
 
-    A socket that is closed with bytes unread is reset, and a reset may discard the response before the client has read it.
+    A socket that is closed with bytes unread is reset, and a reset may discard the response before the client has read it. A client
+    that does not read its response is disconnected after the same seconds.
 
     Args:
         transport: The transport.
@@ -34,12 +35,20 @@ class LingeringTransport:
         if self.is_closing() or not self._has_unread():
             self.close_now()
             return
-        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._transport.abort)
+        self._abort_later()
         self._transport.write_eof()
         self._transport.resume_reading()
 
     def close_now(self) -> None:
-        """Close after all is written."""
+        """Close after all is written, but do not wait longer for a client that does not read it."""
+        self._abort_later()
+        self._transport.close()
+
+    def on_lost(self) -> None:
+        """The connection is lost: there is nothing to wait for."""
         if self._timer is not None:
             self._timer.cancel()
-        self._transport.close()
+
+    def _abort_later(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._transport.abort)

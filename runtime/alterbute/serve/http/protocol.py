@@ -88,8 +88,8 @@ class HttpProtocol(H11Protocol):
         self._address = None
         if self._header_timer is not None:
             self._header_timer.cancel()
-        self.transport.close_now()  # type: ignore[attr-defined]
         super().connection_lost(exc)
+        self.transport.on_lost()  # type: ignore[attr-defined]
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application; the connection of a request whose end is not certain closes after the response."""

@@ -17,8 +17,8 @@ from alterbute.serve.http.connections import client_name
 from alterbute.serve.http.error_response import ApiError, bad_request
 from alterbute.serve.http.json_text import MAX_TEXT_BYTES, Json, LongText, printable_name
 from alterbute.serve.http.limits import Reservation
+from alterbute.serve.http.parts_response import PartsResponse, count_bytes
 from alterbute.serve.http.request_body import Body, Source, read_body
-from alterbute.serve.kserve.parts_response import PartsResponse, count_bytes
 from alterbute.serve.kserve.tensors import (
     InferRequest,
     Tensor,
@@ -212,4 +212,4 @@ def _make_response(
     if raw:
         headers["inference-header-content-length"] = str(count_bytes(parts))
         headers["content-type"] = "application/octet-stream"
-    return PartsResponse([*parts, *raw], context=context, memory=memory, headers=headers)
+    return PartsResponse([*parts, *raw], run=context.run_on_pool, memory=memory, headers=headers)

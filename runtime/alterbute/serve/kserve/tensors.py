@@ -18,7 +18,7 @@ from alterbute.serve.http.base64_text import decode_base64
 from alterbute.serve.http.error_response import ApiError, bad_request
 from alterbute.serve.http.json_text import Json, JsonLimits, LongText, printable_name, read_json
 from alterbute.serve.http.limits import Reservation
-from alterbute.serve.kserve.parts_response import Part
+from alterbute.serve.http.parts_response import Part
 from alterbute.serve.openai.encode_image import dump_json
 
 Tensor: TypeAlias = "NDArray[Any] | list[bytes | LongText]"
@@ -204,8 +204,12 @@ def _to_array(values: list[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """
     if dtype.kind not in "iuf":
         return np.array(values, dtype)
-    limits: Any = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
-    if values and not (limits.min <= min(values) and max(values) <= limits.max):
+    # As Python's numbers: numpy would cast the values to its type for the comparison, and warn.
+    if dtype.kind == "f":
+        low, high = float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+    else:
+        low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    if values and not (low <= min(values) and max(values) <= high):
         raise OverflowError
     return np.array(values, dtype)
 

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from alterbute.serve.http.connections import client_name
 from alterbute.serve.http.limits import Reservation
+from alterbute.serve.http.parts_response import PartsResponse
 from alterbute.serve.http.request_body import read_body, split_body
 from alterbute.serve.openai.encode_image import dump_json, encode_base64, encode_timed
 from alterbute.serve.openai.fields import EditForm, read_form
@@ -35,22 +36,23 @@ async def edit_images(request: Request) -> Response:
     context: Context = request.app.state.context
     context.service.check_room()
     memory = context.memory.open(client_name(request.scope))
-    is_streaming = False
+    is_sending = False
     try:
         accepted = await _accept(request, context, memory)
         if accepted.checked.form.is_dry_run:
             return _describe_dry_run(accepted)
         if accepted.checked.form.is_stream:
             stream = await EditStream.open(request, accepted)
-            is_streaming = True  # the stream releases the memory at its end
+            is_sending = True
             return stream
         spec = await context.run_on_pool(accepted.checked.spec)
         server_request = context.service.submit(spec)
         result = await wait_for_result(request, server_request)
         body = await context.run_on_pool(lambda: _encode_response(accepted, result))
-        return Response(body, media_type="application/json", headers=make_timing_headers(result))
+        is_sending = True  # the response, or the stream, releases the memory at its end
+        return PartsResponse([body], run=context.run_on_pool, memory=memory, headers=make_timing_headers(result))
     finally:
-        if not is_streaming:
+        if not is_sending:
             memory.release()
 
 
