@@ -91,6 +91,7 @@ async def _serve(settings: ServerSettings, sockets: list[socket.socket]) -> int:
     finally:
         warming.cancel()
         context.service.drain()
+        context.decoders.close()
         context.service.cancel_all()
         for server in servers:
             server.should_exit = True
@@ -101,6 +102,10 @@ async def _serve(settings: ServerSettings, sockets: list[socket.socket]) -> int:
         if exit_code(context) == 0:
             await asyncio.to_thread(context.close)
     _logger.info("stopped")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Another signal must not change the exit code while the interpreter ends.
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
     return code
 
 

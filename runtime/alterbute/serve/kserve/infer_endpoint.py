@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from alterbute.images import Photo
 from alterbute.serve.health import unready_reason
 from alterbute.serve.http.error_response import ApiError, bad_request
+from alterbute.serve.http.owner import find_owner
 from alterbute.serve.http.request_body import Body, Json, Source, printable_name, read_body
 from alterbute.serve.kserve.tensors import (
     InferRequest,
@@ -23,8 +24,8 @@ from alterbute.serve.kserve.tensors import (
 )
 from alterbute.serve.openai.encode_image import dump_json, timings_ms
 from alterbute.serve.openai.fields import OPTIONS, EditForm, check_model, read_form
-from alterbute.serve.openai.response import make_timing_headers, wait_for_result
-from alterbute.serve.openai.validate_request import check_request
+from alterbute.serve.openai.response import make_timing_headers, run_while_connected, wait_for_result
+from alterbute.serve.openai.validate_request import check_request, submit_request
 from alterbute.serve.scheduler.server_request import ServerResult
 from alterbute.version import installed_version
 
@@ -106,9 +107,11 @@ async def infer(request: Request) -> Response:
         data = await read_body(request, context.settings, memory)
         header_length = request.headers.get("inference-header-content-length")
         infer_request, form = await context.run_on_pool(lambda: _read_request(data, header_length, context))
-        checked = await check_request(context, form, memory, key=request.state.key, arrived_s=arrived_s)
+        owner = find_owner(request)
+        check = check_request(context, form, memory, key=request.state.key, owner=owner, arrived_s=arrived_s)
+        checked = await run_while_connected(request, check)
         _check_depth(checked.pictures.photo)
-        server_request = context.service.submit(await context.run_on_pool(checked.spec))
+        server_request = submit_request(context, checked, await context.run_on_pool(checked.spec))
         result = await wait_for_result(request, server_request)
         return await context.run_on_pool(lambda: _make_response(context, infer_request, result))
     finally:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from alterbute.serve.http.limits import Reservation
+from alterbute.serve.http.owner import find_owner
 from alterbute.serve.http.request_body import read_body, split_body
 from alterbute.serve.openai.encode_image import dump_json, encode_base64, encode_timed
 from alterbute.serve.openai.fields import read_form
@@ -17,10 +18,11 @@ from alterbute.serve.openai.response import (
     describe_edit,
     describe_output,
     make_timing_headers,
+    run_while_connected,
     wait_for_result,
 )
 from alterbute.serve.openai.stream import EditStream
-from alterbute.serve.openai.validate_request import check_request
+from alterbute.serve.openai.validate_request import check_request, submit_request
 from alterbute.serve.scheduler.server_request import ServerResult
 
 if TYPE_CHECKING:
@@ -38,13 +40,13 @@ async def edit_images(request: Request) -> Response:
     try:
         accepted = await _accept(request, context, memory)
         if accepted.checked.form.is_dry_run:
-            return _describe_dry_run(accepted)
+            return await context.run_on_pool(lambda: _describe_dry_run(accepted))
         if accepted.checked.form.is_stream:
             stream = await EditStream.open(request, accepted)
             is_streaming = True  # the stream releases the memory at its end
             return stream
         spec = await context.run_on_pool(accepted.checked.spec)
-        server_request = context.service.submit(spec)
+        server_request = submit_request(context, accepted.checked, spec)
         result = await wait_for_result(request, server_request)
         body = await context.run_on_pool(lambda: _encode_response(accepted, result))
         return Response(body, media_type="application/json", headers=make_timing_headers(result))
@@ -58,7 +60,9 @@ async def _accept(request: Request, context: Context, memory: Reservation) -> Ac
     data = await read_body(request, context.settings, memory)
     content_type = request.headers.get("content-type", "")
     form = await context.run_on_pool(lambda: read_form(split_body(data, content_type, context.settings)))
-    checked = await check_request(context, form, memory, key=request.state.key, arrived_s=arrived_s)
+    owner = find_owner(request)
+    check = check_request(context, form, memory, key=request.state.key, owner=owner, arrived_s=arrived_s)
+    checked = await run_while_connected(request, check)
     return AcceptedRequest(context=context, checked=checked, memory=memory)
 
 
