@@ -23,11 +23,11 @@ class DecoderPool:
     Args:
         size: Number of places. One client holds at most all but one, if there are two or more.
         decode_timeout_s: CPU seconds that a picture of 12 megapixels may take.
-        command: Starts a decoder process.
+        command: Starts a decoder process; None is `COMMAND`.
     """
 
-    def __init__(self, size: int, decode_timeout_s: float, command: Sequence[str] = COMMAND) -> None:
-        self._size, self._decode_timeout_s, self._command = size, decode_timeout_s, command
+    def __init__(self, size: int, decode_timeout_s: float, command: Sequence[str] | None = None) -> None:
+        self._size, self._decode_timeout_s, self._command = size, decode_timeout_s, command or COMMAND
         self._threads = ThreadPoolExecutor(size, "alterbute-decode")
         self._idle: list[DecoderProcess] = []
         self._busy: set[DecoderProcess] = set()
