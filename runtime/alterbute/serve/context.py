@@ -111,7 +111,7 @@ def make_context(settings: ServerSettings, backends: Sequence[Backend] | None = 
     service = Service(
         editors, pool, slots=settings.slots, max_queue=settings.max_queue, stretch=settings.stretch, observer=metrics
     )
-    memory = MemoryBudget(int(settings.memory_mb * 2**20))
+    memory = MemoryBudget(int(settings.memory_mb * 2**20), settings.memory_share)
     metrics.watch(
         running=lambda: service.num_running, waiting=lambda: service.num_waiting, memory_bytes=lambda: memory.used_bytes
     )

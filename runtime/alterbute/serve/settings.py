@@ -74,6 +74,9 @@ class ServerSettings:
     memory_mb: float = _setting(
         2048.0, "MiB that bodies and decoded pictures of all requests together may take.", low=1
     )
+    memory_share: float = _setting(
+        0.75, "Part of memory_mb that one API key, or without keys one address, may hold at once.", low=0.01, high=1
+    )
     decode_timeout_s: float = _setting(
         5.0,
         "CPU seconds that decoding a picture of 12 megapixels may take; larger ones in proportion, smaller ones at least a fifth.",
@@ -88,6 +91,11 @@ class ServerSettings:
 
     header_timeout_s: float = _setting(10.0, "Seconds that a client has to send its headers.", low=0.1)
     min_body_rate: float = _setting(16384.0, "Bytes per second that a client must send of its body.", low=1)
+    body_silence_s: float = _setting(10.0, "Seconds that a client may send nothing of its body.", low=0.1)
+    max_connections: int = _setting(512, "Open connections at most; more are closed with 503.", low=1, high=1_000_000)
+    max_connections_per_address: int = _setting(
+        256, "Open connections at most of one IPv4 address or IPv6 /64.", low=1, high=1_000_000
+    )
     write_timeout_s: float = _setting(30.0, "Seconds that a client has to take a part of its response.", low=0.1)
     drain_delay_s: float = _setting(
         3.0, "After SIGTERM: seconds to go on accepting, until the balancer has seen 'not ready'.", low=0

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from alterbute.serve.http.connections import client_name
 from alterbute.serve.http.limits import Reservation
-from alterbute.serve.http.owner import find_owner
 from alterbute.serve.http.request_body import read_body, split_body
 from alterbute.serve.openai.encode_image import dump_json, encode_base64, encode_timed
-from alterbute.serve.openai.fields import read_form
+from alterbute.serve.openai.fields import EditForm, read_form
 from alterbute.serve.openai.response import (
     AcceptedRequest,
     count_tokens_used,
@@ -35,7 +35,7 @@ async def edit_images(request: Request) -> Response:
     """Edit an image; the OpenAPI document describes the fields."""
     context: Context = request.app.state.context
     context.service.check_room()
-    memory = context.memory.open()
+    memory = context.memory.open(client_name(request.scope))
     is_streaming = False
     try:
         accepted = await _accept(request, context, memory)
@@ -57,13 +57,18 @@ async def edit_images(request: Request) -> Response:
 
 async def _accept(request: Request, context: Context, memory: Reservation) -> AcceptedRequest:
     arrived_s = time.monotonic()
-    data = await read_body(request, context.settings, memory)
-    content_type = request.headers.get("content-type", "")
-    form = await context.run_on_pool(lambda: read_form(split_body(data, content_type, context.settings)))
-    owner = find_owner(request)
+    form = await _read_form(request, context, memory)
+    owner = client_name(request.scope)
     check = check_request(context, form, memory, key=request.state.key, owner=owner, arrived_s=arrived_s)
     checked = await run_while_connected(request, check)
     return AcceptedRequest(context=context, checked=checked, memory=memory)
+
+
+async def _read_form(request: Request, context: Context, memory: Reservation) -> EditForm:
+    """Read and split the body, which is freed on return: the form has copies of its files."""
+    data = await read_body(request, context.settings, memory)
+    content_type = request.headers.get("content-type", "")
+    return await context.run_on_pool(lambda: read_form(split_body(data, content_type, context.settings, memory)))
 
 
 def _encode_response(accepted: AcceptedRequest, result: ServerResult) -> bytes:
