@@ -98,6 +98,7 @@ async def _serve(settings: ServerSettings, sockets: list[socket.socket]) -> int:
         warming.cancel()
         reloading.cancel()
         context.service.drain()
+        context.decoders.close()
         context.service.cancel_all()
         for server in servers:
             server.should_exit = True
@@ -108,6 +109,10 @@ async def _serve(settings: ServerSettings, sockets: list[socket.socket]) -> int:
         if exit_code(context) == 0:
             await asyncio.to_thread(context.close)
     _logger.info("stopped")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Another signal must not change the exit code while the interpreter ends.
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
     return code
 
 

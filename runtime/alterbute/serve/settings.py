@@ -93,8 +93,17 @@ class ServerSettings:
     memory_share: float = _setting(
         0.75, "Part of memory_mb that one API key, or without keys one address, may hold at once.", low=0.01, high=1
     )
-    decode_timeout_s: float = _setting(5.0, "Seconds that decoding the pictures of a request may take.", low=0.01)
-    decoders: int | None = _setting(None, "Pictures that are decoded at once; else one per CPU.", low=1, high=256)
+    decode_timeout_s: float = _setting(
+        5.0,
+        "CPU seconds that decoding a picture of 12 megapixels may take; larger ones in proportion, smaller ones at least a fifth.",
+        low=0.01,
+    )
+    decoders: int | None = _setting(
+        None,
+        "Processes that decode pictures; else one per CPU and one more. One client takes all but one at most.",
+        low=1,
+        high=256,
+    )
 
     header_timeout_s: float = _setting(10.0, "Seconds that a client has to send its headers.", low=0.1)
     min_body_rate: float = _setting(16384.0, "Bytes per second that a client must send of its body.", low=1)
