@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from alterbute.bundle import typed_json
+from alterbute.bundle import strict_json, typed_json
 from alterbute.errors import BundleError, EngineError, InputError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ _SIGNATURE_FIX: Final = "get the bundle from a source that you trust, or trust i
 
 def _parse(text: bytes) -> Signature:
     try:
-        return typed_json.build(Signature, typed_json.parse(text))
+        return typed_json.build(Signature, strict_json.parse_json(text))
     except ValueError as fault:
         seen = f"key `{fault.key}` is {fault.seen}" if isinstance(fault, typed_json.KeyFault) else str(fault)
         raise BundleError(f"{SIGNATURE_FILE} is malformed ({seen})", "an Ed25519 signature", _SIGNATURE_FIX) from None
