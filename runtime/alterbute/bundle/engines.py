@@ -23,6 +23,8 @@ Fit: TypeAlias = Literal["same_gpu", "same_compute_capability", "ampere_plus", "
 """GPUs that can run an engine, from the smallest set to the largest; `portable` is TensorRT-RTX on the listed capabilities."""
 
 _CAPABILITY: Final = re.compile(r"[0-9]{1,2}\.[0-9]")
+WEIGHTS_NAME: Final = re.compile(r"weights[A-Za-z0-9_.-]*\.bin")
+"""Names of the files that may hold the weights of graphs."""
 _VERSION: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,4}")
 _MAX_ENGINES: Final = 256
 _MAX_PROFILES: Final = 256
@@ -107,9 +109,11 @@ def check_engines(engines: tuple[Engine, ...], files: Collection[str], graphs: C
         for field in ("file", "source"):
             if getattr(engine, field) not in files:
                 raise typed_json.KeyFault(f"{key}.{field}", repr(getattr(engine, field)), "a name listed in `files`")
+            if "/" in getattr(engine, field):
+                raise typed_json.KeyFault(f"{key}.{field}", repr(getattr(engine, field)), "a file that is in no folder")
         for name in engine.weights:
-            if name not in files:
-                raise typed_json.KeyFault(f"{key}.weights", repr(name), "a name listed in `files`")
+            if name not in files or not WEIGHTS_NAME.fullmatch(name):
+                raise typed_json.KeyFault(f"{key}.weights", repr(name), "names of weights listed in `files`")
         if (engine.recipe, engine.graph) in recipe_graphs:
             raise typed_json.KeyFault(key, f"a second {engine.graph} of recipe {engine.recipe}", "one")
         recipe_graphs.add((engine.recipe, engine.graph))

@@ -81,6 +81,7 @@ def _check(manifest: Manifest) -> None:
     if manifest.solver_table:
         _check_file("solver_table.file", manifest.solver_table.file, manifest, GRAPH_LIMIT_BYTES)
     check_engines(manifest.engines, manifest.files.keys(), manifest.graphs.keys())
+    _check_profiles(manifest)
     _check_file("text.tokenizer", manifest.text.tokenizer, manifest, TOKENIZER_LIMIT_BYTES)
 
 
@@ -90,6 +91,16 @@ def _check_file(key: str, name: str, manifest: Manifest, most: int) -> None:
         raise typed_json.KeyFault(key, repr(name), "a name listed in `files`")
     if entry.size > most:
         raise typed_json.KeyFault(key, f"{name!r} of {entry.size} bytes", f"at most {most}")
+
+
+def _check_profiles(manifest: Manifest) -> None:
+    """Check that every profile of an engine has the shapes of its graph's inputs."""
+    for index, engine in enumerate(manifest.engines):
+        ranks = {edge.name: len(edge.shape) for edge in manifest.graphs[engine.graph].inputs}
+        for number, profile in enumerate(engine.profiles):
+            if {name: len(shape.max) for name, shape in profile.items()} != ranks:
+                key = f"engines[{index}].profiles[{number}]"
+                raise typed_json.KeyFault(key, "of other inputs", f"one shape for each of {', '.join(ranks)}")
 
 
 def _check_resolutions(manifest: Manifest) -> None:

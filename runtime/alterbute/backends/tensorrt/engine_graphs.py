@@ -16,6 +16,7 @@ from alterbute.backends.tensorrt import api
 from alterbute.backends.tensorrt.cuda_graph import CudaGraph
 from alterbute.backends.tensorrt.engine import LoadedEngine, ScratchMemory, open_runtime
 from alterbute.backends.tensorrt.module import RuntimeModule, make_logger
+from alterbute.backends.run_check import check_outputs
 from alterbute.bundle import Bundle, Engine, Product
 from alterbute.errors import DeviceError, EngineError
 
@@ -71,8 +72,11 @@ class EngineGraphs:
         Raises:
             EngineError: no profile holds the inputs.
             DeviceError: the engine or the device failed.
+            BundleError: an output is not what the manifest lists.
         """
-        return self._run_step(inputs) if graph == "step" else self._runners[graph].run(inputs)
+        results = self._run_step(inputs) if graph == "step" else self._runners[graph].run(inputs)
+        check_outputs(graph, self._bundle.manifest, inputs, results)
+        return results
 
     def close(self) -> None:
         """Free the engines and device memory.
