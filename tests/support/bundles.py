@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +70,14 @@ def stub_manifest(folder: Path) -> Manifest:
         checkpoint={},
     )
     return with_edges(manifest)
+
+
+def replace_file(folder: Path, name: str, data: bytes) -> None:
+    """Write a file of a bundle, and its new size and SHA-256 into the manifest."""
+    (folder / name).write_bytes(data)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def with_edges(manifest: Manifest) -> Manifest:

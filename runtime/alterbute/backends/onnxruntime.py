@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from alterbute.backends.base import HOST_GRAPHS, Array, Arrays, first_line
 from alterbute.backends.run_check import check_outputs
 from alterbute.bundle import WEIGHTS_FILE, Bundle, Variant
-from alterbute.bundle.graph_file import read_model
+from alterbute.bundle.graph_files import read_model
 from alterbute.errors import BundleError, EngineError
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ class OnnxRuntimeBackend:
             import onnxruntime
 
             options = onnxruntime.SessionOptions()
-            options.log_severity_level = 3
+            # Errors are raised; what the library would print besides holds names of the graph as they are.
+            options.log_severity_level = 4
             options.intra_op_num_threads = self._threads if graph in _LARGE else 1
             options.inter_op_num_threads = 1
             # The planes of a large photo are hundreds of megabytes, which an arena would keep after the run.

@@ -9,7 +9,6 @@ from alterbute.bundle import Manifest
 from alterbute.errors import BundleError
 
 
-
 def check_outputs(graph: str, manifest: Manifest, inputs: Arrays, outputs: Arrays) -> None:
     """Refuse outputs of another name, type or shape than the manifest and the inputs of this run determine.
 
@@ -25,7 +24,9 @@ def check_outputs(graph: str, manifest: Manifest, inputs: Arrays, outputs: Array
     entry = manifest.graphs[graph]
     sizes: dict[str, int] = {}
     for edge in entry.inputs:
-        sizes |= {axis: size for axis, size in zip(edge.shape, inputs[edge.name].shape) if isinstance(axis, str)}
+        sizes |= {
+            axis: size for axis, size in zip(edge.shape, inputs[edge.name].shape, strict=False) if isinstance(axis, str)
+        }
     sizes |= _free_sizes(graph, manifest.latent_factor, inputs)
     for edge in entry.outputs:
         array = outputs.get(edge.name)

@@ -109,8 +109,8 @@ def check_engines(engines: tuple[Engine, ...], files: Collection[str], graphs: C
         for field in ("file", "source"):
             if getattr(engine, field) not in files:
                 raise typed_json.KeyFault(f"{key}.{field}", repr(getattr(engine, field)), "a name listed in `files`")
-            if "/" in getattr(engine, field):
-                raise typed_json.KeyFault(f"{key}.{field}", repr(getattr(engine, field)), "a file that is in no folder")
+            if field == "source" and "/" in engine.source:
+                raise typed_json.KeyFault(f"{key}.source", repr(engine.source), "a file that is in no folder")
         for name in engine.weights:
             if name not in files or not WEIGHTS_NAME.fullmatch(name):
                 raise typed_json.KeyFault(f"{key}.weights", repr(name), "names of weights listed in `files`")
@@ -147,7 +147,9 @@ def _check_numbers(engine: Engine, key: str) -> None:
         for name, shape in profile.items():
             sizes = list(zip(shape.min, shape.opt, shape.max, strict=False))
             is_same_rank = len(shape.min) == len(shape.opt) == len(shape.max)
-            is_bounded = len(sizes) <= _MAX_AXES and all(0 <= low <= best <= high <= _MAX_SIZE for low, best, high in sizes)
+            is_bounded = len(sizes) <= _MAX_AXES and all(
+                0 <= low <= best <= high <= _MAX_SIZE for low, best, high in sizes
+            )
             if not (is_same_rank and is_bounded):
                 seen = f"{list(shape.min)}, {list(shape.opt)}, {list(shape.max)}"
                 raise typed_json.KeyFault(f"{key}.profiles[{number}].{name}", seen, "min <= opt <= max, of one rank")

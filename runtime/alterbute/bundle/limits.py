@@ -108,7 +108,9 @@ def check_number(key: str, value: float, least: float, most: float) -> None:
         KeyFault: it is not.
     """
     if not least <= value <= most:
-        raise KeyFault(key, f"{value:.10g}" if isinstance(value, float) else str(value), f"a number from {least:g} to {most:g}")
+        raise KeyFault(
+            key, f"{value:.10g}" if isinstance(value, float) else str(value), f"a number from {least:g} to {most:g}"
+        )
 
 
 def check_digest(key: str, digest: str) -> None:

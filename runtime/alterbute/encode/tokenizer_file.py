@@ -126,7 +126,8 @@ def _check_model(value: Any) -> dict[str, int]:
     _expect(len(set(vocabulary.values())) == len(vocabulary), "two entries of its vocabulary have one id")
     unknown = model.get("unk_token")
     _expect(
-        unknown is None or (isinstance(unknown, str) and unknown in vocabulary), "its unk_token is not in its vocabulary"
+        unknown is None or (isinstance(unknown, str) and unknown in vocabulary),
+        "its unk_token is not in its vocabulary",
     )
     _check_merges(model.get("merges"), vocabulary)
     return vocabulary

@@ -15,7 +15,7 @@ from alterbute.backends.onnxruntime_cuda.gpu_session import GpuPlace, GpuSession
 from alterbute.backends.onnxruntime_cuda.graph_files import choose_variants, least_memory, read_weights
 from alterbute.backends.run_check import check_outputs
 from alterbute.bundle import Bundle, LaunchShape
-from alterbute.bundle.graph_file import read_model, read_model_and_prologue
+from alterbute.bundle.graph_files import read_model, read_model_and_prologue
 from alterbute.errors import BundleError, DeviceError
 
 _PROLOGUE: Final = "step's prologue"

@@ -11,7 +11,7 @@ from alterbute.backends.cuda.runtime import Cuda
 from alterbute.backends.tensorrt import api
 from alterbute.backends.tensorrt.module import RtxModule, RuntimeModule, make_recorder, take_errors
 from alterbute.bundle import Bundle, Engine, Graph, Product, ShapeRange
-from alterbute.bundle.graph_file import read_graph_file
+from alterbute.bundle.graph_files import read_graph_file
 from alterbute.errors import DeviceError, EngineError
 
 
@@ -203,18 +203,26 @@ def _refit(trt: RuntimeModule, loaded: api.ICudaEngine, logger: Any, bundle: Bun
     """Put the weights into an engine that was built without them, from copies that were hashed as they were written."""
     # The parser follows file names in the graph: they may only be those of the bundle's weights.
     read_graph_file(engine.source, bundle.read(engine.source), bundle.manifest.files)
-    with TemporaryDirectory(prefix="alterbute-refit-") as folder:
-        for name in (engine.source, *engine.weights):
-            with (Path(folder) / name).open("wb") as file:
-                bundle.copy(name, file)
-        refitter = trt.Refitter(loaded, logger)
-        parser = trt.OnnxParserRefitter(refitter, logger)
-        if not (parser.refit_from_file(str(Path(folder) / engine.source)) and refitter.refit_cuda_engine()):
-            raise EngineError(
-                f"the engine {engine.file!r} does not take the weights of {engine.source!r}",
-                "the graph that it was built from",
-                f"rebuild it: recipe {engine.recipe}",
-            )
+    try:
+        with TemporaryDirectory(prefix="alterbute-refit-") as folder:
+            for name in (engine.source, *engine.weights):
+                with (Path(folder) / name).open("wb") as file:
+                    bundle.copy(name, file)
+            refitter = trt.Refitter(loaded, logger)
+            parser = trt.OnnxParserRefitter(refitter, logger)
+            is_done = parser.refit_from_file(str(Path(folder) / engine.source)) and refitter.refit_cuda_engine()
+    except OSError as fault:
+        raise EngineError(
+            f"the weights of the engine {engine.file!r} cannot be copied ({fault.strerror})",
+            "room for them in the folder of temporary files",
+            "set TMPDIR to a folder with more room",
+        ) from None
+    if not is_done:
+        raise EngineError(
+            f"the engine {engine.file!r} does not take the weights of {engine.source!r}",
+            "the graph that it was built from",
+            f"rebuild it: recipe {engine.recipe}",
+        )
 
 
 def _format_edges(edges: Mapping[str, str]) -> str:

@@ -12,11 +12,11 @@ from alterbute.backends.cuda.device_step_state import DeviceStepState
 from alterbute.backends.cuda.device_thread import DeviceThread
 from alterbute.backends.cuda.runtime import Cuda, CudaApi, free_all, no_memory
 from alterbute.backends.cuda.upload_ring import UploadRing
+from alterbute.backends.run_check import check_outputs
 from alterbute.backends.tensorrt import api
 from alterbute.backends.tensorrt.cuda_graph import CudaGraph
 from alterbute.backends.tensorrt.engine import LoadedEngine, ScratchMemory, open_runtime
 from alterbute.backends.tensorrt.module import RuntimeModule, make_logger
-from alterbute.backends.run_check import check_outputs
 from alterbute.bundle import Bundle, Engine, Product
 from alterbute.errors import DeviceError, EngineError
 

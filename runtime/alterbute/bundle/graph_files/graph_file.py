@@ -13,8 +13,8 @@ from typing import Final
 
 from alterbute.bundle.engines import WEIGHTS_NAME
 from alterbute.bundle.files import Bundle
+from alterbute.bundle.graph_files.protobuf import Document, Span
 from alterbute.bundle.manifest import FileEntry, Graph, TensorSpec, Variant
-from alterbute.bundle.protobuf import Document, Span
 from alterbute.errors import BundleError
 
 _MAX_NESTING: Final = 32
@@ -75,7 +75,11 @@ def read_model_and_prologue(bundle: Bundle, graph: str, variant: Variant) -> tup
     files = bundle.manifest.files
     prologue = read_graph_file(variant.prologue, prologue_data, files)
     check_model(
-        read_graph_file(variant.file, data, files), variant.file, bundle.manifest.graphs[graph], variant.prologue, prologue
+        read_graph_file(variant.file, data, files),
+        variant.file,
+        bundle.manifest.graphs[graph],
+        variant.prologue,
+        prologue,
     )
     return data, prologue_data
 
@@ -215,7 +219,9 @@ def _check_tensor(document: Document, span: Span, files: Mapping[str, FileEntry]
 
 def _check_place(entries: Mapping[str, str], files: Mapping[str, FileEntry]) -> None:
     if entries.keys() != {"location", "offset", "length"}:
-        raise ValueError(f"a weight has the keys {', '.join(sorted(entries))[:80]!r}, and not location, offset and length")
+        raise ValueError(
+            f"a weight has the keys {', '.join(sorted(entries))[:80]!r}, and not location, offset and length"
+        )
     location = entries["location"]
     if location not in files or not WEIGHTS_NAME.fullmatch(location):
         raise ValueError(f"a weight lies in {location[:80]!r}")

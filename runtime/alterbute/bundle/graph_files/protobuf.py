@@ -57,7 +57,7 @@ class Document:
             number, wire = tag >> 3, tag & 7
             if not number or tag > _MAX_TAG:
                 raise ValueError(f"byte {at} is no field")
-            if wire == _BYTES or wire == _VARINT:
+            if wire in (_BYTES, _VARINT):
                 # One byte, the most frequent case, without a call.
                 value = data[at] if at < end else 128
                 at += 1
