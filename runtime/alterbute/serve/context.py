@@ -94,7 +94,7 @@ def make_context(settings: ServerSettings, backends: Sequence[Backend] | None = 
     from alterbute.editor import Editor
 
     keyring = open_keyring(settings.api_key, settings.api_key_file)
-    trusted = read_trust_keys([Path(settings.trust_key)] if settings.trust_key else [])
+    trusted = None if settings.trust_key is None else read_trust_keys([settings.trust_key])
     bundle = open_bundle(Path(settings.bundle) if settings.bundle else default_bundle_path(), trust_keys=trusted)
     manifest = bundle.manifest
     sha256 = bundle.sha256

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from alterbute.bundle.plain_file import read_plain_file
 from alterbute.errors import InputError
 from alterbute.serve.edge.hosts import is_loopback, parse_host_rules
 from alterbute.serve.edge.origins import parse_allowed_origins
@@ -16,6 +18,8 @@ from alterbute.serve.edge.root_path import check_root_path
 Value: TypeAlias = str | int | float | bool | tuple[str, ...] | None
 ENV_PREFIX: Final = "ALTERBUTE_SERVE_"
 CONFIG_VARIABLE: Final = "ALTERBUTE_SERVE_CONFIG"
+_MAX_CONFIG_BYTES: Final = 1 << 20
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 SECRETS: Final = frozenset({"api_key"})
 
 
@@ -193,8 +197,8 @@ def merge(
 
 def _read_toml(path: Path) -> dict[str, object]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
+        return tomllib.loads(read_plain_file(path, _MAX_CONFIG_BYTES).decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as fault:
         raise InputError(
             f"the config file {str(path)!r} cannot be read ({fault})",
             "a TOML file of settings",
@@ -228,7 +232,7 @@ def _check_type(setting: Field[Any], value: object) -> Value:
         return _check_list(setting, value)
     if isinstance(value, bool):
         is_right = "bool" in type_name
-    elif isinstance(value, int) and "float" in type_name:
+    elif isinstance(value, int) and "float" in type_name and abs(value) < 2**63:
         return float(value)
     else:
         is_right = type(value).__name__ in type_name
@@ -290,5 +294,6 @@ def _toml(value: Value) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return '"' + _CONTROLS.sub(lambda match: f"\\u{ord(match.group()):04x}", escaped) + '"'
     return str(value)

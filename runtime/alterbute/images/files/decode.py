@@ -186,7 +186,7 @@ def _read_planes(source: object, param: str, *, is_mask: bool) -> _Decoded:
     if callable(getattr(source, "read", None)):
         return _from_bytes(_read_stream(source, param), param, is_mask=is_mask)
     if hasattr(source, "__array__"):  # numpy's own arrays, torch tensors on the CPU
-        array = check_array(np.asarray(source), param, is_mask=is_mask)
+        array = check_array(np.asanyarray(source), param, is_mask=is_mask)
         has_alpha = array.ndim == 3 and array.shape[2] == 4
         colors, alpha = (array[:, :, :3], array[:, :, 3]) if has_alpha else (array, None)
         return _Decoded(planes=Planes(colors=colors, alpha=alpha))
