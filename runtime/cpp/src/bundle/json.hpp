@@ -1,4 +1,5 @@
-// JSON text to plain values, strictly: repeated keys and nesting beyond a limit are refused. Keys keep their order.
+// JSON text to plain values, as every parser reads it: what parsers disagree about is refused, in the same way as by the
+// Python module `alterbute.bundle.strict_json`. Keys keep their order.
 #pragma once
 
 #include <stdexcept>

@@ -97,7 +97,8 @@ WindowImages Encoder::view(const Picture& picture, const Region& region, const B
                                        {"protect", protect.view()},
                                        {"box", place.view()},
                                        {"size", sides.view()},
-                                       {"rules", rules.view()}});
+                                       {"rules", rules.view()}},
+                            {}, {{"SH", size}, {"SW", size}, {"BH", box.height()}, {"BW", box.width()}});
   return {take(out, "window", "window"), take(out, "window", "object_mask"), take(out, "window", "window_mask"),
           take(out, "window", "alpha")};
 }
