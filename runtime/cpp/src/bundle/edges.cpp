@@ -151,7 +151,7 @@ void compare(const std::string& key, const std::vector<TensorSpec>& edges, const
 }
 
 [[noreturn]] void refuse(const std::string& file, const std::string& seen, const std::string& expected) {
-  throw BundleError("the graph file " + text::python_repr(file) + " " + seen, expected, kExportAgain);
+  throw BundleError("the bundle's graph file " + text::python_repr(file) + " " + seen, expected, kExportAgain);
 }
 
 [[noreturn]] void refuse_edge(const std::string& file, const char* side, const std::string& name,

@@ -296,7 +296,7 @@ GraphFile read_graph_file(const std::string& file, std::string_view model, const
   // ONNX Runtime knows its own format by these letters, whatever stands before them.
   constexpr std::size_t kMarkAt = 4, kMarkBytes = 4;
   const auto refuse = [&](const std::string& seen, const std::string& expected) {
-    return BundleError("the graph file " + text::python_repr(file) + " " + seen, expected, kExportAgain);
+    return BundleError("the bundle's graph file " + text::python_repr(file) + " " + seen, expected, kExportAgain);
   };
   try {
     if (model.size() >= kMarkAt + kMarkBytes && model.substr(kMarkAt, kMarkBytes) == "ORTM")

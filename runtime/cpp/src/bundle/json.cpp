@@ -11,8 +11,6 @@
 namespace alterbute {
 namespace {
 
-// Far above any manifest or tokenizer; it bounds the recursion of every function that visits a value.
-constexpr std::size_t kMaxDepth = 64;
 constexpr std::size_t kMaxNumber = 64;
 // The largest integer that a parser with doubles reads exactly, 2^53 - 1.
 constexpr std::int64_t kMaxInteger = 9'007'199'254'740'991;
@@ -22,6 +20,9 @@ constexpr std::string_view kMark = "\xEF\xBB\xBF";
 // Takes nlohmann's events one by one, so that order, repeated keys, depth and the digits of numbers are seen.
 class Builder final : public nlohmann::json_sax<nlohmann::json> {
  public:
+  // The limit bounds the recursion of every function that visits a value, too.
+  explicit Builder(std::size_t max_depth) : max_depth_(max_depth) {}
+
   Json take() { return std::move(root_); }
 
   bool null() override { return put({}); }
@@ -102,13 +103,14 @@ class Builder final : public nlohmann::json_sax<nlohmann::json> {
     throw JsonFault("the integer " + digits.substr(0, 24) + " is beyond 2^53 - 1");
   }
   bool open(Json::Kind kind) {
-    if (open_.size() == kMaxDepth) throw JsonFault("the nesting is too deep");
+    if (open_.size() == max_depth_) throw JsonFault("the nesting is too deep");
     Json* value = place();
     value->kind = kind;
     open_.push_back(value);
     return true;
   }
 
+  std::size_t max_depth_;
   Json root_;
   // Only the innermost container grows, so the pointers to those around it stay good.
   std::vector<Json*> open_;
@@ -149,11 +151,11 @@ const Json* Json::find(std::string_view name) const {
   return nullptr;
 }
 
-Json parse_json(std::string_view text) {
+Json parse_json(std::string_view text, std::size_t max_depth) {
   // nlohmann's reader skips a mark and ends at a NUL byte.
   if (text.substr(0, kMark.size()) == kMark) throw JsonFault("it starts with a byte order mark");
   if (text.find('\0') != std::string_view::npos) throw JsonFault("it holds a NUL byte");
-  Builder builder;
+  Builder builder(max_depth);
   nlohmann::json::sax_parse(text.begin(), text.end(), &builder);
   return builder.take();
 }

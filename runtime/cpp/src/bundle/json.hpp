@@ -28,8 +28,10 @@ struct Json {
   const Json* find(std::string_view name) const;
 };
 
-// Throws JsonFault with the reason why the text is no JSON.
-Json parse_json(std::string_view text);
+constexpr std::size_t kMaxJsonDepth = 64;
+
+// One value, of at most `max_depth` containers inside one another. Throws JsonFault with the reason why it is refused.
+Json parse_json(std::string_view text, std::size_t max_depth = kMaxJsonDepth);
 
 // As Python's `json.dumps`: one line, everything beyond ASCII escaped.
 std::string dump_json(const Json& value);

@@ -57,7 +57,7 @@ std::string read_key_file(const std::string& path) {
   struct stat status {};
   const auto refuse_file = [&](const char* why) { refuse_key("the key " + path + " cannot be read (" + why + ")"); };
   if (descriptor < 0 || ::fstat(descriptor, &status) != 0) refuse_file(std::strerror(errno));
-  if (!S_ISREG(status.st_mode)) refuse_file("it is no plain file");
+  if (!S_ISREG(status.st_mode)) refuse_file(S_ISDIR(status.st_mode) ? std::strerror(EISDIR) : "it is a pipe or a device");
   std::string text(kSignatureLimitBytes, '\0');
   std::size_t done = 0;
   while (done < text.size()) {
@@ -112,13 +112,13 @@ bool is_usable_point(const std::string& key) {
 }
 
 TrustKey read_key(const std::string& path) {
-  if (path.empty()) refuse_key("the path of a key is empty");
+  if (path.empty()) refuse_key("the key's path is empty");
   const std::string text = read_key_file(path);
   const std::size_t start = text.find_first_not_of(" \t\n\r\f\v"), end = text.find_last_not_of(" \t\n\r\f\v");
   const auto data = decode_base64(start == std::string::npos ? std::string() : text.substr(start, end + 1 - start));
   if (!data) refuse_key("the key " + path + " is not base64");
   if (data->size() != kKeyBytes) refuse_key(path + " has " + std::to_string(data->size()) + " bytes");
-  if (!is_usable_point(*data)) refuse_key("the key " + path + " is no point that can sign");
+  if (!is_usable_point(*data)) refuse_key(path + " is no key that a signer can have: signatures that anyone can make would fit it");
   return {*data, sha256_hex(data->data(), data->size()).substr(0, 16)};
 }
 
