@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Final, Literal
 
-from alterbute.images.files.header_type import Header, Refusal
+from alterbute.images.files.header_type import Header, Refusal, TooComplexError
 from alterbute.images.files.isobmff import read_isobmff
+from alterbute.images.files.jpeg.jpeg_markers import MAX_SEGMENTS, PROGRESSIVE, SEQUENTIAL, find_marker
 from alterbute.images.files.tiff_header import is_tiff, read_tiff
 
 _MAX_FRAMES: Final = 1000
@@ -44,29 +45,46 @@ def _png(data: bytes) -> Header | None:
 
 def _jpeg(data: bytes) -> Header | None:
     at = 2
-    while data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        # Every start-of-frame marker holds the size; 0xC4, 0xC8 and 0xCC lie between them and are not one.
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            bits, height, width, channels = struct.unpack_from(">BHHB", data, at + 4)
-            return Header(
-                format="JPEG",
-                width=width,
-                height=height,
-                bits=bits,
-                channels=channels,
-                is_lossy=True,
-                refusal=Refusal.colour("CMYK") if channels == 4 else None,
-            )
-        if marker == 0x01 or 0xD0 <= marker <= 0xD9:  # markers without a body
-            at += 2
-            continue
-        (length,) = struct.unpack_from(">H", data, at + 2)
-        at += 2 + max(length, 2)
-    return None
+    try:
+        for _ in range(MAX_SEGMENTS):
+            marker, at = find_marker(data, at)
+            # Every start-of-frame marker holds the size; 0xC4, 0xC8 and 0xCC lie between them and are not one.
+            if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+                bits, height, width, channels = struct.unpack_from(">BHHB", data, at + 2)
+                return Header(
+                    format="JPEG",
+                    width=width,
+                    height=height,
+                    bits=bits,
+                    channels=channels,
+                    is_lossy=True,
+                    refusal=_find_unread_coding(marker, bits, channels),
+                )
+            if marker == 0x01 or 0xD0 <= marker <= 0xD9:  # markers without a body
+                continue
+            (length,) = struct.unpack_from(">H", data, at)
+            at += max(length, 2)
+    except TooComplexError as fault:
+        return _refused("JPEG", Refusal.complex(str(fault)))
+    except OSError:
+        return None
+    return _refused("JPEG", Refusal.complex(f"has more than {MAX_SEGMENTS} segments"))
+
+
+def _find_unread_coding(marker: int, bits: int, channels: int) -> Refusal | None:
+    if channels == 4:
+        return Refusal.colour("CMYK")
+    if marker not in (*SEQUENTIAL, *PROGRESSIVE):
+        name = {0xC3: "a lossless", 0xCB: "a lossless"}.get(marker, "a hierarchical")
+        return Refusal.layout(f"is {name} JPEG (SOF{marker - 0xC0})", "a baseline or progressive one", "save it as a PNG")
+    if bits != 8:
+        return Refusal.depth(f"{bits} bits per channel in a JPEG")
+    return None if channels in (1, 3) else Refusal.colour(f"{channels}-channel")
+
+
+def _refused(format: Literal["JPEG", "GIF", "WEBP"], refusal: Refusal) -> Header:
+    """The header of a file that is refused before its size is known."""
+    return Header(format=format, width=0, height=0, bits=8, channels=3, refusal=refusal)
 
 
 def _webp(data: bytes) -> Header | None:
