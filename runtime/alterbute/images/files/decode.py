@@ -22,6 +22,7 @@ from alterbute.images.files.header_type import Header, Refusal, TooComplexError
 from alterbute.images.files.heif import decode_heif
 from alterbute.images.files.jpeg.jpeg_markers import read_jpeg
 from alterbute.images.files.jpeg.jpeg_pixels import decode_jpeg
+from alterbute.images.files.pillow.opened_image import count_frames, load_opened, read_opened_file
 from alterbute.images.files.pillow.pillow_pixels import (
     GREY_16_MODES,
     MODES,
@@ -315,8 +316,12 @@ def _check_levels(planes: Planes, param: str, *, is_mask: bool) -> Planes:
 def _from_pillow(image: Image, param: str, *, is_mask: bool) -> _Decoded:
     """Take a picture that the caller opened or made."""
     check_size(image.width, image.height, param)
-    # A JPEG with several frames comes from a camera: a preview, a depth map or a gain map follows the photo.
-    num_frames = 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
+    opened = read_opened_file(image, param)
+    if opened is not None:
+        decoded = _from_bytes(opened.data, param, is_mask=is_mask)
+        if not opened.is_changed:
+            return decoded
+    num_frames = count_frames(image)
     if num_frames > 1:
         raise InputError(
             f"the {param} is an animation of {num_frames} frames",
@@ -350,7 +355,7 @@ def _is_cut_to_8_bits(image: Image) -> bool:
 
 def _copy_planes(image: Image, param: str, *, is_mask: bool) -> Planes:
     """The levels of a picture of Pillow's, upright."""
-    image.load()
+    load_opened(image)
     if is_mask and image.mode in ("I", "F"):
         return Planes(colors=check_array(np.asarray(image), param, is_mask=True))
     if image.mode in ("I", "F"):
