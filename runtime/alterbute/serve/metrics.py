@@ -12,7 +12,18 @@ from alterbute.serve.scheduler.observer import Observer
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 _IMAGES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-_REASONS: Final = ("queue_full", "rate", "draining", "too_large", "bad_image", "bad_request", "deadline", "auth")
+_REASONS: Final = (
+    "queue_full",
+    "memory",
+    "connections",
+    "rate",
+    "draining",
+    "too_large",
+    "bad_image",
+    "bad_request",
+    "deadline",
+    "auth",
+)
 
 
 class Metrics(Observer):

@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
@@ -17,7 +17,8 @@ from alterbute.errors import InputError
 from alterbute.serve.app import make_app
 from alterbute.serve.context import Context, make_context
 from alterbute.serve.http.auth import read_keys
-from alterbute.serve.http.protocol import HttpProtocol
+from alterbute.serve.http.connections import ConnectionTable
+from alterbute.serve.http.protocol import make_protocol
 from alterbute.serve.warmup import warm_up
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ async def _serve(settings: ServerSettings, sockets: list[socket.socket]) -> int:
         warming.cancel()
         reloading.cancel()
         context.service.drain()
+        context.decoders.close()
         context.service.cancel_all()
         for server in servers:
             server.should_exit = True
@@ -107,6 +109,10 @@ async def _serve(settings: ServerSettings, sockets: list[socket.socket]) -> int:
         if exit_code(context) == 0:
             await asyncio.to_thread(context.close)
     _logger.info("stopped")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Another signal must not change the exit code while the interpreter ends.
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
     return code
 
 
@@ -184,7 +190,8 @@ async def _sleep(seconds: float, stop_now: asyncio.Event) -> None:
 def make_server(context: Context, *, is_admin: bool = False) -> _Server:
     """Build a uvicorn server of the application; its `serve` is passed the listening sockets."""
     header_timeout_s = context.settings.header_timeout_s
-    protocol: type[Any] = type("Protocol", (HttpProtocol,), {"header_timeout_s": header_timeout_s})
+    table = ConnectionTable(context.settings.max_connections, context.settings.max_connections_per_address)
+    protocol = make_protocol(header_timeout_s, table, lambda: context.metrics.on_reject("connections"))
     config = uvicorn.Config(
         make_app(context, is_admin=is_admin),
         http=protocol,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from alterbute.bundle.plain_file import read_plain_file
 from alterbute.errors import InputError
 from alterbute.serve.edge.hosts import is_loopback, parse_host_rules
 from alterbute.serve.edge.origins import parse_allowed_origins
@@ -16,6 +18,8 @@ from alterbute.serve.edge.root_path import check_root_path
 Value: TypeAlias = str | int | float | bool | tuple[str, ...] | None
 ENV_PREFIX: Final = "ALTERBUTE_SERVE_"
 CONFIG_VARIABLE: Final = "ALTERBUTE_SERVE_CONFIG"
+_MAX_CONFIG_BYTES: Final = 1 << 20
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 SECRETS: Final = frozenset({"api_key"})
 
 
@@ -90,11 +94,28 @@ class ServerSettings:
     memory_mb: float = _setting(
         2048.0, "MiB that bodies and decoded pictures of all requests together may take.", low=1
     )
-    decode_timeout_s: float = _setting(5.0, "Seconds that decoding the pictures of a request may take.", low=0.01)
-    decoders: int | None = _setting(None, "Pictures that are decoded at once; else one per CPU.", low=1, high=256)
+    memory_share: float = _setting(
+        0.75, "Part of memory_mb that one API key, or without keys one address, may hold at once.", low=0.01, high=1
+    )
+    decode_timeout_s: float = _setting(
+        5.0,
+        "CPU seconds that decoding a picture of 12 megapixels may take; larger ones in proportion, smaller ones at least a fifth.",
+        low=0.01,
+    )
+    decoders: int | None = _setting(
+        None,
+        "Processes that decode pictures; else one per CPU and one more. One client takes all but one at most.",
+        low=1,
+        high=256,
+    )
 
     header_timeout_s: float = _setting(10.0, "Seconds that a client has to send its headers.", low=0.1)
     min_body_rate: float = _setting(16384.0, "Bytes per second that a client must send of its body.", low=1)
+    body_silence_s: float = _setting(10.0, "Seconds that a client may send nothing of its body.", low=0.1)
+    max_connections: int = _setting(512, "Open connections at most; more are closed with 503.", low=1, high=1_000_000)
+    max_connections_per_address: int = _setting(
+        256, "Open connections at most of one IPv4 address or IPv6 /64.", low=1, high=1_000_000
+    )
     write_timeout_s: float = _setting(30.0, "Seconds that a client has to take a part of its response.", low=0.1)
     drain_delay_s: float = _setting(
         3.0, "After SIGTERM: seconds to go on accepting, until the balancer has seen 'not ready'.", low=0
@@ -176,8 +197,8 @@ def merge(
 
 def _read_toml(path: Path) -> dict[str, object]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
+        return tomllib.loads(read_plain_file(path, _MAX_CONFIG_BYTES).decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as fault:
         raise InputError(
             f"the config file {str(path)!r} cannot be read ({fault})",
             "a TOML file of settings",
@@ -211,7 +232,7 @@ def _check_type(setting: Field[Any], value: object) -> Value:
         return _check_list(setting, value)
     if isinstance(value, bool):
         is_right = "bool" in type_name
-    elif isinstance(value, int) and "float" in type_name:
+    elif isinstance(value, int) and "float" in type_name and abs(value) < 2**63:
         return float(value)
     else:
         is_right = type(value).__name__ in type_name
@@ -273,5 +294,6 @@ def _toml(value: Value) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return '"' + _CONTROLS.sub(lambda match: f"\\u{ord(match.group()):04x}", escaped) + '"'
     return str(value)

@@ -96,8 +96,8 @@ def as_api_error(fault: BaseException) -> ApiError:
     if isinstance(fault, InputError):
         return _input_error(fault)
     if isinstance(fault, OverloadedError):
-        status = 429 if fault.code in ("queue_full", "rate") else 503
-        reason = {"deadline_unreachable": "deadline", "memory": "queue_full"}.get(fault.code, fault.code)
+        status = 429 if fault.code in ("queue_full", "rate", "memory_share") else 503
+        reason = {"deadline_unreachable": "deadline", "memory_share": "memory"}.get(fault.code, fault.code)
         code = {"rate": "rate_limit_exceeded"}.get(fault.code, fault.code)
         return ApiError(status, str(fault), code, retry=True, retry_after_s=fault.retry_after_s, reason=reason)
     if isinstance(fault, DeadlineExceeded):

@@ -1,4 +1,4 @@
-"""Limits on memory, for all requests together, and on rate, per API key."""
+"""Limits on memory, for all requests together and for each client, and on rate, per API key."""
 
 from __future__ import annotations
 
@@ -10,64 +10,88 @@ from threading import Lock
 from typing import Final
 
 from alterbute.errors import OverloadedError
+from alterbute.serve.http.error_response import ApiError
 
 _MAX_BUCKETS: Final = 10_000
 
 
 class MemoryBudget:
-    """A budget of bytes for all requests together; reserved before memory is allocated, from any thread."""
+    """A budget of bytes for all requests together; reserved before memory is allocated, from any thread.
 
-    def __init__(self, size_bytes: int) -> None:
-        self._free = self._size = size_bytes
+    Args:
+        size_bytes: The budget.
+        share: Part of it, in (0, 1], that one owner of requests may hold.
+    """
+
+    def __init__(self, size_bytes: int, share: float = 1.0) -> None:
+        self.size_bytes, self.share_bytes = size_bytes, int(size_bytes * share)
+        self._free = size_bytes
+        self._held: dict[str, int] = {}
         self._lock = Lock()
 
     @property
     def used_bytes(self) -> int:
         """Bytes that are reserved now."""
-        return self._size - self._free
+        return self.size_bytes - self._free
 
-    def open(self) -> Reservation:
-        """Open an empty reservation for a request."""
-        return Reservation(self)
+    def open(self, owner: str = "") -> Reservation:
+        """Open an empty reservation for a request of an owner, such as an API key."""
+        return Reservation(self, owner)
 
-    def _take(self, size_bytes: int) -> bool:
+    def _take(self, owner: str, size_bytes: int) -> None:
         with self._lock:
+            held = self._held.get(owner, 0) + size_bytes
+            if held > self.share_bytes:
+                raise _overload_error("this client's share of the server's memory is taken", "memory_share")
             if size_bytes > self._free:
-                return False
+                raise _overload_error("the server's memory for pictures is taken", "memory")
             self._free -= size_bytes
-            return True
+            self._held[owner] = held
 
-    def _give(self, size_bytes: int) -> None:
+    def _give(self, owner: str, size_bytes: int) -> None:
         with self._lock:
             self._free += size_bytes
+            held = self._held.get(owner, 0) - size_bytes
+            if held > 0:
+                self._held[owner] = held
+            else:
+                self._held.pop(owner, None)
 
 
 class Reservation:
     """The bytes that one request has reserved; `release` returns all of them, once."""
 
-    def __init__(self, budget: MemoryBudget) -> None:
-        self._budget, self._taken = budget, 0
+    def __init__(self, budget: MemoryBudget, owner: str) -> None:
+        self._budget, self._owner, self._taken = budget, owner, 0
 
     def take(self, size_bytes: int) -> None:
         """Reserve `size_bytes` more bytes.
 
         Raises:
-            OverloadedError: the budget has fewer bytes left.
+            OverloadedError: the budget, or the owner's share of it, has fewer bytes left.
+            ApiError: the request alone needs more than an owner's share (413): trying again is useless.
         """
-        if not self._budget._take(size_bytes):
-            raise OverloadedError(
-                "the server's memory for pictures is taken",
-                "room for this request",
-                "try again",
-                retry_after_s=1,
-                code="memory",
+        needed, limit = self._taken + size_bytes, self._budget.share_bytes
+        if needed > limit:
+            raise ApiError(
+                413,
+                f"the request needs {needed / 2**20:.0f} MiB of memory; expected at most {limit / 2**20:.0f} (memory_mb x memory_share); "
+                "send smaller pictures",
+                "memory_limit",
+                retry=False,
+                reason="too_large",
             )
-        self._taken += size_bytes
+        self._budget._take(self._owner, size_bytes)
+        self._taken = needed
 
     def release(self) -> None:
         """Return all reserved bytes to the budget."""
         taken, self._taken = self._taken, 0
-        self._budget._give(taken)
+        self._budget._give(self._owner, taken)
+
+
+def _overload_error(seen: str, code: str) -> OverloadedError:
+    return OverloadedError(seen, "room for this request", "try again", retry_after_s=1, code=code)
 
 
 @dataclass(slots=True)
@@ -119,3 +143,10 @@ class RateLimit:
             retry_after_s=wait_s,
             code="rate",
         )
+
+    def give_back(self, key: str, cost: float) -> None:
+        """Return to a key's bucket what was taken for a request that was not run."""
+        with self._lock:
+            bucket = self._buckets.get(key)
+            if bucket is not None:
+                bucket.level = min(self._burst, bucket.level + min(cost, self._burst))

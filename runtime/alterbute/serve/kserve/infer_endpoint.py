@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -12,8 +13,12 @@ from starlette.responses import JSONResponse, Response
 
 from alterbute.images import Photo
 from alterbute.serve.health import unready_reason
+from alterbute.serve.http.connections import client_name
 from alterbute.serve.http.error_response import ApiError, bad_request
-from alterbute.serve.http.request_body import Body, Json, Source, printable_name, read_body
+from alterbute.serve.http.json_text import MAX_TEXT_BYTES, Json, LongText, printable_name
+from alterbute.serve.http.limits import Reservation
+from alterbute.serve.http.parts_response import PartsResponse, count_bytes
+from alterbute.serve.http.request_body import Body, Source, read_body
 from alterbute.serve.kserve.tensors import (
     InferRequest,
     Tensor,
@@ -23,8 +28,8 @@ from alterbute.serve.kserve.tensors import (
 )
 from alterbute.serve.openai.encode_image import dump_json, timings_ms
 from alterbute.serve.openai.fields import OPTIONS, EditForm, check_model, read_form
-from alterbute.serve.openai.response import make_timing_headers, wait_for_result
-from alterbute.serve.openai.validate_request import check_request
+from alterbute.serve.openai.response import make_timing_headers, run_while_connected, wait_for_result
+from alterbute.serve.openai.validate_request import check_request, submit_request
 from alterbute.serve.scheduler.server_request import ServerResult
 from alterbute.version import installed_version
 
@@ -97,22 +102,22 @@ async def infer(request: Request) -> Response:
     context = _check_path(request)
     context.service.check_room()
     arrived_s = time.monotonic()
-    memory = context.memory.open()
+    memory = context.memory.open(client_name(request.scope))
+    is_answered = False
     try:
-        if request.headers.get("content-encoding", "identity") != "identity":
-            raise ApiError(
-                415, "compressed bodies are not read here", "unsupported_media_type", retry=False, reason="bad_request"
-            )
-        data = await read_body(request, context.settings, memory)
-        header_length = request.headers.get("inference-header-content-length")
-        infer_request, form = await context.run_on_pool(lambda: _read_request(data, header_length, context))
-        checked = await check_request(context, form, memory, key=request.state.key, arrived_s=arrived_s)
+        infer_request, form = await _read_request(request, context, memory)
+        owner = client_name(request.scope)
+        check = check_request(context, form, memory, key=request.state.key, owner=owner, arrived_s=arrived_s)
+        checked = await run_while_connected(request, check)
         _check_depth(checked.pictures.photo)
-        server_request = context.service.submit(await context.run_on_pool(checked.spec))
+        server_request = submit_request(context, checked, await context.run_on_pool(checked.spec))
         result = await wait_for_result(request, server_request)
-        return await context.run_on_pool(lambda: _make_response(context, infer_request, result))
+        response = await context.run_on_pool(lambda: _make_response(context, infer_request, result, memory))
+        is_answered = True  # the response releases the memory at its end
+        return response
     finally:
-        memory.release()
+        if not is_answered:
+            memory.release()
 
 
 def _check_depth(photo: Photo) -> None:
@@ -131,8 +136,17 @@ def _check_path(request: Request) -> Context:
     return context
 
 
-def _read_request(data: bytes, header_length: str | None, context: Context) -> tuple[InferRequest, EditForm]:
-    infer_request = read_infer_request(data, header_length)
+async def _read_request(request: Request, context: Context, memory: Reservation) -> tuple[InferRequest, EditForm]:
+    """Read the body, which is freed on return unless tensors are parts of it."""
+    data = await read_body(request, context.settings, memory)
+    header_length = request.headers.get("inference-header-content-length")
+    return await context.run_on_pool(lambda: _split_request(data, header_length, context, memory))
+
+
+def _split_request(
+    data: bytes, header_length: str | None, context: Context, memory: Reservation
+) -> tuple[InferRequest, EditForm]:
+    infer_request = read_infer_request(data, header_length, memory)
     files: list[tuple[str, Source]] = []
     fields: dict[str, Json] = {}
     for name, tensor in infer_request.inputs.items():
@@ -148,7 +162,8 @@ def _read_request(data: bytes, header_length: str | None, context: Context) -> t
         if name not in _PARAMETERS or name in fields:
             raise bad_request("this parameter is unknown, or given twice", printable_name(name), "unknown_parameter")
         fields[name] = value
-    return infer_request, read_form(Body(fields=fields, files=tuple(files)))
+    # Without the inputs, which would keep the body in memory until the response.
+    return replace(infer_request, inputs={}), read_form(Body(fields=fields, files=tuple(files)))
 
 
 def _read_picture(name: str, tensor: Tensor, max_file: int) -> Source:
@@ -169,15 +184,21 @@ def _read_scalar(name: str, tensor: Tensor) -> Json:
     if len(tensor) != 1 or (not isinstance(tensor, list) and tensor.size != 1):
         raise bad_request(f"{name} does not have one value", name, "invalid_tensor")
     if isinstance(tensor, list):
+        text = tensor[0]
+        if isinstance(text, LongText) or len(text) > MAX_TEXT_BYTES:
+            message = f"{name} is over {MAX_TEXT_BYTES} bytes; shorten it"
+            raise ApiError(413, message, "field_too_large", name, reason="too_large")
         try:
-            return tensor[0].decode()
+            return text.decode()
         except UnicodeDecodeError:
             raise bad_request(f"{name} is not UTF-8", name, "invalid_encoding") from None
     value: Any = tensor.ravel()[0].item()
     return value if isinstance(value, bool | int | float) else None
 
 
-def _make_response(context: Context, infer_request: InferRequest, result: ServerResult) -> Response:
+def _make_response(
+    context: Context, infer_request: InferRequest, result: ServerResult, memory: Reservation
+) -> PartsResponse:
     edit = result.edits[0]
     outputs: dict[str, NDArray[Any]] = {
         "IMAGE": edit.pixels,
@@ -187,9 +208,10 @@ def _make_response(context: Context, infer_request: InferRequest, result: Server
     head: dict[str, Any] = {"model_name": context.model, "model_version": _VERSION}
     if infer_request.id:
         head["id"] = infer_request.id
-    head["outputs"], raw = describe_outputs(outputs, infer_request)
-    text, headers = dump_json(head), make_timing_headers(result)
-    if not raw:
-        return Response(text, media_type="application/json", headers=headers)
-    headers["inference-header-content-length"] = str(len(text))
-    return Response(b"".join([text, *raw]), media_type="application/octet-stream", headers=headers)
+    parts, raw = describe_outputs(outputs, infer_request)
+    parts = [dump_json(head)[:-1] + b',"outputs":', *parts, b"}"]
+    headers = make_timing_headers(result)
+    if raw:
+        headers["inference-header-content-length"] = str(count_bytes(parts))
+        headers["content-type"] = "application/octet-stream"
+    return PartsResponse([*parts, *raw], run=context.run_on_pool, memory=memory, headers=headers)

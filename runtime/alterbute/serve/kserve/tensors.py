@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
 import re
 import struct
@@ -16,11 +14,15 @@ from numpy.typing import NDArray
 
 from alterbute.images.files.format_names import FORMATS, name_format
 from alterbute.images.files.header import read_header
+from alterbute.serve.http.base64_text import decode_base64
 from alterbute.serve.http.error_response import ApiError, bad_request
-from alterbute.serve.http.request_body import Json, printable_name, read_json
+from alterbute.serve.http.json_text import Json, JsonLimits, LongText, printable_name, read_json
+from alterbute.serve.http.limits import Reservation
+from alterbute.serve.http.parts_response import Part
+from alterbute.serve.openai.encode_image import dump_json
 
-Tensor: TypeAlias = "NDArray[Any] | list[bytes]"
-"""An array, or the elements of a BYTES tensor."""
+Tensor: TypeAlias = "NDArray[Any] | list[bytes | LongText]"
+"""An array, or the elements of a BYTES tensor; a long one of a JSON body is its text as it was sent."""
 
 DTYPES: Final[Mapping[str, str]] = {
     "BOOL": "bool",
@@ -32,6 +34,12 @@ DTYPES: Final[Mapping[str, str]] = {
 }
 _MAX_TENSORS: Final = 16
 _MAX_DIMENSIONS: Final = 4
+_JSON_LIMITS: Final = JsonLimits(
+    text_bytes=24 << 20,
+    values=1_000_000,
+    containers=100_000,
+    advice="send arrays as raw bytes (binary_data_size), or pictures as files (BYTES)",
+)
 _ID: Final = re.compile(r"[\w.:-]{0,128}")
 
 
@@ -54,22 +62,29 @@ class InferRequest:
     is_binary: bool
 
 
-def read_infer_request(data: bytes, header_length: str | None) -> InferRequest:
+def read_infer_request(data: bytes, header_length: str | None, memory: Reservation) -> InferRequest:
     """Parse the body of an inference request.
 
     Args:
         data: JSON, and possibly raw tensors after it.
         header_length: The `Inference-Header-Content-Length` header: length of the JSON in bytes.
+        memory: Reservation of the request, which grows by what JSON values take.
 
     Raises:
         ApiError: it breaks the protocol, or a limit.
+        OverloadedError: the memory budget is used up.
     """
     json_size = len(data)
     if header_length is not None:
-        if not header_length.isdecimal() or len(header_length) > 10 or not 0 < int(header_length) <= len(data):
+        if (
+            not header_length.isascii()
+            or not header_length.isdecimal()
+            or len(header_length) > 10
+            or not 0 < int(header_length) <= len(data)
+        ):
             raise bad_request("Inference-Header-Content-Length is not within the body", None, "invalid_tensor")
         json_size = int(header_length)
-    head = read_json(data[:json_size])
+    head = read_json(data if json_size == len(data) else data[:json_size], _JSON_LIMITS, memory)
     if not isinstance(head, dict):
         raise bad_request("the body is not a JSON object", None, "invalid_json")
     for key in head.keys() - {"id", "inputs", "outputs", "parameters"}:
@@ -91,11 +106,11 @@ def read_infer_request(data: bytes, header_length: str | None) -> InferRequest:
     return InferRequest(id=identifier, inputs=inputs, parameters=parameters, binary=binary, is_binary=is_binary)
 
 
-def describe_outputs(outputs: Mapping[str, NDArray[Any]], request: InferRequest) -> tuple[list[Json], list[bytes]]:
-    """Return the `outputs` of a response, and the raw tensors that follow its JSON."""
+def describe_outputs(outputs: Mapping[str, NDArray[Any]], request: InferRequest) -> tuple[list[Part], list[bytes]]:
+    """Return the `outputs` of a response as the parts of its JSON, and the raw tensors that follow its JSON."""
     requested = request.binary or dict.fromkeys(outputs, request.is_binary)
-    described: list[Json] = []
-    raw = []
+    parts: list[Part] = [b"["]
+    raw: list[bytes] = []
     for name, is_binary in requested.items():
         if name not in outputs:
             raise bad_request(f"the outputs are {', '.join(outputs)}", printable_name(name), "unknown_output")
@@ -105,10 +120,15 @@ def describe_outputs(outputs: Mapping[str, NDArray[Any]], request: InferRequest)
         if is_binary:
             raw.append(np.ascontiguousarray(array).tobytes())
             entry["parameters"] = {"binary_data_size": len(raw[-1])}
-        else:
+        elif array.dtype != np.uint8:
             entry["data"] = array.ravel().tolist()
-        described.append(entry)
-    return described, raw
+        text = dump_json(entry)
+        separator = b"," if len(parts) > 1 else b""
+        if is_binary or array.dtype != np.uint8:
+            parts.append(separator + text)
+        else:
+            parts += [separator + text[:-1] + b',"data":[', array, b"]}"]
+    return [*parts, b"]"], raw
 
 
 def _read_entries(value: Json, what: str) -> list[dict[str, Json]]:
@@ -171,9 +191,27 @@ def _from_json(name: str, data: Json, datatype: str, shape: tuple[int, ...]) -> 
         ):
             raise bad_request(f"it has a value that is no {datatype}", name, "invalid_tensor")
     try:
-        return np.array(flat, dtype).reshape(shape)
+        return _to_array(flat, dtype).reshape(shape)
     except (OverflowError, ValueError):
         raise bad_request(f"it has a value out of the range of {datatype}", name, "invalid_tensor") from None
+
+
+def _to_array(values: list[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Convert numbers without wrapping or rounding to infinity, and without numpy's warnings.
+
+    Raises:
+        OverflowError: a value is out of the type's range.
+    """
+    if dtype.kind not in "iuf":
+        return np.array(values, dtype)
+    # As Python's numbers: numpy would cast the values to its type for the comparison, and warn.
+    if dtype.kind == "f":
+        low, high = float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+    else:
+        low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    if values and not (low <= min(values) and max(values) <= high):
+        raise OverflowError
+    return np.array(values, dtype)
 
 
 def _flatten(value: Json, flat: list[Json], depth: int) -> None:
@@ -184,15 +222,17 @@ def _flatten(value: Json, flat: list[Json], depth: int) -> None:
         _flatten(inner, flat, depth - 1)
 
 
-def _text_bytes(name: str, value: Json) -> bytes:
+def _text_bytes(name: str, value: Json) -> bytes | LongText:
+    if isinstance(value, LongText):
+        return value
     if not isinstance(value, str):
         raise bad_request("it has a value that is no string", name, "invalid_tensor")
     return value.encode("utf-8", "surrogatepass")
 
 
-def _split_bytes(name: str, data: memoryview, count: int) -> list[bytes]:
+def _split_bytes(name: str, data: memoryview, count: int) -> list[bytes | LongText]:
     """Elements of a raw BYTES tensor: each a length of four bytes, little-endian, and that many bytes."""
-    elements: list[bytes] = []
+    elements: list[bytes | LongText] = []
     offset = 0
     while offset + 4 <= len(data) and len(elements) < count:
         (length,) = struct.unpack_from("<I", data, offset)
@@ -217,17 +257,18 @@ def _is_binary(entry: dict[str, Json]) -> bool:
     return parameters.get("binary_data", False) is True
 
 
-def decode_picture_bytes(name: str, element: bytes) -> bytes:
+def decode_picture_bytes(name: str, element: bytes | LongText) -> bytes:
     """Return the bytes of a picture file that was sent as raw bytes or in base64.
 
     Raises:
         ApiError: it is neither.
     """
-    if not element or read_header(element) is not None or name_format(element) is not None:
+    is_json = isinstance(element, LongText)
+    if isinstance(element, bytes) and (not element or read_header(element) or name_format(element)):
         return element
     try:
-        return base64.b64decode(element, validate=True)
-    except (binascii.Error, ValueError):
+        return decode_base64(element.raw if isinstance(element, LongText) else memoryview(element), is_json=is_json)
+    except ValueError:
         raise ApiError(
             415,
             f"{name} is neither {FORMATS} nor base64 of one",

@@ -12,7 +12,8 @@ from alterbute.images import MASK_KINDS, POLARITIES, MaskKind, MaskValue, Polari
 from alterbute.images.metadata import METADATA_RULES, MetadataRule
 from alterbute.request import DETAILS
 from alterbute.serve.http.error_response import ApiError, bad_request
-from alterbute.serve.http.request_body import Body, Json, Source, printable_name
+from alterbute.serve.http.json_text import Json, printable_name
+from alterbute.serve.http.request_body import Body, Source
 
 OutputFormat: TypeAlias = Literal["png", "webp", "jpeg"]
 FieldReader: TypeAlias = Callable[[str, Json], Any]
