@@ -259,8 +259,7 @@ def _decode_jpeg(data: bytes, param: str, *, is_mask: bool) -> _Decoded:
     from PIL.JpegImagePlugin import JpegImageFile
 
     file = read_jpeg(data)
-    # Without the coded data, which Pillow would search for markers.
-    with JpegImageFile(io.BytesIO(data[: file.head_end])) as image:
+    with JpegImageFile(io.BytesIO(file.head)) as image:
         orientation = read_orientation(image)
         tags = FileTags() if is_mask else read_tags(image, param)
     planes = decode_jpeg(file, orientation=orientation, is_grey=is_mask)

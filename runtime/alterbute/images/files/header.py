@@ -15,7 +15,7 @@ from alterbute.images.files.tiff_header import is_tiff, read_tiff
 _MAX_WEBP_CHUNKS: Final = 2000
 
 
-_NAMES: Final[dict[bytes, Literal["JPEG", "GIF", "WEBP", "TIFF"]]] = {
+_NAMES: Final[dict[bytes, Literal["JPEG", "GIF", "WEBP", "TIFF", "AVIF"]]] = {
     b"\xff": "JPEG",
     b"G": "GIF",
     b"R": "WEBP",
@@ -42,7 +42,7 @@ def read_header(data: bytes) -> Header | None:
         if data.startswith(b"BM"):
             return _bmp(data)
     except TooComplexError as fault:
-        return Header(format=_NAMES[data[:1]], width=0, height=0, bits=8, channels=3, refusal=Refusal.complex(str(fault)))
+        return Header(format=_NAMES.get(data[:1], "AVIF"), width=0, height=0, bits=8, channels=3, refusal=Refusal.complex(str(fault)))
     except (struct.error, IndexError, OverflowError, OSError):  # a place outside the file, or no marker there
         pass
     return None
