@@ -255,14 +255,14 @@ def _find_end(data: bytes, start: int, num_restarts: int) -> tuple[int, NDArray[
             raise OSError("image file is truncated")
         places = np.flatnonzero(piece[:-1] == 0xFF)
         after = piece[places + 1]
-        num_fill += int((after == 0xFF).sum())
-        if num_fill > MAX_FILL * (1 + num_restarts):
-            raise TooComplexError(f"has more than {MAX_FILL} fill bytes before a marker")
         is_restart = (after & 0xF8) == 0xD0
         ends = np.flatnonzero((after != 0) & (after != 0xFF) & ~is_restart)
         if ends.size:
             end = at + int(places[ends[0]])
-            places, is_restart = places[: ends[0]], is_restart[: ends[0]]
+            places, after, is_restart = places[: ends[0]], after[: ends[0]], is_restart[: ends[0]]
+        num_fill += int((after == 0xFF).sum())
+        if num_fill > MAX_FILL * (1 + num_restarts):
+            raise TooComplexError(f"has more than {MAX_FILL} fill bytes before a marker")
         restarts = places[is_restart].astype(np.int64) + at
         seen += len(restarts)
         if seen > num_restarts:
