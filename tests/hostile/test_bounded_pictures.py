@@ -29,14 +29,20 @@ def bombs(size: int) -> Iterator[tuple[str, bytes]]:
     yield from _tiff_bombs(size)
     webp = to_bytes(PIXELS, "WEBP", lossless=True)
     extended = b"VP8X" + struct.pack("<I", 10) + bytes(4) + (63).to_bytes(3, "little") * 2
-    for body in (extended + webp[12:] + b"abcd\0\0\0\0" * (size // 8), extended + b"abcd\0\0\0\0" * (size // 8) + webp[12:]):
+    for body in (
+        extended + webp[12:] + b"abcd\0\0\0\0" * (size // 8),
+        extended + b"abcd\0\0\0\0" * (size // 8) + webp[12:],
+    ):
         yield "WebP chunks", b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
     avif = to_bytes(PIXELS, "AVIF")
     at = avif.index(b"meta") - 4
     end = at + int.from_bytes(avif[at : at + 4])
     free = b"\0\0\0\x08free" * (size // 8)
     yield "AVIF boxes", avif[:at] + free + avif[at:]
-    yield "AVIF boxes in its meta box", avif[:at] + (end - at + len(free)).to_bytes(4) + avif[at + 4 : end] + free + avif[end:]
+    yield (
+        "AVIF boxes in its meta box",
+        avif[:at] + (end - at + len(free)).to_bytes(4) + avif[at + 4 : end] + free + avif[end:],
+    )
 
 
 def _jpeg_bombs(size: int) -> Iterator[tuple[str, bytes]]:
@@ -50,7 +56,10 @@ def _jpeg_bombs(size: int) -> Iterator[tuple[str, bytes]]:
     yield "scans", progressive[:-2] + progressive[last:-2] * (size // (len(progressive) - 2 - last)) + END
     yield "scans of no code", progressive[:-2] + b"\xff\xda\0\x08\1\1\0\1\x3f\0\0" * (size // 11) + END
     yield "restart markers", whole[:-2] + b"\xff\xd0" * (size // 2) + END
-    yield "restart markers of an interval", whole[:scan] + b"\xff\xdd\0\4\0\1" + whole[scan:-2] + b"\xff\xd0\xff\xd1" * (size // 4) + END
+    yield (
+        "restart markers of an interval",
+        whole[:scan] + b"\xff\xdd\0\4\0\1" + whole[scan:-2] + b"\xff\xd0\xff\xd1" * (size // 4) + END,
+    )
     yield "stuffed bytes", whole[:-2] + b"\xff\0" * (size // 2) + END
     yield "zeros", whole[:-2] + bytes(size) + END
 
@@ -65,7 +74,10 @@ def _png_bombs(size: int) -> Iterator[tuple[str, bytes]]:
     packed = zlib.compress(noise(1024, size // 13 // 1024 + 1, 1).tobytes(), 0)
     bytewise = b"".join(png_chunk(b"IDAT", packed[number : number + 1]) for number in range(size // 13))
     yield "a chunk to a byte", whole[:at] + bytewise + whole[end:]
-    yield "more lines than the header's", whole[:at] + png_chunk(b"IDAT", zlib.compress(bytes(10 * size), 9)) + whole[end:]
+    yield (
+        "more lines than the header's",
+        whole[:at] + png_chunk(b"IDAT", zlib.compress(bytes(10 * size), 9)) + whole[end:],
+    )
 
 
 def _gif_bombs(size: int) -> Iterator[tuple[str, bytes]]:
@@ -79,7 +91,11 @@ def _gif_bombs(size: int) -> Iterator[tuple[str, bytes]]:
 
 def _tiff_bombs(size: int) -> Iterator[tuple[str, bytes]]:
     def tags(entries: list[tuple[int, int, int, int]], following: int) -> bytes:
-        return struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + struct.pack("<I", following)
+        return (
+            struct.pack("<H", len(entries))
+            + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+            + struct.pack("<I", following)
+        )
 
     def grey(num_strips: int, bits: tuple[int, int, int, int] = (258, 3, 1, 8)) -> list[tuple[int, int, int, int]]:
         return [
@@ -89,7 +105,10 @@ def _tiff_bombs(size: int) -> Iterator[tuple[str, bytes]]:
 
     start = b"II*\0" + struct.pack("<I", 8)
     yield "TIFF strips", (start + tags(grey(size // 8), 0)).ljust(300, b"\0") + struct.pack("<I", 300) * (size // 4)
-    yield "TIFF numbers", (start + tags(grey(1, (258, 3, size // 2, 300)), 0)).ljust(300, b"\0") + b"\x08\0" * (size // 2)
+    yield (
+        "TIFF numbers",
+        (start + tags(grey(1, (258, 3, size // 2, 300)), 0)).ljust(300, b"\0") + b"\x08\0" * (size // 2),
+    )
     page = [(1000 + number, 3, 1, 0) for number in range(4000)]
     first = start + tags(grey(1), 8 + 6 + 9 * 12)
     pages = (tags(page, len(first) + (number + 1) * (6 + 12 * 4000)) for number in range(size // 48_006 + 1))
@@ -130,7 +149,7 @@ def test_metadata_of_many_segments_is_cut_and_the_picture_taken() -> None:
     whole = to_bytes(PIXELS, "JPEG")
     for segment in (
         b"\xff\xe1\xff\xffExif\0\0" + bytes(65_535 - 8),
-        b"\xff\xe1\xff\xff" + (b"http://ns.adobe.com/xap/1.0/\0" + b"<a>" * 30_000)[: 65_533],
+        b"\xff\xe1\xff\xff" + (b"http://ns.adobe.com/xap/1.0/\0" + b"<a>" * 30_000)[:65_533],
         b"\xff\xed" + (2 + 14 + 12 * 5000).to_bytes(2) + b"Photoshop 3.0\0" + b"8BIM\4\4\0\0\0\0\0\0" * 5000,
     ):
         many = whole[:2] + segment * 100 + whole[2:]

@@ -25,7 +25,13 @@ Parts = list[tuple[bytes, bytes]]
 
 
 def header(
-    width: int = 41, height: int = 33, bits: int = 8, kind: int = 2, packing: int = 0, filtering: int = 0, passes: int = 0
+    width: int = 41,
+    height: int = 33,
+    bits: int = 8,
+    kind: int = 2,
+    packing: int = 0,
+    filtering: int = 0,
+    passes: int = 0,
 ) -> tuple[bytes, bytes]:
     return b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, packing, filtering, passes)
 

@@ -125,7 +125,11 @@ def test_an_image_that_pillow_has_not_loaded_gives_its_16_bits_exactly() -> None
     for channels in (1, 3, 4):
         levels = ramps(40, 48, channels)
         photo = load_photo(Image.open(io.BytesIO(write_png(levels))))
-        assert np.array_equal(planes_of(photo, channels), levels) if channels > 1 else np.array_equal(photo.pixels[:, :, 1], levels)
+        assert (
+            np.array_equal(planes_of(photo, channels), levels)
+            if channels > 1
+            else np.array_equal(photo.pixels[:, :, 1], levels)
+        )
 
 
 @pytest.mark.parametrize("channels", [3, 4])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from alterbute.errors import InputError
 from alterbute.images import load_mask, load_photo, load_reference
+from alterbute.images.photo import Bytes
 from PIL import Image, ImageFile
 
 from tests.support.pictures import make_mask, noise, to_bytes
@@ -24,7 +25,7 @@ def encode(format: str) -> bytes:
     return to_bytes(picture.convert("P") if format == "GIF" else picture, format)
 
 
-def decoded(data: bytes) -> np.ndarray:
+def decoded(data: bytes) -> Bytes:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
@@ -66,7 +67,7 @@ def test_a_mask_that_is_opened_is_read_as_its_file() -> None:
     flipped = mask[:at] + bytes([mask[at] ^ 1]) + mask[at + 1 :]
     photo = load_photo(PIXELS)
     assert load_mask(Image.open(io.BytesIO(mask)), photo).any()
-    with pytest.raises(InputError, match="damaged|truncated"):
+    with pytest.raises(InputError, match=r"damaged|truncated"):
         load_mask(Image.open(io.BytesIO(flipped)), photo)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from alterbute.images.files.pillow.pillow_pixels import (
     open_picture,
     read_orientation,
 )
+from alterbute.images.files.pillow.tiff_parts import check_tiff_parts
 from alterbute.images.files.png.png_chunks import read_png
 from alterbute.images.files.png.png_pixels import fill_from_png
 from alterbute.images.files.read_source import MAX_FILE_BYTES, read_file, read_stream
@@ -275,6 +276,8 @@ def _decode_with_pillow(data: bytes, header: Header, param: str, *, is_mask: boo
         # Two parsers that disagree on the size mean a crafted file: the limits were checked on the other size.
         if image.size != size:
             raise OSError("its headers give two sizes")
+        if header.format == "TIFF":
+            check_tiff_parts(data, image, header.width, header.height)
         num_frames = int(getattr(image, "n_frames", 1)) if header.format in ("WEBP", "AVIF") else 1
         if num_frames > 1:
             raise frames_error(header, num_frames, param)

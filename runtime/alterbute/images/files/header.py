@@ -42,7 +42,14 @@ def read_header(data: bytes) -> Header | None:
         if data.startswith(b"BM"):
             return _bmp(data)
     except TooComplexError as fault:
-        return Header(format=_NAMES.get(data[:1], "AVIF"), width=0, height=0, bits=8, channels=3, refusal=Refusal.complex(str(fault)))
+        return Header(
+            format=_NAMES.get(data[:1], "AVIF"),
+            width=0,
+            height=0,
+            bits=8,
+            channels=3,
+            refusal=Refusal.complex(str(fault)),
+        )
     except (struct.error, IndexError, OverflowError, OSError):  # a place outside the file, or no marker there
         pass
     return None
@@ -84,7 +91,9 @@ def _find_unread_coding(marker: int, bits: int, channels: int) -> Refusal | None
         return Refusal.colour("CMYK")
     if marker not in (*SEQUENTIAL, *PROGRESSIVE):
         name = {0xC3: "a lossless", 0xCB: "a lossless"}.get(marker, "a hierarchical")
-        return Refusal.layout(f"is {name} JPEG (SOF{marker - 0xC0})", "a baseline or progressive one", "save it as a PNG")
+        return Refusal.layout(
+            f"is {name} JPEG (SOF{marker - 0xC0})", "a baseline or progressive one", "save it as a PNG"
+        )
     if bits != 8:
         return Refusal.depth(f"{bits} bits per channel in a JPEG")
     return None if channels in (1, 3) else Refusal.colour(f"{channels}-channel")

@@ -122,7 +122,8 @@ def read_jpeg(data: bytes) -> JpegFile:
         TooComplexError: more segments, scans, fill bytes or restart markers than its size needs.
     """
     at, restart_interval = 2, 0
-    frame_marker, frame, components = 0, b"", ()
+    frame_marker, frame = 0, b""
+    components: tuple[JpegComponent, ...] = ()
     width = height = 0
     has_jfif, adobe = False, None
     tables: list[bytes] = []

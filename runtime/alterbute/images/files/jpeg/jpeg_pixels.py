@@ -16,8 +16,6 @@ few bytes, because its encoders leave out zeros there.
 
 from __future__ import annotations
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from dataclasses import replace
@@ -66,7 +64,9 @@ def decode_jpeg(file: JpegFile, *, orientation: int, is_grey: bool) -> Planes:
     check_scans(file)
     is_grey = is_grey and len(file.components) == 1
     try:
-        levels = _decode_arithmetic(file, is_grey) if file.frame_marker in ARITHMETIC else _decode_huffman(file, is_grey)
+        levels = (
+            _decode_arithmetic(file, is_grey) if file.frame_marker in ARITHMETIC else _decode_huffman(file, is_grey)
+        )
     except _UnknownSamplingError:
         levels = _decode_with_pillow(file)
     if orientation == 1:
@@ -74,6 +74,15 @@ def decode_jpeg(file: JpegFile, *, orientation: int, is_grey: bool) -> Planes:
     planes = make_planes((file.width, file.height), orientation, is_grey=is_grey)
     paint(as_stored(planes.colors, orientation), levels)
     return planes
+
+
+def check_jpeg(file: JpegFile) -> None:
+    """Check that a JPEG holds all of its pixels, without keeping them.
+
+    Raises:
+        OSError: see `decode_jpeg`.
+    """
+    decode_jpeg(file, orientation=1, is_grey=True)
 
 
 def _decode_huffman(file: JpegFile, is_grey: bool) -> Bytes:
@@ -115,7 +124,9 @@ def _check_last_byte(file: JpegFile, number: int) -> None:
     scan = file.scans[number]
     end = strip_padding(file, number)
     try:
-        _decode_strictly(join_jpeg(file, num_scans=number + 1, last_end=max(end - 1, scan.data_at)), False, is_small=True)
+        _decode_strictly(
+            join_jpeg(file, num_scans=number + 1, last_end=max(end - 1, scan.data_at)), False, is_small=True
+        )
     except _UnknownSamplingError:
         raise
     except OSError as fault:
@@ -137,7 +148,7 @@ def _decode_with_pillow(file: JpegFile) -> Bytes:
     def decode(coded: bytes) -> Bytes:
         with JpegImageFile(io.BytesIO(coded)) as image:
             load_strictly(image)
-            levels: Any = np.asarray(image)
+            levels: Bytes = np.asarray(image)
         return levels
 
     levels = decode(join_jpeg(file))
@@ -202,4 +213,5 @@ def _decode(coded: bytes, is_grey: bool, *, factor: float = 1.0, is_strict: bool
             raise _UnknownSamplingError(text) from None
         is_short = "premature end" in text.lower()
         raise OSError(_TRUNCATED if is_short else _LEFT_OVER if "extraneous" in text else text) from None
-    return levels[:, :, 0] if is_grey else levels
+    plane: Bytes = levels[:, :, 0] if is_grey else levels
+    return plane

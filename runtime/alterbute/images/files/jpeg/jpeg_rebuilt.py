@@ -132,7 +132,8 @@ def _enlarge(file: JpegFile, side: int, factors: list[int]) -> int:
     single = {scan.components[0] for scan in file.scans if len(scan.components) == 1}
 
     def count(size: int) -> tuple[int, ...]:
-        blocks = (-(-(-(-size * factors[place] // max(factors))) // 8) for place in sorted(single))
+        sides = (-(-size * factors[place] // max(factors)) for place in sorted(single))
+        blocks = (-(-samples // 8) for samples in sides)
         return (-(-size // (8 * most)), *blocks)
 
     return max(size for size in range(side, min(side + 8 * most, 65536)) if count(size) == count(side))
