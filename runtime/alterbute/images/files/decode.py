@@ -31,7 +31,6 @@ from alterbute.images.files.pillow.pillow_pixels import (
     open_picture,
     read_orientation,
 )
-from alterbute.images.files.pillow.tiff_parts import check_tiff_parts
 from alterbute.images.files.png.png_chunks import read_png
 from alterbute.images.files.png.png_pixels import fill_from_png
 from alterbute.images.files.read_source import MAX_FILE_BYTES, read_file, read_stream
@@ -43,6 +42,7 @@ from alterbute.images.files.refusals import (
     header_error,
 )
 from alterbute.images.files.tags import FileTags, read_tags
+from alterbute.images.files.tiff.tiff_parts import check_tiff_parts
 from alterbute.images.photo import Bytes, Photo, Pixels, to_8_bits
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from alterbute.images.files.gif_header import read_gif
 from alterbute.images.files.header_type import Header, Refusal, TooComplexError
 from alterbute.images.files.isobmff import read_isobmff
 from alterbute.images.files.jpeg.jpeg_markers import MAX_SEGMENTS, PROGRESSIVE, SEQUENTIAL, find_marker
-from alterbute.images.files.tiff_header import is_tiff, read_tiff
+from alterbute.images.files.tiff.tiff_header import is_tiff, read_tiff
 
 # A picture has a handful, an animation two to a frame.
 _MAX_WEBP_CHUNKS: Final = 2000
