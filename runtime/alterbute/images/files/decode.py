@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -42,6 +42,7 @@ from alterbute.images.files.refusals import (
     header_error,
 )
 from alterbute.images.files.tags import FileTags, read_tags
+from alterbute.images.files.tiff.tiff_parts import check_tiff_parts
 from alterbute.images.photo import Bytes, Photo, Pixels, to_8_bits
 
 if TYPE_CHECKING:
@@ -259,8 +260,7 @@ def _decode_jpeg(data: bytes, param: str, *, is_mask: bool) -> _Decoded:
     from PIL.JpegImagePlugin import JpegImageFile
 
     file = read_jpeg(data)
-    # Without the coded data, which Pillow would search for markers.
-    with JpegImageFile(io.BytesIO(data[: file.head_end])) as image:
+    with JpegImageFile(io.BytesIO(file.head)) as image:
         orientation = read_orientation(image)
         tags = FileTags() if is_mask else read_tags(image, param)
     planes = decode_jpeg(file, orientation=orientation, is_grey=is_mask)
@@ -276,6 +276,8 @@ def _decode_with_pillow(data: bytes, header: Header, param: str, *, is_mask: boo
         # Two parsers that disagree on the size mean a crafted file: the limits were checked on the other size.
         if image.size != size:
             raise OSError("its headers give two sizes")
+        if header.format == "TIFF":
+            check_tiff_parts(data, image, header.width, header.height)
         num_frames = int(getattr(image, "n_frames", 1)) if header.format in ("WEBP", "AVIF") else 1
         if num_frames > 1:
             raise frames_error(header, num_frames, param)

@@ -10,8 +10,8 @@ from alterbute.images.files.header_type import Header, Refusal, TooComplexError
 
 _MAX_FRAMES: Final = 1000
 # Encoders fill their blocks of pixels with 255 bytes.
-_MAX_BLOCKS: Final = 4000
-_BYTES_PER_BLOCK: Final = 64
+_MAX_PARTS: Final = 4000
+_BYTES_PER_BLOCK: Final = 128
 _MAX_TEXT_BYTES: Final = 1 << 16
 
 
@@ -56,7 +56,7 @@ def _list_parts(data: bytes) -> list[_Part]:
     flags = data[10]
     at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     parts: list[_Part] = []
-    num_blocks, num_frames, most = 0, 0, _MAX_BLOCKS + len(data) // _BYTES_PER_BLOCK
+    num_blocks, num_frames, most = 0, 0, _MAX_PARTS + len(data) // _BYTES_PER_BLOCK
     while at < len(data) and data[at] in b"!," and num_frames < _MAX_FRAMES:
         start, box = at, None
         if data[at] == 0x21:
@@ -71,8 +71,7 @@ def _list_parts(data: bytes) -> list[_Part]:
             if num_blocks > most:
                 raise TooComplexError("has too many blocks")
         at += 1
-        num_blocks += 1
         parts.append(_Part(start=start, end=at, box=box))
-        if num_blocks > most:
-            raise TooComplexError("has too many blocks")
+        if len(parts) > _MAX_PARTS:
+            raise TooComplexError(f"has more than {_MAX_PARTS} extensions and frames")
     return parts

@@ -9,13 +9,13 @@ from alterbute.images.files.gif_header import read_gif
 from alterbute.images.files.header_type import Header, Refusal, TooComplexError
 from alterbute.images.files.isobmff import read_isobmff
 from alterbute.images.files.jpeg.jpeg_markers import MAX_SEGMENTS, PROGRESSIVE, SEQUENTIAL, find_marker
-from alterbute.images.files.tiff_header import is_tiff, read_tiff
+from alterbute.images.files.tiff.tiff_header import is_tiff, read_tiff
 
 # A picture has a handful, an animation two to a frame.
 _MAX_WEBP_CHUNKS: Final = 2000
 
 
-_NAMES: Final[dict[bytes, Literal["JPEG", "GIF", "WEBP", "TIFF"]]] = {
+_NAMES: Final[dict[bytes, Literal["JPEG", "GIF", "WEBP", "TIFF", "AVIF"]]] = {
     b"\xff": "JPEG",
     b"G": "GIF",
     b"R": "WEBP",
@@ -42,7 +42,14 @@ def read_header(data: bytes) -> Header | None:
         if data.startswith(b"BM"):
             return _bmp(data)
     except TooComplexError as fault:
-        return Header(format=_NAMES[data[:1]], width=0, height=0, bits=8, channels=3, refusal=Refusal.complex(str(fault)))
+        return Header(
+            format=_NAMES.get(data[:1], "AVIF"),
+            width=0,
+            height=0,
+            bits=8,
+            channels=3,
+            refusal=Refusal.complex(str(fault)),
+        )
     except (struct.error, IndexError, OverflowError, OSError):  # a place outside the file, or no marker there
         pass
     return None
@@ -84,7 +91,9 @@ def _find_unread_coding(marker: int, bits: int, channels: int) -> Refusal | None
         return Refusal.colour("CMYK")
     if marker not in (*SEQUENTIAL, *PROGRESSIVE):
         name = {0xC3: "a lossless", 0xCB: "a lossless"}.get(marker, "a hierarchical")
-        return Refusal.layout(f"is {name} JPEG (SOF{marker - 0xC0})", "a baseline or progressive one", "save it as a PNG")
+        return Refusal.layout(
+            f"is {name} JPEG (SOF{marker - 0xC0})", "a baseline or progressive one", "save it as a PNG"
+        )
     if bits != 8:
         return Refusal.depth(f"{bits} bits per channel in a JPEG")
     return None if channels in (1, 3) else Refusal.colour(f"{channels}-channel")

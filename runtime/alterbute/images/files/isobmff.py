@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 from alterbute.images.color import Cicp
-from alterbute.images.files.header_type import Header, Refusal
+from alterbute.images.files.header_type import Header, Refusal, TooComplexError
 
 _Body: TypeAlias = bytes | memoryview
 _Property: TypeAlias = tuple[bytes, _Body]
@@ -31,6 +31,7 @@ def read_isobmff(data: bytes) -> Header | None:
     Raises:
         struct.error: the file is cut inside its header.
         IndexError: the same.
+        TooComplexError: it has more boxes than pictures need.
     """
     if brands(data)[0] not in PICTURE_BRANDS:
         return None
@@ -92,6 +93,7 @@ def _boxes(data: _Body) -> Iterator[_Property]:
             return
         yield kind, data[at + head : at + size]
         at += size
+    raise TooComplexError(f"has more than {_MAX_BOXES:,} boxes")
 
 
 def _find(data: bytes, name: bytes) -> memoryview | None:
@@ -111,7 +113,7 @@ def _find(data: bytes, name: bytes) -> memoryview | None:
         if kind == name:
             return memoryview(data)[at + head : at + size]
         at += size
-    return None
+    raise TooComplexError(f"has more than {_MAX_BOXES:,} boxes")
 
 
 def _read_primary(pitm: _Body) -> int:
@@ -164,7 +166,7 @@ def _read_own(ipma: _Body, primary: int, every: list[_Property]) -> list[_Proper
         at += 1
         num_indices += length
         if num_indices > _MAX_BOXES:
-            break
+            raise TooComplexError(f"has more than {_MAX_BOXES:,} properties")
         for _ in range(length):
             (index,) = struct.unpack_from(">H" if is_wide_index else ">B", ipma, at)
             at += 2 if is_wide_index else 1

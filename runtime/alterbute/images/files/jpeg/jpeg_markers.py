@@ -24,7 +24,7 @@ SEQUENTIAL: Final = (0xC0, 0xC1, 0xC9)
 PROGRESSIVE: Final = (0xC2, 0xCA)
 ARITHMETIC: Final = (0xC9, 0xCA)
 _PIECES: Final = (1 << 14, 1 << 20)
-_SOI, _EOI, _SOS, _DRI = 0xD8, 0xD9, 0xDA, 0xDD
+_SOI, _EOI, _SOS, _DRI, _ICC = 0xD8, 0xD9, 0xDA, 0xDD, 0xE2
 # Quantization, Huffman and arithmetic tables, and the interval of restarts.
 _TABLES: Final = (0xDB, 0xC4, 0xCC, _DRI)
 
@@ -81,7 +81,8 @@ class JpegFile:
         has_jfif: Whether it has a JFIF segment: its colour is YCbCr then.
         adobe: Colour transform of an Adobe segment; None without one.
         scans: Its scans, in order.
-        head_end: Where the first scan's segment ends.
+        head: The segments up to the first scan's, from which Pillow reads profile, EXIF and texts; at most 16 of a kind, and 255 of
+            profiles, because Pillow joins them one by one.
     """
 
     data: bytes
@@ -93,7 +94,7 @@ class JpegFile:
     has_jfif: bool
     adobe: int | None
     scans: tuple[JpegScan, ...]
-    head_end: int
+    head: bytes
 
 
 def find_marker(data: bytes, at: int) -> tuple[int, int]:
@@ -120,11 +121,14 @@ def read_jpeg(data: bytes) -> JpegFile:
         OSError: it is cut, or not built as a JPEG is.
         TooComplexError: more segments, scans, fill bytes or restart markers than its size needs.
     """
-    at, restart_interval, head_end = 2, 0, 0
-    frame_marker, frame, components = 0, b"", ()
+    at, restart_interval = 2, 0
+    frame_marker, frame = 0, b""
+    components: tuple[JpegComponent, ...] = ()
     width = height = 0
     has_jfif, adobe = False, None
     tables: list[bytes] = []
+    head: list[bytes] = []
+    kinds: dict[int, int] = {}
     scans: list[JpegScan] = []
     for _ in range(MAX_SEGMENTS):
         marker, at = find_marker(data, at)
@@ -141,7 +145,7 @@ def read_jpeg(data: bytes) -> JpegFile:
                 has_jfif=has_jfif,
                 adobe=adobe,
                 scans=tuple(scans),
-                head_end=head_end,
+                head=b"\xff\xd8" + b"".join(head),
             )
         if marker < 0xC0 or 0xD0 <= marker <= _SOI or marker == 0xDC:
             raise OSError(f"marker {marker:02X} is out of place")
@@ -149,6 +153,9 @@ def read_jpeg(data: bytes) -> JpegFile:
         body, segment, at = data[at + 2 : at + length], data[at - 2 : at + length], at + length
         if length < 2 or at > len(data):
             raise OSError("image file is truncated" if at > len(data) else "a segment has no length")
+        kinds[marker] = kinds.get(marker, 0) + 1
+        if not scans and kinds[marker] <= (255 if marker == _ICC else 16):
+            head.append(segment)
         if 0xC0 <= marker <= 0xCF and marker not in (*_TABLES, 0xC8):
             if frame:
                 raise OSError("it has two frames")
@@ -187,7 +194,7 @@ def read_jpeg(data: bytes) -> JpegFile:
                     restarts=restarts,
                 )
             )
-            tables, at, head_end = [], data_end, head_end or data_at
+            tables, at = [], data_end
     raise TooComplexError(f"has more than {MAX_SEGMENTS} segments")
 
 
@@ -242,7 +249,7 @@ def _find_end(data: bytes, start: int, num_restarts: int) -> tuple[int, NDArray[
     """
     view, at, size = np.frombuffer(data, np.uint8), start, _PIECES[0]
     found: list[NDArray[np.int64]] = []
-    seen, end = 0, None
+    seen, num_fill, end = 0, 0, None
     while end is None:
         piece: Bytes = view[at : at + size + 1]
         if len(piece) < 2:
@@ -253,7 +260,10 @@ def _find_end(data: bytes, start: int, num_restarts: int) -> tuple[int, NDArray[
         ends = np.flatnonzero((after != 0) & (after != 0xFF) & ~is_restart)
         if ends.size:
             end = at + int(places[ends[0]])
-            places, is_restart = places[: ends[0]], is_restart[: ends[0]]
+            places, after, is_restart = places[: ends[0]], after[: ends[0]], is_restart[: ends[0]]
+        num_fill += int((after == 0xFF).sum())
+        if num_fill > MAX_FILL * (1 + num_restarts):
+            raise TooComplexError(f"has more than {MAX_FILL} fill bytes before a marker")
         restarts = places[is_restart].astype(np.int64) + at
         seen += len(restarts)
         if seen > num_restarts:

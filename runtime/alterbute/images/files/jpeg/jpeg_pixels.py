@@ -16,8 +16,6 @@ few bytes, because its encoders leave out zeros there.
 
 from __future__ import annotations
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,7 +25,7 @@ import numpy as np
 
 from alterbute.images.files.canvas import Planes, as_stored, make_planes, paint
 from alterbute.images.files.jpeg.jpeg_markers import ARITHMETIC, JpegFile
-from alterbute.images.files.jpeg.jpeg_rebuilt import join_jpeg, lengthen, strip_padding
+from alterbute.images.files.jpeg.jpeg_rebuilt import join_jpeg, lengthen, strip_padding, take_tail
 from alterbute.images.files.jpeg.jpeg_scans import check_scans
 from alterbute.images.files.pillow.strict_load import load_strictly
 from alterbute.images.photo import Bytes
@@ -38,6 +36,8 @@ _LEFT_OVER: Final = "it has bytes that belong to no pixel: its header may give a
 _LEFT_OUT: Final = 10
 # Each starts with other bits.
 _PADDINGS: Final = (0x55, 0xAA, 0x00, 0xFE)
+# The last bits of a large coefficient change levels by less than can be seen; those before them by more.
+_LAST_BYTES: Final = 3
 # With it a change of one step in a coefficient changes levels.
 _COARSE: Final = 16
 _MAX_TRIES: Final = 12
@@ -64,7 +64,9 @@ def decode_jpeg(file: JpegFile, *, orientation: int, is_grey: bool) -> Planes:
     check_scans(file)
     is_grey = is_grey and len(file.components) == 1
     try:
-        levels = _decode_arithmetic(file, is_grey) if file.frame_marker in ARITHMETIC else _decode_huffman(file, is_grey)
+        levels = (
+            _decode_arithmetic(file, is_grey) if file.frame_marker in ARITHMETIC else _decode_huffman(file, is_grey)
+        )
     except _UnknownSamplingError:
         levels = _decode_with_pillow(file)
     if orientation == 1:
@@ -72,6 +74,15 @@ def decode_jpeg(file: JpegFile, *, orientation: int, is_grey: bool) -> Planes:
     planes = make_planes((file.width, file.height), orientation, is_grey=is_grey)
     paint(as_stored(planes.colors, orientation), levels)
     return planes
+
+
+def check_jpeg(file: JpegFile) -> None:
+    """Check that a JPEG holds all of its pixels, without keeping them.
+
+    Raises:
+        OSError: see `decode_jpeg`.
+    """
+    decode_jpeg(file, orientation=1, is_grey=True)
 
 
 def _decode_huffman(file: JpegFile, is_grey: bool) -> Bytes:
@@ -86,12 +97,12 @@ def _decode_huffman(file: JpegFile, is_grey: bool) -> Bytes:
 def _decode_padded(file: JpegFile, is_grey: bool) -> Bytes:
     """Decode, without the zeros behind the last pixel that some cameras write, where there are so many that libjpeg warns."""
     scan = file.scans[-1]
-    coded = file.data[scan.data_at : scan.data_end]
+    coded = take_tail(file, len(file.scans) - 1)
     least, most = 0, len(coded) - len(coded.rstrip(b"\0"))
     try:
         return _decode_strictly(join_jpeg(file), is_grey)
     except OSError as fault:
-        if str(fault) != _LEFT_OVER or not most:
+        if str(fault) != _LEFT_OVER or not 0 < most < len(coded):
             raise
     # Zeros may also be code: the number of them that is neither too small nor too large.
     full, kept = most, 0
@@ -113,7 +124,9 @@ def _check_last_byte(file: JpegFile, number: int) -> None:
     scan = file.scans[number]
     end = strip_padding(file, number)
     try:
-        _decode_strictly(join_jpeg(file, num_scans=number + 1, last_end=max(end - 1, scan.data_at)), False, is_small=True)
+        _decode_strictly(
+            join_jpeg(file, num_scans=number + 1, last_end=max(end - 1, scan.data_at)), False, is_small=True
+        )
     except _UnknownSamplingError:
         raise
     except OSError as fault:
@@ -135,7 +148,7 @@ def _decode_with_pillow(file: JpegFile) -> Bytes:
     def decode(coded: bytes) -> Bytes:
         with JpegImageFile(io.BytesIO(coded)) as image:
             load_strictly(image)
-            levels: Any = np.asarray(image)
+            levels: Bytes = np.asarray(image)
         return levels
 
     levels = decode(join_jpeg(file))
@@ -157,15 +170,15 @@ def _check_by_padding(file: JpegFile, levels: Bytes, decode: Callable[[bytes], B
         if not np.array_equal(levels, decode(join_jpeg(lengthen(file, zeros, value)))):
             raise OSError(_TRUNCATED)
     for number, scan in enumerate(file.scans):
-        if scan.first == 0 and scan.high == 0 and not _needs_last_byte(file, number, decode):
+        if scan.first == 0 and scan.high == 0 and not _needs_last_bytes(file, number, decode):
             raise OSError(_LEFT_OVER)
 
 
-def _needs_last_byte(file: JpegFile, number: int, decode: Callable[[bytes], Bytes]) -> bool:
-    """Whether coefficients change where the last byte of a scan is another; levels that are rounded or cut off do not show it."""
+def _needs_last_bytes(file: JpegFile, number: int, decode: Callable[[bytes], Bytes]) -> bool:
+    """Whether levels change where the last bytes of a scan are others."""
     start = replace(file, scans=file.scans[: number + 1])
     scan = file.scans[number]
-    end = max(strip_padding(file, number) - 1, scan.data_at)
+    end = max(strip_padding(file, number) - _LAST_BYTES, scan.data_at)
     cut = replace(scan, data_end=end, restarts=scan.restarts[scan.restarts < end])
     for quantizer in (_COARSE, None):
         whole = decode(join_jpeg(start, quantizer=quantizer, shows_all=True))
@@ -200,4 +213,5 @@ def _decode(coded: bytes, is_grey: bool, *, factor: float = 1.0, is_strict: bool
             raise _UnknownSamplingError(text) from None
         is_short = "premature end" in text.lower()
         raise OSError(_TRUNCATED if is_short else _LEFT_OVER if "extraneous" in text else text) from None
-    return levels[:, :, 0] if is_grey else levels
+    plane: Bytes = levels[:, :, 0] if is_grey else levels
+    return plane

@@ -14,6 +14,8 @@ _PADDING_BYTES_OF_MANY: Final = 8
 _MANY: Final = 1000
 # The whole code of a scan of zeros is left out by arithmetic coders.
 _ZEROS_OF_NONE: Final = 64
+_TAIL_BYTES: Final = 1 << 16
+_MAX_ONES: Final = 16
 _QUANTIZATION: Final = 0xDB
 
 
@@ -93,9 +95,8 @@ def strip_padding(file: JpegFile, number: int) -> int:
     A last byte FF is kept without the zero that belongs to it. In files of several scans zeros are code.
     """
     scan = file.scans[number]
-    start = int(scan.restarts[-1]) + 2 if len(scan.restarts) else scan.data_at
-    coded, size = file.data[start : scan.data_end], -1
-    while size != len(coded):
+    coded = take_tail(file, number)
+    for _ in range(_MAX_ONES):
         size = len(coded)
         if len(file.scans) == 1:
             coded = coded.rstrip(b"\0")
@@ -103,7 +104,16 @@ def strip_padding(file: JpegFile, number: int) -> int:
             coded = coded[:-1]
         if coded.endswith((b"\xff\0\xff", b"\xff\xff")):
             coded = coded[:-1]
-    return start + len(coded)
+        if size == len(coded):
+            break
+    return scan.data_end - len(take_tail(file, number)) + len(coded)
+
+
+def take_tail(file: JpegFile, number: int) -> bytes:
+    """The last bytes of a scan's data: those behind its last restart marker, at most 64 KiB."""
+    scan = file.scans[number]
+    start = int(scan.restarts[-1]) + 2 if len(scan.restarts) else scan.data_at
+    return file.data[max(start, scan.data_end - _TAIL_BYTES) : scan.data_end]
 
 
 def _make_frame(file: JpegFile, *, shows_all: bool) -> bytes:
@@ -122,7 +132,8 @@ def _enlarge(file: JpegFile, side: int, factors: list[int]) -> int:
     single = {scan.components[0] for scan in file.scans if len(scan.components) == 1}
 
     def count(size: int) -> tuple[int, ...]:
-        blocks = (-(-(-(-size * factors[place] // max(factors))) // 8) for place in sorted(single))
+        sides = (-(-size * factors[place] // max(factors)) for place in sorted(single))
+        blocks = (-(-samples // 8) for samples in sides)
         return (-(-size // (8 * most)), *blocks)
 
     return max(size for size in range(side, min(side + 8 * most, 65536)) if count(size) == count(side))

@@ -74,8 +74,10 @@ def read_opened_file(image: Image, param: str) -> OpenedFile | None:
     header = read_header(data)
     is_draft = bool(image.decoderconfig)
     # Pillow gives the size of some turned pictures as it is shown.
-    is_same = header is not None and header.format == _FORMATS[image.format] and (
-        is_draft or header.refusal is not None or sorted(image.size) == sorted((header.width, header.height))
+    is_same = (
+        header is not None
+        and header.format == _FORMATS[image.format]
+        and (is_draft or header.refusal is not None or sorted(image.size) == sorted((header.width, header.height)))
     )
     if not is_same:
         raise _error(param, "whose file has changed since it was opened", "open it again, or pass its path")

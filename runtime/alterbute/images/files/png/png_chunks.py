@@ -192,6 +192,9 @@ def _check_colors(
     if color_type == 3:
         if names.index(b"tRNS") < names.index(b"PLTE") or not 0 < len(transparency) <= len(palette) // 3:
             raise OSError("its transparency does not fit its palette")
-    elif len(transparency) != (2 if color_type == 0 else 6) or max(struct.unpack(f">{len(transparency) // 2}H", transparency)) >> bits:
+    elif (
+        len(transparency) != (2 if color_type == 0 else 6)
+        or max(struct.unpack(f">{len(transparency) // 2}H", transparency)) >> bits
+    ):
         raise OSError("its transparent colour is invalid")
     return palette, transparency

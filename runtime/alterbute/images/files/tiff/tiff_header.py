@@ -25,6 +25,8 @@ _MAX_SUB_IFDS: Final = 8
 _BYTES: Final = (1, 2, 6, 7)
 # A palette of 16 bits has 196,608.
 _MAX_NUMBERS: Final = 200_000
+# Where the tags are kept apart that have more.
+_EXCESS: Final = -1
 
 _SENSOR: Final = (32803, 34892)
 _COMPRESSIONS: Final = (1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32946, 34925, 50000, 50001)
@@ -73,6 +75,8 @@ def read_tiff(data: bytes) -> Header | None:
     refusal = _find_raw(data, first, order, is_big) or _find_unsupported(
         first, photometric, compression, is_little_endian=order == "<"
     )
+    if refusal is None and _EXCESS in first:
+        raise TooComplexError(f"has a tag of {_number(first, _EXCESS):,} numbers")
     num_parts, samples = max(_number(first, tag) for tag in _PARTS), _number(first, _SAMPLES, 1)
     if refusal is None and num_parts > 64 + (height + width * height // 64) * samples:
         raise TooComplexError(f"has {num_parts:,} strips or tiles for {width}x{height} pixels")
@@ -106,7 +110,7 @@ def _read_ifd(data: bytes, at: int, order: str, is_big: bool) -> tuple[_Ifd | No
         if tag in _PARTS:
             tags[tag] = (number,)
         elif kind not in _BYTES and number > _MAX_NUMBERS:
-            raise TooComplexError(f"has a tag of {number:,} numbers")
+            tags[_EXCESS] = (number,)
         elif tag in _READ and kind in _TYPES:
             if tag in tags:  # decoders differ on which of them counts
                 return None, 0

@@ -1,0 +1,1 @@
+"""TIFF files: their header, and whether their strips hold all pixels."""
