@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -94,6 +95,17 @@ class Load:
             time.sleep(0.02)
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The response to a bomb: its status, 0 for a closed connection, the end of its text, and the times in monotonic seconds."""
+
+    name: str
+    start_s: float
+    end_s: float
+    status: int
+    text: str
+
+
 def tree_memory_mb(pid: int) -> float:
     """Resident memory of a process and of its children in MiB."""
     pages = 0
@@ -110,6 +122,11 @@ def list_children(pid: int) -> list[int]:
         with contextlib.suppress(OSError):
             children += [int(child) for child in (task / "children").read_text().split()]
     return children
+
+
+def has_decoders(pid: int) -> bool:
+    """Whether a server has started a second decoder, which it does for its first picture."""
+    return len(list_children(pid)) >= 2
 
 
 def send_bomb(url: str, model: str, bomb: Bomb) -> httpx.Response:
@@ -143,7 +160,7 @@ def test_bombs_do_not_delay_others(tiny_bundle: Path, tmp_path: Path) -> None:
             with attacked.running():
                 outcomes = attack_with(todo, process.url, model)
             stops = [(line["at"], line["seconds"]) for line in process.lines if line.get("message") == "stop"]
-            describe(outcomes)
+            describe(outcomes, [stop for stop in stops if stop[0] > attack_at])
             p99 = [float(np.percentile(load.seconds, 99)) for load in (usual, attacked)]
             longest = [
                 max((seconds for at, seconds in stops if (at > attack_at) == is_attack), default=0.0)
@@ -156,7 +173,7 @@ def test_bombs_do_not_delay_others(tiny_bundle: Path, tmp_path: Path) -> None:
                 f"load average {os.getloadavg()[0]:.1f}"
             )
             # 200 is a picture that is sound; 0 a connection that the server has closed.
-            assert not [outcome for outcome in outcomes if outcome[2] not in (0, 200, 503, *range(400, 500))]
+            assert not [outcome for outcome in outcomes if outcome.status not in (0, 200, 503, *range(400, 500))]
             assert p99[1] - p99[0] <= 0.5
             assert longest[1] <= 0.2
             if not is_large:
@@ -164,9 +181,9 @@ def test_bombs_do_not_delay_others(tiny_bundle: Path, tmp_path: Path) -> None:
                 assert attacked.peak_mb - usual.peak_mb <= 300
 
 
-def attack_with(todo: list[Bomb], url: str, model: str) -> list[tuple[float, str, int, str]]:
+def attack_with(todo: list[Bomb], url: str, model: str) -> list[Outcome]:
     """Send all bombs from a few clients; returns the seconds, name, status and code of each."""
-    outcomes: list[tuple[float, str, int, str]] = []
+    outcomes: list[Outcome] = []
 
     def attack() -> None:
         while todo:
@@ -177,7 +194,7 @@ def attack_with(todo: list[Bomb], url: str, model: str) -> list[tuple[float, str
                     status, text = reply.status_code, reply.text
                 except httpx.TransportError as fault:  # refused before the body was read to its end
                     status, text = 0, type(fault).__name__
-                outcomes.append((time.monotonic() - start, bomb.name, status, text[-60:]))
+                outcomes.append(Outcome(bomb.name, start, time.monotonic(), status, text[-60:]))
 
     attackers = [threading.Thread(target=attack) for _ in range(ATTACKERS)]
     for attacker in attackers:
@@ -187,11 +204,15 @@ def attack_with(todo: list[Bomb], url: str, model: str) -> list[tuple[float, str
     return outcomes
 
 
-def describe(outcomes: list[tuple[float, str, int, str]]) -> None:
-    """Print the statuses, and the slowest."""
-    print(dict(Counter(status for _, _, status, _ in outcomes)))
-    for seconds, name, status, text in sorted(outcomes, reverse=True)[:8]:
-        print(f"{seconds:6.2f} s  {status}  {name}  {text}")
+def describe(outcomes: list[Outcome], stops: list[tuple[float, float]]) -> None:
+    """Print the statuses, the slowest, and the bombs that were there at the longest stops (time of the end, seconds) of the loop."""
+    print(dict(Counter(outcome.status for outcome in outcomes)))
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.start_s - outcome.end_s)[:8]:
+        seconds = outcome.end_s - outcome.start_s
+        print(f"{seconds:6.2f} s  {outcome.status}  {outcome.name}  {outcome.text}")
+    for at, seconds in sorted(stops, key=lambda stop: -stop[1])[:4]:
+        names = [outcome.name for outcome in outcomes if outcome.start_s < at and outcome.end_s > at - seconds]
+        print(f"a stop of {seconds:.2f} s beside {', '.join(names)}")
 
 
 @pytest.mark.slow
@@ -213,7 +234,7 @@ def test_sigterm_while_bombs_decode_exits_with_0(tiny_bundle: Path, tmp_path: Pa
             attackers = [threading.Thread(target=attack, args=(url, order, is_over)) for _ in range(ATTACKERS)]
             for attacker in attackers:
                 attacker.start()
-            wait_until(lambda process=process: len(list_children(process.popen.pid)) >= 2, 60)
+            wait_until(partial(has_decoders, process.popen.pid), 60)
             time.sleep(generator.random() * 2)
             children = list_children(process.popen.pid)
             start = time.monotonic()
