@@ -174,7 +174,7 @@ def test_an_error_of_a_file_is_the_same_as_in_a_thread(decoder: DecoderProcess, 
     faults = []
     for call in (lambda: decoder.decode_photo(data, "photo", SMALL), lambda: decode(data, "photo")):
         with pytest.raises(InputError) as caught:
-            call()
+            call()  # type: ignore[no-untyped-call]
         fault = caught.value
         faults.append((fault.seen, fault.expected, fault.fix, fault.param, fault.code))
     assert faults[0] == faults[1]
@@ -275,8 +275,8 @@ def test_places_are_given_in_the_order_of_arrival() -> None:
         first = decode_on(pool, SLEEPS, "a")
         await asyncio.sleep(0)
         tasks = [decode_on(pool, GOOD, "ab"[number % 2]) for number in range(4)]
-        for number, task in enumerate(tasks):
-            task.add_done_callback(lambda _, number=number: order.append(number))
+        for task in tasks:
+            task.add_done_callback(lambda done: order.append(tasks.index(done)))
         await asyncio.sleep(0)
         late = decode_on(pool, GOOD, "c", 0.01)
         with pytest.raises(OverloadedError) as caught:

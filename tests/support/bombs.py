@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
+from alterbute.images.files.header import read_header
 from PIL import Image
 
 from tests.support.pictures import noise, png_chunk, png_claiming, to_bytes
 from tests.support.serving import mask_bytes, photo_bytes
 
+_LARGE_PIXELS = 4_000_000
 _SIDES = ((64, 48), (2000, 1500), (6000, 4000))
 
 
@@ -29,6 +31,7 @@ class Bomb:
         files: Files of a form; a body has none.
         body: The body, where there are no files.
         content_type: Its type.
+        is_large: Whether it holds a picture of many pixels, which takes memory by itself.
     """
 
     name: str
@@ -36,14 +39,19 @@ class Bomb:
     files: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     body: bytes = b""
     content_type: str = "application/json"
+    is_large: bool = False
 
 
 def bombs() -> Iterator[Bomb]:
     """All of them; each file once as the image, and every third one as a mask, too."""
     for number, (name, data) in enumerate(bomb_files()):
-        yield Bomb(name=name, files={"image": ("a.png", data), "mask": ("m.png", mask_bytes())})
+        header = read_header(data)
+        is_large = header is not None and header.width * header.height > _LARGE_PIXELS
+        files = {"image": ("a.png", data), "mask": ("m.png", mask_bytes())}
+        yield Bomb(name=name, files=files, is_large=is_large)
         if number % 3 == 0:
-            yield Bomb(name=f"{name} as the mask", files={"image": ("a.png", photo_bytes()), "mask": ("m.png", data)})
+            files = {"image": ("a.png", photo_bytes()), "mask": ("m.png", data)}
+            yield Bomb(name=f"{name} as the mask", files=files, is_large=is_large)
     yield from bomb_bodies()
 
 

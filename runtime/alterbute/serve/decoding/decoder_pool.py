@@ -16,7 +16,9 @@ T = TypeVar("T")
 
 
 class DecoderPool:
-    """Places for decoding, each a process and the thread that waits for it; processes start when they are needed, and stay.
+    """Places for decoding, each a process and the thread that waits for it.
+
+    A process is kept for the next picture. While there are free places, one process is ready, so that no request waits for its start.
 
     All methods but `warm_up` and `close` are called in one event loop.
 
@@ -28,12 +30,13 @@ class DecoderPool:
 
     def __init__(self, size: int, decode_timeout_s: float, command: Sequence[str] | None = None) -> None:
         self._size, self._decode_timeout_s, self._command = size, decode_timeout_s, command or COMMAND
-        self._threads = ThreadPoolExecutor(size, "alterbute-decode")
+        # One more starts processes.
+        self._threads = ThreadPoolExecutor(size + 1, "alterbute-decode")
         self._idle: list[DecoderProcess] = []
         self._busy: set[DecoderProcess] = set()
         self._held: Counter[str] = Counter()
         self._waiting: list[tuple[str, asyncio.Future[None]]] = []
-        self._is_closed = False
+        self._is_closed = self._is_starting = False
 
     @property
     def num_busy(self) -> int:
@@ -72,11 +75,13 @@ class DecoderPool:
         except RuntimeError:  # closed
             self._leave(owner, decoder)
             raise _draining_error() from None
+        self._keep_one_ready(loop)
 
         def finish(done: asyncio.Future[T]) -> None:
             if not done.cancelled():
                 done.exception()  # asyncio warns of exceptions that nothing has read
             self._leave(owner, decoder)
+            self._keep_one_ready(loop)
 
         job.add_done_callback(finish)
         try:
@@ -113,6 +118,23 @@ class DecoderPool:
             decoder.close()
         return self._make_decoder()
 
+    def _keep_one_ready(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start a process if a place is free and no process is ready for it."""
+        if self._is_closed or self._is_starting or self._idle or self.num_busy >= self._size:
+            return
+        self._is_starting, decoder = True, self._make_decoder()
+        self._busy.add(decoder)
+        start = loop.run_in_executor(self._threads, decoder.start)
+
+        def finish(done: asyncio.Future[None]) -> None:
+            self._is_starting = False
+            self._busy.discard(decoder)
+            # A start that failed is logged, and is tried again for the next picture.
+            is_ready = not done.cancelled() and done.exception() is None
+            self._keep(decoder, is_ready=is_ready)
+
+        start.add_done_callback(finish)
+
     async def _enter(self, owner: str, deadline_s: float) -> None:
         """Take a place, or wait for one."""
         if self._is_closed:
@@ -141,11 +163,14 @@ class DecoderPool:
 
     def _leave(self, owner: str, decoder: DecoderProcess) -> None:
         self._busy.discard(decoder)
-        if decoder.is_usable and not self._is_closed and len(self._idle) < self._size:
+        self._keep(decoder, is_ready=True)
+        self._give_back(owner)
+
+    def _keep(self, decoder: DecoderProcess, *, is_ready: bool) -> None:
+        if is_ready and decoder.is_usable and not self._is_closed and len(self._idle) < self._size:
             self._idle.append(decoder)
         else:
             decoder.close()
-        self._give_back(owner)
 
     def _give_back(self, owner: str) -> None:
         """Free a place, and give it to the first who may take it."""

@@ -33,7 +33,7 @@ def write_message(file: BinaryIO, head: Head, buffers: list[bytes | NDArray[Any]
     text = json.dumps(head).encode()
     _write_all(file, memoryview(_LENGTH.pack(len(text)) + text))
     for buffer in buffers:
-        view = memoryview(np.ascontiguousarray(buffer)) if isinstance(buffer, np.ndarray) else memoryview(buffer)
+        view = np.ascontiguousarray(buffer).data if isinstance(buffer, np.ndarray) else memoryview(buffer)
         _write_all(file, view.cast("B"))
 
 
@@ -76,7 +76,7 @@ def read_array(file: BinaryIO, array: NDArray[Any]) -> None:
     Raises:
         EOFError: the pipe ended before.
     """
-    view = memoryview(array).cast("B")
+    view = array.data.cast("B")
     while view:
         count = file.readinto(view)  # type: ignore[attr-defined]
         if not count:
