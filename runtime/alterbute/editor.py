@@ -92,7 +92,7 @@ class Editor:
         backend: str | Backend = "auto",
         slots: int = DEFAULT_SLOTS,
         threads: int | None = None,
-        trust_keys: Sequence[str | Path | bytes] = (),
+        trust_keys: Sequence[str | Path | bytes] | None = None,
         allow_unsigned: bool = False,
     ) -> Editor:
         """Open a bundle for editing. Engines load in the background, from verified bytes.
@@ -100,16 +100,17 @@ class Editor:
         Args:
             bundle: A bundle folder, or an open bundle; None takes the demo bundle.
             backend, slots, threads, allow_unsigned: The arguments of `Editor`.
-            trust_keys: Ed25519 public keys (files, or 32 bytes each), one of which must have signed the bundle; ignored for
-                an open bundle, whose signature was checked when it was opened.
+            trust_keys: Ed25519 public keys (files, or 32 bytes each), one of which must have signed the bundle; None asks for
+                no check. For an open bundle, whose signature was checked when it was opened, the keys themselves are checked only.
 
         Raises:
             BundleError: the bundle is missing, damaged, of a newer schema, or not signed by a trusted key.
-            InputError: the backend is unknown, a number is out of range, or a key is invalid.
+            InputError: the backend is unknown, a number is out of range, or there is no key, or an invalid one.
             EngineError: the backend's library is not installed, or no engine of the bundle fits this machine.
         """
+        trusted = None if trust_keys is None else read_trust_keys(trust_keys)
         if not isinstance(bundle, Bundle):
-            bundle = open_bundle(bundle or default_bundle_path(), trust_keys=read_trust_keys(trust_keys))
+            bundle = open_bundle(default_bundle_path() if bundle is None else bundle, trust_keys=trusted)
         return cls(bundle, backend=backend, slots=slots, threads=threads, allow_unsigned=allow_unsigned)
 
     @property

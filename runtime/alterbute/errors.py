@@ -2,6 +2,34 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
+# Controls (C0, C1), marks that reorder or hide text (bidi, zero-width, soft hyphen, tags), half surrogates, noncharacters.
+_CONTROLS: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
+    "\ufffe\uffff\U000e0000-\U000e007f]"
+)
+
+_SPACES: Final = "\t\n\v\f\r\x85\u2028\u2029"
+
+
+def is_printable(text: str) -> bool:
+    """Whether a text holds no character that a terminal would not show as itself."""
+    return _CONTROLS.search(text) is None
+
+
+def printable(text: str) -> str:
+    """A text from outside as it may reach a terminal or log, in one line: controls become `\\x1b` or a space.
+
+    Lone surrogates, which stand for bytes of file names that are not UTF-8, are escaped, too, so that any stream can encode it.
+    """
+    return _CONTROLS.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return " " if match.group() in _SPACES else ascii(match.group())[1:-1]
+
 
 class AlterbuteError(Exception):
     """Base class of all errors that this package raises.
@@ -18,8 +46,7 @@ class AlterbuteError(Exception):
 
     def __str__(self) -> str:
         """The message as one printable line; file names and prompts in it may hold line breaks or escapes."""
-        line = f"{self.seen}; expected {self.expected}; {self.fix}"
-        return "".join(char if char.isprintable() else " " for char in line)
+        return printable(f"{self.seen}; expected {self.expected}; {self.fix}")
 
 
 class InputError(AlterbuteError):

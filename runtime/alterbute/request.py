@@ -18,6 +18,7 @@ MAX_SEED: Final = 2**63 - 1
 MAX_STEPS: Final = 1000
 MAX_COUNT: Final = 64
 MAX_GUIDANCE: Final = 100.0
+_MAX_POSITIVE: Final = 4096
 MAX_IDENTITY_SCALE: Final = 10.0
 
 
@@ -102,9 +103,13 @@ class EditRequest:
         if self.strength == 0:
             raise _range_error("strength", self.strength, "more than 0, at most 1")
         _check_interval(self.guidance_interval)
+        _check_text("solver", self.solver)
+        _check_text("sigmas", self.sigmas)
+        _check_flag("reinject", self.reinject)
+        _check_text("detail", self.detail, is_optional=False)
         if self.detail not in DETAILS:
             raise InputError(
-                f"detail is {self.detail!r}",
+                f"detail is {self.detail!r:.60}",
                 f"one of {', '.join(DETAILS)}",
                 "choose one of those",
                 "detail",
@@ -153,13 +158,12 @@ def draw_seed() -> int:
 
 
 def check_positive(param: str, value: int | None) -> None:
-    """Refuse a number below 1; None is accepted.
+    """Refuse a number below 1 or above 4,096; None is accepted.
 
     Raises:
-        InputError: the number is below 1.
+        InputError: it is out of range, or no whole number.
     """
-    if value is not None and value < 1:
-        raise InputError(f"{param} is {value}", "1 or more", f"choose another {param}", param, f"{param}_out_of_range")
+    _check_integer(param, value, 1, _MAX_POSITIVE)
 
 
 def check_resolution(side: int | None, window_sides: tuple[int, ...]) -> None:
@@ -170,8 +174,9 @@ def check_resolution(side: int | None, window_sides: tuple[int, ...]) -> None:
         window_sides: The bundle's window sides in pixels.
 
     Raises:
-        InputError: the side is not one of the bundle's.
+        InputError: the side is not one of the bundle's, or no whole number.
     """
+    _check_integer("resolution", side, 1, MAX_SEED)
     if side is not None and side not in window_sides:
         sides = ", ".join(map(str, window_sides))
         raise InputError(
@@ -197,7 +202,8 @@ def _check_number(param: str, value: object, high: float) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, Real):
         raise _type_error(param, value, f"a number from 0 to {high:g}")
-    if not (math.isfinite(value) and 0 <= float(value) <= high):
+    # Compared before it is converted: an integer may have more digits than a float can hold.
+    if not 0 <= value <= high or math.isnan(value):
         raise _range_error(param, value, f"0 to {high:g}")
 
 
@@ -207,14 +213,36 @@ def _check_interval(value: tuple[float, float] | None) -> None:
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise _type_error("guidance_interval", value, "two numbers from 0 to 1")
     for end in value:
+        if end is None:
+            raise _type_error("guidance_interval", end, "two numbers from 0 to 1")
         _check_number("guidance_interval", end, 1)
     if value[0] > value[1]:
         raise _range_error("guidance_interval", value, "two rising shares of the steps, 0 to 1")
 
 
 def _range_error(param: str, value: object, expected: str) -> InputError:
-    return InputError(f"{param} is {value}", expected, f"choose {param} in that range", param, f"{param}_out_of_range")
+    return InputError(
+        f"{param} is {_show(value)}", expected, f"choose {param} in that range", param, f"{param}_out_of_range"
+    )
 
 
-def _type_error(param: str, value: object, expected: str) -> InputError:
-    return InputError(f"{param} is a {type(value).__name__}", expected, "pass a number", param, f"{param}_type")
+def _show(value: object) -> str:
+    """A value in few characters; Python refuses to print integers of thousands of digits."""
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"an integer of {value.bit_length()} bits"
+    return f"{value}"[:60]
+
+
+def _type_error(param: str, value: object, expected: str, fix: str = "pass a number") -> InputError:
+    return InputError(f"{param} is a {type(value).__name__}", expected, fix, param, f"{param}_type")
+
+
+def _check_text(param: str, value: object, *, is_optional: bool = True) -> None:
+    if not (isinstance(value, str) or (value is None and is_optional)):
+        raise _type_error(param, value, "a string", "pass text")
+
+
+def _check_flag(param: str, value: object) -> None:
+    # numpy's booleans compare as Python's do.
+    if value is not None and type(value).__name__ not in ("bool", "bool_"):
+        raise _type_error(param, value, "True or False", "pass one of those")

@@ -116,6 +116,9 @@ class FakeEngine:
         modes = self._trt.TensorIOMode
         return modes.INPUT if list(self._edges).index(name) < self._num_inputs else modes.OUTPUT
 
+    def get_tensor_shape(self, name: str) -> list[int]:
+        return [axis if isinstance(axis, int) else -1 for axis in self._edges[name].shape]
+
     def get_tensor_dtype(self, name: str) -> object:
         kinds = self._trt.DataType
         if f"half {name}" in self._trt.broken:

@@ -12,7 +12,8 @@ from alterbute.errors import InputError
 from alterbute.images import load_photo
 from alterbute.images.files.canvas import make_planes
 from alterbute.images.files.header import read_header
-from alterbute.images.files.png_pixels import fill_from_png, read_png
+from alterbute.images.files.png.png_chunks import read_png
+from alterbute.images.files.png.png_pixels import fill_from_png
 from alterbute.images.photo import Bytes
 from PIL import Image
 

@@ -12,8 +12,9 @@ import pytest
 from alterbute.errors import InputError
 from alterbute.images import load_photo
 from alterbute.images.arrays import MAX_PIXELS, MAX_SIDE
-from alterbute.images.files.decode import MAX_FILE_BYTES, decode, decode_levels
+from alterbute.images.files.decode import decode, decode_levels
 from alterbute.images.files.header import read_header
+from alterbute.images.files.read_source import MAX_FILE_BYTES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

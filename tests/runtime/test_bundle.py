@@ -165,7 +165,7 @@ def test_a_newer_schema_is_refused_with_both_numbers(bundle: Bundle) -> None:
             {"multiply_adds": 1, "shares": {"fp16": "all"}, "islands": {}, "overflow": {}},
             r"audit.shares.fp16` is \"all\"; expected a number",
         ),
-        (("graphs", "warp"), {"variants": [], "inputs": [], "outputs": [], "parity": None}, "`graphs.warp`"),
+        (("graphs", "warp"), {"variants": [], "inputs": [], "outputs": [], "parity": None}, "`graphs.warp"),
         (("files", "step.onnx", "sha256"), "0", "`files.step.onnx.sha256`"),
         (("files", "../x"), {"sha256": "0" * 64, "size": 1}, r"'\.\./x'"),
         (("files", "manifest.json"), {"sha256": "0" * 64, "size": 1}, r"manifest\.json"),

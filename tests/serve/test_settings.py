@@ -100,6 +100,8 @@ def test_every_setting_has_a_flag_and_a_variable(
     for name in (setting.name for setting in fields(ServerSettings)):
         assert name == "bundle" or f"--{name.replace('_', '-')}" in text, name
         value = getattr(settings, name)
+        if isinstance(value, tuple):
+            continue
         if value is not None and not isinstance(value, bool):
             merged = merge(flags={}, environment={f"ALTERBUTE_SERVE_{name.upper()}": str(value)})
             assert getattr(merged.settings, name) == value
@@ -146,3 +148,34 @@ def test_keys_are_stored_as_hashes_and_have_names(tmp_path: Path) -> None:
             open_keyring(None, str(file))
     with pytest.raises(InputError, match="shorter"):
         open_keyring("short", None)
+
+
+def test_lists_are_written_with_commas_or_as_lists_in_toml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = ("a.example", "*.b.example:81")
+    file = tmp_path / "serve.toml"
+    for text in ("['a.example', '*.b.example:81']", "' a.example , *.b.example:81,'"):
+        file.write_text(f"allowed_hosts = {text}\nallowed_origins = '*'\n")
+        settings = merge(flags={}, environment={}, file=file).settings
+        assert (settings.allowed_hosts, settings.allowed_origins) == (expected, ("*",))
+    assert (
+        merge(
+            flags={}, environment={"ALTERBUTE_SERVE_ALLOWED_HOSTS": "a.example,*.b.example:81"}
+        ).settings.allowed_hosts
+        == expected
+    )
+    assert merge(flags={"allowed_hosts": "a.example,*.b.example:81"}, environment={}).settings.allowed_hosts == expected
+    assert merge(flags={}, environment={"ALTERBUTE_SERVE_ALLOWED_HOSTS": ""}).settings.allowed_hosts == ()
+    assert main(["config", "--allowed-hosts", ",".join(expected), "--root-path", "/edit"]) == 0
+    file.write_text(capsys.readouterr().out)
+    again = merge(flags={}, environment={}, file=file).settings
+    assert again == ServerSettings(allowed_hosts=expected, root_path="/edit")
+    for text in (
+        "allowed_hosts = 3",
+        "allowed_hosts = [3]",
+        "allowed_origins = true",
+        "allowed_hosts = ['a,b']",
+        "allowed_origins = ['x']",
+    ):
+        file.write_text(text)
+        with pytest.raises(InputError):
+            merge(flags={}, environment={}, file=file)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path
 
 from alterbute.bundle import (
@@ -17,13 +20,13 @@ from alterbute.bundle import (
     Manifest,
     MaskRules,
     Parity,
-    TensorSpec,
     Text,
     Variant,
     describe_files,
     open_bundle,
     write_manifest,
 )
+from alterbute.bundle.edges import make_edges
 
 
 def write_stub_bundle(folder: Path) -> Bundle:
@@ -39,7 +42,7 @@ def write_stub_bundle(folder: Path) -> Bundle:
 
 def stub_manifest(folder: Path) -> Manifest:
     """A manifest like the demo's that lists the files of a folder."""
-    return Manifest(
+    manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         name="stub",
         family="adapter",
@@ -61,17 +64,31 @@ def stub_manifest(folder: Path) -> Manifest:
         time_ids=None,
         identity=Identity(kind="tokens", shape=(4, 8), size=64),
         attributes={"color": ("red", "blue"), "material": ("metal",)},
-        graphs={name: _graph(name) for name in GRAPHS},
+        graphs={},
         files=describe_files(folder),
         producer={"alterbute": "0.1.0"},
         checkpoint={},
     )
+    return with_edges(manifest)
 
 
-def _graph(name: str) -> Graph:
-    return Graph(
-        variants=(Variant(backend="onnxruntime", file=f"{name}.onnx"),),
-        inputs=(TensorSpec(name="state", dtype="float32", shape=("B", 4, 16, "h", "w")),),
-        outputs=(TensorSpec(name="next_state", dtype="float32", shape=("B", 4, 16, "h", "w")),),
-        parity=Parity(relative_error=3e-7, against="torch 2.13.0"),
-    )
+def replace_file(folder: Path, name: str, data: bytes) -> None:
+    """Write a file of a bundle, and its new size and SHA-256 into the manifest."""
+    (folder / name).write_bytes(data)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def with_edges(manifest: Manifest) -> Manifest:
+    """The manifest with the graphs, inputs and outputs that its numbers determine; variants and parity are kept."""
+    graphs = {}
+    for name, (inputs, outputs) in make_edges(manifest).items():
+        known = manifest.graphs.get(name)
+        graphs[name] = Graph(
+            variants=known.variants if known else (Variant(backend="onnxruntime", file=f"{name}.onnx"),),
+            inputs=inputs,
+            outputs=outputs,
+            parity=known.parity if known else Parity(relative_error=3e-7, against="torch 2.13.0"),
+        )
+    return replace(manifest, graphs=graphs)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,9 +49,14 @@ class Process:
 
 
 @contextmanager
-def running_process(*flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Process]:
-    """Run `alterbute serve --port 0` with these flags until the block ends; the server is ready when the block starts."""
-    command = [sys.executable, "-m", "alterbute.cli", "serve", "--port", "0", "--threads", "1", *flags]
+def running_process(
+    *flags: str, environment: Mapping[str, str] | None = None, program: Sequence[str] = ("-m", "alterbute.cli")
+) -> Iterator[Process]:
+    """Run `alterbute serve --port 0` with these flags until the block ends; the server is ready when the block starts.
+
+    `program` are the arguments of Python that run the command `alterbute`.
+    """
+    command = [sys.executable, *program, "serve", "--port", "0", "--threads", "1", *flags]
     popen = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     process = Process(popen)
     reader = threading.Thread(target=process.read, daemon=True)

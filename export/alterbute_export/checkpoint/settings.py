@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from alterbute.bundle import Defaults, DetailRules, GridRules, Guidance, MaskRules, are_window_sides, typed_json
+from alterbute.bundle import Defaults, DetailRules, GridRules, Guidance, MaskRules, are_window_sides, strict_json, typed_json
 
 from alterbute_export.errors import CheckpointError
 
@@ -92,7 +92,7 @@ def read_overrides(folder: Path) -> dict[str, Any]:
         CheckpointError: the file is not a JSON object.
     """
     try:
-        document = typed_json.parse((folder / SETTINGS_FILE).read_bytes())
+        document = strict_json.parse_json((folder / SETTINGS_FILE).read_bytes())
     except FileNotFoundError:
         return {}
     except ValueError as fault:

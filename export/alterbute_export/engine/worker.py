@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from alterbute.bundle import typed_json
+from alterbute.bundle import strict_json, typed_json
 from alterbute.errors import AlterbuteError
 
 from alterbute_export.engine import api
@@ -38,7 +38,7 @@ def main(path: str) -> int:
     # Ctrl-C reaches the whole process group; the parent decides whether this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        job = typed_json.build(BuildJob, typed_json.parse(Path(path).read_bytes()))
+        job = typed_json.build(BuildJob, strict_json.parse_json(Path(path).read_bytes()))
         built = build_plan(load_module(job.product), job, stop)
     except AlterbuteError as fault:
         _send(error=[fault.seen, fault.expected, fault.fix])

@@ -9,7 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from alterbute.backends.base import HOST_GRAPHS, Array, Arrays, first_line
+from alterbute.backends.run_check import check_outputs
 from alterbute.bundle import WEIGHTS_FILE, Bundle, Variant
+from alterbute.bundle.graph_files import read_model
 from alterbute.errors import BundleError, EngineError
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class OnnxRuntimeBackend:
         # Before anything is loaded: a bundle that the CPU cannot run is refused when it is opened.
         variants = {graph: _choose_variant(bundle, graph) for graph in names}
         self.precisions = {graph: variant.precision for graph, variant in variants.items()}
-        self._files = {graph: variant.file for graph, variant in variants.items()}
+        self._variants = variants
         self._threads = threads or min(_usable_cpus(), _EXACT_THREADS)
         self._pool = ThreadPoolExecutor(_LOADERS, "alterbute-load")
         self._weights: Future[bytes | None] = self._pool.submit(self._read_weights)
@@ -74,16 +76,19 @@ class OnnxRuntimeBackend:
 
         Raises:
             EngineError: the graph cannot be loaded or run.
+            BundleError: its file, or what it made, is not what the manifest lists.
         """
         session = self._sessions[graph].result()
         try:
-            return _run(session, inputs, outputs or {})
+            results = _run(session, inputs, outputs or {})
         except Exception as fault:
             raise EngineError(
                 f"the graph {graph!r} failed in ONNX Runtime ({first_line(fault)})",
                 "a run with the manifest's shapes",
                 "verify the bundle with `alterbute verify`, or export it again",
             ) from fault
+        check_outputs(graph, self._bundle.manifest, inputs, results)
+        return results
 
     def close(self) -> None:
         """Free the sessions; the backend cannot be used afterwards."""
@@ -95,13 +100,14 @@ class OnnxRuntimeBackend:
         return self._bundle.read(WEIGHTS_FILE) if self._bundle.has(WEIGHTS_FILE) else None
 
     def _make_session(self, graph: str) -> InferenceSession:
-        model = self._bundle.read(self._files[graph])
+        model = read_model(self._bundle, graph, self._variants[graph])
         weights = self._weights.result() or b""
         try:
             import onnxruntime
 
             options = onnxruntime.SessionOptions()
-            options.log_severity_level = 3
+            # Errors are raised; what the library would print besides holds names of the graph as they are.
+            options.log_severity_level = 4
             options.intra_op_num_threads = self._threads if graph in _LARGE else 1
             options.inter_op_num_threads = 1
             # The planes of a large photo are hundreds of megabytes, which an arena would keep after the run.

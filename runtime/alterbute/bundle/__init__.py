@@ -41,7 +41,7 @@ from alterbute.bundle.manifest import (
 )
 from alterbute.bundle.manifest_file import parse_manifest, write_manifest
 from alterbute.bundle.signature import SIGNATURE_FILE, TrustKey, read_trust_keys
-from alterbute.bundle.typed_json import Json
+from alterbute.bundle.strict_json import Json
 
 __all__ = [
     "GRAPHS",

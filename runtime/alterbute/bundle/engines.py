@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from alterbute.bundle import typed_json
-from alterbute.bundle.typed_json import Json
+from alterbute.bundle.strict_json import Json
 
 Product: TypeAlias = Literal["tensorrt", "tensorrt_rtx"]
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16"]
@@ -22,7 +22,14 @@ VariantPrecision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
 Fit: TypeAlias = Literal["same_gpu", "same_compute_capability", "ampere_plus", "portable"]
 """GPUs that can run an engine, from the smallest set to the largest; `portable` is TensorRT-RTX on the listed capabilities."""
 
-_CAPABILITY: Final = re.compile(r"\d{1,2}\.\d")
+_CAPABILITY: Final = re.compile(r"[0-9]{1,2}\.[0-9]")
+WEIGHTS_NAME: Final = re.compile(r"weights[A-Za-z0-9_.-]*\.bin")
+"""Names of the files that may hold the weights of graphs."""
+_VERSION: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,4}")
+_MAX_ENGINES: Final = 256
+_MAX_PROFILES: Final = 256
+_MAX_AXES: Final = 16
+_MAX_SIZE: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +99,8 @@ def check_engines(engines: tuple[Engine, ...], files: Collection[str], graphs: C
     Raises:
         KeyFault: an entry refers to a graph or file that the manifest does not list, or holds a malformed value.
     """
+    if len(engines) > _MAX_ENGINES:
+        raise typed_json.KeyFault("engines", f"a list of {len(engines)}", f"at most {_MAX_ENGINES}")
     recipe_graphs: set[tuple[str, str]] = set()
     for index, engine in enumerate(engines):
         key = f"engines[{index}]"
@@ -100,9 +109,11 @@ def check_engines(engines: tuple[Engine, ...], files: Collection[str], graphs: C
         for field in ("file", "source"):
             if getattr(engine, field) not in files:
                 raise typed_json.KeyFault(f"{key}.{field}", repr(getattr(engine, field)), "a name listed in `files`")
+            if field == "source" and "/" in engine.source:
+                raise typed_json.KeyFault(f"{key}.source", repr(engine.source), "a file that is in no folder")
         for name in engine.weights:
-            if name not in files:
-                raise typed_json.KeyFault(f"{key}.weights", repr(name), "a name listed in `files`")
+            if name not in files or not WEIGHTS_NAME.fullmatch(name):
+                raise typed_json.KeyFault(f"{key}.weights", repr(name), "names of weights listed in `files`")
         if (engine.recipe, engine.graph) in recipe_graphs:
             raise typed_json.KeyFault(key, f"a second {engine.graph} of recipe {engine.recipe}", "one")
         recipe_graphs.add((engine.recipe, engine.graph))
@@ -120,20 +131,25 @@ def _check_digests(engine: Engine, key: str) -> None:
 
 
 def _check_numbers(engine: Engine, key: str) -> None:
-    if not engine.capabilities:
-        raise typed_json.KeyFault(f"{key}.capabilities", "empty", "at least one, such as 9.0")
+    if not 1 <= len(engine.capabilities) <= 32:
+        seen = f"a list of {len(engine.capabilities)}" if engine.capabilities else "empty"
+        raise typed_json.KeyFault(f"{key}.capabilities", seen, "at least one, such as 9.0, at most 32")
     for capability in engine.capabilities:
         if not _CAPABILITY.fullmatch(capability):
             raise typed_json.KeyFault(f"{key}.capabilities", repr(capability), "a compute capability such as 9.0")
     for field in ("version", "cuda", "driver"):
-        if not re.fullmatch(r"\d+(\.\d+){0,4}", getattr(engine, field)):
+        if not _VERSION.fullmatch(getattr(engine, field)):
             raise typed_json.KeyFault(f"{key}.{field}", repr(getattr(engine, field)), "numbers and dots")
-    if not engine.profiles:
-        raise typed_json.KeyFault(f"{key}.profiles", "empty", "at least one bucket")
+    if not 1 <= len(engine.profiles) <= _MAX_PROFILES:
+        seen = f"a list of {len(engine.profiles)}" if engine.profiles else "empty"
+        raise typed_json.KeyFault(f"{key}.profiles", seen, f"at least one bucket, at most {_MAX_PROFILES}")
     for number, profile in enumerate(engine.profiles):
         for name, shape in profile.items():
             sizes = list(zip(shape.min, shape.opt, shape.max, strict=False))
             is_same_rank = len(shape.min) == len(shape.opt) == len(shape.max)
-            if not is_same_rank or any(not 0 <= low <= best <= high for low, best, high in sizes):
+            is_bounded = len(sizes) <= _MAX_AXES and all(
+                0 <= low <= best <= high <= _MAX_SIZE for low, best, high in sizes
+            )
+            if not (is_same_rank and is_bounded):
                 seen = f"{list(shape.min)}, {list(shape.opt)}, {list(shape.max)}"
                 raise typed_json.KeyFault(f"{key}.profiles[{number}].{name}", seen, "min <= opt <= max, of one rank")

@@ -12,21 +12,20 @@ from typing import BinaryIO, Final
 
 from alterbute.bundle.manifest import MANIFEST_FILE, FileEntry, Manifest
 from alterbute.bundle.manifest_file import parse_manifest
-from alterbute.bundle.signature import SIGNATURE_FILE, SIGNATURE_LIMIT_BYTES, TrustKey, check_signature
+from alterbute.bundle.plain_file import open_file
+from alterbute.bundle.signature import (
+    SIGNATURE_FILE,
+    SIGNATURE_LIMIT_BYTES,
+    TrustKey,
+    check_signature,
+    check_trust_keys,
+)
 from alterbute.errors import BundleError
 
 _MANIFEST_LIMIT_BYTES: Final = 4 << 20
 _CHUNK_BYTES: Final = 1 << 20
 # Files of a bundle that its manifest does not list.
 _UNLISTED: Final = frozenset({MANIFEST_FILE, SIGNATURE_FILE})
-# O_NONBLOCK: opening a FIFO must not block. A system without one of the flags uses 0, and `_open` still checks the file.
-_OPEN_FLAGS: Final = (
-    os.O_RDONLY
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +59,7 @@ class Bundle:
             )
         with _open(self.path, name) as file:
             _check_size(name, os.fstat(file.fileno()).st_size, entry)
-            data = file.read(entry.size)
+            data = _read(file, name, entry.size)
         _check_hash(name, hashlib.sha256(data).hexdigest(), entry)
         return data
 
@@ -73,28 +72,30 @@ class Bundle:
         entry = self.manifest.files[name]
         with _open(self.path, name) as file:
             _check_size(name, os.fstat(file.fileno()).st_size, entry)
-            _check_hash(name, _stream_hash(file, target), entry)
+            _check_hash(name, _stream_hash(file, name, target), entry)
 
     def has(self, name: str) -> bool:
         """Whether the manifest lists this file."""
         return name in self.manifest.files
 
 
-def open_bundle(path: str | Path, *, trust_keys: tuple[TrustKey, ...] = ()) -> Bundle:
+def open_bundle(path: str | Path, *, trust_keys: tuple[TrustKey, ...] | None = None) -> Bundle:
     """Open a bundle and check its manifest and file list. Files are hashed later, when `Bundle.read` reads them.
 
     Args:
         path: The bundle's folder.
-        trust_keys: If there are any, one of them must have signed the manifest.
+        trust_keys: One of them must have signed the manifest; None asks for no check.
 
     Raises:
+        InputError: `trust_keys` is empty.
         BundleError: the folder does not exist, the manifest is invalid, no trusted key signed it, or a file is missing,
             unlisted, a link or of another size.
     """
-    folder = Path(path)
+    check_trust_keys(trust_keys)
+    folder = _folder_path(path)
     text = _read_manifest_text(folder)
     # The signature is checked before anything is parsed.
-    signed_by = check_signature(text, _read_signature(folder), trust_keys) if trust_keys else None
+    signed_by = check_signature(text, _read_signature(folder), trust_keys) if trust_keys is not None else None
     manifest = parse_manifest(text)
     sizes = dict(_list_files(folder))
     for name in sorted(sizes.keys() - manifest.files.keys() - _UNLISTED):
@@ -113,16 +114,17 @@ def open_bundle(path: str | Path, *, trust_keys: tuple[TrustKey, ...] = ()) -> B
     return Bundle(path=folder, manifest=manifest, sha256=digest, signed_by=signed_by)
 
 
-def verify_bundle(path: str | Path, *, trust_keys: tuple[TrustKey, ...] = ()) -> Bundle:
-    """Open a bundle and hash every file, in constant memory.
+def verify_bundle(path: str | Path, *, trust_keys: tuple[TrustKey, ...] | None = None) -> Bundle:
+    """Open a bundle and hash every file, in constant memory; arguments as for `open_bundle`.
 
     Raises:
+        InputError: `trust_keys` is empty.
         BundleError: `open_bundle` refuses the bundle, or a file differs from the SHA-256 in the manifest.
     """
     bundle = open_bundle(path, trust_keys=trust_keys)
     for name, entry in bundle.manifest.files.items():
         with _open(bundle.path, name) as file:
-            _check_hash(name, _stream_hash(file), entry)
+            _check_hash(name, _stream_hash(file, name), entry)
     return bundle
 
 
@@ -133,7 +135,7 @@ def describe_files(folder: str | Path) -> dict[str, FileEntry]:
     for name, size in sorted(_list_files(root)):
         if name not in _UNLISTED:
             with _open(root, name) as file:
-                entries[name] = FileEntry(sha256=_stream_hash(file), size=size)
+                entries[name] = FileEntry(sha256=_stream_hash(file, name), size=size)
     return entries
 
 
@@ -157,15 +159,21 @@ def read_manifest(path: str | Path) -> Manifest:
     Raises:
         BundleError: the folder or manifest does not exist, or `parse_manifest` refuses the manifest.
     """
-    return parse_manifest(_read_manifest_text(Path(path)))
+    return parse_manifest(_read_manifest_text(_folder_path(path)))
 
 
 def _read_manifest_text(folder: Path) -> bytes:
-    if not folder.is_dir():
-        problem = "is not a folder" if folder.exists() else "does not exist"
+    try:
+        is_folder = stat.S_ISDIR(folder.stat().st_mode)
+        problem = "is not a folder"
+    except OSError as fault:
+        is_folder = False
+        is_missing = isinstance(fault, FileNotFoundError)
+        problem = "does not exist" if is_missing else f"cannot be opened ({fault.strerror})"
+    if not is_folder:
         raise BundleError(f"the bundle {folder} {problem}", "a folder with manifest.json", "give the bundle's folder")
     with _open(folder, MANIFEST_FILE) as file:
-        data = file.read(_MANIFEST_LIMIT_BYTES + 1)
+        data = _read(file, MANIFEST_FILE, _MANIFEST_LIMIT_BYTES + 1)
     if len(data) > _MANIFEST_LIMIT_BYTES:
         raise BundleError(
             f"{MANIFEST_FILE} is over {_MANIFEST_LIMIT_BYTES} bytes", "a small JSON file", "export the bundle again"
@@ -178,18 +186,26 @@ def _read_signature(folder: Path) -> bytes | None:
     if not os.path.lexists(folder / SIGNATURE_FILE):
         return None
     with _open(folder, SIGNATURE_FILE) as file:
-        return file.read(SIGNATURE_LIMIT_BYTES)
+        return _read(file, SIGNATURE_FILE, SIGNATURE_LIMIT_BYTES)
 
 
 def _list_files(folder: Path) -> Iterator[tuple[str, int]]:
     """Name and size of every file, at most one folder deep; links, deeper folders and devices are refused."""
-    for prefix, parent in [("", folder), *((f"{d.name}/", d) for d in sorted(folder.iterdir()) if _is_folder(d))]:
-        for path in sorted(parent.iterdir()):
-            if not prefix and _is_folder(path):
-                continue
-            status = path.lstat()
-            _check_kind(prefix + path.name, status)
-            yield prefix + path.name, status.st_size
+    try:
+        for prefix, parent in [("", folder), *((f"{d.name}/", d) for d in sorted(folder.iterdir()) if _is_folder(d))]:
+            for path in sorted(parent.iterdir()):
+                if not prefix and _is_folder(path):
+                    continue
+                status = path.lstat()
+                _check_kind(prefix + path.name, status)
+                yield prefix + path.name, status.st_size
+    except OSError as fault:
+        # A file or folder went away between its listing and the look at it, or is not readable.
+        raise BundleError(
+            f"the bundle {folder} cannot be listed ({fault.strerror})",
+            "a folder that does not change while it is opened",
+            "copy the whole bundle folder again, and open it when the copy is done",
+        ) from None
 
 
 def _is_folder(path: Path) -> bool:
@@ -198,7 +214,7 @@ def _is_folder(path: Path) -> bool:
 
 def _open(folder: Path, name: str) -> BinaryIO:
     try:
-        descriptor = os.open(folder / name, _OPEN_FLAGS)
+        file = open_file(folder / name, follow=False)
     except FileNotFoundError:
         raise BundleError(
             f"the bundle {folder} has no {name}", "a complete bundle", "copy the whole bundle folder again"
@@ -211,11 +227,32 @@ def _open(folder: Path, name: str) -> BinaryIO:
             "copy the bundle with plain files",
         ) from None
     try:
-        _check_kind(name, os.fstat(descriptor))
+        _check_kind(name, os.fstat(file.fileno()))
     except BundleError:
-        os.close(descriptor)
+        file.close()
         raise
-    return os.fdopen(descriptor, "rb")
+    return file
+
+
+def _read(file: BinaryIO, name: str, size: int) -> bytes:
+    """Read up to `size` bytes; the disk may fail."""
+    try:
+        return file.read(size) or b""
+    except OSError as fault:
+        raise BundleError(
+            f"the bundle's file {name!r} cannot be read ({fault.strerror})",
+            "a file on a disk that works",
+            "copy the whole bundle folder again, to another disk",
+        ) from None
+
+
+def _folder_path(path: str | Path) -> Path:
+    """The path of a bundle's folder; an empty one, or one with a NUL, is none."""
+    if not str(path) or "\0" in str(path):
+        raise BundleError(
+            f"the bundle's path is {str(path)!r}", "a folder with manifest.json", "give the bundle's folder"
+        )
+    return Path(path)
 
 
 def _check_kind(name: str, status: os.stat_result) -> None:
@@ -251,9 +288,9 @@ def _check_hash(name: str, digest: str, entry: FileEntry) -> None:
         )
 
 
-def _stream_hash(file: BinaryIO, copy: BinaryIO | None = None) -> str:
+def _stream_hash(file: BinaryIO, name: str, copy: BinaryIO | None = None) -> str:
     digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK_BYTES):
+    while chunk := _read(file, name, _CHUNK_BYTES):
         digest.update(chunk)
         if copy is not None:
             copy.write(chunk)

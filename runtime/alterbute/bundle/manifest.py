@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from alterbute.bundle.engines import Engine, VariantPrecision
-from alterbute.bundle.typed_json import Json
+from alterbute.bundle.strict_json import Json
 
 SCHEMA_VERSION: Final = 4
 MANIFEST_FILE: Final = "manifest.json"

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Final
 
-from alterbute.bundle import typed_json
+from alterbute.bundle import strict_json, typed_json
+from alterbute.bundle.edges import check_edges
 from alterbute.bundle.engines import check_engines
-from alterbute.bundle.manifest import GRAPHS, MANIFEST_FILE, SCHEMA_VERSION, Manifest, Variant, are_window_sides
+from alterbute.bundle.limits import (
+    GRAPH_LIMIT_BYTES,
+    TIME_IDS,
+    TOKENIZER_LIMIT_BYTES,
+    check_document,
+    check_limits,
+)
+from alterbute.bundle.manifest import MANIFEST_FILE, SCHEMA_VERSION, Manifest, are_window_sides
 from alterbute.bundle.signature import SIGNATURE_FILE
 from alterbute.errors import BundleError
 
@@ -22,7 +29,7 @@ def parse_manifest(text: bytes) -> Manifest:
         BundleError: the manifest is not JSON, has a newer schema, or a key is missing, unknown or wrong.
     """
     try:
-        document = typed_json.parse(text)
+        document = strict_json.parse_json(text)
     except ValueError as fault:
         raise BundleError(f"{MANIFEST_FILE} is not JSON ({fault})", "a JSON object", _EXPORT_AGAIN) from None
     version = document.get("schema_version") if isinstance(document, dict) else None
@@ -35,6 +42,7 @@ def parse_manifest(text: bytes) -> Manifest:
             "install a newer alterbute, or export the bundle again with this one" if is_newer else _EXPORT_AGAIN,
         )
     try:
+        check_document(document)
         manifest = typed_json.build(Manifest, document)
         _check(manifest)
     except typed_json.KeyFault as fault:
@@ -53,50 +61,46 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> None:
 
 def _check(manifest: Manifest) -> None:
     """Check values beyond their types."""
-    for key, value in _positive_numbers(manifest).items():
-        if value <= 0:
-            raise typed_json.KeyFault(key, str(value), "a number above 0")
+    check_limits(manifest)
     if manifest.mask.dilate % 2 == 0:
         raise typed_json.KeyFault("mask.dilate", str(manifest.mask.dilate), "an odd kernel size")
-    if not 0 <= manifest.detail.threshold <= 1:
-        raise typed_json.KeyFault("detail.threshold", str(manifest.detail.threshold), "a number in [0, 1]")
     if manifest.resolution % manifest.latent_factor:
         expected = f"a multiple of latent_factor {manifest.latent_factor}"
         raise typed_json.KeyFault("resolution", str(manifest.resolution), expected)
     _check_resolutions(manifest)
     _check_conditions(manifest)
-    for name, entry in manifest.files.items():
-        if name in (MANIFEST_FILE, SIGNATURE_FILE) or not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", name, re.ASCII):
-            raise typed_json.KeyFault("files", f"the name {name!r}", "plain names, at most one folder deep")
-        if not re.fullmatch(r"[0-9a-f]{64}", entry.sha256):
-            raise typed_json.KeyFault(f"files.{name}.sha256", repr(entry.sha256), "64 hexadecimal digits")
-        if entry.size < 0:
-            raise typed_json.KeyFault(f"files.{name}.size", str(entry.size), "a size in bytes")
+    for name in (MANIFEST_FILE, SIGNATURE_FILE):
+        if name in manifest.files:
+            raise typed_json.KeyFault("files", f"the name {name!r}", "the other files of the bundle")
+    check_edges(manifest)
     for name, graph in manifest.graphs.items():
-        if name not in GRAPHS:
-            raise typed_json.KeyFault(f"graphs.{name}", "an unknown graph", f"only {', '.join(GRAPHS)}")
-        if not graph.variants:
-            raise typed_json.KeyFault(f"graphs.{name}.variants", "empty", "at least one")
         for variant in graph.variants:
-            _check_variant(f"graphs.{name}", variant, manifest)
-    required = set(GRAPHS) - (set() if manifest.identity else {"identity"})
-    for name in sorted(required - manifest.graphs.keys()):
-        raise typed_json.KeyFault(f"graphs.{name}", "missing", f"the graphs {', '.join(sorted(required))}")
-    if manifest.solver_table and manifest.solver_table.file not in manifest.files:
-        raise typed_json.KeyFault("solver_table.file", repr(manifest.solver_table.file), "a name listed in `files`")
+            _check_file(f"graphs.{name}", variant.file, manifest, GRAPH_LIMIT_BYTES)
+            if variant.prologue is not None:
+                _check_file(f"graphs.{name}", variant.prologue, manifest, GRAPH_LIMIT_BYTES)
+    if manifest.solver_table:
+        _check_file("solver_table.file", manifest.solver_table.file, manifest, GRAPH_LIMIT_BYTES)
     check_engines(manifest.engines, manifest.files.keys(), manifest.graphs.keys())
-    if manifest.text.tokenizer not in manifest.files:
-        raise typed_json.KeyFault("text.tokenizer", repr(manifest.text.tokenizer), "a name listed in `files`")
+    _check_profiles(manifest)
+    _check_file("text.tokenizer", manifest.text.tokenizer, manifest, TOKENIZER_LIMIT_BYTES)
 
 
-def _check_variant(key: str, variant: Variant, manifest: Manifest) -> None:
-    for file in (variant.file, variant.prologue):
-        if file is not None and file not in manifest.files:
-            raise typed_json.KeyFault(key, repr(file), "a name listed in `files`")
-    for bucket in variant.buckets:
-        if not 1 <= bucket.slots <= bucket.rows:
-            seen = f"{bucket.slots} slots and {bucket.rows} rows"
-            raise typed_json.KeyFault(f"{key}.buckets", seen, "1 slot or more, and a row or more for each")
+def _check_file(key: str, name: str, manifest: Manifest, most: int) -> None:
+    entry = manifest.files.get(name)
+    if entry is None:
+        raise typed_json.KeyFault(key, repr(name), "a name listed in `files`")
+    if entry.size > most:
+        raise typed_json.KeyFault(key, f"{name!r} of {entry.size} bytes", f"at most {most}")
+
+
+def _check_profiles(manifest: Manifest) -> None:
+    """Check that every profile of an engine has the shapes of its graph's inputs."""
+    for index, engine in enumerate(manifest.engines):
+        ranks = {edge.name: len(edge.shape) for edge in manifest.graphs[engine.graph].inputs}
+        for number, profile in enumerate(engine.profiles):
+            if {name: len(shape.max) for name, shape in profile.items()} != ranks:
+                key = f"engines[{index}].profiles[{number}]"
+                raise typed_json.KeyFault(key, "of other inputs", f"one shape for each of {', '.join(ranks)}")
 
 
 def _check_resolutions(manifest: Manifest) -> None:
@@ -113,13 +117,20 @@ def _check_resolutions(manifest: Manifest) -> None:
 
 def _check_conditions(manifest: Manifest) -> None:
     """Check the UNet's conditions: scene, identity, guidance and strength."""
-    if manifest.scene_channels < 0 or bool(manifest.scene_channels) != bool(manifest.scene):
+    if bool(manifest.scene_channels) != bool(manifest.scene):
         raise typed_json.KeyFault("scene_channels", str(manifest.scene_channels), "0 exactly when `scene` is empty")
-    if manifest.text.pooled < 0:
-        raise typed_json.KeyFault("text.pooled", str(manifest.text.pooled), "a width, or 0 for none")
+    times = len(manifest.time_ids) if manifest.time_ids is not None else 0
+    if times != (TIME_IDS if manifest.text.pooled else 0) or (manifest.time_ids is not None and not times):
+        raise typed_json.KeyFault("time_ids", f"{times} numbers", f"{TIME_IDS} exactly when `text.pooled` is above 0")
     if manifest.identity and len(manifest.identity.shape) != {"tokens": 2, "latent": 3}[manifest.identity.kind]:
         expected = "[Ti, D] for tokens, [C, h, w] for a latent"
         raise typed_json.KeyFault("identity.shape", str(list(manifest.identity.shape)), expected)
+    cells = manifest.resolution // manifest.latent_factor
+    if manifest.identity and manifest.identity.kind == "latent":
+        expected_shape = (manifest.latent_channels, cells, cells)
+        if manifest.identity.shape != expected_shape:
+            seen = str(list(manifest.identity.shape))
+            raise typed_json.KeyFault("identity.shape", seen, f"{list(expected_shape)}, a latent of the window")
     if (manifest.grid is not None) != (manifest.family == "grid"):
         raise typed_json.KeyFault(
             "grid", "missing" if manifest.grid is None else "given", "rules exactly for family grid"
@@ -129,22 +140,3 @@ def _check_conditions(manifest: Manifest) -> None:
         raise typed_json.KeyFault(
             "guidance.interval", str(list(interval)), "two shares of the steps, rising, in [0, 1]"
         )
-    if not 0 <= manifest.guidance.rescale <= 1:
-        raise typed_json.KeyFault("guidance.rescale", str(manifest.guidance.rescale), "a number in [0, 1]")
-    if manifest.defaults.strength > 1:
-        raise typed_json.KeyFault("defaults.strength", str(manifest.defaults.strength), "at most 1")
-
-
-def _positive_numbers(manifest: Manifest) -> dict[str, float]:
-    numbers: dict[str, float] = {
-        name: getattr(manifest, name) for name in ("resolution", "latent_channels", "latent_factor", "state_rows")
-    }
-    numbers |= {"defaults.strength": manifest.defaults.strength}
-    numbers |= {"mask.dilate": manifest.mask.dilate, "mask.margin": manifest.mask.margin}
-    numbers |= {"detail.radius": manifest.detail.radius, "detail.ridge": manifest.detail.ridge}
-    numbers |= {"defaults.steps": manifest.defaults.steps}
-    numbers |= {"text.tokens": manifest.text.tokens, "text.dim": manifest.text.dim}
-    if manifest.identity:
-        numbers |= {f"identity.shape[{axis}]": size for axis, size in enumerate(manifest.identity.shape)}
-        numbers |= {"identity.size": manifest.identity.size}
-    return numbers

@@ -10,12 +10,13 @@ import base64
 import binascii
 import hashlib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from alterbute.bundle import typed_json
+from alterbute.bundle import strict_json, typed_json
+from alterbute.bundle.plain_file import read_plain_file
 from alterbute.errors import BundleError, EngineError, InputError
 
 if TYPE_CHECKING:
@@ -63,10 +64,33 @@ def signed_text(manifest: bytes) -> bytes:
 def read_trust_keys(keys: Iterable[str | Path | bytes]) -> tuple[TrustKey, ...]:
     """Read public keys: each is 32 raw bytes, or a file with a key in base64, as `alterbute-export sign` writes it.
 
+    Args:
+        keys: The keys; a list that came out empty is an error, because it is no wish for no check.
+
     Raises:
-        InputError: a key cannot be read, or is not an Ed25519 public key.
+        InputError: there are none, or one cannot be read, or is not an Ed25519 public key that a signer can have.
     """
-    return tuple(_read_key(key) for key in keys)
+    if isinstance(keys, str | bytes | Path):
+        raise _key_error("one key is given where a list of keys belongs")
+    read = tuple(_read_key(key) for key in keys)
+    check_trust_keys(read)
+    return read
+
+
+def check_trust_keys(keys: Sequence[TrustKey] | None) -> None:
+    """Refuse a list of trusted keys that is empty; None is accepted, and asks for no check.
+
+    Raises:
+        InputError: the list is empty.
+    """
+    if keys is not None and not keys:
+        raise InputError(
+            "the list of trusted keys is empty",
+            "a key, or None for no check of the signature",
+            "name a key, or leave the argument out",
+            "trust_keys",
+            "key_unusable",
+        )
 
 
 def check_signature(manifest: bytes, text: bytes | None, keys: tuple[TrustKey, ...]) -> str:
@@ -97,7 +121,7 @@ _SIGNATURE_FIX: Final = "get the bundle from a source that you trust, or trust i
 
 def _parse(text: bytes) -> Signature:
     try:
-        return typed_json.build(Signature, typed_json.parse(text))
+        return typed_json.build(Signature, strict_json.parse_json(text))
     except ValueError as fault:
         seen = f"key `{fault.key}` is {fault.seen}" if isinstance(fault, typed_json.KeyFault) else str(fault)
         raise BundleError(f"{SIGNATURE_FILE} is malformed ({seen})", "an Ed25519 signature", _SIGNATURE_FIX) from None
@@ -144,16 +168,40 @@ def _read_key(key: str | Path | bytes) -> TrustKey:
         data, origin = key, "the key passed as bytes"
     else:
         origin = str(key)
+        if not origin:
+            raise _key_error("the key's path is empty")
         try:
-            with open(key, "rb") as file:
-                data = base64.b64decode(file.read(SIGNATURE_LIMIT_BYTES).strip(), validate=True)
+            data = base64.b64decode(read_plain_file(key, SIGNATURE_LIMIT_BYTES).strip(), validate=True)
         except OSError as fault:
-            raise _key_error(f"the key {origin} cannot be read ({fault.strerror})") from None
+            raise _key_error(f"the key {origin} cannot be read ({fault.strerror or fault})") from None
         except (binascii.Error, ValueError):
             raise _key_error(f"the key {origin} is not base64") from None
     if len(data) != KEY_BYTES:
         raise _key_error(f"{origin} has {len(data)} bytes")
+    if not _is_strong(data):
+        raise _key_error(f"{origin} is no key that a signer can have: signatures that anyone can make would fit it")
     return TrustKey(data, origin)
+
+
+def _is_strong(key: bytes) -> bool:
+    """Whether 32 bytes encode a point of the curve in the one way that RFC 8032 allows (section 5.1.3), and not one of small order.
+
+    For a point of small order there are signatures that fit many messages, made without any secret.
+    """
+    y = int.from_bytes(key, "little") & ((1 << 255) - 1)
+    if y >= _PRIME or y in _SMALL_ORDER:
+        return False
+    square = (y * y - 1) * pow(_CURVE * y * y + 1, -1, _PRIME) % _PRIME
+    return pow(square, (_PRIME - 1) // 2, _PRIME) == 1
+
+
+_PRIME: Final = 2**255 - 19
+_CURVE: Final = -121665 * pow(121666, -1, _PRIME) % _PRIME
+_ORDER_8: Final = int.from_bytes(
+    bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
+)
+_SMALL_ORDER: Final = frozenset({0, 1, _PRIME - 1, _ORDER_8, _PRIME - _ORDER_8})
+"""The y of every point whose order is 1, 2, 4 or 8."""
 
 
 def _key_error(seen: str) -> InputError:

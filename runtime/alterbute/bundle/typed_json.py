@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from functools import lru_cache
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from alterbute.bundle.strict_json import Json
 
 Record = TypeVar("Record")
-
-Json: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
 
 
 class KeyFault(ValueError):
@@ -25,25 +27,6 @@ class KeyFault(ValueError):
     def __init__(self, key: str, seen: str, expected: str) -> None:
         super().__init__(key, seen, expected)
         self.key, self.seen, self.expected = key, seen, expected
-
-
-def parse(text: bytes) -> Json:
-    """Parse JSON to plain values; duplicate keys, NaN and very deep nesting raise ValueError."""
-
-    def make_record(items: list[tuple[str, Json]]) -> dict[str, Json]:
-        record = dict(items)
-        if len(record) != len(items):
-            raise ValueError("a key is given twice")
-        return record
-
-    def refuse_constant(name: str) -> float:
-        raise ValueError(f"{name} is not a JSON number")
-
-    try:
-        value: Json = json.loads(text, object_pairs_hook=make_record, parse_constant=refuse_constant)
-    except RecursionError:
-        raise ValueError("the nesting is too deep") from None
-    return value
 
 
 def build(kind: type[Record], value: Json, key: str = "") -> Record:
@@ -84,18 +67,34 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
         fields = _expect(dict, value, key, "an object")
         return {name: _convert(args[1], item, _join(key, name)) for name, item in fields.items()}
     if hint is float:
-        return float(_expect((int, float), value, key, "a number"))
+        return _convert_float(value, key)
     return _expect(hint, value, key, {int: "an integer", str: "a string", bool: "true or false"}[hint])
+
+
+def _convert_float(value: Any, key: str) -> float:
+    number = _expect((int, float), value, key, "a number")
+    try:
+        number = float(number)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise KeyFault(key, _format_value(value), "a finite number")
+    return number
 
 
 def _has_default(field: dataclasses.Field[Any]) -> bool:
     return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
+@lru_cache
+def _describe_record(kind: Any) -> tuple[dict[str, Any], frozenset[str]]:
+    """Type hints of a dataclass's fields, and names of those with a default; resolving hints is slow, so once per class."""
+    return get_type_hints(kind), frozenset(field.name for field in dataclasses.fields(kind) if _has_default(field))
+
+
 def _convert_record(kind: Any, value: Any, key: str) -> Any:
     fields = _expect(dict, value, key, "an object")
-    hints = get_type_hints(kind)
-    optional = {field.name for field in dataclasses.fields(kind) if _has_default(field)}
+    hints, optional = _describe_record(kind)
     for name in hints.keys() - fields.keys() - optional:
         raise KeyFault(_join(key, name), "missing", "it to be there")
     for name in fields.keys() - hints.keys():

@@ -8,6 +8,7 @@ import typer
 
 from alterbute.cli.config import config
 from alterbute.cli.doctor import doctor
+from alterbute.cli.echo import echo
 from alterbute.cli.editing.compare import compare
 from alterbute.cli.editing.edit import edit
 from alterbute.cli.editing.mask import mask
@@ -41,7 +42,7 @@ def _options(
     if version:
         from alterbute.version import installed_version
 
-        typer.echo(f"alterbute {installed_version()}")
+        echo(f"alterbute {installed_version()}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

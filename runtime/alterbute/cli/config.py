@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from alterbute.cli.echo import echo
 from alterbute.cli.serve import add_setting_flags, read_settings
 from alterbute.serve.settings import Value
 
@@ -18,7 +19,7 @@ def config(
     """Print the server's effective settings as TOML; with --effective, also where each value comes from."""
     merged = read_settings(bundle, config, flags)
     for line in merged.lines():
-        typer.echo(line if effective else line.rsplit("  # ", 1)[0])
+        echo(line if effective else line.rsplit("  # ", 1)[0])
 
 
 _EFFECTIVE = Annotated[

@@ -25,6 +25,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from alterbute.cli.echo import echo
+from alterbute.cli.trust import TrustKeyOption, read_trust_option
+
 if TYPE_CHECKING:
     from alterbute.backends.cuda.inventory import GpuMemory, Inventory
     from alterbute.bundle import Bundle
@@ -37,9 +40,7 @@ def doctor(
         str, typer.Option(help="auto, tensorrt, tensorrt_rtx, onnxruntime-cuda or onnxruntime; auto takes the fastest.")
     ] = "auto",
     device: Annotated[int, typer.Option(min=0, help="Index of the GPU.")] = 0,
-    trust_key: Annotated[
-        list[Path] | None, typer.Option(help="Public key; one of those given must have signed the bundle.")
-    ] = None,
+    trust_key: TrustKeyOption = None,
     allow_unsigned: Annotated[
         bool,
         typer.Option("--allow-unsigned", help="Load engines that no trusted key signed. They are executable code."),
@@ -51,16 +52,17 @@ def doctor(
     Exit code 0: the fastest backend that this machine should have works; without a GPU that is the CPU. Exit code 1: a GPU is
     there and cannot be used, the backend that was asked for cannot be used, or nothing runs. Exit code 2: the bundle cannot be opened.
     """
-    from alterbute.bundle import default_bundle_path, open_bundle, read_trust_keys
+    from alterbute.bundle import default_bundle_path, open_bundle
     from alterbute.diagnosis import diagnose
 
-    opened = open_bundle(bundle or default_bundle_path(), trust_keys=read_trust_keys(trust_key or ()))
+    opened = open_bundle(bundle or default_bundle_path(), trust_keys=read_trust_option("doctor", trust_key))
     diagnosis = diagnose(opened, backend=backend, allow_unsigned=allow_unsigned, device=device)
     if json:
-        typer.echo(dumps(to_json(opened, diagnosis), indent=2))
+        for line in dumps(to_json(opened, diagnosis), indent=2).split("\n"):
+            echo(line)
     else:
         for line in describe_diagnosis(opened, diagnosis):
-            typer.echo(line)
+            echo(line)
     return exit_code_of(diagnosis)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from alterbute.cli.echo import echo
+
 if TYPE_CHECKING:
     from alterbute.bundle import Graph, Manifest, TensorSpec
 
@@ -20,7 +22,7 @@ def inspect(
 
     opened = open_bundle(bundle or default_bundle_path())
     for line in describe(opened.manifest):
-        typer.echo(line)
+        echo(line)
 
 
 def describe(manifest: Manifest) -> Iterator[str]:

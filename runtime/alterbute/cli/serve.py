@@ -15,7 +15,8 @@ import typer
 from alterbute.errors import EngineError
 from alterbute.serve.settings import CONFIG_VARIABLE, EffectiveSettings, ServerSettings, Value, merge
 
-_TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
+# Lists are one text with commas.
+_TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "tuple[str, ...]": str}
 
 
 def serve(*, bundle: str | None = None, config: Path | None = None, **flags: Value) -> int:
@@ -73,7 +74,7 @@ def add_setting_flags(
             continue
         kind = _TYPES[str(setting.type).removesuffix(" | None")]
         flag = f"--{setting.name.replace('_', '-')}"
-        default = "" if setting.default is None else f" [{setting.default}]"
+        default = "" if setting.default in (None, "", ()) else f" [{setting.default}]"
         help = f"{setting.metadata['help']}{default}"
         # Variables are read here rather than by typer, so that `config` can report a variable as such and not as a flag.
         names = f"{flag}/--no-{flag[2:]}" if kind is bool else flag

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alterbute.encode.tokenizer_file import check_tokenizer_file
 from alterbute.errors import BundleError, InputError
 
 if TYPE_CHECKING:
@@ -51,18 +53,19 @@ class PromptTokenizer:
             pad_id: Id that fills the rest of the window.
 
         Raises:
-            BundleError: the bytes are not a tokenizer.
+            BundleError: the bytes are not a tokenizer of CLIP's kind, or it lacks one of the ids.
         """
+        try:
+            used, ids = check_tokenizer_file(tokenizer_json)
+        except ValueError as fault:
+            raise _tokenizer_error(str(fault)) from None
+        for name, number in (("start_id", start_id), ("end_id", end_id), ("pad_id", pad_id)):
+            if number not in ids:
+                raise _tokenizer_error(f"it has no id {number}, the manifest's text.{name}")
         from tokenizers import Tokenizer
 
-        try:
-            tokenizer = Tokenizer.from_buffer(tokenizer_json)
-        except Exception as fault:  # the library raises plain Exception
-            raise BundleError(
-                f"the bundle's tokenizer cannot be read ({fault})",
-                "a tokenizer.json of the tokenizers library",
-                "export the bundle again with `alterbute-export bundle`",
-            ) from None
+        with _no_panic():
+            tokenizer = Tokenizer.from_buffer(used)
         # Padding and special ids are added here; `<|endoftext|>` typed by a user is ordinary text.
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -77,11 +80,13 @@ class PromptTokenizer:
 
         Raises:
             InputError: a prompt is not text, or is longer than the window; the message gives both token counts.
+            BundleError: the tokenizer failed.
         """
         ids = np.full((len(prompts), self.tokens), self.pad_id, np.int64)
         for row, prompt in zip(ids, prompts, strict=True):
             check_text(prompt)
-            prompt_ids = self.tokenizer.encode(prompt, add_special_tokens=False).ids
+            with _no_panic():
+                prompt_ids = self.tokenizer.encode(prompt, add_special_tokens=False).ids
             if len(prompt_ids) + 2 > self.tokens:
                 raise InputError(
                     f"the prompt is {len(prompt_ids)} tokens long",
@@ -92,6 +97,25 @@ class PromptTokenizer:
                 )
             row[: len(prompt_ids) + 2] = [self.start_id, *prompt_ids, self.end_id]
         return ids
+
+
+@contextmanager
+def _no_panic() -> Iterator[None]:
+    """Turn any failure of the tokenizers library into a BundleError: it raises plain Exception, and PanicException beside it."""
+    try:
+        yield
+    except BaseException as fault:
+        if not isinstance(fault, Exception) and type(fault).__name__ != "PanicException":
+            raise
+        raise _tokenizer_error(str(fault)) from None
+
+
+def _tokenizer_error(seen: str) -> BundleError:
+    return BundleError(
+        f"the bundle's tokenizer cannot be used ({seen[:200]})",
+        "a tokenizer.json of CLIP's kind",
+        "export the bundle again with `alterbute-export bundle`",
+    )
 
 
 def check_text(prompt: str) -> None:

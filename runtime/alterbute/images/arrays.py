@@ -71,6 +71,14 @@ def check_array(array: NDArray[Any], param: str, *, is_mask: bool) -> Pixels:
     Raises:
         InputError: another shape, dtype or range, or out of the limits of size.
     """
+    if hasattr(array, "mask"):  # numpy.ma: which pixels are no values, a mask of another meaning
+        raise InputError(
+            f"the {param} is a masked array of numpy.ma",
+            "an array whose every element is a value",
+            "fill what is masked, such as with .filled(0)",
+            param,
+            f"{param}_bad_array",
+        )
     if is_mask:
         array = _squeeze(array, param)
     has_picture_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))

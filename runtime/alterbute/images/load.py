@@ -73,7 +73,7 @@ def load_optional_reference(
 
 
 def load_reference(
-    source: PictureSource, mask: PictureSource | None = None, polarity: Polarity = "auto"
+    source: PictureSource, mask: LevelSource | None = None, polarity: Polarity = "auto"
 ) -> tuple[Bytes, Bytes]:
     """Load the picture whose object gives the identity, in sRGB, and the mask of that object.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
+from alterbute.serve.guard import EdgeGuard
 from alterbute.serve.http.error_response import ApiError
 from alterbute.serve.middleware import RequestMiddleware
 from alterbute.serve.routes import ADMIN_ROUTES, ROUTES, answer_error, make_route
@@ -49,4 +50,5 @@ def make_app(context: Context, *, is_admin: bool = False) -> RequestMiddleware:
         context: The server's parts; the caller warms them up and closes them.
         is_admin: Whether it is the application of the admin port.
     """
-    return RequestMiddleware(make_routes(context, is_admin=is_admin), context, is_admin=is_admin)
+    routes = make_routes(context, is_admin=is_admin)
+    return RequestMiddleware(EdgeGuard(routes, context, is_admin=is_admin), context)

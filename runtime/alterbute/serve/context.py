@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from alterbute.backends import BackendChoice, choose_backend
 from alterbute.bundle import Bundle, default_bundle_path, open_bundle, read_trust_keys
-from alterbute.errors import DeadlineExceeded
+from alterbute.serve.decoding.decoder_pool import DecoderPool
 from alterbute.serve.http.auth import Keyring, open_keyring
-from alterbute.serve.http.error_response import ApiError
 from alterbute.serve.http.limits import MemoryBudget, RateLimit
 from alterbute.serve.metrics import Metrics
 from alterbute.serve.scheduler.service import Service
@@ -38,9 +37,8 @@ class Context:
         metrics: Prometheus metrics.
         memory: Budget of memory for bodies and pictures.
         rate: Rate limit per API key.
-        pool: Threads for encoding files, cutting windows and pasting.
-        decoders: Threads for decoding pictures, apart from `pool`, because a hostile file can keep one busy.
-        free_decoders: Counts the free threads of `decoders`.
+        pool: Threads for reading bodies and headers, encoding files, cutting windows and pasting.
+        decoders: Processes for decoding pictures, which can be ended when a hostile file keeps one busy.
         model: The bundle's name.
         backend: Name of the backend; names joined by "+" where lanes have different ones.
         device: Names of the lanes' devices, such as `NVIDIA L4` or `cpu`; empty for backends that were given.
@@ -59,8 +57,7 @@ class Context:
     memory: MemoryBudget
     rate: RateLimit
     pool: ThreadPoolExecutor
-    decoders: ThreadPoolExecutor
-    free_decoders: asyncio.Semaphore
+    decoders: DecoderPool
     model: str
     backend: str
     device: str
@@ -75,39 +72,11 @@ class Context:
         """Run blocking work on a thread of `pool`."""
         return await asyncio.get_running_loop().run_in_executor(self.pool, work)
 
-    async def run_on_decoder(self, work: Callable[[], T], deadline_s: float) -> T:
-        """Run a decoder on a thread of `decoders`, for at most `deadline_s` seconds.
-
-        Raises:
-            ApiError: it took longer. The thread continues, and counts as taken until it ends.
-            DeadlineExceeded: no thread became free in time.
-        """
-        try:
-            await asyncio.wait_for(self.free_decoders.acquire(), self.settings.timeout_s)
-        except TimeoutError:
-            raise DeadlineExceeded(
-                "no decoder was free in time", "an edit within its deadline", "try again later"
-            ) from None
-        future = asyncio.get_running_loop().run_in_executor(self.decoders, work)
-        future.add_done_callback(lambda _: self.free_decoders.release())
-        done, _ = await asyncio.wait({future}, timeout=deadline_s)
-        if not done:
-            future.add_done_callback(lambda late: late.exception() if not late.cancelled() else None)
-            raise ApiError(
-                422,
-                "the pictures take too long to decode; save them anew",
-                "image_too_slow",
-                "image",
-                retry=False,
-                reason="bad_image",
-            )
-        return future.result()
-
     def close(self) -> None:
-        """Stop every thread and free the engines."""
+        """End the decoders, stop every thread and free the engines."""
+        self.decoders.close()
         self.service.close()
         self.pool.shutdown(wait=True, cancel_futures=True)
-        self.decoders.shutdown(wait=False, cancel_futures=True)
 
 
 def make_context(settings: ServerSettings, backends: Sequence[Backend] | None = None) -> Context:
@@ -125,12 +94,11 @@ def make_context(settings: ServerSettings, backends: Sequence[Backend] | None = 
     from alterbute.editor import Editor
 
     keyring = open_keyring(settings.api_key, settings.api_key_file)
-    trusted = read_trust_keys([Path(settings.trust_key)] if settings.trust_key else [])
+    trusted = None if settings.trust_key is None else read_trust_keys([settings.trust_key])
     bundle = open_bundle(Path(settings.bundle) if settings.bundle else default_bundle_path(), trust_keys=trusted)
     manifest = bundle.manifest
     sha256 = bundle.sha256
     cpus = os.cpu_count() or 1
-    num_decoders = settings.decoders or cpus
     pool = ThreadPoolExecutor(max(2, cpus), "alterbute-pool")
     choices = [] if backends else [_open_backend(settings, bundle, lane) for lane in range(settings.lanes)]
     editors = [
@@ -155,8 +123,7 @@ def make_context(settings: ServerSettings, backends: Sequence[Backend] | None = 
         memory=memory,
         rate=RateLimit(settings.rate, settings.rate_burst),
         pool=pool,
-        decoders=ThreadPoolExecutor(num_decoders, "alterbute-decode"),
-        free_decoders=asyncio.Semaphore(num_decoders),
+        decoders=DecoderPool(settings.decoders or cpus + 1, settings.decode_timeout_s),
         model=manifest.name,
         backend=backend_name,
         device="+".join(dict.fromkeys(choice.device for choice in choices)),

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import re
 import time
 import uuid
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
 
-from alterbute.serve.http.error_response import ApiError
 from alterbute.serve.logs import ACCESS
-from alterbute.serve.settings import is_loopback
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,13 +27,12 @@ class RequestMiddleware:
     """ASGI middleware around the routes.
 
     Args:
-        app: The application with the routes.
+        app: The application with the routes, behind `EdgeGuard`.
         context: The server's parts.
-        is_admin: Whether this is the admin port.
     """
 
-    def __init__(self, app: ASGIApp, context: Context, *, is_admin: bool = False) -> None:
-        self._app, self._context, self._is_admin = app, context, is_admin
+    def __init__(self, app: ASGIApp, context: Context) -> None:
+        self._app, self._context = app, context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
@@ -62,15 +56,7 @@ class RequestMiddleware:
 
         self._context.num_open += 1
         try:
-            refusal = self._check_origin(headers)
-            if refusal is not None:
-                scope["alterbute.error"] = refusal.code
-                self._context.metrics.on_reject("auth")
-                await JSONResponse(refusal.body(), refusal.status, headers=refusal.headers())(
-                    scope, receive, send_limited
-                )
-            else:
-                await self._app(scope, receive, send_limited)
+            await self._app(scope, receive, send_limited)
         except TimeoutError:
             scope["alterbute.error"], status = "client_reads_too_slowly", 499
         except Exception:
@@ -89,23 +75,6 @@ class RequestMiddleware:
             headers["traceparent"] = trace
         if self._context.is_stopping:  # clients should open their next connection elsewhere
             headers["connection"] = "close"
-
-    def _check_origin(self, headers: Headers) -> ApiError | None:
-        """The error for a request that a web page of another site makes a browser send; None for other requests.
-
-        A page can send forms to loopback, or to a host name that resolves to it (DNS rebinding).
-        """
-        host = _hostname("//" + headers.get("host", ""))
-        origin = headers.get("origin")
-        if origin is not None and _hostname(origin) != host:
-            return ApiError(403, "requests from other origins are not answered", "cross_origin", retry=False)
-        has_keys = not self._context.keyring.is_open and not self._is_admin
-        settings = self._context.settings
-        if has_keys or settings.insecure or _is_local(host) or host == settings.host:
-            return None
-        return ApiError(
-            403, "without an API key only requests to a loopback address are answered", "host_not_allowed", retry=False
-        )
 
     def _report(self, scope: Scope, status: int, seconds: float, size_bytes: int, trace: str | None) -> None:
         endpoint = scope.get("alterbute.endpoint", "other")
@@ -130,19 +99,3 @@ def _read_header(headers: Headers, name: str, pattern: re.Pattern[str]) -> str |
     """A header's value; None if the header is absent or its value does not match."""
     value = headers.get(name)
     return value if value is not None and pattern.fullmatch(value) else None
-
-
-def _hostname(url: str) -> str:
-    try:
-        return (urlsplit(url).hostname or "").lower()
-    except ValueError:
-        return ""
-
-
-def _is_local(host: str) -> bool:
-    if is_loopback(host):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

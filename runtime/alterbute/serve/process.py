@@ -16,6 +16,7 @@ import uvicorn
 from alterbute.errors import InputError
 from alterbute.serve.app import make_app
 from alterbute.serve.context import Context, make_context
+from alterbute.serve.http.auth import read_keys
 from alterbute.serve.http.connections import ConnectionTable
 from alterbute.serve.http.protocol import make_protocol
 from alterbute.serve.warmup import warm_up
@@ -78,6 +79,9 @@ async def _serve(settings: ServerSettings, sockets: list[socket.socket]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    # Before the bundle is opened: without a handler the signal would end the process.
+    reload = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
     context = make_context(settings)
     servers = [make_server(context, is_admin=bool(number)) for number in range(len(sockets))]
     tasks = [asyncio.create_task(server.serve([listener])) for server, listener in zip(servers, sockets, strict=True)]
@@ -85,13 +89,16 @@ async def _serve(settings: ServerSettings, sockets: list[socket.socket]) -> int:
         host, port = listener.getsockname()[:2]
         _logger.info(message, extra={"host": host, "port": port, "model": context.model})
     warming = asyncio.create_task(_warm_up(context))
+    reloading = asyncio.create_task(_reload_keys(context, reload))
     try:
         code = await _until_stop(context, stop, tasks)
         if code == 0 and stop.is_set():
             await _drain(context, stop_now)
     finally:
         warming.cancel()
+        reloading.cancel()
         context.service.drain()
+        context.decoders.close()
         context.service.cancel_all()
         for server in servers:
             server.should_exit = True
@@ -102,6 +109,10 @@ async def _serve(settings: ServerSettings, sockets: list[socket.socket]) -> int:
         if exit_code(context) == 0:
             await asyncio.to_thread(context.close)
     _logger.info("stopped")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Another signal must not change the exit code while the interpreter ends.
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
     return code
 
 
@@ -118,6 +129,24 @@ async def _warm_up(context: Context) -> None:
             "precision": context.precision,
         },
     )
+
+
+async def _reload_keys(context: Context, reload: asyncio.Event) -> None:
+    """Read the key file again whenever the event is set; requests in flight keep what they have."""
+    settings = context.settings
+    while True:
+        await reload.wait()
+        reload.clear()
+        if settings.api_key_file is None:
+            _logger.warning("SIGHUP is ignored: there is no api_key_file to read again")
+            continue
+        try:
+            keys = await asyncio.to_thread(read_keys, settings.api_key, settings.api_key_file)
+        except Exception as fault:
+            _logger.error("the API keys were not reloaded, the old ones stay", extra={"reason": str(fault)})
+            continue
+        added, removed = context.keyring.replace(keys)
+        _logger.info("API keys reloaded", extra={"keys": len(keys), "added": added, "removed": removed})
 
 
 async def _until_stop(context: Context, stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> int:

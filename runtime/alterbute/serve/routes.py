@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from alterbute.serve import health
+from alterbute.serve.edge.root_path import is_kserve
 from alterbute.serve.http.error_response import ApiError, as_api_error
 from alterbute.serve.http.request_body import ClientGone
 from alterbute.serve.kserve import infer_endpoint
@@ -102,7 +103,7 @@ def answer_error(request: Request, fault: Exception) -> Response:
         context.metrics.on_reject(error.reason)
     request.scope["alterbute.error"] = error.code
     # KServe's clients expect a string, OpenAI's an object.
-    body = {"error": error.message} if request.url.path.startswith("/v2") else error.body()
+    body = {"error": error.message} if is_kserve(request.scope) else error.body()
     return JSONResponse(body, error.status, headers=error.headers())
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from alterbute.bundle.plain_file import read_plain_file
 from alterbute.errors import InputError
+from alterbute.serve.edge.hosts import is_loopback, parse_host_rules
+from alterbute.serve.edge.origins import parse_allowed_origins
+from alterbute.serve.edge.root_path import check_root_path
 
-Value: TypeAlias = str | int | float | bool | None
+Value: TypeAlias = str | int | float | bool | tuple[str, ...] | None
 ENV_PREFIX: Final = "ALTERBUTE_SERVE_"
 CONFIG_VARIABLE: Final = "ALTERBUTE_SERVE_CONFIG"
+_MAX_CONFIG_BYTES: Final = 1 << 20
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 SECRETS: Final = frozenset({"api_key"})
 
 
@@ -46,6 +53,19 @@ class ServerSettings:
     admin_port: int | None = _setting(
         None, "A second port on loopback for /metrics and /health, without a key.", low=0, high=65535
     )
+    root_path: str = _setting(
+        "", "Prefix of all paths, such as /edit, behind a proxy that keeps or removes it; empty is none."
+    )
+    allowed_hosts: tuple[str, ...] = _setting(
+        (),
+        "Host names that requests may name beside loopback: names, *.names, addresses, networks, each with :port or "
+        "without; * is any. None: any with an API key or insecure, else loopback only. A list: commas between entries.",
+    )
+    allowed_origins: tuple[str, ...] = _setting(
+        (),
+        "Origins of web pages of other sites that may use the server (CORS), such as https://edit.example.com; * is any. "
+        "A list: commas between entries.",
+    )
     insecure: bool = _setting(False, "Listen on other addresses without an API key.")
     api_key: str | None = _setting(None, "One API key; prefer api_key_file, which holds hashes only.")
     api_key_file: str | None = _setting(None, "File of API keys, a line each: SHA-256 of the key in hex, then a name.")
@@ -77,8 +97,17 @@ class ServerSettings:
     memory_share: float = _setting(
         0.75, "Part of memory_mb that one API key, or without keys one address, may hold at once.", low=0.01, high=1
     )
-    decode_timeout_s: float = _setting(5.0, "Seconds that decoding the pictures of a request may take.", low=0.01)
-    decoders: int | None = _setting(None, "Pictures that are decoded at once; else one per CPU.", low=1, high=256)
+    decode_timeout_s: float = _setting(
+        5.0,
+        "CPU seconds that decoding a picture of 12 megapixels may take; larger ones in proportion, smaller ones at least a fifth.",
+        low=0.01,
+    )
+    decoders: int | None = _setting(
+        None,
+        "Processes that decode pictures; else one per CPU and one more. One client takes all but one at most.",
+        low=1,
+        high=256,
+    )
 
     header_timeout_s: float = _setting(10.0, "Seconds that a client has to send its headers.", low=0.1)
     min_body_rate: float = _setting(16384.0, "Bytes per second that a client must send of its body.", low=1)
@@ -98,6 +127,9 @@ class ServerSettings:
         """Check ranges, and refuse combinations that cannot work or are not safe."""
         for setting in fields(self):
             _check_range(setting, getattr(self, setting.name))
+        parse_host_rules(self.allowed_hosts)
+        parse_allowed_origins(self.allowed_origins)
+        check_root_path(self.root_path)
         if not self.insecure and not is_loopback(self.host) and not (self.api_key or self.api_key_file):
             raise InputError(
                 f"host is {self.host!r} and there is no API key",
@@ -106,11 +138,6 @@ class ServerSettings:
                 "host",
                 "host_without_key",
             )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is reachable from this machine only."""
-    return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,8 +197,8 @@ def merge(
 
 def _read_toml(path: Path) -> dict[str, object]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
+        return tomllib.loads(read_plain_file(path, _MAX_CONFIG_BYTES).decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as fault:
         raise InputError(
             f"the config file {str(path)!r} cannot be read ({fault})",
             "a TOML file of settings",
@@ -184,6 +211,8 @@ def _read_toml(path: Path) -> dict[str, object]:
 def _parse_variable(setting: Field[Any], text: str) -> Value:
     """Convert a variable's text to the setting's type."""
     type_name = str(setting.type)
+    if "tuple" in type_name:
+        return _split_list(text)
     try:
         if "bool" in type_name:
             return {"1": True, "true": True, "0": False, "false": False}[text.strip().lower()]
@@ -199,15 +228,31 @@ def _parse_variable(setting: Field[Any], text: str) -> Value:
 def _check_type(setting: Field[Any], value: object) -> Value:
     """Return a value of the setting's type; whole numbers become floats where the setting is one."""
     type_name = str(setting.type)
+    if "tuple" in type_name:
+        return _check_list(setting, value)
     if isinstance(value, bool):
         is_right = "bool" in type_name
-    elif isinstance(value, int) and "float" in type_name:
+    elif isinstance(value, int) and "float" in type_name and abs(value) < 2**63:
         return float(value)
     else:
         is_right = type(value).__name__ in type_name
     if not is_right or not isinstance(value, str | int | float | bool):
         raise _type_error(setting, value)
     return value
+
+
+def _check_list(setting: Field[Any], value: object) -> tuple[str, ...]:
+    """Return a list of texts: one text with commas, as in flags and variables, or a list in TOML."""
+    if isinstance(value, str):
+        return _split_list(value)
+    if isinstance(value, list | tuple) and all(isinstance(entry, str) for entry in value):
+        return tuple(value)
+    raise _type_error(setting, value)
+
+
+def _split_list(text: str) -> tuple[str, ...]:
+    entries = (entry.strip() for entry in text.split(","))
+    return tuple(entry for entry in entries if entry)
 
 
 def _check_range(setting: Field[Any], value: Value) -> None:
@@ -233,9 +278,8 @@ def _unknown_error(what: str, name: str, names: Iterable[str]) -> InputError:
 
 def _type_error(setting: Field[Any], value: object) -> InputError:
     type_name = str(setting.type).removesuffix(" | None")
-    return InputError(
-        f"{setting.name} is {value!r}", f"a value of type {type_name}", "correct it", setting.name, "setting_type"
-    )
+    expected = "a list of texts, or one with commas" if "tuple" in type_name else f"a value of type {type_name}"
+    return InputError(f"{setting.name} is {value!r}", expected, "correct it", setting.name, "setting_type")
 
 
 def _range_error(name: str, value: object, expected: str) -> InputError:
@@ -247,6 +291,9 @@ def _toml(value: Value) -> str:
         return "(unset)"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return '"' + _CONTROLS.sub(lambda match: f"\\u{ord(match.group()):04x}", escaped) + '"'
     return str(value)

@@ -21,13 +21,14 @@ _TIMEOUT_S: Final = 600.0
 
 
 def warm_up(context: Context) -> None:
-    """Capture every launch shape of every GPU, and run an edit of one image, then one with every slot in use, on every worker.
+    """Start a decoder, capture every launch shape of every GPU, and run an edit of one image and one of all slots on every worker.
 
     The edits are of noise, and are discarded. Afterwards no request meets the first run of a shape.
 
     Raises:
         AlterbuteError: the bundle cannot be run on this machine.
     """
+    context.decoders.warm_up()
     # One after another: captures of several GPUs exclude each other.
     for worker in context.service.workers:
         worker.editor.warm_up()

@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from alterbute.bundle.typed_json import parse
+from alterbute.bundle.strict_json import parse_json
 from alterbute.errors import BundleError, InputError
 from alterbute.solver import STATE_ROWS, Trajectory
 
@@ -77,7 +77,7 @@ def read_table(data: bytes) -> TrajectoryTable:
     if len(data) < 8 or size > len(data) - 8:
         raise _table_error(f"has a header of {size} bytes in {len(data)}", "a header within the file")
     try:
-        header = parse(data[8 : 8 + size])
+        header = parse_json(data[8 : 8 + size])
     except ValueError as fault:
         raise _table_error(f"has a header that is not JSON ({fault})", "a JSON object") from None
     if not isinstance(header, dict) or not isinstance(metadata := header.pop("__metadata__", None), dict):

@@ -12,6 +12,7 @@
 
 #include <alterbute/alterbute.hpp>
 #include <atomic>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -24,6 +25,10 @@ namespace {
 
 constexpr std::size_t kMaxHeadBytes = 16U << 10, kMaxBodyBytes = 64U << 20;
 constexpr int kMaxConnections = 16, kTimeoutSeconds = 30;
+// For a whole request: a client that sends a byte now and then is not waited for longer.
+constexpr std::chrono::seconds kMostForRequest{120};
+
+using Deadline = std::chrono::steady_clock::time_point;
 
 // The value of a header, from a head in lower case up to its values.
 std::string header(const std::string& head, const char* name) {
@@ -48,10 +53,11 @@ bool send_all(int socket, const std::string& bytes) {
   return true;
 }
 
-// Reads until `bytes` holds `size`; false when the peer left, stalled or sent too much.
-bool read_until(int socket, std::string& bytes, std::size_t size) {
+// Reads until `bytes` holds `size`; false when the peer left or stalled.
+bool read_until(int socket, std::string& bytes, std::size_t size, const Deadline& deadline) {
   char chunk[16384];
   while (bytes.size() < size) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
     const ssize_t count = ::recv(socket, chunk, sizeof chunk, 0);
     if (count <= 0) return false;
     bytes.append(chunk, static_cast<std::size_t>(count));
@@ -63,15 +69,19 @@ example::Response answer(const alterbute::Editor& editor, int socket) {
   const auto plain = [](int status, const char* line) {
     return example::Response{status, "text/plain", std::string(line) + "\n"};
   };
+  const Deadline deadline = std::chrono::steady_clock::now() + kMostForRequest;
   std::string bytes;
   std::size_t head_end = std::string::npos;
   while ((head_end = bytes.find("\r\n\r\n")) == std::string::npos) {
     if (bytes.size() > kMaxHeadBytes) return plain(431, "the head is too long");
-    if (!read_until(socket, bytes, bytes.size() + 1)) return plain(408, "the request is incomplete");
+    if (!read_until(socket, bytes, bytes.size() + 1, deadline)) return plain(408, "the request is incomplete");
   }
   const std::string head = bytes.substr(0, head_end + 2);
   if (head.compare(0, 14, "GET /health HT") == 0) return plain(200, "ok");
   if (head.compare(0, 12, "POST /edit H") != 0) return plain(404, "POST /edit or GET /health");
+  // A page in the user's browser may post here, too: it is another origin, and no other origin is served.
+  if (!header(head, "origin").empty()) return plain(403, "requests of web pages are refused");
+  if (!header(head, "transfer-encoding").empty()) return plain(501, "a body with a Content-Length is needed");
   const std::string length = header(head, "content-length");
   if (length.empty() || length.size() > 9 || length.find_first_not_of("0123456789") != std::string::npos)
     return plain(411, "a Content-Length is needed");
@@ -79,7 +89,7 @@ example::Response answer(const alterbute::Editor& editor, int socket) {
   if (size > kMaxBodyBytes) return plain(413, "the body is too large");
   if (header(head, "expect") == "100-continue" && !send_all(socket, "HTTP/1.1 100 Continue\r\n\r\n"))
     return plain(408, "the peer left");
-  if (!read_until(socket, bytes, start + size)) return plain(408, "the body is incomplete");
+  if (!read_until(socket, bytes, start + size, deadline)) return plain(408, "the body is incomplete");
   return example::handle_edit(editor, header(head, "content-type"), std::string_view(bytes).substr(start, size));
 }
 

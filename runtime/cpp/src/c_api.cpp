@@ -98,8 +98,15 @@ Struct complete(const Struct* given, void (*init)(Struct*)) {
 
 std::string text_of(const char* text) { return text == nullptr ? "" : text; }
 
+// A list that is there and empty, or whose paths are missing, is no wish for a bundle that is not checked.
 std::vector<std::string> keys_of(const alterbute_options& options) {
-  return {options.trust_keys, options.trust_keys + options.num_trust_keys};
+  if ((options.trust_keys == nullptr) != (options.num_trust_keys == 0)) {
+    throw alterbute::InputError("the list of trusted keys is empty", "a key, or no list for no check of the signature",
+                                "name a key, or leave trust_keys NULL and num_trust_keys 0", "trust_keys", "key_unusable");
+  }
+  std::vector<std::string> keys;
+  for (size_t k = 0; k < options.num_trust_keys; ++k) keys.push_back(text_of(options.trust_keys[k]));
+  return keys;
 }
 
 ImageView view_of(const alterbute_image* image, int32_t bits, const void* profile = nullptr, size_t profile_size = 0) {

@@ -147,9 +147,13 @@ Editor::Editor(const std::string& bundle, const EditorOptions& options) {
   state_ = std::make_shared<const State>(bundle, options);
 }
 
-void Editor::load() const { state_->engines.wait(); }
+void Editor::load() const {
+  state_->encoder.tokenizer();
+  state_->engines.wait();
+}
 
 void Editor::warm_up() const {
+  state_->encoder.tokenizer();
   state_->engines.warm_up(Lane::state_shape(state_->bundle->manifest(), state_->slots));
 }
 

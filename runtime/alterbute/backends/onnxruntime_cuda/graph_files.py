@@ -8,6 +8,7 @@ from typing import Final
 
 from alterbute.backends.base import HOST_GRAPHS
 from alterbute.bundle import WEIGHTS_FILE, Bundle, Variant
+from alterbute.bundle.engines import WEIGHTS_NAME
 from alterbute.errors import BundleError
 
 _BACKENDS: Final = ("onnxruntime-cuda", "onnxruntime")
@@ -36,7 +37,7 @@ def choose_variants(bundle: Bundle, *, exact: bool = False) -> dict[str, Variant
 def read_weights(bundle: Bundle, models: Iterable[bytes]) -> dict[str, bytes]:
     """Verified bytes of the external data files that these graphs name, by file name."""
     models = list(models)
-    names = [name for name in bundle.manifest.files if name.startswith("weights") and name.endswith(".bin")]
+    names = [name for name in bundle.manifest.files if WEIGHTS_NAME.fullmatch(name)]
     needed = [name for name in names if any(name.encode() in model for model in models)]
     # A session with such a table reads nothing else from disk, so even graphs without weights get one.
     return {name: bundle.read(name) for name in needed} or {WEIGHTS_FILE: b""}

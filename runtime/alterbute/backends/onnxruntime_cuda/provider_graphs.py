@@ -13,8 +13,10 @@ from alterbute.backends.cuda.runtime import Cuda, CudaApi, free_all, no_memory
 from alterbute.backends.onnxruntime_cuda.bound_step import BoundStep
 from alterbute.backends.onnxruntime_cuda.gpu_session import GpuPlace, GpuSession
 from alterbute.backends.onnxruntime_cuda.graph_files import choose_variants, least_memory, read_weights
+from alterbute.backends.run_check import check_outputs
 from alterbute.bundle import Bundle, LaunchShape
-from alterbute.errors import DeviceError, EngineError
+from alterbute.bundle.graph_files import read_model, read_model_and_prologue
+from alterbute.errors import BundleError, DeviceError
 
 _PROLOGUE: Final = "step's prologue"
 
@@ -96,10 +98,13 @@ class ProviderGraphs:
 
         Raises:
             DeviceError: the run failed, or the device is lost.
+            BundleError: an output is not what the manifest lists.
         """
         if graph == "step" and _PROLOGUE in self._sessions:
             inputs = {**inputs, **self._sessions[_PROLOGUE].run(inputs)}
-        return self._sessions[graph].run(inputs)
+        results = self._sessions[graph].run(inputs)
+        check_outputs(graph, self._bundle.manifest, inputs, results)
+        return results
 
     def close(self) -> None:
         """Free sessions and device memory.
@@ -112,10 +117,14 @@ class ProviderGraphs:
             raise fault
 
     def _load(self, place: GpuPlace) -> None:
-        models = {name: self._bundle.read(variant.file) for name, variant in self._variants.items()}
-        prologue = self._variants["step"].prologue
-        if prologue is not None:
-            models[_PROLOGUE] = self._bundle.read(prologue)
+        models = {}
+        for name, variant in self._variants.items():
+            if variant.prologue is None:
+                models[name] = read_model(self._bundle, name, variant)
+            elif name == "step":
+                models[name], models[_PROLOGUE] = read_model_and_prologue(self._bundle, name, variant)
+            else:
+                raise _prologue_error(name)
         needed, free = least_memory(models, self._variants), self.cuda.free_bytes()
         if needed > free:
             raise no_memory(f"the bundle's weights of {needed / 1e6:.0f} MB", f"{free / 1e6:.0f} MB are free")
@@ -123,23 +132,6 @@ class ProviderGraphs:
         # The step graph takes most of the memory: first, so that a GPU that is too small is found out at once.
         for name in sorted(models, key=lambda name: name != "step"):
             self._sessions[name] = GpuSession(place, name, models[name], weights, is_captured=name == "step")
-        self._check_edges()
-
-    def _check_edges(self) -> None:
-        """Refuse a step graph that reads what neither the manifest's inputs nor the prologue provide."""
-        graph = self._bundle.manifest.graphs["step"]
-        known = {edge.name for edge in graph.inputs}
-        prologue = self._sessions.get(_PROLOGUE)
-        made = set(prologue.outputs) if prologue else set()
-        unknown = (set(self._sessions["step"].inputs) - known - made) | (
-            (set(prologue.inputs) if prologue else set()) - known
-        )
-        if unknown:
-            raise EngineError(
-                f"the step graph reads {', '.join(sorted(unknown))}",
-                "inputs of the manifest, or outputs of the prologue",
-                "export the bundle again",
-            )
 
     def _free(self) -> DeviceError | None:
         """Free everything; returns the first error that is not the loss of the device, which freed the memory itself."""
@@ -153,3 +145,9 @@ class ProviderGraphs:
         self._parts.clear()
         self._sessions.clear()
         return fault
+
+
+def _prologue_error(graph: str) -> BundleError:
+    return BundleError(
+        f"the bundle's graph {graph!r} has a prologue", "one for the step graph only", "export the bundle again"
+    )

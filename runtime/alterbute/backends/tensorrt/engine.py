@@ -11,6 +11,7 @@ from alterbute.backends.cuda.runtime import Cuda
 from alterbute.backends.tensorrt import api
 from alterbute.backends.tensorrt.module import RtxModule, RuntimeModule, make_recorder, take_errors
 from alterbute.bundle import Bundle, Engine, Graph, Product, ShapeRange
+from alterbute.bundle.graph_files import read_graph_file
 from alterbute.errors import DeviceError, EngineError
 
 
@@ -141,15 +142,18 @@ class LoadedEngine:
         return context
 
     def _list_edges(self, graph: Graph) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Names of inputs and outputs, after a check of their names and types against the manifest."""
+        """Names of inputs and outputs, after a check of their names, types and ranks against the manifest."""
         kinds = {
             self._trt.DataType.FLOAT: "float32",
             self._trt.DataType.INT64: "int64",
             self._trt.DataType.UINT8: "uint8",
         }
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
-        engine_edges = {name: kinds.get(self._engine.get_tensor_dtype(name), "another type") for name in names}
-        graph_edges = {edge.name: edge.dtype for edge in (*graph.inputs, *graph.outputs)}
+        engine_edges = {
+            name: f"{kinds.get(self._engine.get_tensor_dtype(name), 'another type')} of {len(self._engine.get_tensor_shape(name))} axes"
+            for name in names
+        }
+        graph_edges = {edge.name: f"{edge.dtype} of {len(edge.shape)} axes" for edge in (*graph.inputs, *graph.outputs)}
         if engine_edges != graph_edges:
             raise EngineError(
                 f"the engine {self.entry.file!r} has the edges {_format_edges(engine_edges)}",
@@ -197,18 +201,28 @@ def open_runtime(trt: RuntimeModule, logger: Any, product: Product) -> api.Runti
 
 def _refit(trt: RuntimeModule, loaded: api.ICudaEngine, logger: Any, bundle: Bundle, engine: Engine) -> None:
     """Put the weights into an engine that was built without them, from copies that were hashed as they were written."""
-    with TemporaryDirectory(prefix="alterbute-refit-") as folder:
-        for name in (engine.source, *engine.weights):
-            with (Path(folder) / name).open("wb") as file:
-                bundle.copy(name, file)
-        refitter = trt.Refitter(loaded, logger)
-        parser = trt.OnnxParserRefitter(refitter, logger)
-        if not (parser.refit_from_file(str(Path(folder) / engine.source)) and refitter.refit_cuda_engine()):
-            raise EngineError(
-                f"the engine {engine.file!r} does not take the weights of {engine.source!r}",
-                "the graph that it was built from",
-                f"rebuild it: recipe {engine.recipe}",
-            )
+    # The parser follows file names in the graph: they may only be those of the bundle's weights.
+    read_graph_file(engine.source, bundle.read(engine.source), bundle.manifest.files)
+    try:
+        with TemporaryDirectory(prefix="alterbute-refit-") as folder:
+            for name in (engine.source, *engine.weights):
+                with (Path(folder) / name).open("wb") as file:
+                    bundle.copy(name, file)
+            refitter = trt.Refitter(loaded, logger)
+            parser = trt.OnnxParserRefitter(refitter, logger)
+            is_done = parser.refit_from_file(str(Path(folder) / engine.source)) and refitter.refit_cuda_engine()
+    except OSError as fault:
+        raise EngineError(
+            f"the weights of the engine {engine.file!r} cannot be copied ({fault.strerror})",
+            "room for them in the folder of temporary files",
+            "set TMPDIR to a folder with more room",
+        ) from None
+    if not is_done:
+        raise EngineError(
+            f"the engine {engine.file!r} does not take the weights of {engine.source!r}",
+            "the graph that it was built from",
+            f"rebuild it: recipe {engine.recipe}",
+        )
 
 
 def _format_edges(edges: Mapping[str, str]) -> str:

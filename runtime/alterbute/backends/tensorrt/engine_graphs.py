@@ -12,6 +12,7 @@ from alterbute.backends.cuda.device_step_state import DeviceStepState
 from alterbute.backends.cuda.device_thread import DeviceThread
 from alterbute.backends.cuda.runtime import Cuda, CudaApi, free_all, no_memory
 from alterbute.backends.cuda.upload_ring import UploadRing
+from alterbute.backends.run_check import check_outputs
 from alterbute.backends.tensorrt import api
 from alterbute.backends.tensorrt.cuda_graph import CudaGraph
 from alterbute.backends.tensorrt.engine import LoadedEngine, ScratchMemory, open_runtime
@@ -71,8 +72,11 @@ class EngineGraphs:
         Raises:
             EngineError: no profile holds the inputs.
             DeviceError: the engine or the device failed.
+            BundleError: an output is not what the manifest lists.
         """
-        return self._run_step(inputs) if graph == "step" else self._runners[graph].run(inputs)
+        results = self._run_step(inputs) if graph == "step" else self._runners[graph].run(inputs)
+        check_outputs(graph, self._bundle.manifest, inputs, results)
+        return results
 
     def close(self) -> None:
         """Free the engines and device memory.

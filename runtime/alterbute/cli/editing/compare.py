@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from alterbute.cli.echo import echo
 from alterbute.cli.editing.mask_options import MaskOption, PolarityOption, ignore_pillow_warnings
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def compare(
         typer.echo(json.dumps({**asdict(comparison), "tolerance": tolerance, "is_kept": is_kept}))
     else:
         for line in describe_comparison(comparison, tolerance):
-            typer.echo(line)
+            echo(line)
     if not is_kept:
         raise typer.Exit(1)
 

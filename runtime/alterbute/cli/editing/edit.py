@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from alterbute.cli.echo import echo
 from alterbute.cli.editing.mask_options import (
     BoxOption,
     DilateOption,
@@ -24,6 +25,7 @@ from alterbute.cli.editing.mask_options import (
 )
 from alterbute.cli.editing.output import check_outputs, free_path
 from alterbute.cli.progress import progress_bar
+from alterbute.cli.trust import TrustKeyOption, read_trust_option
 from alterbute.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,9 +69,7 @@ def edit(
     backend: Annotated[
         str, typer.Option(help="auto, tensorrt, tensorrt_rtx, onnxruntime-cuda or onnxruntime; auto takes the fastest.")
     ] = "auto",
-    trust_key: Annotated[
-        list[Path] | None, typer.Option(help="Public key; one of those given must have signed the bundle.")
-    ] = None,
+    trust_key: TrustKeyOption = None,
     allow_unsigned: Annotated[
         bool,
         typer.Option("--allow-unsigned", help="Load engines that no trusted key signed. They are executable code."),
@@ -127,7 +127,7 @@ def edit(
 ) -> None:
     """Change an object's colour, material or texture; the background stays bit for bit."""
     from alterbute import Editor, EditRequest
-    from alterbute.bundle import default_bundle_path, open_bundle, read_trust_keys
+    from alterbute.bundle import default_bundle_path, open_bundle
     from alterbute.images import check_output_holds, load_optional_reference, load_photo, save
     from alterbute.request import check_resolution
     from alterbute.result import PartialEditError
@@ -166,7 +166,7 @@ def edit(
     )
     inputs = (photo, reference, reference_mask, *choice.files)
     check_outputs([*outputs, *([sheet] if sheet else [])], inputs, overwrite=overwrite)
-    opened = open_bundle(bundle or default_bundle_path(), trust_keys=read_trust_keys(trust_key or ()))
+    opened = open_bundle(bundle or default_bundle_path(), trust_keys=read_trust_option("edit", trust_key))
     check_resolution(resolution, opened.manifest.window_sides)
     photo_source: Path | bytes
     if photo is None:
@@ -185,7 +185,7 @@ def edit(
         )
     identity = load_optional_reference(reference, reference_mask, mask_polarity) or (None, None)
     if region.report is not None and not quiet:
-        typer.echo(f"mask: {region.report.describe()}")
+        echo(f"mask: {region.report.describe()}")
     editor = Editor.open(opened, backend=backend, allow_unsigned=allow_unsigned)
     subject = editor.prepare(picture, region, reference=identity[0], reference_mask=identity[1], resolution=resolution)
     images: Sequence[EditResult | None]
@@ -213,9 +213,9 @@ def edit(
         warnings += drawn.warnings
         lines.append(f"{sheet}: before and after")
     for line in dict.fromkeys(warnings):
-        typer.echo(f"warning: {line}", err=True)
+        echo(f"warning: {line}", is_error=True)
     for line in lines if not quiet else []:
-        typer.echo(line)
+        echo(line)
     if fault is not None:  # after the finished images were written
         raise fault
 
@@ -226,7 +226,7 @@ def _name_outputs(
     """One path per result, numbered when there are several, and the sheet's path; the sample always gets a sheet."""
     numbers = [f"-{number}" for number in range(1, count + 1)] if count > 1 else [""]
     own_sheet = ["-sheet"] if sheet is None and photo is None else []
-    first = output or free_path(Path(f"{photo.stem if photo else 'sample'}-edited.png"), [*numbers, *own_sheet])
+    first = output or free_path(Path(f"{photo.stem[:200] if photo else 'sample'}-edited.png"), [*numbers, *own_sheet])
     if sheet is None and photo is None:
         sheet = first.with_name(f"{first.stem}-sheet.png")
     return [first.with_name(f"{first.stem}{number}{first.suffix}") for number in numbers], sheet

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from alterbute.cli.echo import echo
 from alterbute.cli.editing.mask_options import (
     BoxOption,
     DilateOption,
@@ -67,21 +68,21 @@ def mask(
     region = load_choice(choice, picture)
     manifest = open_bundle(bundle or default_bundle_path()).manifest
     assert region.report is not None
-    typer.echo(f"mask: {region.report.describe()}")
+    echo(f"mask: {region.report.describe()}")
     for part in split_region(region, manifest.mask.margin, manifest.window_sides):
         window = photo_box(part.edit, manifest.mask.margin, rim)
-        typer.echo(
+        echo(
             f"window: {window.width}x{window.height} pixels of the photo at ({window.left}, {window.top}), resized to the model's"
         )
     for line in region.report.warnings:
-        typer.echo(f"warning: {line}", err=True)
+        echo(f"warning: {line}", is_error=True)
     if output:
         save(Image.fromarray(region.edit), output)
-        typer.echo(f"{output}: the mask")
+        echo(f"{output}: the mask")
     if sheet:
         shown = picture.to_8_bits()
         opacity = region.edit if shown.alpha is None else np.minimum(region.edit, shown.alpha)
         cut_out = Photo(pixels=shown.pixels, alpha=opacity, icc=shown.icc)
         drawn = make_sheet(shown, region.edit, [cut_out], [region.report.describe(), "what may change"])
         save(drawn.image, sheet)
-        typer.echo(f"{sheet}: the photo with the mask's outline, and what may change")
+        echo(f"{sheet}: the photo with the mask's outline, and what may change")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from alterbute.errors import InputError
+
+_MAX_STEM_BYTES: Final = 200
 
 
 def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path | str | None], *, overwrite: bool) -> None:
@@ -45,14 +49,22 @@ def free_path(path: Path, suffixes: Sequence[str] = ("",)) -> Path:
     """The path, or the first `NAME-2`, `NAME-3`... of which no file exists.
 
     Args:
-        path: The wished path.
+        path: The wished path; its name may be cut.
         suffixes: Endings of the stem of all files that will be written beside it, which must not exist either.
     """
-    number, candidate = 1, path
+    number, candidate = 1, _shorten(path)
     while any(candidate.with_name(f"{candidate.stem}{suffix}{candidate.suffix}").exists() for suffix in suffixes):
         number += 1
-        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        candidate = _shorten(path, f"-{number}")
     return candidate
+
+
+def _shorten(path: Path, ending: str = "") -> Path:
+    """The path with `ending` at its stem, which is cut to what every file system can hold with numbers and endings behind it."""
+    stem = path.stem
+    while len(os.fsencode(stem)) > _MAX_STEM_BYTES:
+        stem = stem[:-1]
+    return path.with_name(f"{stem}{ending}{path.suffix}")
 
 
 def _is_same(one: Path, other: Path) -> bool:
@@ -61,3 +73,5 @@ def _is_same(one: Path, other: Path) -> bool:
         return one.samefile(other)
     except OSError:
         return one.absolute() == other.absolute()
+    except ValueError:  # a NUL: the path is refused where it is opened
+        return False

@@ -7,8 +7,6 @@ restricted to the header's format.
 from __future__ import annotations
 
 import io
-import os
-import stat
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias, cast
@@ -20,9 +18,12 @@ from alterbute.images.arrays import MAX_PIXELS, check_array, check_size
 from alterbute.images.color import profile_of_cicp
 from alterbute.images.files.canvas import Planes, make_planes
 from alterbute.images.files.header import read_header
-from alterbute.images.files.header_type import Header, Refusal
+from alterbute.images.files.header_type import Header, Refusal, TooComplexError
 from alterbute.images.files.heif import decode_heif
-from alterbute.images.files.pillow_pixels import (
+from alterbute.images.files.jpeg.jpeg_markers import read_jpeg
+from alterbute.images.files.jpeg.jpeg_pixels import decode_jpeg
+from alterbute.images.files.pillow.opened_image import count_frames, load_opened, read_opened_file
+from alterbute.images.files.pillow.pillow_pixels import (
     GREY_16_MODES,
     MODES,
     fill_from_16_bit_tiff,
@@ -30,14 +31,15 @@ from alterbute.images.files.pillow_pixels import (
     open_picture,
     read_orientation,
 )
-from alterbute.images.files.png_pixels import fill_from_png, read_png
+from alterbute.images.files.png.png_chunks import read_png
+from alterbute.images.files.png.png_pixels import fill_from_png
+from alterbute.images.files.read_source import MAX_FILE_BYTES, read_file, read_stream
 from alterbute.images.files.refusals import (
     damage_error,
     depth_error,
     format_error,
     frames_error,
     header_error,
-    path_error,
 )
 from alterbute.images.files.tags import FileTags, read_tags
 from alterbute.images.photo import Bytes, Photo, Pixels, to_8_bits
@@ -88,13 +90,6 @@ class _Decoded:
     tags: FileTags = field(default_factory=FileTags)
     orientation: int = 1
     is_lossy: bool = False
-
-
-# An uncompressed RGBA picture of MAX_PIXELS with 16 bits, and room for its metadata.
-MAX_FILE_BYTES: Final = 8 * MAX_PIXELS + (4 << 20)
-_OPEN_FLAGS: Final = (
-    os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-)
 
 
 def decode(source: PictureSource, param: str, *, is_borrowed: bool = False) -> Photo:
@@ -182,11 +177,11 @@ def _read_planes(source: object, param: str, *, is_mask: bool) -> _Decoded:
     if isinstance(source, bytes | bytearray | memoryview):
         return _from_bytes(bytes(source), param, is_mask=is_mask)
     if isinstance(source, str | Path):
-        return _from_bytes(_read_file(source, param), param, is_mask=is_mask)
+        return _from_bytes(read_file(source, param), param, is_mask=is_mask)
     if callable(getattr(source, "read", None)):
-        return _from_bytes(_read_stream(source, param), param, is_mask=is_mask)
+        return _from_bytes(read_stream(source, param), param, is_mask=is_mask)
     if hasattr(source, "__array__"):  # numpy's own arrays, torch tensors on the CPU
-        array = check_array(np.asarray(source), param, is_mask=is_mask)
+        array = check_array(np.asanyarray(source), param, is_mask=is_mask)
         has_alpha = array.ndim == 3 and array.shape[2] == 4
         colors, alpha = (array[:, :, :3], array[:, :, 3]) if has_alpha else (array, None)
         return _Decoded(planes=Planes(colors=colors, alpha=alpha))
@@ -197,39 +192,6 @@ def _read_planes(source: object, param: str, *, is_mask: bool) -> _Decoded:
         param,
         f"{param}_type",
     )
-
-
-def _read_stream(file: object, param: str) -> bytes:
-    """The bytes of an open file from its start, or from where it stands if it cannot seek."""
-    try:
-        if callable(getattr(file, "seek", None)):
-            file.seek(0)  # type: ignore[attr-defined]
-        data = file.read(MAX_FILE_BYTES + 1)  # type: ignore[attr-defined]
-    except (OSError, ValueError) as fault:
-        raise path_error("file", param, f"cannot be read ({fault})") from None
-    if not isinstance(data, bytes):
-        raise InputError(
-            f"the {param} is a file that is open for text",
-            "a file that is open for bytes",
-            'open it with mode "rb"',
-            param,
-            f"{param}_type",
-        )
-    return data
-
-
-def _read_file(path: str | Path, param: str) -> bytes:
-    try:
-        descriptor = os.open(path, _OPEN_FLAGS)
-    except (OSError, ValueError) as fault:
-        raise path_error(path, param, f"cannot be read ({getattr(fault, 'strerror', None) or fault})") from None
-    facts = os.fstat(descriptor)
-    if not stat.S_ISREG(facts.st_mode):
-        os.close(descriptor)
-        raise path_error(path, param, "is not a file")
-    with os.fdopen(descriptor, "rb") as file:
-        # No more than the file's size: memory is taken for the whole number.
-        return file.read(min(facts.st_size, MAX_FILE_BYTES) + 1)
 
 
 def _from_bytes(data: bytes, param: str, *, is_mask: bool) -> _Decoded:
@@ -256,6 +218,8 @@ def _from_bytes(data: bytes, param: str, *, is_mask: bool) -> _Decoded:
     try:
         if header.format == "PNG":
             return _decode_png(data, header, param, is_mask=is_mask)
+        if header.format == "JPEG":
+            return _decode_jpeg(data, param, is_mask=is_mask)
         if header.format == "HEIC":
             planes, image, xmp = decode_heif(data, header, param)
             tags = FileTags() if is_mask else read_tags(image, param, cicp=header.cicp, xmp=xmp)
@@ -263,6 +227,8 @@ def _from_bytes(data: bytes, param: str, *, is_mask: bool) -> _Decoded:
         return _decode_with_pillow(data, header, param, is_mask=is_mask)
     except InputError:
         raise
+    except TooComplexError as fault:
+        raise header_error(Refusal.complex(str(fault)), param, is_mask=is_mask) from None
     except Exception as fault:  # Pillow also raises ValueError, SyntaxError, struct.error...
         raise damage_error(fault, param) from None
 
@@ -287,6 +253,18 @@ def _decode_png(data: bytes, header: Header, param: str, *, is_mask: bool) -> _D
     )
     fill_from_png(png, planes, orientation)
     return _Decoded(planes=_check_levels(planes, param, is_mask=is_mask), tags=tags, orientation=orientation)
+
+
+def _decode_jpeg(data: bytes, param: str, *, is_mask: bool) -> _Decoded:
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    file = read_jpeg(data)
+    # Without the coded data, which Pillow would search for markers.
+    with JpegImageFile(io.BytesIO(data[: file.head_end])) as image:
+        orientation = read_orientation(image)
+        tags = FileTags() if is_mask else read_tags(image, param)
+    planes = decode_jpeg(file, orientation=orientation, is_grey=is_mask)
+    return _Decoded(planes=planes, tags=tags, orientation=orientation, is_lossy=True)
 
 
 def _decode_with_pillow(data: bytes, header: Header, param: str, *, is_mask: bool) -> _Decoded:
@@ -338,8 +316,12 @@ def _check_levels(planes: Planes, param: str, *, is_mask: bool) -> Planes:
 def _from_pillow(image: Image, param: str, *, is_mask: bool) -> _Decoded:
     """Take a picture that the caller opened or made."""
     check_size(image.width, image.height, param)
-    # A JPEG with several frames comes from a camera: a preview, a depth map or a gain map follows the photo.
-    num_frames = 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
+    opened = read_opened_file(image, param)
+    if opened is not None:
+        decoded = _from_bytes(opened.data, param, is_mask=is_mask)
+        if not opened.is_changed:
+            return decoded
+    num_frames = count_frames(image)
     if num_frames > 1:
         raise InputError(
             f"the {param} is an animation of {num_frames} frames",
@@ -373,7 +355,7 @@ def _is_cut_to_8_bits(image: Image) -> bool:
 
 def _copy_planes(image: Image, param: str, *, is_mask: bool) -> Planes:
     """The levels of a picture of Pillow's, upright."""
-    image.load()
+    load_opened(image)
     if is_mask and image.mode in ("I", "F"):
         return Planes(colors=check_array(np.asarray(image), param, is_mask=True))
     if image.mode in ("I", "F"):

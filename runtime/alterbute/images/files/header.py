@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Final, Literal
 
-from alterbute.images.files.header_type import Header, Refusal
+from alterbute.images.files.gif_header import read_gif
+from alterbute.images.files.header_type import Header, Refusal, TooComplexError
 from alterbute.images.files.isobmff import read_isobmff
+from alterbute.images.files.jpeg.jpeg_markers import MAX_SEGMENTS, PROGRESSIVE, SEQUENTIAL, find_marker
 from alterbute.images.files.tiff_header import is_tiff, read_tiff
 
-_MAX_FRAMES: Final = 1000
+# A picture has a handful, an animation two to a frame.
+_MAX_WEBP_CHUNKS: Final = 2000
+
+
+_NAMES: Final[dict[bytes, Literal["JPEG", "GIF", "WEBP", "TIFF"]]] = {
+    b"\xff": "JPEG",
+    b"G": "GIF",
+    b"R": "WEBP",
+    b"I": "TIFF",
+    b"M": "TIFF",
+}
 
 
 def read_header(data: bytes) -> Header | None:
@@ -26,10 +38,12 @@ def read_header(data: bytes) -> Header | None:
         if is_tiff(data):
             return read_tiff(data)
         if data.startswith((b"GIF87a", b"GIF89a")):
-            return _gif(data)
+            return read_gif(data)
         if data.startswith(b"BM"):
             return _bmp(data)
-    except (struct.error, IndexError, OverflowError):  # a place outside the file
+    except TooComplexError as fault:
+        return Header(format=_NAMES[data[:1]], width=0, height=0, bits=8, channels=3, refusal=Refusal.complex(str(fault)))
+    except (struct.error, IndexError, OverflowError, OSError):  # a place outside the file, or no marker there
         pass
     return None
 
@@ -44,14 +58,11 @@ def _png(data: bytes) -> Header | None:
 
 def _jpeg(data: bytes) -> Header | None:
     at = 2
-    while data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
+    for _ in range(MAX_SEGMENTS):
+        marker, at = find_marker(data, at)
         # Every start-of-frame marker holds the size; 0xC4, 0xC8 and 0xCC lie between them and are not one.
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            bits, height, width, channels = struct.unpack_from(">BHHB", data, at + 4)
+            bits, height, width, channels = struct.unpack_from(">BHHB", data, at + 2)
             return Header(
                 format="JPEG",
                 width=width,
@@ -59,14 +70,24 @@ def _jpeg(data: bytes) -> Header | None:
                 bits=bits,
                 channels=channels,
                 is_lossy=True,
-                refusal=Refusal.colour("CMYK") if channels == 4 else None,
+                refusal=_find_unread_coding(marker, bits, channels),
             )
         if marker == 0x01 or 0xD0 <= marker <= 0xD9:  # markers without a body
-            at += 2
             continue
-        (length,) = struct.unpack_from(">H", data, at + 2)
-        at += 2 + max(length, 2)
-    return None
+        (length,) = struct.unpack_from(">H", data, at)
+        at += max(length, 2)
+    raise TooComplexError(f"has more than {MAX_SEGMENTS} segments")
+
+
+def _find_unread_coding(marker: int, bits: int, channels: int) -> Refusal | None:
+    if channels == 4:
+        return Refusal.colour("CMYK")
+    if marker not in (*SEQUENTIAL, *PROGRESSIVE):
+        name = {0xC3: "a lossless", 0xCB: "a lossless"}.get(marker, "a hierarchical")
+        return Refusal.layout(f"is {name} JPEG (SOF{marker - 0xC0})", "a baseline or progressive one", "save it as a PNG")
+    if bits != 8:
+        return Refusal.depth(f"{bits} bits per channel in a JPEG")
+    return None if channels in (1, 3) else Refusal.colour(f"{channels}-channel")
 
 
 def _webp(data: bytes) -> Header | None:
@@ -83,33 +104,14 @@ def _webp(data: bytes) -> Header | None:
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
     else:
         return None
+    at = 12
+    for _ in range(_MAX_WEBP_CHUNKS):
+        if at + 8 > len(data):
+            break
+        at += 8 + (int.from_bytes(data[at + 4 : at + 8], "little") + 1 & ~1)
+    else:
+        raise TooComplexError(f"has more than {_MAX_WEBP_CHUNKS} chunks")
     return Header(format="WEBP", width=width, height=height, bits=8, channels=4)
-
-
-def _gif(data: bytes) -> Header | None:
-    """The header of a GIF, whose blocks are walked to count its frames."""
-    width, height, flags = struct.unpack_from("<HHB", data, 6)
-    at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-    frames: list[tuple[int, int, int, int]] = []
-    while at < len(data) and data[at] in b"!," and len(frames) < _MAX_FRAMES:
-        if data[at] == 0x21:
-            at += 2
-        else:
-            *box, flags = struct.unpack_from("<HHHHB", data, at + 1)
-            frames.append((box[0], box[1], box[2], box[3]))
-            at += 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-        while at < len(data) and data[at] != 0:
-            at += 1 + data[at]
-        at += 1
-    if not frames:
-        return None
-    # Where the only frame leaves a part of the canvas empty, programs differ on the colour of that part.
-    is_part = len(frames) == 1 and frames[0] != (0, 0, width, height)
-    refusal = None
-    if is_part:
-        seen = f"is a GIF whose picture of {frames[0][2]}x{frames[0][3]} pixels covers a part of its canvas of {width}x{height}"
-        refusal = Refusal.layout(seen, "a picture that fills the canvas", "save it as a PNG")
-    return Header(format="GIF", width=width, height=height, bits=8, channels=1, num_frames=len(frames), refusal=refusal)
 
 
 def _bmp(data: bytes) -> Header | None:

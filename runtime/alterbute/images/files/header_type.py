@@ -8,6 +8,10 @@ from typing import Literal
 from alterbute.images.color import Cicp
 
 
+class TooComplexError(OSError):
+    """A file of more parts than a picture of its size needs: each of them costs its reader time. Its text goes on after "the photo"."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """Why a picture is not taken, in the words of an `InputError`.
@@ -22,7 +26,7 @@ class Refusal:
     seen: str
     expected: str
     fix: str
-    code: Literal["not_an_image", "bit_depth", "colour_model", "layout"]
+    code: Literal["not_an_image", "bit_depth", "colour_model", "layout", "too_complex"]
 
     @classmethod
     def colour(cls, model: str) -> Refusal:
@@ -48,6 +52,12 @@ class Refusal:
             fix: What the user can do.
         """
         return cls(seen=seen, expected=expected, fix=fix, code="layout")
+
+    @classmethod
+    def complex(cls, seen: str) -> Refusal:
+        """The refusal of a file of too many parts."""
+        expected = "a file as cameras and programs write them"
+        return cls(seen=seen, expected=expected, fix="save it again with another program", code="too_complex")
 
     @classmethod
     def premultiplied(cls) -> Refusal:

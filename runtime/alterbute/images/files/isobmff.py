@@ -9,7 +9,8 @@ from typing import Final, TypeAlias
 from alterbute.images.color import Cicp
 from alterbute.images.files.header_type import Header, Refusal
 
-_Property: TypeAlias = tuple[bytes, bytes]
+_Body: TypeAlias = bytes | memoryview
+_Property: TypeAlias = tuple[bytes, _Body]
 
 SEQUENCE_BRANDS: Final = (b"avis", b"msf1", b"hevc", b"hevx", b"hevm", b"hevs")
 PICTURE_BRANDS: Final = (b"avif", b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2", *SEQUENCE_BRANDS)
@@ -75,7 +76,7 @@ def read_isobmff(data: bytes) -> Header | None:
     )
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _boxes(data: _Body) -> Iterator[_Property]:
     """Type and body of the boxes in a body; a last box that is cut has the bytes that are there."""
     at = 0
     for _ in range(_MAX_BOXES):
@@ -93,7 +94,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += size
 
 
-def _find(data: bytes, name: bytes) -> bytes | None:
+def _find(data: bytes, name: bytes) -> memoryview | None:
     """The body of the first box of a type at the top of a file; other boxes are not copied."""
     at = 0
     for _ in range(_MAX_BOXES):
@@ -108,17 +109,17 @@ def _find(data: bytes, name: bytes) -> bytes | None:
         if size < head:
             return None
         if kind == name:
-            return data[at + head : at + size]
+            return memoryview(data)[at + head : at + size]
         at += size
     return None
 
 
-def _read_primary(pitm: bytes) -> int:
+def _read_primary(pitm: _Body) -> int:
     (number,) = struct.unpack_from(">H" if pitm[0] == 0 else ">I", pitm, 4)
     return int(number)
 
 
-def _read_kinds(iinf: bytes) -> dict[int, bytes]:
+def _read_kinds(iinf: _Body) -> dict[int, bytes]:
     """The type of every item."""
     kinds: dict[int, bytes] = {}
     for name, body in _boxes(iinf[6 if iinf[:1] == b"\0" else 8 :]):
@@ -128,18 +129,18 @@ def _read_kinds(iinf: bytes) -> dict[int, bytes]:
     return kinds
 
 
-def _has_readable_texts(meta: bytes) -> bool:
+def _has_readable_texts(meta: _Body) -> bool:
     """Whether the types and names of all items and auxiliary pictures are UTF-8; pi-heif 1.4 ends the process where one is not."""
     for name, body in _boxes(meta[4:]):
         texts: list[bytes] = []
         if name == b"iinf":
             # Behind the number of an item and its protection.
             infos = [entry for kind, entry in _boxes(body[6 if body[:1] == b"\0" else 8 :]) if kind == b"infe"]
-            texts = [entry[10 if entry[:1] == b"\3" else 8 :] for entry in infos]
+            texts = [bytes(entry[10 if entry[:1] == b"\3" else 8 :]) for entry in infos]
         elif name == b"iprp":
             for kind, properties in _boxes(body):
                 if kind == b"ipco":
-                    texts += [entry[4:].split(b"\0")[0] for part, entry in _boxes(properties) if part == b"auxC"]
+                    texts += [bytes(entry[4:]).split(b"\0")[0] for part, entry in _boxes(properties) if part == b"auxC"]
         try:
             for text in texts:
                 text.decode()
@@ -148,18 +149,22 @@ def _has_readable_texts(meta: bytes) -> bool:
     return True
 
 
-def _read_own(ipma: bytes, primary: int, every: list[_Property]) -> list[_Property]:
+def _read_own(ipma: _Body, primary: int, every: list[_Property]) -> list[_Property]:
     """The properties of the primary picture, in the order in which they apply."""
     if not ipma:
         return []
     is_wide_number, is_wide_index = ipma[0] > 0, ipma[3] & 1
     (count,), at = struct.unpack_from(">I", ipma, 4), 8
     own: list[_Property] = []
+    num_indices = 0
     for _ in range(min(count, _MAX_BOXES)):
         (number,) = struct.unpack_from(">I" if is_wide_number else ">H", ipma, at)
         at += 4 if is_wide_number else 2
         length = ipma[at]
         at += 1
+        num_indices += length
+        if num_indices > _MAX_BOXES:
+            break
         for _ in range(length):
             (index,) = struct.unpack_from(">H" if is_wide_index else ">B", ipma, at)
             at += 2 if is_wide_index else 1
@@ -175,7 +180,7 @@ def _read_bits(own: list[_Property], every: list[_Property]) -> int:
     return max(stated, default=0) or max((_depth(name, body) for name, body in every), default=0) or 8
 
 
-def _depth(name: bytes, body: bytes) -> int:
+def _depth(name: bytes, body: _Body) -> int:
     if name == b"pixi" and len(body) > 5:
         return max(body[5 : 5 + body[4]], default=0)
     if name == b"av1C" and len(body) > 2:

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
-from alterbute.images.files.header_type import Header, Refusal
+from alterbute.images.files.header_type import Header, Refusal, TooComplexError
 
 _Ifd: TypeAlias = Mapping[int, tuple[int, ...]]
 
@@ -18,6 +18,13 @@ _TYPES: Final = {1: "B", 2: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _MAX_VALUES: Final = 64
 _MAX_ENTRIES: Final = 4096
 _MAX_PAGES: Final = 1000
+_MAX_ENTRIES_OF_ALL: Final = 20_000
+# Places and sizes of strips and tiles, of which only the number is read.
+_PARTS: Final = (273, 279, 324, 325)
+_MAX_SUB_IFDS: Final = 8
+_BYTES: Final = (1, 2, 6, 7)
+# A palette of 16 bits has 196,608.
+_MAX_NUMBERS: Final = 200_000
 
 _SENSOR: Final = (32803, 34892)
 _COMPRESSIONS: Final = (1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32946, 34925, 50000, 50001)
@@ -37,6 +44,7 @@ def read_tiff(data: bytes) -> Header | None:
     Raises:
         struct.error: the file is cut inside its header.
         OverflowError: a place in it is outside any file.
+        TooComplexError: more tags, pages, strips or tiles than a picture of its size needs.
     """
     if data[8:10] == b"CR":  # a place where no TIFF has a directory of a usual length
         return Header(format="TIFF", width=0, height=0, bits=16, channels=1, refusal=Refusal.raw("CR2"))
@@ -46,9 +54,13 @@ def read_tiff(data: bytes) -> Header | None:
     if first is None:
         return None
     # Pages are full pictures: a reduced one is a thumbnail of the first.
-    seen, num_pages = {at}, 1
+    seen, num_pages, num_entries = {at}, 1, 0
     while following and following not in seen and len(seen) < _MAX_PAGES:
         seen.add(following)
+        (count,) = struct.unpack_from(f"{order}{'Q' if is_big else 'H'}", data, following)
+        num_entries += count
+        if num_entries > _MAX_ENTRIES_OF_ALL:
+            raise TooComplexError(f"has more than {_MAX_ENTRIES_OF_ALL:,} tags")
         page, following = _read_ifd(data, following, order, is_big)
         if page is None:
             return None
@@ -61,6 +73,9 @@ def read_tiff(data: bytes) -> Header | None:
     refusal = _find_raw(data, first, order, is_big) or _find_unsupported(
         first, photometric, compression, is_little_endian=order == "<"
     )
+    num_parts, samples = max(_number(first, tag) for tag in _PARTS), _number(first, _SAMPLES, 1)
+    if refusal is None and num_parts > 64 + (height + width * height // 64) * samples:
+        raise TooComplexError(f"has {num_parts:,} strips or tiles for {width}x{height} pixels")
     if not bits or (refusal is None and (width < 1 or height < 1)):
         return None
     return Header(
@@ -88,7 +103,11 @@ def _read_ifd(data: bytes, at: int, order: str, is_big: bool) -> tuple[_Ifd | No
     tags: dict[int, tuple[int, ...]] = {}
     for _ in range(count):
         tag, kind, number = struct.unpack_from(order + entry_format, data, at)
-        if tag in _READ and kind in _TYPES:
+        if tag in _PARTS:
+            tags[tag] = (number,)
+        elif kind not in _BYTES and number > _MAX_NUMBERS:
+            raise TooComplexError(f"has a tag of {number:,} numbers")
+        elif tag in _READ and kind in _TYPES:
             if tag in tags:  # decoders differ on which of them counts
                 return None, 0
             number = min(number, _MAX_VALUES)
@@ -115,7 +134,7 @@ def _find_raw(data: bytes, first: _Ifd, order: str, is_big: bool) -> Refusal | N
         return Refusal.raw(maker)
     if _MAKE not in first:
         return None
-    for at in first.get(_SUB_IFDS, ()):
+    for at in first.get(_SUB_IFDS, ())[:_MAX_SUB_IFDS]:
         try:
             inner, _ = _read_ifd(data, at, order, is_big)
         except (struct.error, OverflowError):

@@ -13,7 +13,8 @@ import numpy as np
 from alterbute.errors import InputError
 from alterbute.images.files.canvas import make_planes
 from alterbute.images.files.header import read_header
-from alterbute.images.files.png_pixels import fill_from_png, read_png
+from alterbute.images.files.png.png_chunks import read_png
+from alterbute.images.files.png.png_pixels import fill_from_png
 from alterbute.images.masks.annotation_parts import (
     AnnotationParts,
     Corners,

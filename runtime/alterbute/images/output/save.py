@@ -35,15 +35,29 @@ def check_output(path: str | Path) -> Path:
             "output",
             "output_format",
         )
-    if target.is_dir():
-        raise _write_error(target, "it is a folder")
-    if not target.parent.is_dir():
-        raise _write_error(target, "its folder does not exist")
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise _write_error(target, "its folder is not writable")
-    if target.exists() and not os.access(target, os.W_OK):
-        raise _write_error(target, "it exists and is write-protected")
+    try:
+        why = _find_obstacle(target)
+    except (OSError, ValueError) as fault:  # such as a name that is too long, or a NUL in it
+        why = getattr(fault, "strerror", None) or str(fault)
+    if why is not None:
+        raise _write_error(target, why)
     return target
+
+
+def _find_obstacle(target: Path) -> str | None:
+    """Why a path cannot be written; None if nothing is in the way."""
+    if target.is_dir():
+        return "it is a folder"
+    if not target.parent.is_dir():
+        return "its folder does not exist"
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        return "its folder is not writable"
+    # Such as a device or a pipe, in whose place a plain file would be put.
+    if target.exists() and not target.is_file():
+        return "it exists and is no plain file"
+    if target.exists() and not os.access(target, os.W_OK):
+        return "it exists and is write-protected"
+    return None
 
 
 def check_output_holds(photo: Photo, path: str | Path) -> None:

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from alterbute.errors import InputError
+from alterbute.serve.http.key_file import ApiKey, read_key_file
 
-_LINE: Final = re.compile(r"([0-9a-f]{64})(?:\s+(\S+))?")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiKey:
-    """An accepted key: its SHA-256, and its name in logs and rate limits."""
-
-    digest: bytes
-    name: str
+_MIN_LENGTH: Final = 8
 
 
 class Keyring:
@@ -34,61 +25,80 @@ class Keyring:
         return not self._keys
 
     def find(self, authorization: str | None) -> ApiKey | None:
-        """The key that an `Authorization: Bearer ...` header holds, or None; every key is compared, in constant time."""
-        scheme, _, key_text = (authorization or "").partition(" ")
-        digest = hashlib.sha256(key_text.strip().encode("utf-8", "surrogateescape")).digest()
+        """The key that an `Authorization: Bearer ...` header holds, or None; every key is compared, in constant time.
+
+        The header's bytes are hashed, so that a key that is not ASCII matches if the client sends it in UTF-8.
+        """
+        try:
+            # ASGI servers and Starlette decode headers as Latin-1, which is undone here.
+            header = (authorization or "").encode("latin-1")
+        except UnicodeEncodeError:
+            return None
+        scheme, _, key_text = header.partition(b" ")
+        sent = key_text.strip(b" \t")
+        digest = hashlib.sha256(sent).digest()
         accepted = None
         for key in self._keys:
             if hmac.compare_digest(key.digest, digest):
                 accepted = key
-        return accepted if scheme.lower() == "bearer" else None
+        return accepted if sent and scheme.lower() == b"bearer" else None
+
+    def replace(self, keys: tuple[ApiKey, ...]) -> tuple[int, int]:
+        """Accept these keys from now on, in place of the present ones; at no moment are there fewer or others.
+
+        Returns:
+            The numbers of added and of removed keys.
+
+        Raises:
+            ValueError: there is no key among them, which would open the server.
+        """
+        if not keys:
+            raise ValueError("a keyring cannot be replaced by an empty one")
+        old, new = ({key.digest for key in every} for every in (self._keys, keys))
+        self._keys = keys
+        return len(new - old), len(old - new)
 
 
 def open_keyring(api_key: str | None, api_key_file: str | None) -> Keyring:
+    """Make the keyring of the API keys that the settings name; an open one if they name none.
+
+    Raises:
+        InputError: as `read_keys`.
+    """
+    return Keyring(read_keys(api_key, api_key_file))
+
+
+def read_keys(api_key: str | None, api_key_file: str | None) -> tuple[ApiKey, ...]:
     """Read the API keys that the settings name.
 
     Raises:
-        InputError: an empty key, or a key file that cannot be read.
+        InputError: a key that is empty, short or cannot be sent in a header, or a key file that `read_key_file` refuses.
     """
     keys = []
     if api_key is not None:
-        if len(api_key) < 8:
-            raise InputError(
-                "the API key is shorter than 8 characters",
-                "a long random string",
-                "choose another",
-                "api_key",
-                "api_key_short",
-            )
+        _check_key(api_key)
         keys.append(ApiKey(digest=hashlib.sha256(api_key.encode()).digest(), name="default"))
     if api_key_file is not None:
-        keys += _read_keys(Path(api_key_file))
-    return Keyring(tuple(keys))
+        keys += read_key_file(Path(api_key_file))
+    return tuple(keys)
 
 
-def _read_keys(path: Path) -> list[ApiKey]:
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as fault:
-        raise _file_error(path, f"cannot be read ({type(fault).__name__})") from None
-    keys = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        match = _LINE.fullmatch(line.strip())
-        if match is None:
-            raise _file_error(path, f"has a line {number} that is no SHA-256 in hex and a name")
-        keys.append(ApiKey(digest=bytes.fromhex(match[1]), name=match[2] or f"key-{number}"))
-    if not keys:
-        raise _file_error(path, "holds no key")
-    return keys
-
-
-def _file_error(path: Path, why: str) -> InputError:
-    return InputError(
-        f"the API key file {str(path)!r} {why}",
-        "a line per key: its SHA-256 in hex, then a name",
-        "make one with: printf %s KEY | sha256sum",
-        "api_key_file",
-        "api_key_file",
+def _check_key(api_key: str) -> None:
+    if not api_key.strip():
+        seen, code = "the API key is empty", "api_key_empty"
+    elif api_key != api_key.strip() or not api_key.isprintable():
+        seen, code = (
+            "the API key has a line break or another invisible character, or a space at an end",
+            "api_key_invisible",
+        )
+    elif len(api_key) < _MIN_LENGTH:
+        seen, code = f"the API key is shorter than {_MIN_LENGTH} characters", "api_key_short"
+    else:
+        return
+    raise InputError(
+        seen,
+        "a long random string, as it is sent in the header Authorization",
+        "check that the variable it comes from is set and has no line break at its end, or choose another key",
+        "api_key",
+        code,
     )

@@ -146,8 +146,10 @@ def _use_api_names(text: str, param: str) -> str:
 
 
 def _error_type(status: int) -> str:
-    if status in (401, 403):
+    if status == 401:
         return "authentication_error"
+    if status == 403:
+        return "permission_error"
     if status == 429:
         return "rate_limit_error"
     return "server_error" if status >= 500 else "invalid_request_error"

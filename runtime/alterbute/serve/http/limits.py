@@ -143,3 +143,10 @@ class RateLimit:
             retry_after_s=wait_s,
             code="rate",
         )
+
+    def give_back(self, key: str, cost: float) -> None:
+        """Return to a key's bucket what was taken for a request that was not run."""
+        with self._lock:
+            bucket = self._buckets.get(key)
+            if bucket is not None:
+                bucket.level = min(self._burst, bucket.level + min(cost, self._burst))

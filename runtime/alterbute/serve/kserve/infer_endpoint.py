@@ -28,8 +28,8 @@ from alterbute.serve.kserve.tensors import (
 )
 from alterbute.serve.openai.encode_image import dump_json, timings_ms
 from alterbute.serve.openai.fields import OPTIONS, EditForm, check_model, read_form
-from alterbute.serve.openai.response import make_timing_headers, wait_for_result
-from alterbute.serve.openai.validate_request import check_request
+from alterbute.serve.openai.response import make_timing_headers, run_while_connected, wait_for_result
+from alterbute.serve.openai.validate_request import check_request, submit_request
 from alterbute.serve.scheduler.server_request import ServerResult
 from alterbute.version import installed_version
 
@@ -106,9 +106,11 @@ async def infer(request: Request) -> Response:
     is_answered = False
     try:
         infer_request, form = await _read_request(request, context, memory)
-        checked = await check_request(context, form, memory, key=request.state.key, arrived_s=arrived_s)
+        owner = client_name(request.scope)
+        check = check_request(context, form, memory, key=request.state.key, owner=owner, arrived_s=arrived_s)
+        checked = await run_while_connected(request, check)
         _check_depth(checked.pictures.photo)
-        server_request = context.service.submit(await context.run_on_pool(checked.spec))
+        server_request = submit_request(context, checked, await context.run_on_pool(checked.spec))
         result = await wait_for_result(request, server_request)
         response = await context.run_on_pool(lambda: _make_response(context, infer_request, result, memory))
         is_answered = True  # the response releases the memory at its end

@@ -19,10 +19,11 @@ from alterbute.serve.openai.response import (
     describe_edit,
     describe_output,
     make_timing_headers,
+    run_while_connected,
     wait_for_result,
 )
 from alterbute.serve.openai.stream import EditStream
-from alterbute.serve.openai.validate_request import check_request
+from alterbute.serve.openai.validate_request import check_request, submit_request
 from alterbute.serve.scheduler.server_request import ServerResult
 
 if TYPE_CHECKING:
@@ -40,13 +41,13 @@ async def edit_images(request: Request) -> Response:
     try:
         accepted = await _accept(request, context, memory)
         if accepted.checked.form.is_dry_run:
-            return _describe_dry_run(accepted)
+            return await context.run_on_pool(lambda: _describe_dry_run(accepted))
         if accepted.checked.form.is_stream:
             stream = await EditStream.open(request, accepted)
             is_sending = True
             return stream
         spec = await context.run_on_pool(accepted.checked.spec)
-        server_request = context.service.submit(spec)
+        server_request = submit_request(context, accepted.checked, spec)
         result = await wait_for_result(request, server_request)
         body = await context.run_on_pool(lambda: _encode_response(accepted, result))
         response = PartsResponse([body], run=context.run_on_pool, memory=memory, headers=make_timing_headers(result))
@@ -60,7 +61,9 @@ async def edit_images(request: Request) -> Response:
 async def _accept(request: Request, context: Context, memory: Reservation) -> AcceptedRequest:
     arrived_s = time.monotonic()
     form = await _read_form(request, context, memory)
-    checked = await check_request(context, form, memory, key=request.state.key, arrived_s=arrived_s)
+    owner = client_name(request.scope)
+    check = check_request(context, form, memory, key=request.state.key, owner=owner, arrived_s=arrived_s)
+    checked = await run_while_connected(request, check)
     return AcceptedRequest(context=context, checked=checked, memory=memory)
 
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from alterbute.images import MaskKind, MaskValue, Photo, Polarity, Region, load_photo, load_reference, load_region
+from alterbute.images.files.decode import Levels
 from alterbute.images.files.format_names import FORMATS, name_format
 from alterbute.images.files.header import read_header
 from alterbute.images.photo import Bytes
+from alterbute.serve.decoding.decoder_process import DecoderProcess
+from alterbute.serve.decoding.job_limits import PictureSize
 from alterbute.serve.http.error_response import ApiError
 from alterbute.serve.http.limits import Reservation
 from alterbute.serve.http.request_body import Source
@@ -40,22 +43,16 @@ class Pictures:
     mask_pixels: int
 
 
-def check_headers(files: Mapping[str, Source], max_megapixels: float, memory: Reservation) -> None:
-    """Check the sizes of pictures by their headers, and reserve the memory that decoding them needs.
-
-    Args:
-        files: Pictures by field name.
-        max_megapixels: Limit for each picture.
-        memory: The request's reservation.
+def read_sizes(files: Mapping[str, Source]) -> dict[str, PictureSize]:
+    """Read the sizes of pictures from their headers; slow for some files, so it is called on a thread of the pool.
 
     Raises:
-        ApiError: not a picture (415), or too large (413).
-        OverloadedError: the memory budget is used up.
+        ApiError: not a picture (415).
     """
+    sizes = {}
     for name, data in files.items():
         if not isinstance(data, bytes):
-            _check_size(name, data.shape[1], data.shape[0], max_megapixels)
-            memory.take(_peak_bytes(name, data.shape[1], data.shape[0], 8 * data.dtype.itemsize))
+            sizes[name] = PictureSize(width=data.shape[1], height=data.shape[0], bits=8 * data.dtype.itemsize)
             continue
         header = read_header(data)
         if header is None:
@@ -64,16 +61,35 @@ def check_headers(files: Mapping[str, Source], max_megapixels: float, memory: Re
             raise ApiError(
                 415, f"{name} {problem}", "unsupported_image_type", _field_name(name), retry=False, reason="bad_image"
             )
-        _check_size(name, header.width, header.height, max_megapixels)
-        memory.take(_peak_bytes(name, header.width, header.height, header.bits))
+        sizes[name] = PictureSize(width=header.width, height=header.height, bits=header.bits, format=header.format)
+    return sizes
 
 
-def _peak_bytes(name: str, width: int, height: int, bits: int) -> int:
-    return width * height * _BYTES_PER_PIXEL.get(name, _MASK_BYTES_PER_PIXEL) * (2 if bits > 8 else 1)
+def check_sizes(sizes: Mapping[str, PictureSize], max_megapixels: float, memory: Reservation) -> None:
+    """Check the sizes of pictures, and reserve the memory that decoding them needs.
+
+    Args:
+        sizes: Sizes by field name.
+        max_megapixels: Limit for each picture.
+        memory: The request's reservation.
+
+    Raises:
+        ApiError: too large (413).
+        OverloadedError: the memory budget is used up.
+    """
+    for name, size in sizes.items():
+        _check_size(name, size.width, size.height, max_megapixels)
+        memory.take(_peak_bytes(name, size))
+
+
+def _peak_bytes(name: str, size: PictureSize) -> int:
+    return size.pixels * _BYTES_PER_PIXEL.get(name, _MASK_BYTES_PER_PIXEL) * (2 if size.bits > 8 else 1)
 
 
 def decode_pictures(
     files: Mapping[str, Source],
+    sizes: Mapping[str, PictureSize],
+    decoder: DecoderProcess,
     *,
     polarity: Polarity,
     kind: MaskKind,
@@ -81,10 +97,12 @@ def decode_pictures(
     dilate: int | None,
     rim: int,
 ) -> Pictures:
-    """Decode and check all pictures of a request; slow, so it is called on a decoder thread.
+    """Decode and check all pictures of a request; slow, so it is called on a thread.
 
     Args:
         files: Pictures by field name.
+        sizes: Their sizes by their headers.
+        decoder: Decodes the files; arrays need none.
         polarity: Which of the masks' pixels are the object.
         kind: How the mask is used.
         value: The object's label in a label image.
@@ -93,22 +111,18 @@ def decode_pictures(
 
     Raises:
         InputError: see `alterbute.images`.
+        ApiError, OverloadedError: see `DecoderProcess.decode_photo`.
     """
-    photo = load_photo(files["image"])
-    region = load_region(
-        files.get("mask"),
-        photo,
-        polarity=polarity,
-        kind=kind,
-        value=value,
-        protect=files.get("protect"),
-        dilate=dilate,
-        rim=rim,
-    )
-    reference = None
-    if "reference" in files:
-        reference = load_reference(files["reference"], files.get("reference_mask"), polarity)
-    elif "reference_mask" in files:
+
+    def photo_of(name: str, param: str) -> Photo | Bytes:
+        data = files[name]
+        return decoder.decode_photo(data, param, sizes[name]) if isinstance(data, bytes) else data
+
+    def levels_of(name: str) -> Levels | Bytes | None:
+        data = files.get(name)
+        return decoder.decode_levels(data, name, sizes[name]) if isinstance(data, bytes) else data
+
+    if "reference_mask" in files and "reference" not in files:
         raise ApiError(
             400,
             "there is a reference_mask and no second image",
@@ -116,6 +130,20 @@ def decode_pictures(
             "reference_mask",
             reason="bad_request",
         )
+    photo = load_photo(photo_of("image", "photo"))
+    region = load_region(
+        levels_of("mask"),
+        photo,
+        polarity=polarity,
+        kind=kind,
+        value=value,
+        protect=levels_of("protect"),
+        dilate=dilate,
+        rim=rim,
+    )
+    reference = None
+    if "reference" in files:
+        reference = load_reference(photo_of("reference", "reference"), levels_of("reference_mask"), polarity)
     return Pictures(
         photo=photo,
         region=region,

@@ -28,8 +28,10 @@ async def get_model(request: Request) -> Response:
 
 
 async def openapi(request: Request) -> Response:
-    """The OpenAPI document."""
-    return JSONResponse(make_document(request.app.state.context.model))
+    """The OpenAPI document; behind a prefix it names the prefix as its server."""
+    document = make_document(request.app.state.context.model)
+    root_path = request.scope.get("root_path", "")
+    return JSONResponse({**document, "servers": [{"url": root_path}]} if root_path else document)
 
 
 def _describe(context: Context) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from alterbute.serve.http.limits import Reservation
 from alterbute.serve.http.request_body import ClientGone
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from alterbute.serve.context import Context
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,6 +51,25 @@ async def wait_for_result(request: Request, server_request: ServerRequest) -> Se
         disconnect.cancel()
         if not outcome.done():
             server_request.cancel()
+
+
+async def run_while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine, which is cancelled when the client closes the connection.
+
+    Raises:
+        ClientGone: the client closed the connection.
+        Exception: what the coroutine raises.
+    """
+    task = asyncio.ensure_future(work)
+    disconnect = asyncio.ensure_future(wait_for_disconnect(request))
+    try:
+        await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientGone
+    finally:
+        disconnect.cancel()
+        task.cancel()
 
 
 def watch_outcome(server_request: ServerRequest) -> asyncio.Future[ServerResult]:

@@ -20,6 +20,7 @@ from alterbute.serve.openai.response import (
     wait_for_disconnect,
     watch_outcome,
 )
+from alterbute.serve.openai.validate_request import submit_request
 from alterbute.serve.scheduler.server_request import ServerRequest
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class EditStream(Response):
 
         context = accepted.context
         spec = await context.run_on_pool(lambda: accepted.checked.spec(on_preview))
-        return cls(request, accepted, context.service.submit(spec), previews)
+        return cls(request, accepted, submit_request(context, accepted.checked, spec), previews)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events (ASGI)."""

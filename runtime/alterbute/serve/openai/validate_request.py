@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from alterbute.denoise.plan import Plan
+from alterbute.errors import OverloadedError
 from alterbute.images import Photo, choose_resolution, count_windows, photo_box
 from alterbute.request import MAX_SEED, EditRequest, draw_seed
 from alterbute.serve.http.error_response import ApiError, bad_request
 from alterbute.serve.openai.fields import EditForm, check_model
-from alterbute.serve.openai.images import Pictures, check_headers, decode_pictures
-from alterbute.serve.scheduler.server_request import RequestSpec
+from alterbute.serve.openai.images import Pictures, check_sizes, decode_pictures, read_sizes
+from alterbute.serve.scheduler.server_request import RequestSpec, ServerRequest
 
 if TYPE_CHECKING:
     from alterbute.bundle import Manifest
     from alterbute.serve.context import Context
+    from alterbute.serve.decoding.decoder_process import DecoderProcess
+    from alterbute.serve.decoding.job_limits import PictureSize
     from alterbute.serve.http.limits import Reservation
     from alterbute.serve.settings import ServerSettings
+
+_DECODING_STEPS: Final = 0.5
+"""Price of decoding a megapixel, in megapixel-steps: a photo and its mask cost as much as a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,6 +43,8 @@ class CheckedRequest:
         decode_s: Seconds of decoding.
         window_side: Side of the square window around the object, in pixels of the model: one of the bundle's resolutions.
         windows: Number of windows: one, or one for each of several distant objects.
+        key: Name of the API key whose rate was charged.
+        unused_price: What of that price is returned if the request is not run: all but the price of decoding.
     """
 
     form: EditForm
@@ -48,6 +56,8 @@ class CheckedRequest:
     decode_s: float
     window_side: int
     windows: int
+    key: str
+    unused_price: float
 
     @property
     def rows(self) -> int:
@@ -78,48 +88,91 @@ class CheckedRequest:
 
 
 async def check_request(
-    context: Context, form: EditForm, memory: Reservation, *, key: str, arrived_s: float
+    context: Context, form: EditForm, memory: Reservation, *, key: str, owner: str, arrived_s: float
 ) -> CheckedRequest:
     """Check a form, and decode its pictures.
+
+    Its price is taken from the key's rate before anything is decoded, so that refused pictures are paid, too.
 
     Args:
         context: The server's parts.
         form: The request's fields and files.
         memory: The request's reservation, which grows by its pictures.
         key: Name of the API key whose rate limit is charged.
+        owner: The client, of whom one cannot take all decoders.
         arrived_s: Time of its arrival in `time.monotonic` seconds.
 
     Raises:
         ApiError, InputError, OverloadedError: the request cannot be run.
     """
     check_model(form.model, context.model)
+    deadline_s = arrived_s + min(form.timeout_s or context.settings.timeout_s, context.settings.timeout_s)
     requests, plan, text_tokens = await context.run_on_pool(lambda: _make_requests(context, form))
-    check_headers(form.files, context.settings.max_megapixels, memory)
+    sizes = await context.run_on_pool(lambda: read_sizes(form.files))
+    check_sizes(sizes, context.settings.max_megapixels, memory)
+    decoding = _DECODING_STEPS * sum(size.pixels for size in sizes.values()) / 1e6
+    price = _check_work(context, form, sizes["image"].pixels, plan.steps)
+    paid = decoding if form.is_dry_run else max(price, decoding)
+    context.rate.take(key, paid)
     start = time.perf_counter()
-    pictures, window_side, windows = await context.run_on_decoder(
-        lambda: _decode(form, context.service.editor.manifest), context.settings.decode_timeout_s
+    pictures, window_side, windows = await context.decoders.run(
+        lambda decoder: _decode(form, sizes, decoder, context.service.editor.manifest),
+        owner=owner,
+        deadline_s=deadline_s,
     )
     decode_s = time.perf_counter() - start
     context.metrics.on_stage("decode", decode_s)
     _check_photo(form, pictures.photo)
-    _check_work(context, form, pictures.photo, windows * window_side**2, plan.steps, key)
-    timeout_s = min(form.timeout_s or context.settings.timeout_s, context.settings.timeout_s)
+    pixels = max(pictures.photo.width * pictures.photo.height, windows * window_side**2)
+    price = _check_work(context, form, pixels, plan.steps)
+    if not form.is_dry_run and price > paid:
+        try:
+            context.rate.take(key, price - paid)
+        except OverloadedError:
+            context.rate.give_back(key, paid - decoding)
+            raise
+        paid = price
     return CheckedRequest(
         form=form,
         pictures=pictures,
         requests=requests,
         plan=plan,
         text_tokens=text_tokens,
-        deadline_s=arrived_s + timeout_s,
+        deadline_s=deadline_s,
         decode_s=decode_s,
         window_side=window_side,
         windows=windows,
+        key=key,
+        unused_price=paid - decoding,
     )
 
 
-def _decode(form: EditForm, manifest: Manifest) -> tuple[Pictures, int, int]:
+def submit_request(context: Context, checked: CheckedRequest, spec: RequestSpec) -> ServerRequest:
+    """Submit a checked request to the service; one that is refused gets its price back, but for that of decoding.
+
+    Args:
+        context: The server's parts.
+        checked: The request.
+        spec: Its specification.
+
+    Raises:
+        OverloadedError: there is no room, or its deadline cannot be met.
+        InputError: the same content failed a launch before.
+    """
+    try:
+        return context.service.submit(spec)
+    except OverloadedError:
+        context.rate.give_back(checked.key, checked.unused_price)
+        raise
+
+
+def _decode(
+    form: EditForm, sizes: Mapping[str, PictureSize], decoder: DecoderProcess, manifest: Manifest
+) -> tuple[Pictures, int, int]:
     pictures = decode_pictures(
         form.files,
+        sizes,
+        decoder,
         polarity=form.mask_polarity,
         kind=form.mask_kind,
         value=form.mask_value,
@@ -186,9 +239,13 @@ def _check_photo(form: EditForm, photo: Photo) -> None:
         raise bad_request("JPEG cannot hold the image's transparency", "output_format")
 
 
-def _check_work(context: Context, form: EditForm, photo: Photo, window_pixels: int, steps: int, key: str) -> None:
-    megapixels = max(photo.width * photo.height, window_pixels) / 1e6
-    work, limit = megapixels * steps * form.count, context.settings.max_megapixel_steps
+def _check_work(context: Context, form: EditForm, pixels: int, steps: int) -> float:
+    """The work of an edit of so many pixels, in megapixel-steps.
+
+    Raises:
+        ApiError: it is more than a request may be.
+    """
+    work, limit = pixels / 1e6 * steps * form.count, context.settings.max_megapixel_steps
     if work > limit:
         raise ApiError(
             400,
@@ -197,4 +254,4 @@ def _check_work(context: Context, form: EditForm, photo: Photo, window_pixels: i
             "num_inference_steps",
             reason="too_large",
         )
-    context.rate.take(key, work)
+    return work

@@ -57,7 +57,8 @@ typedef struct {
   const char* device;      /* "cpu"; "cuda", or "cuda:1" for the GPU of that index; NULL: "cpu" */
   int32_t slots;           /* images of one call that are denoised together */
   int32_t threads;         /* CPU threads of the large graphs; 0: chosen */
-  /* Files with an Ed25519 public key in base64; when there are any, one of them must have signed the bundle. */
+  /* Files with an Ed25519 public key in base64; when there are any, one of them must have signed the bundle. NULL and 0 ask
+   * for no check; a list with 0 entries, and an entry that is NULL or "", are errors. */
   const char* const* trust_keys;
   size_t num_trust_keys;
 } alterbute_options;

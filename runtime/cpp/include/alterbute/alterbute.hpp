@@ -146,7 +146,9 @@ struct EditorOptions {
   // "cpu"; or "cuda" or "cuda:1" for ONNX Runtime's CUDA provider on the first GPU, or on the one of that index. The
   // image graphs run on the CPU in either case.
   std::string device = "cpu";
-  // Files with an Ed25519 public key in base64; when there are any, one of them must have signed the bundle.
+  // Files with an Ed25519 public key in base64; when there are any, one of them must have signed the bundle. An empty list
+  // asks for no check, and cannot be told from one that came out empty: look at it before you pass it. An empty path is an
+  // error.
   std::vector<std::string> trust_keys;
   int slots = 4;    // images of one call that are denoised together; it changes speed and memory, on the CPU never a result
   int threads = 0;  // CPU threads of the large graphs; 0: the most with which a result does not depend on its launch

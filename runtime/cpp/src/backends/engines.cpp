@@ -7,10 +7,13 @@
 #include <atomic>
 #include <string_view>
 
+#include "backends/check_outputs.hpp"
 #include "backends/choose_variant.hpp"
 #include "backends/cuda/buckets.hpp"
 #include "backends/first_run.hpp"
 #include "base/text.hpp"
+#include "bundle/edges.hpp"
+#include "bundle/graph_file.hpp"
 
 namespace alterbute {
 namespace {
@@ -98,9 +101,15 @@ Engines::~Engines() {
   if (cuda_ != nullptr && !cuda_->close([this] { sessions_.clear(); })) new auto(std::move(sessions_));
 }
 
-Arrays Engines::run(const std::string& graph, const ArrayViews& inputs, const ArrayViews& into) const {
+Arrays Engines::run(const std::string& graph, const ArrayViews& inputs, const ArrayViews& into,
+                    AxisSizes sizes) const {
+  const Manifest& manifest = bundle_->manifest();
+  sizes.insert({{"S", manifest.resolution}, {"h", manifest.latent_side()}, {"w", manifest.latent_side()}});
   const Session& session = *sessions_.at(graph).get();
-  return cuda_ != nullptr && !is_image_graph(graph) ? cuda_->run(session, inputs, into) : session.run(inputs, into);
+  Arrays outputs =
+      cuda_ != nullptr && !is_image_graph(graph) ? cuda_->run(session, inputs, into) : session.run(inputs, into);
+  check_outputs(graph, manifest.graph(graph), inputs, outputs, into, std::move(sizes));
+  return outputs;
 }
 
 std::unique_ptr<StepState> Engines::open_step_state(const Shape& state, const LaunchShape& most) const {
@@ -145,16 +154,40 @@ bool Engines::has_graph(const std::string& graph) const {
 // On a GPU every external data file: variants of other precisions may have some of their own.
 Weights Engines::read_weights() const {
   Weights weights;
-  for (const auto& [name, entry] : bundle_->manifest().files) {
-    const bool is_weights = name.compare(0, 7, "weights") == 0 && name.size() > 4 &&
-                            name.compare(name.size() - 4, 4, ".bin") == 0;
-    if (name == kWeightsFile || (cuda_ != nullptr && is_weights)) weights[name] = bundle_->read(name);
-  }
+  for (const auto& [name, entry] : bundle_->manifest().files)
+    if (name == kWeightsFile || (cuda_ != nullptr && is_weights_name(name))) weights[name] = bundle_->read(name);
   return weights;
 }
 
+// The bytes of a graph's file, once it is seen to be what the manifest says: before any library gets them.
+Bytes Engines::read_checked(const std::string& graph) const {
+  const Manifest& manifest = bundle_->manifest();
+  const Variant& chosen = variant(graph == kPrologue ? kStep : graph);
+  const Graph& listed = manifest.graph(graph == kPrologue ? kStep : graph);
+  DataSizes sizes;
+  for (const auto& [name, entry] : manifest.files)
+    if (is_weights_name(name)) sizes[name] = static_cast<std::uint64_t>(entry.size);
+  const auto declared = [&](const std::string& file, const Bytes& model) {
+    return read_graph_file(file, {model.data(), model.size()}, sizes);
+  };
+  if (graph == kPrologue) {
+    Bytes model = bundle_->read(*chosen.prologue);
+    check_prologue(*chosen.prologue, declared(*chosen.prologue, model), listed);
+    return model;
+  }
+  Bytes model = bundle_->read(chosen.file);
+  const GraphFile file = declared(chosen.file, model);
+  if (graph == kStep && has_graph(kPrologue)) {
+    const GraphFile prologue = declared(*chosen.prologue, bundle_->read(*chosen.prologue));
+    check_declared(chosen.file, file, listed, &prologue);
+  } else {
+    check_declared(chosen.file, file, listed);
+  }
+  return model;
+}
+
 Engines::Loaded Engines::make_session(const std::string& graph) const {
-  const Bytes model = bundle_->read(graph == kPrologue ? *variant(kStep).prologue : variant(graph).file);
+  const Bytes model = read_checked(graph);
   const std::shared_ptr<const Weights> weights = weights_.get();
   SessionOptions options;
   options.threads = is_one_of(graph, {"scene", kStep, kPrologue, "decode"}) ? threads_ : 1;

@@ -10,6 +10,7 @@
 
 #include "alterbute/alterbute.hpp"
 #include "bundle/bundle.hpp"
+#include "backends/check_outputs.hpp"
 #include "backends/cuda/cuda_backend.hpp"
 #include "backends/onnxruntime.hpp"
 #include "backends/step_state.hpp"
@@ -24,8 +25,10 @@ class Engines {
   Engines(const Engines&) = delete;
   Engines& operator=(const Engines&) = delete;
 
-  // The first call of a graph waits until it is loaded. Throws EngineError or BundleError.
-  Arrays run(const std::string& graph, const ArrayViews& inputs, const ArrayViews& into = {}) const;
+  // The first call of a graph waits until it is loaded. Outputs have the manifest's types and sizes: free ones the sizes
+  // of the window and its latent, those in `sizes`, or those of the inputs. Throws EngineError or BundleError.
+  Arrays run(const std::string& graph, const ArrayViews& inputs, const ArrayViews& into = {},
+             AxisSizes sizes = {}) const;
 
   // State [slots,K,C,h,w] for launches of the step graph up to `most`; on a GPU, that of the editor's slots, which
   // belongs to one call at a time. Throws EngineError.
@@ -42,6 +45,7 @@ class Engines {
   const Variant& variant(const std::string& graph) const;
   bool has_graph(const std::string& graph) const;
   Weights read_weights() const;
+  Bytes read_checked(const std::string& graph) const;
   Loaded make_session(const std::string& graph) const;
   StepGraphs step_graphs(const Shape& state) const;
 

@@ -16,8 +16,12 @@
 namespace alterbute {
 namespace {
 
-// The oldest API that has what is used here (weights as bytes in memory: 1.18): every later library still has it.
-constexpr std::uint32_t kApiVersion = 18;
+// The oldest library that runs the graphs of today's exporter: 1.20 has no kernels for opset 19 and later of some
+// operators. Tested; every later library still has this version of the API.
+constexpr std::uint32_t kApiVersion = 21;
+constexpr const char* kOldest = "1.21";
+static_assert(ORT_API_VERSION >= kApiVersion, "the headers are of an ONNX Runtime before 1.21");
+
 constexpr std::array<const char*, 3> kNames = {"libonnxruntime.so.1", "libonnxruntime.so", "libonnxruntime.dylib"};
 
 thread_local double engine_seconds_of_thread = 0;
@@ -108,7 +112,7 @@ std::shared_ptr<const OnnxRuntime> OnnxRuntime::load(const std::string& path) {
   std::string fault;
   void* library = open_library(path, fault);
   if (library == nullptr) {
-    throw EngineError("ONNX Runtime is not found (" + fault + ")", "the library libonnxruntime.so.1, 1.18 or newer",
+    throw EngineError("ONNX Runtime is not found (" + fault + ")", std::string("the library libonnxruntime.so.1, ") + kOldest + " or newer",
                       "set ALTERBUTE_ONNXRUNTIME to its path, such as that inside the onnxruntime wheel");
   }
   const auto get_base = reinterpret_cast<const OrtApiBase* (*)()>(::dlsym(library, "OrtGetApiBase"));
@@ -117,7 +121,8 @@ std::shared_ptr<const OnnxRuntime> OnnxRuntime::load(const std::string& path) {
   if (api == nullptr) {
     throw EngineError(std::string("the ONNX Runtime library is of version ") +
                           (base == nullptr ? "unknown" : base->GetVersionString()),
-                      "1.18 or newer", "set ALTERBUTE_ONNXRUNTIME to a newer one");
+                      std::string(kOldest) + " or newer",
+                      "set ALTERBUTE_ONNXRUNTIME to the library of a newer onnxruntime");
   }
   OrtEnv* env = nullptr;
   try {
@@ -142,6 +147,8 @@ Session::Session(std::shared_ptr<const OnnxRuntime> runtime, std::string graph, 
     check(api, api.SetIntraOpNumThreads(options.get(), settings.threads));
     check(api, api.SetInterOpNumThreads(options.get(), 1));
     if (!settings.keeps_memory) check(api, api.DisableCpuMemArena(options.get()));
+    // Whatever its first bytes look like, it is read as the protobuf that was checked.
+    check(api, api.AddSessionConfigEntry(options.get(), "session.load_model_format", "ONNX"));
     // Passed even for a graph without weights: a session with such a table reads nothing else from disk.
     char nothing = 0;
     std::vector<const char*> names;

@@ -5,8 +5,9 @@
 namespace alterbute {
 
 Error::Error(std::string seen, std::string expected, std::string fix)
-    : seen_(std::move(seen)), expected_(std::move(expected)), fix_(std::move(fix)) {
-  line_ = text::printable_line(seen_ + "; expected " + expected_ + "; " + fix_);
+    // The parts may hold names that a bundle chose, and are shown by themselves, too.
+    : seen_(text::printable_line(seen)), expected_(text::printable_line(expected)), fix_(text::printable_line(fix)) {
+  line_ = seen_ + "; expected " + expected_ + "; " + fix_;
 }
 
 InputError::InputError(std::string seen, std::string expected, std::string fix, std::string param, std::string code)

@@ -1,5 +1,6 @@
 #include "base/text.hpp"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -48,6 +49,38 @@ void append(std::string& bytes, char32_t point) {
     tail(6);
     tail(0);
   }
+}
+
+void append_escape(std::string& bytes, char32_t point) {
+  std::array<char, 12> escape{};
+  const char* form = point < 0x100 ? "\\x%02x" : point < 0x10000 ? "\\u%04x" : "\\U%08x";
+  std::snprintf(escape.data(), escape.size(), form, static_cast<unsigned>(point));
+  bytes += escape.data();
+}
+
+// Characters that are never shown: controls, and those that hide, join or reorder others.
+bool is_forbidden(char32_t point) {
+  constexpr std::array<std::pair<char32_t, char32_t>, 14> kForbidden = {{{0x0000, 0x001F},
+                                                                         {0x007F, 0x009F},
+                                                                         {0x00AD, 0x00AD},
+                                                                         {0x061C, 0x061C},
+                                                                         {0x180E, 0x180E},
+                                                                         {0x200B, 0x200F},
+                                                                         {0x2028, 0x202E},
+                                                                         {0x2060, 0x206F},
+                                                                         {0xD800, 0xDFFF},
+                                                                         {0xFEFF, 0xFEFF},
+                                                                         {0xFFF9, 0xFFFB},
+                                                                         {0xFFFE, 0xFFFF},
+                                                                         {0xE0000, 0xE007F},
+                                                                         {0x110000, 0xFFFFFFFF}}};
+  return std::any_of(kForbidden.begin(), kForbidden.end(),
+                     [&](const auto& range) { return range.first <= point && point <= range.second; });
+}
+
+// Line breaks and tabs.
+bool is_break(char32_t point) {
+  return (point >= 0x09 && point <= 0x0D) || point == 0x85 || point == 0x2028 || point == 0x2029;
 }
 
 template <typename Value>
@@ -108,7 +141,6 @@ std::string python_repr(std::string_view bytes) {
              has_double = bytes.find('"') != std::string_view::npos;
   const char quote = has_single && !has_double ? '"' : '\'';
   std::string shown(1, quote);
-  std::array<char, 12> escape{};
   for (std::size_t at = 0; at < bytes.size();) {
     auto point = next_point(bytes, at);
     if (!point) {
@@ -123,9 +155,7 @@ std::string python_repr(std::string_view bytes) {
     } else if (unicode::is_printable(*point)) {
       append(shown, *point);
     } else {
-      const char* form = *point < 0x100 ? "\\x%02x" : *point < 0x10000 ? "\\u%04x" : "\\U%08x";
-      std::snprintf(escape.data(), escape.size(), form, static_cast<unsigned>(*point));
-      shown += escape.data();
+      append_escape(shown, *point);
     }
   }
   return shown + quote;
@@ -149,12 +179,38 @@ std::string python_repr(const std::vector<std::string>& values) { return list_re
 std::string python_repr(const std::vector<std::int64_t>& values) { return list_repr(values); }
 std::string python_repr(const std::vector<double>& values) { return list_repr(values); }
 
+std::string python_ascii(std::string_view bytes) {
+  std::string shown;
+  for (const char32_t point : decode(python_repr(bytes)).value_or(U"")) {
+    if (point < 0x80) {
+      shown += static_cast<char>(point);
+    } else {
+      append_escape(shown, point);
+    }
+  }
+  return shown;
+}
+
+std::string first_points(std::string_view bytes, std::size_t count) {
+  const auto points = decode(bytes);
+  return points ? encode(std::u32string_view(*points).substr(0, count)) : std::string(bytes.substr(0, count));
+}
+
+bool is_printable(std::u32string_view points) { return std::none_of(points.begin(), points.end(), is_forbidden); }
+
 std::string printable_line(std::string_view bytes) {
   std::string line;
   for (std::size_t at = 0; at < bytes.size();) {
     const auto point = next_point(bytes, at);
-    if (!point) ++at;
-    append(line, point && unicode::is_printable(*point) ? *point : U' ');
+    if (!point) {
+      append_escape(line, static_cast<unsigned char>(bytes[at++]));
+    } else if (is_break(*point)) {
+      line += ' ';
+    } else if (is_forbidden(*point)) {
+      append_escape(line, *point);
+    } else {
+      append(line, *point);
+    }
   }
   return line;
 }

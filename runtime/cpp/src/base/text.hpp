@@ -34,7 +34,15 @@ std::string python_repr(const std::vector<std::string>& values);
 std::string python_repr(const std::vector<std::int64_t>& values);
 std::string python_repr(const std::vector<double>& values);
 
-// The line with every character that does not print replaced by a space.
+// Python's ascii(): as repr(), with everything beyond ASCII escaped.
+std::string python_ascii(std::string_view bytes);
+// The first characters; of bytes that are no UTF-8, the first bytes.
+std::string first_points(std::string_view bytes, std::size_t count);
+
+// Whether a text holds no control character and none that hides or reorders others.
+bool is_printable(std::u32string_view points);
+// What may be shown on a terminal or in a log: characters that are not printable, and bytes that are no UTF-8, escaped;
+// line breaks and tabs become spaces.
 std::string printable_line(std::string_view bytes);
 
 // printf's %g.

@@ -54,14 +54,15 @@ bool is_digits(std::string_view text) {
   return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
 }
 
-// Up to five numbers with dots between them.
+// Up to five numbers of up to nine digits with dots between them.
 bool is_version(std::string_view text) {
+  constexpr std::size_t kMaxDigits = 9;
   int numbers = 1;
   for (std::size_t dot = text.find('.'); dot != std::string_view::npos; dot = text.find('.')) {
-    if (!is_digits(text.substr(0, dot)) || ++numbers > 5) return false;
+    if (dot > kMaxDigits || !is_digits(text.substr(0, dot)) || ++numbers > 5) return false;
     text.remove_prefix(dot + 1);
   }
-  return is_digits(text);
+  return text.size() <= kMaxDigits && is_digits(text);
 }
 
 // A compute capability such as 9.0.
@@ -81,8 +82,39 @@ void check_digests(const EngineEntry& engine, const std::string& key) {
   for (const std::string& digest : engine.timing_cache) check_digest(key + ".timing_cache", digest);
 }
 
-void check_numbers(const EngineEntry& engine, const std::string& key) {
-  if (engine.capabilities.empty()) throw KeyFault{key + ".capabilities", "empty", "at least one, such as 9.0"};
+std::string count_of_list(std::size_t count) { return count == 0 ? "empty" : "a list of " + std::to_string(count); }
+
+void check_profile(const std::string& key, const Named<ShapeRange>& profile, const Graph& graph) {
+  constexpr std::size_t kMaxAxes = 16;
+  constexpr std::int64_t kMaxSize = 2'147'483'647;
+  for (const auto& [name, range] : profile) {
+    bool fits = range.min.size() == range.opt.size() && range.opt.size() == range.max.size() && range.min.size() <= kMaxAxes;
+    for (std::size_t axis = 0; fits && axis < range.min.size(); ++axis) {
+      fits = 0 <= range.min[axis] && range.min[axis] <= range.opt[axis] && range.opt[axis] <= range.max[axis] &&
+             range.max[axis] <= kMaxSize;
+    }
+    if (!fits) {
+      throw KeyFault{key + "." + name,
+                     text::python_repr(range.min) + ", " + text::python_repr(range.opt) + ", " + text::python_repr(range.max),
+                     "min <= opt <= max, of one rank"};
+    }
+  }
+  std::vector<std::string> names;
+  bool is_whole = profile.size() == graph.inputs.size();
+  for (const TensorSpec& input : graph.inputs) {
+    names.push_back(input.name);
+    const ShapeRange* range = find(profile, input.name);
+    is_whole = is_whole && range != nullptr && range->min.size() == input.shape.size();
+  }
+  if (!is_whole)
+    throw KeyFault{key, "of other inputs or ranks", "the graph's inputs: " + text::join(names, ", ")};
+}
+
+void check_numbers(const EngineEntry& engine, const std::string& key, const Graph& graph) {
+  constexpr std::size_t kMaxCapabilities = 32, kMaxProfiles = 256;
+  const std::size_t capabilities = engine.capabilities.size(), profiles = engine.profiles.size();
+  if (capabilities < 1 || capabilities > kMaxCapabilities)
+    throw KeyFault{key + ".capabilities", count_of_list(capabilities), "at least one, such as 9.0, at most 32"};
   for (const std::string& capability : engine.capabilities) {
     if (!is_capability(capability))
       throw KeyFault{key + ".capabilities", text::python_repr(capability), "a compute capability such as 9.0"};
@@ -91,19 +123,12 @@ void check_numbers(const EngineEntry& engine, const std::string& key) {
        {std::pair{".version", engine.version}, std::pair{".cuda", engine.cuda}, std::pair{".driver", engine.driver}}) {
     if (!is_version(number)) throw KeyFault{key + name, text::python_repr(number), "numbers and dots"};
   }
-  if (engine.profiles.empty()) throw KeyFault{key + ".profiles", "empty", "at least one bucket"};
-  for (std::size_t number = 0; number < engine.profiles.size(); ++number) {
-    for (const auto& [name, range] : engine.profiles[number]) {
-      bool fits = range.min.size() == range.opt.size() && range.opt.size() == range.max.size();
-      for (std::size_t axis = 0; fits && axis < range.min.size(); ++axis)
-        fits = 0 <= range.min[axis] && range.min[axis] <= range.opt[axis] && range.opt[axis] <= range.max[axis];
-      if (!fits) {
-        throw KeyFault{key + ".profiles[" + std::to_string(number) + "]." + name,
-                       text::python_repr(range.min) + ", " + text::python_repr(range.opt) + ", " + text::python_repr(range.max),
-                       "min <= opt <= max, of one rank"};
-      }
-    }
+  if (profiles < 1 || profiles > kMaxProfiles) {
+    throw KeyFault{key + ".profiles", count_of_list(profiles),
+                   "at least one bucket, at most " + std::to_string(kMaxProfiles)};
   }
+  for (std::size_t number = 0; number < profiles; ++number)
+    check_profile(key + ".profiles[" + std::to_string(number) + "]", engine.profiles[number], graph);
 }
 
 }  // namespace
@@ -117,10 +142,16 @@ std::vector<EngineEntry> read_engines(const Json& value, const std::string& key)
 }
 
 void check_engines(const std::vector<EngineEntry>& engines, const Manifest& manifest) {
+  constexpr std::size_t kMaxEngines = 256;
   std::set<std::pair<std::string, std::string>> taken;
   const auto expect_file = [&](const std::string& key, const std::string& name) {
     if (find(manifest.files, name) == nullptr) throw KeyFault{key, text::python_repr(name), "a name listed in `files`"};
+    if (name.find('/') != std::string::npos)
+      throw KeyFault{key, text::python_repr(name), "a file that is in no folder"};
   };
+  if (engines.size() > kMaxEngines) {
+    throw KeyFault{"engines", "a list of " + std::to_string(engines.size()), "at most " + std::to_string(kMaxEngines)};
+  }
   for (std::size_t index = 0; index < engines.size(); ++index) {
     const EngineEntry& engine = engines[index];
     const std::string key = "engines[" + std::to_string(index) + "]";
@@ -132,11 +163,14 @@ void check_engines(const std::vector<EngineEntry>& engines, const Manifest& mani
     }
     expect_file(key + ".file", engine.file);
     expect_file(key + ".source", engine.source);
-    for (const auto& [name, digest] : engine.weights) expect_file(key + ".weights", name);
+    for (const auto& [name, digest] : engine.weights) {
+      if (find(manifest.files, name) == nullptr || !is_weights_name(name))
+        throw KeyFault{key + ".weights", text::python_repr(name), "names of weights listed in `files`"};
+    }
     if (!taken.insert({engine.recipe, engine.graph}).second)
       throw KeyFault{key, "a second " + engine.graph + " of recipe " + engine.recipe, "one"};
     check_digests(engine, key);
-    check_numbers(engine, key);
+    check_numbers(engine, key, *find(manifest.graphs, engine.graph));
   }
 }
 

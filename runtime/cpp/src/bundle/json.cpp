@@ -11,12 +11,18 @@
 namespace alterbute {
 namespace {
 
-// Far above any manifest or tokenizer; it bounds the recursion of every function that visits a value.
-constexpr std::size_t kMaxDepth = 256;
+constexpr std::size_t kMaxNumber = 64;
+// The largest integer that a parser with doubles reads exactly, 2^53 - 1.
+constexpr std::int64_t kMaxInteger = 9'007'199'254'740'991;
 
-// Takes nlohmann's events one by one, so that order, repeated keys, depth and the digits of large integers are seen.
+constexpr std::string_view kMark = "\xEF\xBB\xBF";
+
+// Takes nlohmann's events one by one, so that order, repeated keys, depth and the digits of numbers are seen.
 class Builder final : public nlohmann::json_sax<nlohmann::json> {
  public:
+  // The limit bounds the recursion of every function that visits a value, too.
+  explicit Builder(std::size_t max_depth) : max_depth_(max_depth) {}
+
   Json take() { return std::move(root_); }
 
   bool null() override { return put({}); }
@@ -26,15 +32,18 @@ class Builder final : public nlohmann::json_sax<nlohmann::json> {
     value.flag = flag;
     return put(std::move(value));
   }
-  bool number_integer(number_integer_t number) override {
-    return put_integer(std::to_string(number), static_cast<double>(number));
-  }
+  bool number_integer(number_integer_t number) override { return put_integer(number); }
   bool number_unsigned(number_unsigned_t number) override {
-    return put_integer(std::to_string(number), static_cast<double>(number));
+    if (number > static_cast<number_unsigned_t>(kMaxInteger)) refuse_integer(std::to_string(number));
+    return put_integer(static_cast<std::int64_t>(number));
   }
   bool number_float(number_float_t number, const string_t& digits) override {
-    if (digits.find_first_of(".eE") == std::string::npos)
-      return put_integer(digits, number);  // an integer beyond 64 bits
+    if (digits.find_first_not_of("-0123456789") == std::string::npos) refuse_integer(digits);  // beyond 64 bits
+    const std::string shown = digits.substr(0, 24);
+    if (digits.size() > kMaxNumber)
+      throw JsonFault("the number " + shown + "... has " + std::to_string(digits.size()) + " characters");
+    const bool is_zero = digits.substr(0, digits.find_first_of("eE")).find_first_of("123456789") == std::string::npos;
+    if (!std::isfinite(number) || (number == 0 && !is_zero)) throw JsonFault("the number " + shown + " is out of range");
     Json value;
     value.kind = Json::Kind::real;
     value.number = number;
@@ -82,21 +91,26 @@ class Builder final : public nlohmann::json_sax<nlohmann::json> {
     *place() = std::move(value);
     return true;
   }
-  bool put_integer(std::string digits, double number) {
+  bool put_integer(std::int64_t number) {
+    if (number > kMaxInteger || number < -kMaxInteger) refuse_integer(std::to_string(number));
     Json value;
     value.kind = Json::Kind::integer;
-    value.text = std::move(digits);
-    value.number = number;
+    value.text = std::to_string(number);
+    value.number = static_cast<double>(number);
     return put(std::move(value));
   }
+  [[noreturn]] static void refuse_integer(const std::string& digits) {
+    throw JsonFault("the integer " + digits.substr(0, 24) + " is beyond 2^53 - 1");
+  }
   bool open(Json::Kind kind) {
-    if (open_.size() == kMaxDepth) throw JsonFault("the nesting is too deep");
+    if (open_.size() == max_depth_) throw JsonFault("the nesting is too deep");
     Json* value = place();
     value->kind = kind;
     open_.push_back(value);
     return true;
   }
 
+  std::size_t max_depth_;
   Json root_;
   // Only the innermost container grows, so the pointers to those around it stay good.
   std::vector<Json*> open_;
@@ -137,8 +151,11 @@ const Json* Json::find(std::string_view name) const {
   return nullptr;
 }
 
-Json parse_json(std::string_view text) {
-  Builder builder;
+Json parse_json(std::string_view text, std::size_t max_depth) {
+  // nlohmann's reader skips a mark and ends at a NUL byte.
+  if (text.substr(0, kMark.size()) == kMark) throw JsonFault("it starts with a byte order mark");
+  if (text.find('\0') != std::string_view::npos) throw JsonFault("it holds a NUL byte");
+  Builder builder(max_depth);
   nlohmann::json::sax_parse(text.begin(), text.end(), &builder);
   return builder.take();
 }

@@ -1,4 +1,5 @@
-// JSON text to plain values, strictly: repeated keys and nesting beyond a limit are refused. Keys keep their order.
+// JSON text to plain values, as every parser reads it: what parsers disagree about is refused, in the same way as by the
+// Python module `alterbute.bundle.strict_json`. Keys keep their order.
 #pragma once
 
 #include <stdexcept>
@@ -27,8 +28,10 @@ struct Json {
   const Json* find(std::string_view name) const;
 };
 
-// Throws JsonFault with the reason why the text is no JSON.
-Json parse_json(std::string_view text);
+constexpr std::size_t kMaxJsonDepth = 64;
+
+// One value, of at most `max_depth` containers inside one another. Throws JsonFault with the reason why it is refused.
+Json parse_json(std::string_view text, std::size_t max_depth = kMaxJsonDepth);
 
 // As Python's `json.dumps`: one line, everything beyond ASCII escaped.
 std::string dump_json(const Json& value);

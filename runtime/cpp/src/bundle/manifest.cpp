@@ -1,11 +1,11 @@
 #include "bundle/manifest.hpp"
 
 #include <algorithm>
-#include <array>
-#include <set>
 
 #include "alterbute/errors.hpp"
+#include "bundle/edges.hpp"
 #include "bundle/engine_entries.hpp"
+#include "bundle/limits.hpp"
 #include "base/text.hpp"
 #include "bundle/typed_json.hpp"
 #include "bundle/variants.hpp"
@@ -16,16 +16,15 @@ namespace {
 using typed::KeyFault;
 using typed::Record;
 
-constexpr std::array<const char*, 8> kGraphs = {"prompt", "identity", "scene", "step",
-                                                "decode", "window",   "paste", "paste16"};
-
 TensorSpec read_tensor(const Json& value, const std::string& key) {
   const Record record(value, key, {"name", "dtype", "shape"});
   TensorSpec spec;
   spec.name = typed::string(record.at("name"), record.path("name"));
   spec.dtype = typed::string(record.at("dtype"), record.path("dtype"));
-  spec.shape = typed::list(record.at("shape"), record.path("shape"), [](const Json& size, const std::string& place) {
-    return size.kind == Json::Kind::string ? std::int64_t{-1} : typed::integer(size, place);
+  spec.shape = typed::list(record.at("shape"), record.path("shape"), [&](const Json& size, const std::string& place) {
+    const bool is_free = size.kind == Json::Kind::string;
+    spec.axes.push_back(is_free ? size.text : std::string());
+    return is_free ? std::int64_t{-1} : typed::integer(size, place);
   });
   return spec;
 }
@@ -200,50 +199,6 @@ Manifest build(const Json& document, std::vector<EngineEntry>& engines) {
   return manifest;
 }
 
-bool is_word(char letter) {
-  return (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') || (letter >= '0' && letter <= '9') ||
-         letter == '_';
-}
-
-bool is_plain_part(std::string_view name) {
-  return !name.empty() && is_word(name[0]) &&
-         std::all_of(name.begin(), name.end(), [](char c) { return is_word(c) || c == '.' || c == '-'; });
-}
-
-// A file name, at most one folder deep.
-bool is_plain_name(std::string_view name) {
-  const std::size_t slash = name.find('/');
-  return slash == std::string_view::npos
-             ? is_plain_part(name)
-             : is_plain_part(name.substr(0, slash)) && is_plain_part(name.substr(slash + 1));
-}
-
-template <typename Value>
-void check_positive(const std::string& key, Value value) {
-  if (value <= 0) throw KeyFault{key, text::python_repr(value), "a number above 0"};
-}
-
-void check_numbers(const Manifest& manifest) {
-  check_positive("resolution", manifest.resolution);
-  check_positive("latent_channels", manifest.latent_channels);
-  check_positive("latent_factor", manifest.latent_factor);
-  check_positive("state_rows", manifest.state_rows);
-  check_positive("defaults.strength", manifest.defaults.strength);
-  check_positive("mask.dilate", manifest.mask.dilate);
-  check_positive("mask.margin", manifest.mask.margin);
-  check_positive("detail.radius", manifest.detail.radius);
-  check_positive("detail.ridge", manifest.detail.ridge);
-  check_positive("defaults.steps", manifest.defaults.steps);
-  check_positive("text.tokens", manifest.text.tokens);
-  check_positive("text.dim", manifest.text.dim);
-  if (manifest.identity) {
-    const auto& shape = manifest.identity->shape;
-    for (std::size_t axis = 0; axis < shape.size(); ++axis)
-      check_positive("identity.shape[" + std::to_string(axis) + "]", shape[axis]);
-    check_positive("identity.size", manifest.identity->size);
-  }
-}
-
 // This runtime's windows have one size. Taking it where Python would choose another would give other bytes.
 void check_resolutions(const Manifest& manifest) {
   const auto& sides = manifest.resolutions;
@@ -260,12 +215,21 @@ void check_resolutions(const Manifest& manifest) {
 
 // The UNet's conditioning: scene, identity, guidance and strength.
 void check_conditions(const Manifest& manifest) {
-  if (manifest.scene_channels < 0 || (manifest.scene_channels != 0) != !manifest.scene.empty()) {
+  if ((manifest.scene_channels != 0) != !manifest.scene.empty())
     throw KeyFault{"scene_channels", text::python_repr(manifest.scene_channels), "0 exactly when `scene` is empty"};
+  const std::size_t times = manifest.time_ids ? manifest.time_ids->size() : 0;
+  const std::size_t wanted = manifest.text.pooled > 0 ? static_cast<std::size_t>(kTimeIds) : 0;
+  if (times != wanted || (manifest.time_ids && times == 0)) {
+    throw KeyFault{"time_ids", std::to_string(times) + " numbers",
+                   std::to_string(kTimeIds) + " exactly when `text.pooled` is above 0"};
   }
-  if (manifest.text.pooled < 0) throw KeyFault{"text.pooled", text::python_repr(manifest.text.pooled), "a width, or 0 for none"};
   if (manifest.identity && manifest.identity->shape.size() != (manifest.identity->kind == "tokens" ? 2U : 3U)) {
     throw KeyFault{"identity.shape", text::python_repr(manifest.identity->shape), "[Ti, D] for tokens, [C, h, w] for a latent"};
+  }
+  const std::vector<std::int64_t> latent = {manifest.latent_channels, manifest.latent_side(), manifest.latent_side()};
+  if (manifest.identity && manifest.identity->kind == "latent" && manifest.identity->shape != latent) {
+    throw KeyFault{"identity.shape", text::python_repr(manifest.identity->shape),
+                   text::python_repr(latent) + ", a latent of the window"};
   }
   if (manifest.has_grid != (manifest.family == "grid")) {
     throw KeyFault{"grid", manifest.has_grid ? "given" : "missing", "rules exactly for family grid"};
@@ -274,64 +238,44 @@ void check_conditions(const Manifest& manifest) {
   if (interval.size() != 2 || !(0 <= interval[0] && interval[0] <= interval[1] && interval[1] <= 1)) {
     throw KeyFault{"guidance.interval", text::python_repr(interval), "two shares of the steps, rising, in [0, 1]"};
   }
-  if (!(0 <= manifest.guidance.rescale && manifest.guidance.rescale <= 1)) {
-    throw KeyFault{"guidance.rescale", text::python_repr(manifest.guidance.rescale), "a number in [0, 1]"};
-  }
-  if (manifest.defaults.strength > 1)
-    throw KeyFault{"defaults.strength", text::python_repr(manifest.defaults.strength), "at most 1"};
 }
 
-void check_files(const Manifest& manifest) {
-  for (const auto& [name, entry] : manifest.files) {
-    if (name == kManifestFile || name == kSignatureFile || !is_plain_name(name)) {
-      throw KeyFault{"files", "the name " + text::python_repr(name), "plain names, at most one folder deep"};
-    }
-    if (!is_sha256(entry.sha256))
-      throw KeyFault{"files." + name + ".sha256", text::python_repr(entry.sha256), "64 hexadecimal digits"};
-    if (entry.size < 0) throw KeyFault{"files." + name + ".size", text::python_repr(entry.size), "a size in bytes"};
-  }
-}
-
-void check_graphs(const Manifest& manifest) {
-  for (const auto& [name, graph] : manifest.graphs) {
-    if (std::find(kGraphs.begin(), kGraphs.end(), name) == kGraphs.end()) {
-      throw KeyFault{"graphs." + name, "an unknown graph",
-                     "only " + text::join({kGraphs.begin(), kGraphs.end()}, ", ")};
-    }
-    if (graph.variants.empty()) throw KeyFault{"graphs." + name + ".variants", "empty", "at least one"};
-    for (const Variant& variant : graph.variants) check_variant(manifest, "graphs." + name, variant);
-  }
-  std::set<std::string> needed(kGraphs.begin(), kGraphs.end());
-  if (!manifest.identity) needed.erase("identity");
-  for (const std::string& name : needed) {
-    if (find(manifest.graphs, name) == nullptr) {
-      throw KeyFault{"graphs." + name, "missing", "the graphs " + text::join({needed.begin(), needed.end()}, ", ")};
-    }
+// A file that the manifest lists, of at most `most` bytes.
+void check_listed(const std::string& key, const std::string& name, const Manifest& manifest, std::int64_t most) {
+  const FileEntry* entry = find(manifest.files, name);
+  if (entry == nullptr) throw KeyFault{key, text::python_repr(name), "a name listed in `files`"};
+  if (entry->size > most) {
+    throw KeyFault{key, text::python_repr(name) + " of " + std::to_string(entry->size) + " bytes",
+                   "at most " + std::to_string(most)};
   }
 }
 
 // Rules beyond types.
-void check(const Manifest& manifest, const std::vector<EngineEntry>& engines) {
-  check_numbers(manifest);
+void check(const Manifest& manifest, const Json& document, const std::vector<EngineEntry>& engines) {
+  check_limits(manifest, document);
   if (manifest.mask.dilate % 2 == 0)
     throw KeyFault{"mask.dilate", text::python_repr(manifest.mask.dilate), "an odd kernel size"};
-  if (!(manifest.detail.threshold >= 0 && manifest.detail.threshold <= 1))
-    throw KeyFault{"detail.threshold", text::python_repr(manifest.detail.threshold), "a number in [0, 1]"};
   if (manifest.resolution % manifest.latent_factor != 0) {
     throw KeyFault{"resolution", text::python_repr(manifest.resolution),
                    "a multiple of latent_factor " + text::python_repr(manifest.latent_factor)};
   }
   check_resolutions(manifest);
   check_conditions(manifest);
-  check_files(manifest);
-  check_graphs(manifest);
-  if (manifest.solver_table && find(manifest.files, manifest.solver_table->file) == nullptr) {
-    throw KeyFault{"solver_table.file", text::python_repr(manifest.solver_table->file), "a name listed in `files`"};
+  for (const char* name : {kManifestFile, kSignatureFile}) {
+    if (find(manifest.files, name) != nullptr)
+      throw KeyFault{"files", "the name " + text::python_repr(name), "the other files of the bundle"};
   }
+  check_edges(manifest);
+  for (const auto& [name, graph] : manifest.graphs) {
+    for (const Variant& variant : graph.variants) {
+      check_variant("graphs." + name, variant);
+      check_listed("graphs." + name, variant.file, manifest, kGraphLimitBytes);
+      if (variant.prologue) check_listed("graphs." + name, *variant.prologue, manifest, kGraphLimitBytes);
+    }
+  }
+  if (manifest.solver_table) check_listed("solver_table.file", manifest.solver_table->file, manifest, kGraphLimitBytes);
   check_engines(engines, manifest);
-  if (find(manifest.files, manifest.text.tokenizer) == nullptr) {
-    throw KeyFault{"text.tokenizer", text::python_repr(manifest.text.tokenizer), "a name listed in `files`"};
-  }
+  check_listed("text.tokenizer", manifest.text.tokenizer, manifest, kTokenizerLimitBytes);
 }
 
 Json parse_document(std::string_view text) {
@@ -344,6 +288,12 @@ Json parse_document(std::string_view text) {
 }
 
 }  // namespace
+
+bool is_weights_name(std::string_view name) {
+  constexpr std::string_view kStart = "weights", kEnd = ".bin";
+  return name.size() >= kStart.size() + kEnd.size() && name.substr(0, kStart.size()) == kStart &&
+         name.substr(name.size() - kEnd.size()) == kEnd && name.find('/') == std::string_view::npos;
+}
 
 bool Graph::has_input(std::string_view name) const {
   return std::any_of(inputs.begin(), inputs.end(), [&](const TensorSpec& spec) { return spec.name == name; });
@@ -364,8 +314,9 @@ Manifest parse_manifest(std::string_view text) {
   }
   try {
     std::vector<EngineEntry> engines;
+    check_document(document);
     Manifest manifest = build(document, engines);
-    check(manifest, engines);
+    check(manifest, document, engines);
     return manifest;
   } catch (const KeyFault& fault) {
     const std::string key = fault.key.empty() ? "(top)" : fault.key;

@@ -15,12 +15,15 @@ constexpr const char* kManifestFile = "manifest.json";
 constexpr const char* kSignatureFile = "manifest.sig";
 // The one external data file that all graphs share.
 constexpr const char* kWeightsFile = "weights.bin";
+// Whether a file may hold weights of graphs: weights*.bin.
+bool is_weights_name(std::string_view name);
 constexpr const char* kExportAgain = "export the bundle again with `alterbute-export bundle`";
 
-// One input or output of a graph: its sizes, -1 where a dimension is free.
+// One input or output of a graph: its sizes, -1 where a dimension is free; `axes` has the free ones' names, else "".
 struct TensorSpec {
   std::string name, dtype;
   std::vector<std::int64_t> shape;
+  std::vector<std::string> axes;
 };
 
 // A launch of the step graph: `slots` images in `rows` UNet rows.

@@ -1,11 +1,15 @@
 #include "bundle/signature.hpp"
 
+#include <fcntl.h>
+#include <openssl/bn.h>
 #include <openssl/evp.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <memory>
+#include <new>
 
 #include "alterbute/errors.hpp"
 #include "bundle/manifest.hpp"
@@ -45,16 +49,76 @@ std::optional<std::string> decode_base64(std::string_view text) {
                    "trust_keys", "key_unusable");
 }
 
-TrustKey read_key(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) refuse_key("the key " + path + " cannot be read (" + std::strerror(errno) + ")");
+// A plain file's first bytes. A FIFO or device is never waited for.
+std::string read_key_file(const std::string& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+  const std::unique_ptr<const int, void (*)(const int*)> closes(
+      &descriptor, [](const int* open_file) { if (*open_file >= 0) ::close(*open_file); });
+  struct stat status {};
+  const auto refuse_file = [&](const char* why) { refuse_key("the key " + path + " cannot be read (" + why + ")"); };
+  if (descriptor < 0 || ::fstat(descriptor, &status) != 0) refuse_file(std::strerror(errno));
+  if (!S_ISREG(status.st_mode)) refuse_file(S_ISDIR(status.st_mode) ? std::strerror(EISDIR) : "it is a pipe or a device");
   std::string text(kSignatureLimitBytes, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<std::size_t>(file.gcount()));
+  std::size_t done = 0;
+  while (done < text.size()) {
+    const ssize_t count = ::read(descriptor, text.data() + done, text.size() - done);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) refuse_file(std::strerror(errno));
+    if (count == 0) break;
+    done += static_cast<std::size_t>(count);
+  }
+  text.resize(done);
+  return text;
+}
+
+using Number = std::unique_ptr<BIGNUM, void (*)(BIGNUM*)>;
+
+Number number_of(const char* digits) {
+  BIGNUM* number = nullptr;
+  if (BN_hex2bn(&number, digits) == 0) throw std::bad_alloc();
+  return {number, BN_free};
+}
+
+// Whether 32 bytes are the canonical form of a point that can verify signatures (RFC 8032, section 5.1.3): y below
+// p = 2^255 - 19, on the curve, and of none of the eight points of small order, which fit forged signatures.
+bool is_usable_point(const std::string& key) {
+  constexpr const char* kPrime = "7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFED";
+  constexpr const char* kCurve = "52036CEE2B6FFE738CC740797779E89800700A4D4141D8AB75EB4DCA135978A3";  // d
+  // y of the points of order 8, but for its sign.
+  constexpr const char* kOrder8 = "05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826";
+  const Number prime = number_of(kPrime), curve = number_of(kCurve), order8 = number_of(kOrder8);
+  std::string bytes(key.rbegin(), key.rend());
+  bytes[0] = static_cast<char>(bytes[0] & 0x7F);  // without the sign of x
+  const std::unique_ptr<BN_CTX, void (*)(BN_CTX*)> context(BN_CTX_new(), BN_CTX_free);
+  const Number y(BN_bin2bn(reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()), nullptr),
+                 BN_free);
+  const Number negative(BN_new(), BN_free), square(BN_new(), BN_free), above(BN_new(), BN_free), below(BN_new(), BN_free),
+      power(BN_new(), BN_free);
+  if (!context || !y || !negative || !square || !above || !below || !power) throw std::bad_alloc();
+  if (BN_cmp(y.get(), prime.get()) >= 0) return false;
+  // x^2 = (y^2 - 1) / (d y^2 + 1) has a root exactly if the product of the two is a square (Euler's criterion).
+  const bool is_done = BN_mod_sub(negative.get(), prime.get(), y.get(), prime.get(), context.get()) == 1 &&
+                       BN_mod_sqr(square.get(), y.get(), prime.get(), context.get()) == 1 &&
+                       BN_mod_sub(above.get(), square.get(), BN_value_one(), prime.get(), context.get()) == 1 &&
+                       BN_mod_mul(below.get(), curve.get(), square.get(), prime.get(), context.get()) == 1 &&
+                       BN_mod_add(below.get(), below.get(), BN_value_one(), prime.get(), context.get()) == 1 &&
+                       BN_mod_mul(above.get(), above.get(), below.get(), prime.get(), context.get()) == 1 &&
+                       BN_rshift1(power.get(), prime.get()) == 1 &&
+                       BN_mod_exp(above.get(), above.get(), power.get(), prime.get(), context.get()) == 1;
+  if (!is_done) throw std::bad_alloc();
+  for (const BIGNUM* sign : {y.get(), negative.get()})
+    if (BN_is_zero(sign) || BN_is_one(sign) || BN_cmp(sign, order8.get()) == 0) return false;
+  return BN_is_one(above.get());
+}
+
+TrustKey read_key(const std::string& path) {
+  if (path.empty()) refuse_key("the key's path is empty");
+  const std::string text = read_key_file(path);
   const std::size_t start = text.find_first_not_of(" \t\n\r\f\v"), end = text.find_last_not_of(" \t\n\r\f\v");
   const auto data = decode_base64(start == std::string::npos ? std::string() : text.substr(start, end + 1 - start));
   if (!data) refuse_key("the key " + path + " is not base64");
   if (data->size() != kKeyBytes) refuse_key(path + " has " + std::to_string(data->size()) + " bytes");
+  if (!is_usable_point(*data)) refuse_key(path + " is no key that a signer can have: signatures that anyone can make would fit it");
   return {*data, sha256_hex(data->data(), data->size()).substr(0, 16)};
 }
 
@@ -91,11 +155,6 @@ bool is_signed_by(const TrustKey& key, const std::string& signature, std::string
                           reinterpret_cast<const unsigned char*>(text.data()), text.size()) == 1;
 }
 
-std::string first_points(const std::string& bytes, std::size_t count) {
-  const auto points = text::decode(bytes);
-  return points ? text::encode(points->substr(0, count)) : bytes.substr(0, count);
-}
-
 }  // namespace
 
 std::vector<TrustKey> read_trust_keys(const std::vector<std::string>& files) {
@@ -125,7 +184,7 @@ void check_signature(std::string_view manifest, const std::optional<std::string>
     }
     return;
   }
-  throw BundleError("the bundle is signed by key " + text::python_repr(first_points(signature.key, 32)),
+  throw BundleError("the bundle is signed by key " + text::python_repr(text::first_points(signature.key, 32)),
                     "one of " + trusted, kMend);
 }
 

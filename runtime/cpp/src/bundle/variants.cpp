@@ -49,13 +49,12 @@ Variant read_variant(const Json& value, const std::string& key) {
   return variant;
 }
 
-void check_variant(const Manifest& manifest, const std::string& key, const Variant& variant) {
-  for (const std::string& file : {variant.file, variant.prologue.value_or(variant.file)})
-    if (find(manifest.files, file) == nullptr) throw KeyFault{key, text::python_repr(file), "a name listed in `files`"};
+void check_variant(const std::string& key, const Variant& variant) {
+  constexpr std::int64_t kMaxRows = 4096;
   for (const auto& [slots, rows] : variant.buckets) {
-    if (slots < 1 || rows < slots) {
+    if (slots < 1 || rows < slots || rows > kMaxRows) {
       throw KeyFault{key + ".buckets", std::to_string(slots) + " slots and " + std::to_string(rows) + " rows",
-                     "1 slot or more, and a row or more for each"};
+                     "1 slot or more, and a row or more for each, at most " + std::to_string(kMaxRows)};
     }
   }
 }

@@ -10,6 +10,6 @@ namespace alterbute {
 
 // Both throw typed::KeyFault.
 Variant read_variant(const Json& value, const std::string& key);
-void check_variant(const Manifest& manifest, const std::string& key, const Variant& variant);
+void check_variant(const std::string& key, const Variant& variant);
 
 }  // namespace alterbute

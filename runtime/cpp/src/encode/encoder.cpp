@@ -97,7 +97,8 @@ WindowImages Encoder::view(const Picture& picture, const Region& region, const B
                                        {"protect", protect.view()},
                                        {"box", place.view()},
                                        {"size", sides.view()},
-                                       {"rules", rules.view()}});
+                                       {"rules", rules.view()}},
+                            {}, {{"SH", size}, {"SW", size}, {"BH", box.height()}, {"BW", box.width()}});
   return {take(out, "window", "window"), take(out, "window", "object_mask"), take(out, "window", "window_mask"),
           take(out, "window", "alpha")};
 }
@@ -161,18 +162,14 @@ EncodedPrompt Encoder::encode_prompt(const std::string& prompt) const {
   return encoded;
 }
 
-std::vector<std::int64_t> Encoder::tokenize(const std::string& prompt) const {
-  std::shared_ptr<const Tokenizer> tokenizer;
-  {
-    const std::lock_guard<std::mutex> lock(tokenizer_mutex_);
-    if (tokenizer_ == nullptr) {
-      const TextRules& rules = bundle_->manifest().text;
-      const Bytes json = bundle_->read(rules.tokenizer);
-      tokenizer_ = std::make_shared<const Tokenizer>(std::string_view(json.data(), json.size()), rules);
-    }
-    tokenizer = tokenizer_;
+std::shared_ptr<const Tokenizer> Encoder::tokenizer() const {
+  const std::lock_guard<std::mutex> lock(tokenizer_mutex_);
+  if (tokenizer_ == nullptr) {
+    const TextRules& rules = bundle_->manifest().text;
+    const Bytes json = bundle_->read(rules.tokenizer);
+    tokenizer_ = std::make_shared<const Tokenizer>(std::string_view(json.data(), json.size()), rules);
   }
-  return tokenizer->encode(prompt);
+  return tokenizer_;
 }
 
 // Runs a graph, or takes its outputs from an earlier run on the same bytes.

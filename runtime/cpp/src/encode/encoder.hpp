@@ -69,7 +69,9 @@ class Encoder {
   Array decode_roundtrip(const Scene& scene) const;
   // Throws InputError: not text, or longer than the window.
   EncodedPrompt encode_prompt(const std::string& prompt) const;
-  std::vector<std::int64_t> tokenize(const std::string& prompt) const;
+  std::vector<std::int64_t> tokenize(const std::string& prompt) const { return tokenizer()->encode(prompt); }
+  // Opened on first use. Throws BundleError.
+  std::shared_ptr<const Tokenizer> tokenizer() const;
 
  private:
   std::shared_ptr<const Arrays> encode(const std::string& graph, const ArrayViews& inputs) const;
@@ -78,7 +80,7 @@ class Encoder {
   const Engines& engines_;
   mutable ContentCache cache_;
   mutable std::mutex tokenizer_mutex_;
-  mutable std::shared_ptr<const Tokenizer> tokenizer_;  // opened on first use
+  mutable std::shared_ptr<const Tokenizer> tokenizer_;
 };
 
 // An output by name, moved out; and the first entry of its batch axis. Throws EngineError when there is none.

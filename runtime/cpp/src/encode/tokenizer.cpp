@@ -6,19 +6,19 @@
 
 #include "alterbute/errors.hpp"
 #include "bundle/json.hpp"
+#include "encode/tokenizer_file.hpp"
 #include "base/text.hpp"
 
 namespace alterbute {
 namespace {
 
 constexpr std::size_t kMaxPromptBytes = 4096;
-constexpr const char* kPattern = R"('s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+)";
 constexpr std::array<std::u32string_view, 7> kContractions = {U"'s", U"'t", U"'re", U"'ve", U"'m", U"'ll", U"'d"};
 constexpr std::int64_t kNone = -1;
 
 [[noreturn]] void refuse(const std::string& why) {
-  throw BundleError("the bundle's tokenizer cannot be read (" + why + ")", "a tokenizer.json of the tokenizers library",
-                    kExportAgain);
+  throw BundleError("the bundle's tokenizer cannot be used (" + text::first_points(why, 200) + ")",
+                    "a tokenizer.json of CLIP's kind", kExportAgain);
 }
 
 const Json& member(const Json& value, const char* name) {
@@ -27,38 +27,9 @@ const Json& member(const Json& value, const char* name) {
   return found == nullptr ? kNull : *found;
 }
 
-bool is_text(const Json& value, std::string_view text) {
-  return value.kind == Json::Kind::string && value.text == text;
-}
 bool is_true(const Json& value) { return value.kind == Json::Kind::boolean && value.flag; }
 
-// Absent, null, false or "": the setting changes nothing.
-void expect_off(const Json& value, const char* name) {
-  const Json& setting = member(value, name);
-  const bool is_off = setting.kind == Json::Kind::null || (setting.kind == Json::Kind::boolean && !setting.flag) ||
-                      is_text(setting, "");
-  if (!is_off) refuse(std::string(name) + " is " + dump_json(setting) + ", which no CLIP tokenizer has");
-}
-
-std::uint32_t read_id(const Json& value, const std::string& name) {
-  if (value.kind != Json::Kind::integer || !(value.number >= 0 && value.number < 4294967295.0))
-    refuse("the id of " + name + " is no id");
-  return static_cast<std::uint32_t>(value.number);
-}
-
-std::u32string read_text(const Json& value, const char* what) {
-  if (value.kind != Json::Kind::string) refuse(std::string(what) + " is no text");
-  return text::decode(value.text).value_or(U"");
-}
-
-void check_normalizer(const Json& normalizer) {
-  const auto& steps = member(normalizer, "normalizers").items;
-  const bool is_clip = is_text(member(normalizer, "type"), "Sequence") && steps.size() == 3 &&
-                       is_text(member(steps[0], "type"), "NFC") && is_text(member(steps[1], "type"), "Replace") &&
-                       is_text(member(member(steps[1], "pattern"), "Regex"), "\\s+") &&
-                       is_text(member(steps[1], "content"), " ") && is_text(member(steps[2], "type"), "Lowercase");
-  if (!is_clip) refuse("the normalizer is not CLIP's: NFC, white space to one space, lower case");
-}
+std::uint32_t id_of(const Json& value) { return static_cast<std::uint32_t>(value.number); }
 
 std::uint64_t pair_key(std::uint32_t left, std::uint32_t right) { return std::uint64_t{left} << 32U | right; }
 
@@ -157,68 +128,39 @@ class Tokenizer::Word {
 };
 
 Tokenizer::Tokenizer(std::string_view tokenizer_json, const TextRules& rules) : rules_(rules) {
-  Json document;
+  TokenizerFile file;
   try {
-    document = parse_json(tokenizer_json);
-  } catch (const JsonFault& fault) {
+    file = read_tokenizer_file(tokenizer_json);
+  } catch (const TokenizerFault& fault) {
     refuse(fault.what());
   }
-  check_normalizer(member(document, "normalizer"));
-  read_pre_tokenizer(document);
-  read_model(document);
-  read_added(document);
-}
-
-void Tokenizer::read_pre_tokenizer(const Json& document) {
-  const Json& sequence = member(document, "pre_tokenizer");
-  const auto& steps = member(sequence, "pretokenizers").items;
-  const bool is_sequence = is_text(member(sequence, "type"), "Sequence") && steps.size() == 2 &&
-                           is_text(member(steps[0], "type"), "Split") &&
-                           is_text(member(steps[0], "behavior"), "Removed") && is_true(member(steps[0], "invert")) &&
-                           is_text(member(steps[1], "type"), "ByteLevel") &&
-                           !is_true(member(steps[1], "add_prefix_space"));
-  if (!is_sequence) refuse("the pre-tokenizer is not CLIP's: Split, then ByteLevel");
-  const Json& use_regex = member(steps[1], "use_regex");
-  splits_literals_ = use_regex.kind == Json::Kind::null || is_true(use_regex);
-  const std::string& pattern = member(member(steps[0], "pattern"), "Regex").text;
-  if (pattern == std::string(R"(<\|startoftext\|>|<\|endoftext\|>|)") + kPattern) {
+  for (const auto& [name, id] : {std::pair{"start_id", rules.start_id}, std::pair{"end_id", rules.end_id},
+                                 std::pair{"pad_id", rules.pad_id}}) {
+    if (file.ids.count(id) == 0)
+      refuse("it has no id " + std::to_string(id) + ", the manifest's text." + name);
+  }
+  const Json& steps = member(member(file.document, "pre_tokenizer"), "pretokenizers");
+  if (member(member(steps.items[0], "pattern"), "Regex").text != kWordPattern)
     literals_ = {U"<|startoftext|>", U"<|endoftext|>"};
-  } else if (pattern != kPattern) {
-    refuse("the pre-tokenizer splits at " + text::python_repr(pattern));
-  }
+  const Json& use_regex = member(steps.items[1], "use_regex");
+  splits_literals_ = use_regex.kind == Json::Kind::null || is_true(use_regex);
+  read_model(member(file.document, "model"));
+  read_added(member(file.document, "added_tokens"));
 }
 
-void Tokenizer::read_model(const Json& document) {
-  const Json& model = member(document, "model");
-  const Json& vocabulary = member(model, "vocab");
+void Tokenizer::read_model(const Json& model) {
   const Json& merges = member(model, "merges");
-  if (!is_text(member(model, "type"), "BPE") || vocabulary.kind != Json::Kind::object ||
-      merges.kind != Json::Kind::array) {
-    refuse("the model is no BPE with vocab and merges");
-  }
-  for (const char* name : {"dropout", "continuing_subword_prefix", "fuse_unk", "byte_fallback", "ignore_merges"})
-    expect_off(model, name);
   std::unordered_map<std::string_view, std::uint32_t> ids;
-  ids.reserve(vocabulary.fields.size());
-  for (const auto& [name, id] : vocabulary.fields) ids[name] = read_id(id, name);
-  const auto id_of = [&](const std::string& token) {
-    const auto found = ids.find(token);
-    if (found == ids.end()) refuse("a merge needs the token " + text::python_repr(token));
-    return found->second;
-  };
+  ids.reserve(member(model, "vocab").fields.size());
+  for (const auto& [name, id] : member(model, "vocab").fields) ids[name] = id_of(id);
   merges_.reserve(merges.items.size());
   for (std::size_t rank = 0; rank < merges.items.size(); ++rank) {
     const Json& merge = merges.items[rank];
-    std::string left, right;
-    if (merge.items.size() == 2) {
-      left = merge.items[0].text;
-      right = merge.items[1].text;
-    } else if (const std::size_t space = merge.text.find(' '); space != std::string::npos) {
-      left = merge.text.substr(0, space);
-      right = merge.text.substr(space + 1);
-    }
-    if (left.empty() || right.empty()) refuse("merge " + std::to_string(rank) + " is no pair");
-    merges_[pair_key(id_of(left), id_of(right))] = {static_cast<std::uint32_t>(rank), id_of(left + right)};
+    const bool is_pair = merge.kind == Json::Kind::array;
+    const std::size_t space = is_pair ? 0 : merge.text.find(' ');
+    const std::string left = is_pair ? merge.items[0].text : merge.text.substr(0, space);
+    const std::string right = is_pair ? merge.items[1].text : merge.text.substr(space + 1);
+    merges_[pair_key(ids.at(left), ids.at(right))] = {static_cast<std::uint32_t>(rank), ids.at(left + right)};
   }
   const auto unknown = ids.find(member(model, "unk_token").text);
   const std::int64_t unknown_id = unknown == ids.end() ? kNone : std::int64_t{unknown->second};
@@ -232,19 +174,18 @@ void Tokenizer::read_model(const Json& document) {
   }
 }
 
-void Tokenizer::read_added(const Json& document) {
-  for (const Json& token : member(document, "added_tokens").items) {
+void Tokenizer::read_added(const Json& tokens) {
+  for (const Json& token : tokens.items) {
     // `<|endoftext|>` typed by a user is text, not the end of it: special tokens are never looked for.
     if (is_true(member(token, "special"))) continue;
-    for (const char* name : {"single_word", "lstrip", "rstrip"}) expect_off(token, name);
-    const std::u32string content = read_text(member(token, "content"), "an added token");
-    const std::int64_t id = read_id(member(token, "id"), text::encode(content));
-    if (content.empty()) continue;
-    if (is_true(member(token, "normalized"))) {
-      normal_.push_back({text::to_lower(collapse_spaces(text::to_nfc(content))), id});
-    } else {
+    const std::u32string content = text::decode(member(token, "content").text).value_or(U"");
+    const std::int64_t id = id_of(member(token, "id"));
+    if (!is_true(member(token, "normalized"))) {
       raw_.push_back({content, id});
+      continue;
     }
+    std::u32string normal = text::to_lower(collapse_spaces(text::to_nfc(content)));
+    if (!normal.empty()) normal_.push_back({std::move(normal), id});
   }
 }
 

@@ -16,7 +16,8 @@ struct Json;
 
 class Tokenizer {
  public:
-  // Reads a `tokenizer.json` of CLIP's kind. Throws BundleError: it is not JSON, or of another kind; the part is named.
+  // Reads a `tokenizer.json` of CLIP's kind. Throws BundleError: it is not JSON, of another kind, or lacks an id of the
+  // rules; the part is named.
   Tokenizer(std::string_view tokenizer_json, const TextRules& rules);
 
   // Start id, the prompt, end id, pad ids: as many as the window holds. Throws InputError: not UTF-8, or longer than
@@ -34,9 +35,8 @@ class Tokenizer {
   };
   class Word;
 
-  void read_added(const Json& document);
-  void read_model(const Json& document);
-  void read_pre_tokenizer(const Json& document);
+  void read_added(const Json& tokens);
+  void read_model(const Json& model);
   void encode_text(std::u32string_view points, std::vector<std::int64_t>& ids) const;
   void encode_normal(std::u32string_view points, std::vector<std::int64_t>& ids) const;
   void encode_piece(std::u32string_view piece, std::vector<std::int64_t>& ids) const;

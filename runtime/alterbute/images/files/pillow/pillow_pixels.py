@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from alterbute.images.files.canvas import STRIP_BYTES, Planes, as_stored, paint
+from alterbute.images.files.gif_header import drop_texts
 from alterbute.images.files.header_type import Header
+from alterbute.images.files.pillow.strict_load import WholeFile, load_strictly
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,11 +31,7 @@ def open_picture(data: bytes, header: Header) -> ImageFile:
     Raises:
         Exception: of any type: the file is damaged.
     """
-    file = io.BytesIO(data)
-    if header.format == "JPEG":
-        from PIL.JpegImagePlugin import JpegImageFile
-
-        return JpegImageFile(file)
+    file = WholeFile(data)
     if header.format == "WEBP":
         from PIL.WebPImagePlugin import WebPImageFile
 
@@ -52,7 +49,7 @@ def open_picture(data: bytes, header: Header) -> ImageFile:
     if header.format == "GIF":
         from PIL.GifImagePlugin import GifImageFile
 
-        return GifImageFile(file)
+        return GifImageFile(WholeFile(drop_texts(data)))
     raise ValueError(f"there is no reader of {header.format}")
 
 
@@ -103,7 +100,7 @@ def fill_from_16_bit_tiff(data: bytes, header: Header, planes: Planes) -> None:
     """
     if header.channels == 1:
         with open_picture(data, header) as image:
-            image.load()
+            load_strictly(image)
             fill_from_pillow(image, planes, 1)
         if header.is_inverted:
             np.invert(planes.colors, out=planes.colors)
@@ -112,7 +109,7 @@ def fill_from_16_bit_tiff(data: bytes, header: Header, planes: Planes) -> None:
     for is_low in (False, True) if is_wide else (False,):
         with open_picture(data, header) as image:
             image.tile = [_choose_bytes(tile, is_low=is_low) for tile in image.tile]
-            image.load()
+            load_strictly(image)
             byte = int(is_low == (sys.byteorder == "big"))
             for rows, strip in _strips(image):
                 levels = np.asarray(strip)
@@ -132,7 +129,7 @@ def _choose_bytes(tile: Any, *, is_low: bool) -> Any:
     return tile._replace(args=(f"{name.replace('a', 'A')};16{order}", *tile.args[1:]))
 
 
-def _open_tiff(file: io.BytesIO, header: Header) -> ImageFile:
+def _open_tiff(file: WholeFile, header: Header) -> ImageFile:
     from PIL import Image
     from PIL.TiffImagePlugin import TiffImageFile
 

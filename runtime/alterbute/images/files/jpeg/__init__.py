@@ -1,0 +1,1 @@
+"""JPEG files: their structure, and pixels of which none is missing."""

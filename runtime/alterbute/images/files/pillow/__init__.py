@@ -1,0 +1,1 @@
+"""Pictures that Pillow reads, and those that it opened for the caller."""

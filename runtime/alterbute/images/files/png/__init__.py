@@ -1,0 +1,1 @@
+"""PNG files: their chunks, and exact pixels."""

@@ -1,0 +1,55 @@
+#include "backends/check_outputs.hpp"
+
+#include <vector>
+
+#include "alterbute/errors.hpp"
+#include "base/text.hpp"
+
+namespace alterbute {
+namespace {
+
+const char* name_of(DType dtype) {
+  switch (dtype) {
+    case DType::uint8:
+      return "uint8";
+    case DType::uint16:
+      return "uint16";
+    case DType::int64:
+      return "int64";
+    default:
+      return "float32";
+  }
+}
+
+}  // namespace
+
+void check_outputs(const std::string& graph, const Graph& listed, const ArrayViews& inputs, const Arrays& outputs,
+                   const ArrayViews& into, AxisSizes sizes) {
+  for (const TensorSpec& spec : listed.inputs) {
+    const auto given = inputs.find(spec.name);
+    if (given == inputs.end()) continue;
+    for (std::size_t axis = 0; axis < spec.shape.size() && axis < given->second.shape.size(); ++axis)
+      if (spec.shape[axis] < 0) sizes.emplace(spec.axes[axis], given->second.shape[axis]);
+  }
+  for (const TensorSpec& spec : listed.outputs) {
+    if (into.count(spec.name) != 0) continue;
+    const auto found = outputs.find(spec.name);
+    Shape expected;
+    for (std::size_t axis = 0; axis < spec.shape.size(); ++axis) {
+      const bool is_known = found != outputs.end() && axis < found->second.shape().size();
+      expected.push_back(spec.shape[axis] >= 0 ? spec.shape[axis]
+                         : is_known            ? sizes.emplace(spec.axes[axis], found->second.shape()[axis]).first->second
+                                               : 0);
+    }
+    if (found != outputs.end() && found->second.shape() == expected && spec.dtype == name_of(found->second.dtype()))
+      continue;
+    const std::string seen = found == outputs.end() ? "nothing"
+                                                    : std::string(name_of(found->second.dtype())) + " " +
+                                                          text::python_repr(found->second.shape());
+    throw BundleError("the graph " + text::python_repr(graph) + " gave " + seen + " for " + text::python_repr(spec.name),
+                      spec.dtype + " " + text::python_repr(expected) + ", as the manifest lists it",
+                      "export the bundle again");
+  }
+}
+
+}  // namespace alterbute
