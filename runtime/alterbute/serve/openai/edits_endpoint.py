@@ -50,8 +50,9 @@ async def edit_images(request: Request) -> Response:
         server_request = submit_request(context, accepted.checked, spec)
         result = await wait_for_result(request, server_request)
         body = await context.run_on_pool(lambda: _encode_response(accepted, result))
+        response = PartsResponse([body], run=context.run_on_pool, memory=memory, headers=make_timing_headers(result))
         is_sending = True  # the response, or the stream, releases the memory at its end
-        return PartsResponse([body], run=context.run_on_pool, memory=memory, headers=make_timing_headers(result))
+        return response
     finally:
         if not is_sending:
             memory.release()
