@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from alterbute.bundle import Defaults, DetailRules, GridRules, Guidance, MaskRules, are_window_sides, strict_json, typed_json
+from alterbute.bundle import (
+    Defaults,
+    DetailRules,
+    GridRules,
+    Guidance,
+    MaskRules,
+    are_window_sides,
+    strict_json,
+    typed_json,
+)
 
 from alterbute_export.errors import CheckpointError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -41,8 +42,8 @@ def read_plain_file(path: str | Path, limit: int) -> bytes:
     try:
         with open_file(path) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise OSError(None, "it is a pipe or a device")
+                raise OSError(errno.EINVAL, "it is a pipe or a device")
             # Some files of the system are empty where they have nothing to give yet.
             return file.read(limit) or b""
     except ValueError:  # a NUL in the path
-        raise OSError(None, "it is no path") from None
+        raise OSError(errno.EINVAL, "it is no path") from None

@@ -37,7 +37,7 @@ def run_command(build_app: Callable[[], typer.Typer], name: str, arguments: Sequ
         arguments: The words after the command's name; None takes them from the command line.
 
     Returns:
-        The exit code: 0; 2 for an error that the user can correct, as one line on stderr states; 130 for Ctrl-C; 141 where the
+        The exit code: 0; 2 for an error that the user can correct, as one line on stderr states; 130 for Ctrl-C; 1 where the
         reader of the output has gone.
     """
     import typer
@@ -65,7 +65,7 @@ def run_command(build_app: Callable[[], typer.Typer], name: str, arguments: Sequ
     except BrokenPipeError:
         # The reader of the output, such as `head`, has gone. What is still buffered has nowhere to go, at exit either.
         _discard_output()
-        return 141
+        return 1
     except OSError as fault:
         print(f"error: {_describe(fault)}", file=sys.stderr)
         _discard_output()

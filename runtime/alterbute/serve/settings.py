@@ -200,7 +200,7 @@ def _read_toml(path: Path) -> dict[str, object]:
         return tomllib.loads(read_plain_file(path, _MAX_CONFIG_BYTES).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as fault:
         raise InputError(
-            f"the config file {str(path)!r} cannot be read ({fault})",
+            f"the config file {str(path)!r} cannot be read ({getattr(fault, 'strerror', None) or fault})",
             "a TOML file of settings",
             "correct it",
             "config",
@@ -283,7 +283,9 @@ def _type_error(setting: Field[Any], value: object) -> InputError:
 
 
 def _range_error(name: str, value: object, expected: str) -> InputError:
-    return InputError(f"{name} is {value!r}", expected, f"choose {name} in that range", name, "setting_out_of_range")
+    return InputError(
+        f"{name} is {value!r:.80}", expected, f"choose {name} in that range", name, "setting_out_of_range"
+    )
 
 
 def _toml(value: Value) -> str:
