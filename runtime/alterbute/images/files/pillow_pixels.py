@@ -20,6 +20,7 @@ MODES: Final = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 """Modes of Pillow's pictures that are taken: 8 bits per channel."""
 GREY_16_MODES: Final = ("I;16", "I;16L", "I;16B", "I;16N")
 _ORIENTATION_TAG: Final = 0x0112
+_REPEATED_PREFIX: Final = 3 * b"Exif\0\0"
 
 
 def open_picture(data: bytes, header: Header) -> ImageFile:
@@ -30,6 +31,9 @@ def open_picture(data: bytes, header: Header) -> ImageFile:
     Raises:
         Exception: of any type: the file is damaged.
     """
+    if header.format in ("JPEG", "AVIF") and _REPEATED_PREFIX in data:
+        # These readers read the EXIF at once; before Pillow 13, in the square of its size (CVE-2026-96643).
+        raise ValueError("the prefix of its EXIF is repeated")
     file = io.BytesIO(data)
     if header.format == "JPEG":
         from PIL.JpegImagePlugin import JpegImageFile
@@ -58,6 +62,9 @@ def open_picture(data: bytes, header: Header) -> ImageFile:
 
 def read_orientation(image: Image) -> int:
     """EXIF orientation 1..8; 1, upright, where there is none."""
+    from alterbute.images.metadata.exif_tables import bound_exif
+
+    bound_exif(image.info)
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # broken EXIF is ignored, as viewers do
