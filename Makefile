@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN_VENV := $(VENV)/run
 TEST_VENV := $(VENV)/test
+LOW_VENV := $(VENV)/lowest
+LOW_RUN_VENV := $(VENV)/lowest-runtime
 BIN := $(TEST_VENV)/bin
 CHECKPOINT ?= build/demo
 MINUTES ?= 240
@@ -12,10 +14,12 @@ CUDA_ORT := 1.31.1
 CUDA_INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target
 CUDA_HEADERS := "nvidia-cuda-runtime==13.0.*" "nvidia-cuda-crt==13.0.*"
 # Tests that export a checkpoint, build TensorRT engines or compile C++ have a marker each (tests/conftest.py sets it).
+LOW_EXTRAS := cpu,serve,heif,sign
+LOW_TESTS := tests/hostile tests/images tests/masks tests/runtime tests/project/test_versions.py tests/project/test_wall.py
 QUICK := not slow and not gpu and not export and not engines and not cpp
 
 .DEFAULT_GOAL := help
-.PHONY: help edit check test test-all test-quick cuda-wheels coverage lint format cpp-check engines-all serve-check bundle int8 demo-checkpoint quality solver-parity serving benchmark-tables gpu clean
+.PHONY: help edit check test test-all test-quick test-lowest test-lowest-runtime test-highest cuda-wheels coverage lint format cpp-check engines-all serve-check bundle int8 demo-checkpoint quality solver-parity serving benchmark-tables gpu clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +40,16 @@ test-all: $(TEST_VENV)/.ready cuda-wheels ## everything, long tests too
 
 test-quick: $(TEST_VENV)/.ready ## the tests of `make check`
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "$(QUICK)"
+
+test-lowest: $(LOW_VENV)/.ready ## the fast tests with exactly the lowest versions that pyproject.toml allows (a second torch: 1.5 GB of disk)
+	ALTERBUTE_VERSIONS=test $(LOW_VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -o cache_dir=$(LOW_VENV)/cache -m "not slow and not gpu"
+
+test-lowest-runtime: $(LOW_RUN_VENV)/.ready ## the runtime's tests with its lowest versions, without torch and the exporter
+	ALTERBUTE_VERSIONS=$(LOW_EXTRAS) $(LOW_RUN_VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -p no:cacheprovider -m "$(QUICK)" $(LOW_TESTS)
+
+test-highest: $(TEST_VENV)/.ready cuda-wheels ## the fast tests with the newest versions: what `make test` installs in a new checkout
+	$(BIN)/pip install --quiet --upgrade --upgrade-strategy eager --editable ".[test]"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu"
 
 cuda-wheels: $(TEST_VENV)/.ready ## ONNX Runtime's CUDA build and CUDA's headers, for tests/cuda (256 MB; those tests skip without it)
 	@if [ "$$(uname -sm)" = "Linux x86_64" ] && [ ! -e $(VENV)/cuda/.ready-$(CUDA_ORT) ]; then \
@@ -106,4 +120,20 @@ $(TEST_VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(TEST_VENV)
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet --editable ".[test]"
+	touch $@
+
+# The program that reads the bounds needs `packaging`, which has no bound itself.
+$(LOW_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(LOW_VENV)
+	$(LOW_VENV)/bin/pip install --quiet packaging
+	$(LOW_VENV)/bin/python tests/project/lowest_versions.py test > $(LOW_VENV)/constraints.txt
+	$(LOW_VENV)/bin/pip install --quiet --constraint $(LOW_VENV)/constraints.txt torch
+	$(LOW_VENV)/bin/pip install --quiet --constraint $(LOW_VENV)/constraints.txt --editable ".[test]"
+	touch $@
+
+$(LOW_RUN_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(LOW_RUN_VENV)
+	$(LOW_RUN_VENV)/bin/pip install --quiet packaging
+	$(LOW_RUN_VENV)/bin/python tests/project/lowest_versions.py $(LOW_EXTRAS) > $(LOW_RUN_VENV)/constraints.txt
+	$(LOW_RUN_VENV)/bin/pip install --quiet --constraint $(LOW_RUN_VENV)/constraints.txt --editable ".[$(LOW_EXTRAS)]" pytest pytest-xdist filelock hypothesis fonttools httpx
 	touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from alterbute.images.photo import to_8_bits
 from PIL import Image
 
 from tests.support.picture_files import ramps, write_tiff
-from tests.support.pictures import noise, to_bytes
+from tests.support.pictures import needs_pillow_13, noise, to_bytes
 
 TURNS = [None, None, 0, 3, 1, 5, 4, 6, 2]
 
@@ -49,6 +50,7 @@ def test_pillows_own_tiffs_are_exact(mode: str, compression: str | None) -> None
     assert (photo.alpha is not None) == (mode in ("LA", "RGBA"))
 
 
+@needs_pillow_13
 def test_bilevel_fax_and_bigtiff_are_read() -> None:
     image = Image.fromarray(noise(40, 48)).convert("1")
     for options in ({"compression": "group4"}, {"compression": "group3"}, {"big_tiff": True}):
@@ -116,12 +118,48 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=needs_pillow_13) if name == "ycbcr" else name for name in REFUSED]
+)
 def test_what_would_not_be_exact_is_refused_by_name(name: str) -> None:
     data, code, words = REFUSED[name]
     with pytest.raises(InputError, match=words) as caught:
         load_photo(data)
     assert caught.value.code == code
+
+
+UNSAFE = {
+    "tiles": write_tiff(RGB, tags=((322, 4, 16),)),
+    "jpeg": to_bytes(Image.fromarray(RGB), "TIFF", compression="jpeg"),
+    "group4": to_bytes(Image.fromarray(GREY).convert("1"), "TIFF", compression="group4"),
+}
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_a_pillow_that_would_read_beyond_its_memory_is_not_given_the_file(name: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr("PIL.__version__", "12.3.0")
+    with pytest.raises(InputError, match=r"Pillow 12\.3\.0 does not read safely.*pillow>=13") as caught:
+        load_photo(UNSAFE[name])
+    assert caught.value.code == "photo_layout"
+    assert np.array_equal(load_photo(to_bytes(Image.fromarray(RGB), "TIFF", compression="tiff_lzw")).pixels, RGB)
+
+
+@pytest.mark.parametrize("pointer", [None, 34665, 34853])
+def test_tags_that_share_their_bytes_are_refused_before_they_are_read(pointer: int | None) -> None:
+    tags = [(40000 + index, 1, 100) for index in range(50)]
+    data = write_tiff(RGB, tags=tags if pointer is None else ((pointer, 4, 8),))
+    if pointer is not None:
+        at = len(data) + len(data) % 2
+        data = data.replace(struct.pack("<HHII", pointer, 4, 1, 8), struct.pack("<HHII", pointer, 4, 1, at)).ljust(
+            at, b"\0"
+        )
+        entries = b"".join(struct.pack("<HHII", tag, kind, 4000, 8) for tag, kind, _ in tags)
+        data += struct.pack("<H", len(tags)) + entries + bytes(4)
+    else:
+        for tag, kind, value in tags:
+            data = data.replace(struct.pack("<HHII", tag, kind, 1, value), struct.pack("<HHII", tag, kind, 4000, 8))
+    with pytest.raises(InputError, match="cut or damaged"):
+        load_photo(data)
 
 
 def test_a_photo_with_its_camera_and_a_thumbnail_behind_it_is_no_raw_file() -> None:

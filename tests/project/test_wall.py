@@ -8,6 +8,21 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+# What comes with tokenizers for its `from_pretrained`, which is not called: a client of a model hub.
+HUB = (
+    "huggingface_hub",
+    "hf_xet",
+    "httpx",
+    "httpx2",
+    "httpcore",
+    "httpcore2",
+    "requests",
+    "urllib3",
+    "yaml",
+    "tqdm",
+    "fsspec",
+    "filelock",
+)
 HEAVY = ("torch", "diffusers", "transformers", "onnx", "polygraphy", "alterbute_export")
 
 _IMPORT_ALL = """
@@ -26,12 +41,25 @@ for module in pkgutil.walk_packages(alterbute.__path__, "alterbute."):
 print(*sorted(sys.modules))
 """
 
+_EDIT = """
+import alterbute.cli
+sys.argv = ["alterbute", "edit", "--steps", "4", "--seed", "1", "-o", "out.png"]
+alterbute.cli.main()
+"""
+
 
 def test_every_runtime_module_imports_without_heavy_libraries() -> None:
     code = _IMPORT_ALL.replace("{heavy!r}", repr(set(HEAVY)))
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr[-2000:]
     assert "alterbute.editor" in process.stdout.split()
+
+
+def test_an_edit_and_the_server_import_no_client_of_a_model_hub(tmp_path: Path) -> None:
+    code = _IMPORT_ALL.replace("{heavy!r}", repr({*HEAVY, *HUB})) + _EDIT
+    process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert (tmp_path / "out.png").exists()
 
 
 def test_import_alterbute_loads_neither_numpy_nor_pillow_nor_an_engine() -> None:

@@ -7,8 +7,15 @@ import struct
 import zlib
 
 import numpy as np
+import PIL
+import pytest
 from alterbute.images.photo import Bytes
 from PIL import Image
+
+needs_pillow_13 = pytest.mark.skipif(
+    int(PIL.__version__.partition(".")[0]) < 13,
+    reason="TIFFs in tiles, YCbCr and compressions that end early are refused with Pillow before 13",
+)
 
 
 def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> Bytes:

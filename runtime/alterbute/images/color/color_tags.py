@@ -19,6 +19,7 @@ from alterbute.images.color.icc_profile import (
     make_profile,
 )
 from alterbute.images.color.matrix_profile import read_grey_curve
+from alterbute.images.metadata.exif_tables import bound_exif
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -155,12 +156,16 @@ def _profile_of_gamma(gamma: bytes | None, chromaticities: bytes | None) -> byte
 
 def _read_exif_space(image: Image) -> tuple[object, str]:
     """EXIF's colour space, and its interoperability index, which cameras set to R03 for Adobe RGB (DCF 2.0)."""
+    bound_exif(image.info)
     try:
         exif = image.getexif()
         space = exif.get_ifd(_EXIF_IFD).get(_COLOR_SPACE)
-        return space, str(exif.get_ifd(_INTEROP_IFD).get(_INTEROP_INDEX, "")).strip("\0 ")
     except Exception:  # broken EXIF is ignored, as viewers do
         return None, ""
+    try:
+        return space, str(exif.get_ifd(_INTEROP_IFD).get(_INTEROP_INDEX, "")).strip("\0 ")
+    except Exception:  # before Pillow 13 also where that table is absent
+        return space, ""
 
 
 def _adobe_rgb() -> bytes:

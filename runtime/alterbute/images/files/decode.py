@@ -26,6 +26,7 @@ from alterbute.images.files.pillow.opened_image import count_frames, load_opened
 from alterbute.images.files.pillow.pillow_pixels import (
     GREY_16_MODES,
     MODES,
+    check_exif_prefix,
     fill_from_16_bit_tiff,
     fill_from_pillow,
     open_picture,
@@ -260,6 +261,7 @@ def _decode_jpeg(data: bytes, param: str, *, is_mask: bool) -> _Decoded:
     from PIL.JpegImagePlugin import JpegImageFile
 
     file = read_jpeg(data)
+    check_exif_prefix(file.head)
     with JpegImageFile(io.BytesIO(file.head)) as image:
         orientation = read_orientation(image)
         tags = FileTags() if is_mask else read_tags(image, param)

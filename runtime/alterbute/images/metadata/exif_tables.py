@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 IMAGE_DESCRIPTION: Final = 0x010E
 ORIENTATION: Final = 0x0112
@@ -25,6 +25,7 @@ SHORT: Final = 3
 LONG: Final = 4
 RATIONAL: Final = 5
 HEADER_BYTES: Final = 8
+_PREFIX: Final = b"Exif\0\0"
 MAX_DPI: Final = 100_000
 _TYPE_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 129: 1}
 # Bytes of one number of each type; a rational is two numbers.
@@ -105,6 +106,55 @@ def short(*values: int) -> Tag:
 def long(*values: int) -> Tag:
     """A tag of 32-bit numbers."""
     return Tag(kind=LONG, data=struct.pack(f"<{len(values)}I", *values))
+
+
+def strip_prefix(exif: bytes) -> bytes:
+    """EXIF bytes without the prefix `Exif\\0\\0`, which may come any number of times; the time does not grow with the square of it."""
+    at = 0
+    while exif.startswith(_PREFIX, at):
+        at += len(_PREFIX)
+    return exif[at:]
+
+
+def bound_exif(info: MutableMapping[Any, Any]) -> None:
+    """Make a picture's EXIF such that Pillow reads it in time and memory of the size of the file, or leave it out.
+
+    Before release 13, Pillow copies the rest of the bytes for every repeated prefix (CVE-2026-96643), and reads the value of every
+    tag, though thousands of tags may point to the same megabytes (GHSA-wqgw-9xfh-qf2g).
+
+    Args:
+        info: `PIL.Image.Image.info`, before the first call of `getexif`.
+    """
+    exif = info.get("exif")
+    if not isinstance(exif, bytes):
+        return
+    bare = strip_prefix(exif)
+    if not _is_bounded(bare):
+        del info["exif"]
+    elif len(exif) > len(bare) + len(_PREFIX):
+        info["exif"] = _PREFIX + bare
+
+
+def _is_bounded(exif: bytes) -> bool:
+    """Whether the values of every table that Pillow reads have together no more bytes than all: those of a sound file do not overlap."""
+    order = read_order(exif)
+    if order is None:
+        return True
+    starts = [struct.unpack_from(f"{order}I", exif, 4)[0]]
+    for depth in range(3):  # the first table, those of EXIF and GPS, and interoperability
+        following: list[int] = []
+        for start in starts:
+            table = exif[start : start + 2 + 12 * 0xFFFF] if start >= HEADER_BYTES else b""
+            slots = min(struct.unpack_from(f"{order}H", table)[0], (len(table) - 2) // 12) if len(table) >= 2 else 0
+            num_bytes = 0
+            for tag, kind, count, value in struct.iter_unpack(f"{order}HHII", table[2 : 2 + 12 * slots]):
+                num_bytes += _TYPE_SIZES.get(kind, 8) * count
+                if tag in (EXIF_POINTER, GPS_POINTER, INTEROP_POINTER) and depth < 2:
+                    following.append(value)
+            if num_bytes > len(exif):
+                return False
+        starts = sorted(set(following))[:64]
+    return True
 
 
 def read_order(exif: bytes | bytearray) -> str | None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from alterbute.images.metadata.exif_tables import check_dpi, read_dpi, read_first_table
+from alterbute.images.metadata.exif_tables import check_dpi, read_dpi, read_first_table, strip_prefix
 from alterbute.images.metadata.metadata import MAX_BLOCK_BYTES, MAX_TEXT_CHARACTERS, MAX_TEXTS, Metadata
 from alterbute.images.metadata.tiff_tags import read_tiff_exif, read_tiff_iptc
 from alterbute.images.metadata.xmp import read_xmp
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _logger = logging.getLogger(__name__)
-_EXIF_PREFIX: Final = b"Exif\0\0"
 _PHOTOSHOP_IPTC: Final = 0x0404
 _XMP_KEY: Final = "XML:com.adobe.xmp"
 _RAW_PROFILE: Final = "Raw profile type "
@@ -55,8 +54,7 @@ def read_metadata_blocks(exif: bytes | None, xmp: bytes | None) -> Metadata:
         xmp: An XMP packet.
     """
     exif, xmp = _check_block(exif), _check_block(xmp)
-    while exif is not None and exif.startswith(_EXIF_PREFIX):
-        exif = exif[len(_EXIF_PREFIX) :]
+    exif = None if exif is None else strip_prefix(exif)
     if exif is not None and read_first_table(exif) is None:
         exif = None
     if xmp is not None and read_xmp(xmp) is None:

@@ -21,6 +21,17 @@ MODES: Final = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 """Modes of Pillow's pictures that are taken: 8 bits per channel."""
 GREY_16_MODES: Final = ("I;16", "I;16L", "I;16B", "I;16N")
 _ORIENTATION_TAG: Final = 0x0112
+_REPEATED_PREFIX: Final = 3 * b"Exif\0\0"
+
+
+def check_exif_prefix(data: bytes) -> None:
+    """Refuse a JPEG or AVIF whose EXIF prefix is repeated: before Pillow 13, its readers take the square of its size (CVE-2026-96643).
+
+    Raises:
+        ValueError: it is repeated.
+    """
+    if _REPEATED_PREFIX in data:
+        raise ValueError("the prefix of its EXIF is repeated")
 
 
 def open_picture(data: bytes, header: Header) -> ImageFile:
@@ -31,6 +42,8 @@ def open_picture(data: bytes, header: Header) -> ImageFile:
     Raises:
         Exception: of any type: the file is damaged.
     """
+    if header.format == "AVIF":
+        check_exif_prefix(data)
     file = WholeFile(data)
     if header.format == "WEBP":
         from PIL.WebPImagePlugin import WebPImageFile
@@ -55,6 +68,9 @@ def open_picture(data: bytes, header: Header) -> ImageFile:
 
 def read_orientation(image: Image) -> int:
     """EXIF orientation 1..8; 1, upright, where there is none."""
+    from alterbute.images.metadata.exif_tables import bound_exif
+
+    bound_exif(image.info)
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # broken EXIF is ignored, as viewers do

@@ -13,8 +13,10 @@ _Ifd: TypeAlias = Mapping[int, tuple[int, ...]]
 # Tags (TIFF 6.0, DNG 1.7).
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
 _MAKE, _SAMPLES, _PLANAR, _SUB_IFDS, _EXTRA, _SAMPLE_FORMAT, _DNG = 271, 277, 284, 330, 338, 339, 50706
-_READ: Final = frozenset((254, 256, 257, 258, 259, 262, 266, 271, 277, 284, 330, 338, 339, 50706))
+_TILE_WIDTH, _EXIF, _GPS = 322, 34665, 34853
+_READ: Final = frozenset((254, 256, 257, 258, 259, 262, 266, 271, 277, 284, 322, 330, 338, 339, 34665, 34853, 50706))
 _TYPES: Final = {1: "B", 2: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_TYPE_BYTES: Final = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)
 _MAX_VALUES: Final = 64
 _MAX_ENTRIES: Final = 4096
 _MAX_PAGES: Final = 1000
@@ -31,6 +33,10 @@ _EXCESS: Final = -1
 _SENSOR: Final = (32803, 34892)
 _COMPRESSIONS: Final = (1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32946, 34925, 50000, 50001)
 _LOSSY: Final = (6, 7, 50001)
+# Before Pillow 13, tiles are read beyond their buffer, and compressions that may end early give the memory that was there before
+# (GHSA-462x-pgg6-55fp, GHSA-c6hw-5grf-ff96, GHSA-q45j-58j2-45rg). These ones fail where data is missing.
+_SAFE_PILLOW: Final = 13
+_STRICT_COMPRESSIONS: Final = (1, 5, 8, 32773, 32946, 34925, 50000)
 _COLOURS: Final = {4: "transparency mask", 5: "CMYK", 8: "LAB", 9: "LAB", 10: "LAB", 32844: "LogL", 32845: "LogLuv"}
 _SAMPLE_FORMATS: Final = {2: "signed levels", 3: "floating-point levels", 5: "complex levels", 6: "complex levels"}
 
@@ -72,8 +78,12 @@ def read_tiff(data: bytes) -> Header | None:
     # Photos in JPEG compression of the old kind are in YCbCr, whatever the tag states.
     photometric = 6 if compression == 6 else photometric
     extra = first.get(_EXTRA, ())
-    refusal = _find_raw(data, first, order, is_big) or _find_unsupported(
-        first, photometric, compression, is_little_endian=order == "<"
+    if not all(_is_bounded(data, at, order, is_big) for pointer in (_EXIF, _GPS) for at in first.get(pointer, ())):
+        return None
+    refusal = (
+        _find_raw(data, first, order, is_big)
+        or _find_unsupported(first, photometric, compression, is_little_endian=order == "<")
+        or _find_unsafe(first, photometric, compression)
     )
     if refusal is None and _EXCESS in first:
         raise TooComplexError(f"has a tag of {_number(first, _EXCESS):,} numbers")
@@ -97,7 +107,10 @@ def read_tiff(data: bytes) -> Header | None:
 
 
 def _read_ifd(data: bytes, at: int, order: str, is_big: bool) -> tuple[_Ifd | None, int]:
-    """The tags of a directory by number, and the place of the next directory; None where a tag that matters comes twice."""
+    """The tags of a directory by number, and the place of the next one; None where it is damaged.
+
+    A tag that matters comes twice, or the tags together have more bytes than the file: Pillow before 13 reads them all into memory.
+    """
     count_format, entry_format, wide = ("Q", "HHQ", "Q") if is_big else ("H", "HHI", "I")
     head, value_bytes = struct.calcsize(f"={entry_format}"), struct.calcsize(f"={wide}")
     (count,) = struct.unpack_from(order + count_format, data, at)
@@ -105,8 +118,12 @@ def _read_ifd(data: bytes, at: int, order: str, is_big: bool) -> tuple[_Ifd | No
     if count > _MAX_ENTRIES:
         return None, 0
     tags: dict[int, tuple[int, ...]] = {}
+    num_bytes = 0
     for _ in range(count):
         tag, kind, number = struct.unpack_from(order + entry_format, data, at)
+        num_bytes += number * (_TYPE_BYTES[kind] if kind < len(_TYPE_BYTES) else 0)
+        if num_bytes > len(data):
+            return None, 0
         if tag in _PARTS:
             tags[tag] = (number,)
         elif kind not in _BYTES and number > _MAX_NUMBERS:
@@ -123,6 +140,14 @@ def _read_ifd(data: bytes, at: int, order: str, is_big: bool) -> tuple[_Ifd | No
         at += head + value_bytes
     (following,) = struct.unpack_from(order + wide, data, at)
     return tags, following
+
+
+def _is_bounded(data: bytes, at: int, order: str, is_big: bool) -> bool:
+    """Whether the tags of a directory have no more bytes than the file; one that lies outside it has none."""
+    try:
+        return _read_ifd(data, at, order, is_big)[0] is not None
+    except (struct.error, OverflowError):
+        return True
 
 
 def _number(tags: _Ifd, tag: int, default: int = 0) -> int:
@@ -191,6 +216,20 @@ def _find_unsupported(first: _Ifd, photometric: int, compression: int, *, is_lit
     if max(bits) == 16:
         return _find_unsupported_16_bits(first, photometric, samples, is_little_endian=is_little_endian)
     return None
+
+
+def _find_unsafe(first: _Ifd, photometric: int, compression: int) -> Refusal | None:
+    """The refusal of a layout that the installed Pillow would read beyond its memory."""
+    import PIL
+
+    is_strict = _TILE_WIDTH not in first and photometric != 6 and compression in _STRICT_COMPRESSIONS
+    if is_strict or int(PIL.__version__.partition(".")[0]) >= _SAFE_PILLOW:
+        return None
+    return Refusal.layout(
+        f"is a TIFF in tiles, YCbCr or a compression that Pillow {PIL.__version__} does not read safely",
+        f"Pillow {_SAFE_PILLOW} or newer, or a TIFF in strips with LZW compression",
+        f'run `pip install "pillow>={_SAFE_PILLOW}"`, or save it as a PNG',
+    )
 
 
 def _find_unsupported_16_bits(first: _Ifd, photometric: int, samples: int, *, is_little_endian: bool) -> Refusal | None:
