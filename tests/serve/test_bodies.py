@@ -43,6 +43,7 @@ def refusal(call: Any) -> tuple[int, str]:
 
 HUGE_JSON: dict[str, bytes] = {
     "lists": b'{"prompt":[' + b"[]," * 100_000 + b"[]]}",
+    "few values, many lists": b"[" + b"[]," * 1500 + b"[]]",
     "deep": b"[" * 5000 + b"]" * 5000,
     "deep objects": b'{"a":' * 500 + b"1" + b"}" * 500,
     "numbers": b"[" + b"1," * (2 * MIB) + b"1]",
