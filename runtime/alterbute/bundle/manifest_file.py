@@ -8,7 +8,7 @@ from typing import Final
 from alterbute.bundle import strict_json, typed_json
 from alterbute.bundle.edges import check_edges
 from alterbute.bundle.engines import check_engines
-from alterbute.bundle.limits import (
+from alterbute.bundle.manifest_limits import (
     GRAPH_LIMIT_BYTES,
     TIME_IDS,
     TOKENIZER_LIMIT_BYTES,

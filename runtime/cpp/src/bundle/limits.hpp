@@ -1,4 +1,4 @@
-// Bounds of everything in a manifest that has a size, the same as those of the Python module `alterbute.bundle.limits`.
+// Bounds of everything in a manifest that has a size, the same as those of the Python module `alterbute.bundle.manifest_limits`.
 #pragma once
 
 #include <cstdint>
