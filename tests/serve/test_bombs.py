@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from tests.support.bombs import Bomb, bombs
+from tests.support.decoders import list_children
 from tests.support.process import Process, running_process
 from tests.support.serving import edit_files, wait_until
 
@@ -113,15 +114,6 @@ def tree_memory_mb(pid: int) -> float:
         with contextlib.suppress(OSError):
             pages += int(Path(f"/proc/{number}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def list_children(pid: int) -> list[int]:
-    """The children of a process, of all its threads."""
-    children: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):
-            children += [int(child) for child in (task / "children").read_text().split()]
-    return children
 
 
 def has_decoders(pid: int) -> bool:

@@ -1,14 +1,11 @@
-"""Decoding in processes: same pictures as in this process, limits of time and memory, fairness, and ends of all kinds."""
+"""Decoding in processes: same pictures as in this process, limits of time and memory, and what a server pays and leaves."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import socket
-import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -20,68 +17,18 @@ import pytest
 from alterbute.errors import InputError, OverloadedError
 from alterbute.images.files.decode import decode, decode_levels
 from alterbute.images.files.header import read_header
-from alterbute.images.photo import Photo
 from alterbute.serve.decoding.decoder_pool import DecoderPool
 from alterbute.serve.decoding.decoder_process import DecoderProcess
 from alterbute.serve.decoding.job_limits import PictureSize, cpu_limit_s, memory_limit_bytes
 from alterbute.serve.http.error_response import ApiError
 from PIL import Image, ImageCms, PngImagePlugin
 
+from tests.support.decoders import HOSTILE, QUICK, count_open_files, list_children
 from tests.support.pictures import noise, to_bytes
 from tests.support.process import running_process
 from tests.support.serving import RunningServer, edit_files, mask_bytes, photo_bytes, serving, wait_until
 
 # The real program, with a decoder that does what a file's last bytes say.
-HOSTILE_DECODER = """
-    import os, signal, time
-    import numpy as np
-    from alterbute.images.photo import Photo
-    from alterbute.serve.decoding import decoder_child
-
-    def hostile(real):
-        def decode(data, param):
-            order = data[-2:]
-            if order == b"!B":  # burns
-                while True:
-                    pass
-            if order == b"!M":  # takes memory
-                np.ones(1 << 28, np.uint8)
-            if order == b"!C":  # crashes
-                os.kill(os.getpid(), signal.SIGSEGV)
-            if order == b"!K":  # is ended by the system
-                os.kill(os.getpid(), signal.SIGKILL)
-            if order == b"!S":  # sleeps
-                time.sleep(600)
-            if order == b"!L":  # gives another picture than the header states
-                return Photo(pixels=np.zeros((640, 480, 3), np.uint8))
-            return real(data, param)
-
-        return decode
-
-    decoder_child.decode = hostile(decoder_child.decode)
-    decoder_child.decode_levels = hostile(decoder_child.decode_levels)
-    decoder_child.main()
-"""
-HOSTILE = (sys.executable, "-P", "-B", "-c", textwrap.dedent(HOSTILE_DECODER))
-# Speaks the protocol and imports nothing, so that it starts at once: sleeps for a file that ends so, else gives a black photo.
-QUICK_DECODER = """
-    import json, struct, sys, time
-
-    def send(head, data=b""):
-        text = json.dumps(head).encode()
-        sys.stdout.buffer.write(struct.pack("<I", len(text)) + text + data)
-        sys.stdout.buffer.flush()
-
-    send({"is_ready": True})
-    while length := sys.stdin.buffer.read(4):
-        job = json.loads(sys.stdin.buffer.read(struct.unpack("<I", length)[0]))
-        if sys.stdin.buffer.read(job["size"]).endswith(b"!S"):
-            time.sleep(600)
-        rest = {"blocks": [None] * 4, "texts": [], "chunks": [], "orientation": 1, "dpi": None, "warnings": []}
-        send({"height": 48, "width": 64, "planes": {"pixels": "uint8"}, **rest}, bytes(48 * 64 * 3))
-"""
-QUICK = (sys.executable, "-I", "-S", "-c", textwrap.dedent(QUICK_DECODER))
-GOOD, SLEEPS = b"picture", b"picture!S"
 SMALL = PictureSize(width=64, height=48, bits=8)
 
 
@@ -90,17 +37,6 @@ def size_of(data: bytes) -> PictureSize:
     header = read_header(data)
     assert header is not None
     return PictureSize(width=header.width, height=header.height, bits=header.bits, format=header.format)
-
-
-def count_open_files() -> int:
-    """Descriptors that this process has open."""
-    return len(os.listdir("/proc/self/fd"))
-
-
-def list_children(pid: int | str = "self") -> list[int]:
-    """Processes that a process has started, those included that have ended and were not waited for."""
-    tasks = Path(f"/proc/{pid}/task")
-    return [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
 
 
 @pytest.fixture(scope="module")
@@ -226,91 +162,6 @@ def test_cpu_time_and_memory_are_given_by_the_size() -> None:
     assert cpu_limit_s(size(0.01), 5.0) == 1.0
     assert memory_limit_bytes(size(0.01), 1000) < 64 << 20
     assert memory_limit_bytes(size(10, 16), 0) > memory_limit_bytes(size(10), 0) + 100e6
-
-
-def run_in_loop(work: Callable[[DecoderPool], Any], size: int) -> None:
-    """Run a coroutine function with a pool of hostile decoders."""
-
-    async def run() -> None:
-        pool = DecoderPool(size, 5.0, QUICK)
-        try:
-            await asyncio.wait_for(work(pool), 30)
-        finally:
-            pool.close()
-            while pool.num_busy:
-                await asyncio.sleep(0.01)
-
-    asyncio.run(run())
-
-
-def decode_on(pool: DecoderPool, data: bytes, owner: str, seconds: float = 60) -> asyncio.Task[Photo]:
-    """Start to decode a photo of a client."""
-    work = pool.run(
-        lambda process: process.decode_photo(data, "photo", SMALL), owner=owner, deadline_s=time.monotonic() + seconds
-    )
-    return asyncio.ensure_future(work)
-
-
-def test_one_client_never_holds_all_places() -> None:
-    async def work(pool: DecoderPool) -> None:
-        hogs = [decode_on(pool, SLEEPS, "hog") for _ in range(5)]
-        await asyncio.sleep(0)
-        # Two of the three places are taken; those of others are served meanwhile.
-        for _ in range(3):
-            assert (await decode_on(pool, GOOD, "other")).bits == 8
-        assert pool.num_busy == 2
-        assert not any(hog.done() for hog in hogs)
-        for hog in hogs:
-            hog.cancel()
-        await asyncio.wait(hogs)
-        while pool.num_busy:
-            await asyncio.sleep(0.01)
-
-    run_in_loop(work, 3)
-
-
-def test_places_are_given_in_the_order_of_arrival() -> None:
-    async def work(pool: DecoderPool) -> None:
-        order: list[int] = []
-        first = decode_on(pool, SLEEPS, "a")
-        await asyncio.sleep(0)
-        tasks = [decode_on(pool, GOOD, "ab"[number % 2]) for number in range(4)]
-        for task in tasks:
-            task.add_done_callback(lambda done: order.append(tasks.index(done)))
-        await asyncio.sleep(0)
-        late = decode_on(pool, GOOD, "c", 0.01)
-        with pytest.raises(OverloadedError) as caught:
-            await late
-        assert caught.value.code == "decoders_busy"
-        first.cancel()
-        await asyncio.wait(tasks)
-        assert order == [0, 1, 2, 3]
-
-    run_in_loop(work, 1)
-
-
-def test_a_deadline_ends_the_process_and_blames_the_server() -> None:
-    async def work(pool: DecoderPool) -> None:
-        pool.warm_up()
-        with pytest.raises(OverloadedError) as caught:
-            await decode_on(pool, SLEEPS, "a", 0.2)
-        assert caught.value.code == "decoders_busy"
-        assert (await decode_on(pool, GOOD, "a")).bits == 8
-
-    run_in_loop(work, 1)
-
-
-def test_closing_ends_work_and_waiting() -> None:
-    async def work(pool: DecoderPool) -> None:
-        tasks = [decode_on(pool, SLEEPS, "a") for _ in range(3)]
-        await asyncio.sleep(0.05)
-        pool.close()
-        for task in [*tasks, decode_on(pool, GOOD, "a")]:
-            with pytest.raises(OverloadedError) as caught:
-                await task
-            assert caught.value.code == "draining"
-
-    run_in_loop(work, 2)
 
 
 BURST = 0.1
