@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Final, Literal, TypeAlias, TypedDict
+from typing import Any, Final, Literal, TypeAlias, TypedDict
 
 from alterbute.errors import InputError
 
@@ -203,7 +203,8 @@ def _check_number(param: str, value: object, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise _type_error(param, value, f"a number from 0 to {high:g}")
     # Compared before it is converted: an integer may have more digits than a float can hold.
-    if not 0 <= value <= high or math.isnan(value):
+    number: Any = value  # mypy knows no order of Real
+    if not 0 <= number <= high or math.isnan(value):
         raise _range_error(param, value, f"0 to {high:g}")
 
 

@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -152,17 +153,17 @@ def _bent_structure(document: Any) -> Iterator[BentBundle]:
         return BentBundle(name=name, manifest=json.dumps(bent).encode())
 
     for graph, entry in document["graphs"].items():
-        yield change(f"{graph} missing", lambda bent, graph=graph: bent["graphs"].pop(graph))
-        yield change(f"{graph} without variants", lambda bent, graph=graph: bent["graphs"][graph].update(variants=[]))
+        yield change(f"{graph} missing", partial(_drop_graph, graph))
+        yield change(f"{graph} without variants", partial(_set_field, graph, "variants", []))
         for kind in ("inputs", "outputs"):
-            for index, edge in enumerate(entry[kind]):
+            edges = entry[kind]
+            for index, edge in enumerate(edges):
                 name = f"manifest: {graph} {kind} {edge['name']}"
                 if edge["name"] not in ("source_on", "identity_scale"):
-                    yield change(f"{name} missing", lambda bent, g=graph, k=kind, i=index: bent["graphs"][g][k].pop(i))
-                yield change(
-                    f"{name} twice",
-                    lambda bent, g=graph, k=kind, i=index: bent["graphs"][g][k].append(bent["graphs"][g][k][i]),
-                )
+                    yield change(
+                        f"{name} missing", partial(_set_field, graph, kind, edges[:index] + edges[index + 1 :])
+                    )
+                yield change(f"{name} twice", partial(_set_field, graph, kind, [*edges, edge]))
     yield change("10^5 values of an attribute", lambda bent: bent.update(attributes={"color": ["red"] * 100_000}))
     yield change("5000 attributes", lambda bent: bent.update(attributes={f"a{i}": ["b"] for i in range(5000)}))
     yield change("a file that is not there", lambda bent: bent["files"].update(ghost={"sha256": "0" * 64, "size": 1}))
@@ -180,6 +181,14 @@ def _bent_structure(document: Any) -> Iterator[BentBundle]:
     yield change("windows of 8192", lambda bent: bent.update(resolution=8192, latent_factor=1))
     yield change("latent factor of 8", lambda bent: bent.update(latent_factor=8))
     yield change("nested builder", lambda bent: bent.update(engines=[{"builder": _nest(80)}]))
+
+
+def _drop_graph(graph: str, bent: Any) -> None:
+    del bent["graphs"][graph]
+
+
+def _set_field(graph: str, field: str, value: Any, bent: Any) -> None:
+    bent["graphs"][graph][field] = value
 
 
 def _nest(depth: int) -> Any:

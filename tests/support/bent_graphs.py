@@ -58,6 +58,8 @@ def _bent_output(sound: bytes, name: str) -> Iterator[Bent]:
         model = onnx.load_from_string(sound)
         edge = next(edge for edge in model.graph.output if edge.name == name)
         tensor = edge.type.tensor_type
+        if what.startswith("flattened") and len(tensor.shape.dim) == 1:
+            continue  # it is flat
         inner = f"{name}.inner"
         _rename_producer(model.graph, name, inner)
         if what == "renamed":
@@ -72,8 +74,6 @@ def _bent_output(sound: bytes, name: str) -> Iterator[Bent]:
             else:
                 for axis in tensor.shape.dim:
                     axis.dim_param = "?"
-                if len(tensor.shape.dim) == 1:
-                    continue
         elif what == "of another type":
             tensor.elem_type = _OTHER.get(tensor.elem_type, TensorProto.FLOAT)
             model.graph.node.append(helper.make_node("Cast", [inner], [name], to=tensor.elem_type))

@@ -167,7 +167,8 @@ def _check_added(tokens: Any, vocabulary: dict[str, int]) -> frozenset[int]:
         is_own = number == own if own is not None else number not in known and number not in taken
         _expect(is_own, "an added token has another's id")
         contents.add(str(content))
-        taken.add(int(number))  # type: ignore[call-overload]
+        assert isinstance(number, int)
+        taken.add(number)
     return frozenset(taken)
 
 
