@@ -182,7 +182,11 @@ def test_a_manifest_with_anything_wrong_anywhere_is_refused_in_pythons_words(
     driver: Driver, bundle: Bundle, every: int
 ) -> None:
     document: Any = json.loads((bundle.path / "manifest.json").read_text())
-    document |= {"engines": [ENGINE], "grid": GRID, "family": "grid", "merged": [MERGED], "solver_table": TABLE}
+    shapes = {
+        edge["name"]: dict.fromkeys(("min", "opt", "max"), [1] * len(edge["shape"]))
+        for edge in document["graphs"]["step"]["inputs"]
+    }
+    document |= {"engines": [{**ENGINE, "profiles": [shapes]}], "grid": GRID, "family": "grid", "merged": [MERGED], "solver_table": TABLE}
     sound = json.dumps(document)
     compare_manifest(driver, sound.encode())
     assert refusal_of(lambda: parse_manifest(sound.encode())) is None
