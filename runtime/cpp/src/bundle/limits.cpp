@@ -152,22 +152,6 @@ void check_scheduler(const Json& config) {
   }
 }
 
-// The solvers are numbers here, and nothing of the scheduler is read: what Python's solvers refuse at a glance is refused.
-void check_training(const Json& config) {
-  constexpr double kMaxTrainSteps = 100'000;
-  for (const char* name : {"beta_start", "beta_end"}) {
-    const Json* beta = config.find(name);
-    if (beta == nullptr) continue;
-    const std::string key = join("scheduler", name);
-    check_number(key, typed::number(*beta, key), 0, 1);
-  }
-  if (const Json* steps = config.find("num_train_timesteps"))
-    check_number("scheduler.num_train_timesteps", typed::integer(*steps, "scheduler.num_train_timesteps"), 1,
-                 kMaxTrainSteps);
-  if (const Json* kind = config.find("beta_schedule"))
-    typed::choice(*kind, "scheduler.beta_schedule", {"linear", "scaled_linear", "squaredcos_cap_v2"});
-}
-
 void check_merged(const Json& merged) {
   check_count("merged", merged.items.size(), 256);
   for (std::size_t index = 0; index < merged.items.size(); ++index) {
@@ -270,6 +254,21 @@ void check_number(const std::string& key, double value, double least, double mos
   check_range(key, value, shown.data(), least, most);
 }
 
+void check_training(const Json& config) {
+  constexpr double kMaxTrainSteps = 100'000;
+  for (const char* name : {"beta_start", "beta_end"}) {
+    const Json* beta = config.find(name);
+    if (beta == nullptr) continue;
+    const std::string key = join("scheduler", name);
+    check_number(key, typed::number(*beta, key), 0, 1);
+  }
+  if (const Json* steps = config.find("num_train_timesteps"))
+    check_number("scheduler.num_train_timesteps", typed::integer(*steps, "scheduler.num_train_timesteps"), 1,
+                 kMaxTrainSteps);
+  if (const Json* kind = config.find("beta_schedule"))
+    typed::choice(*kind, "scheduler.beta_schedule", {"linear", "scaled_linear", "squaredcos_cap_v2"});
+}
+
 void check_limits(const Manifest& manifest, const Json& document) {
   check_numbers(manifest);
   check_text("name", manifest.name, 128, 1);
@@ -280,7 +279,6 @@ void check_limits(const Manifest& manifest, const Json& document) {
   check_memory(manifest);
   check_vocabulary(manifest);
   check_scheduler(*document.find("scheduler"));
-  check_training(*document.find("scheduler"));
   if (const Json* merged = document.find("merged")) check_merged(*merged);
   if (const Json* grid = document.find("grid"); grid != nullptr && grid->kind == Json::Kind::object) {
     check_number("grid.photo_fill", grid->find("photo_fill")->number, -1, 1);
