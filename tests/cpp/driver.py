@@ -36,6 +36,11 @@ class Driver:
             env={**os.environ, "ALTERBUTE_ONNXRUNTIME": str(library()), **(env or {})},
         )
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def ask(self, verb: str, blobs: Sequence[bytes] = (), **fields: object) -> tuple[dict[str, Any], list[bytes]]:
         """One request.
 
@@ -43,7 +48,7 @@ class Driver:
             Refused: the library refused it.
         """
         assert self._process.stdin is not None and self._process.stdout is not None
-        line = {"do": verb, "bytes": [len(blob) for blob in blobs], **fields}
+        line = _exact({"do": verb, "bytes": [len(blob) for blob in blobs], **fields})
         self._process.stdin.write(json.dumps(line).encode() + b"\n" + b"".join(blobs))
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
@@ -97,3 +102,12 @@ class Driver:
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _exact(value: Any) -> Any:
+    """The value with integers beyond 2^53 as their digits: the library's JSON has none, and seeds are larger."""
+    if isinstance(value, dict):
+        return {name: _exact(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_exact(item) for item in value]
+    return str(value) if isinstance(value, int) and abs(value) >= 1 << 53 else value

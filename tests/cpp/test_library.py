@@ -280,7 +280,7 @@ def test_sanitizers_find_nothing(built: Path, demo: Path, sanitizer: str) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["manifest", "tokenizer", "safetensors"])
+@pytest.mark.parametrize("target", ["graph_file", "manifest", "tokenizer", "safetensors"])
 def test_fuzzing_the_readers_finds_nothing(built: Path, demo: Path, tmp_path: Path, target: str) -> None:
     """$ALTERBUTE_FUZZ_S seconds for each reader: 200 make ten minutes of all three."""
     clang = shutil.which("clang++") or shutil.which("clang++-14")
@@ -317,6 +317,7 @@ def fuzz_seeds(demo: Path) -> dict[str, list[bytes]]:
         body += data
     text = json.dumps(header).encode()
     return {
+        "graph_file": [(demo / "decode.onnx").read_bytes(), (demo / "paste.onnx").read_bytes()],
         "manifest": [(demo / "manifest.json").read_bytes(), b"{}"],
         "tokenizer": [b"color: red\0" + tokenizer, "Größe 😀 <|endoftext|>\0".encode() + tokenizer, b"it's"],
         "safetensors": [len(text).to_bytes(8, "little") + text + body],

@@ -48,9 +48,9 @@ int edit(int argc, char** argv) {
       return 2;
     }
   }
-  const alterbute::Editor editor(argv[1]);
   const example::Picture photo = example::decode_png(example::read_file(argv[2], "photo"), "photo");
   const example::Picture mask = example::decode_png(example::read_file(argv[3], "mask"), "mask");
+  const alterbute::Editor editor(argv[1]);
   alterbute::Callbacks callbacks;
   callbacks.progress = [](const alterbute::Progress& done) {
     std::fprintf(stderr, "\rstep %d of %d%s", done.step, done.steps, done.step == done.steps ? "\n" : "");

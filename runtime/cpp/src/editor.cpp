@@ -28,6 +28,8 @@ void check_positive(const std::string& param, int value, int least) {
 }
 
 SolverTable read_table(const Bundle& bundle) {
+  if (const std::string& fault = bundle.manifest().scheduler_fault; !fault.empty())
+    throw BundleError("the bundle's scheduler cannot be used: " + fault, "a scheduler that diffusers writes", kExportAgain);
   const auto& entry = bundle.manifest().solver_table;
   if (!entry)
     throw BundleError("the bundle has no solver table", "`solver_table` in its manifest: there is no solver code here",

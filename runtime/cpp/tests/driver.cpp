@@ -14,6 +14,7 @@
 #include "alterbute/alterbute.hpp"
 #include "backends/cuda/cuda_backend.hpp"
 #include "bundle/bundle.hpp"
+#include "bundle/graph_file.hpp"
 #include "bundle/json.hpp"
 #include "denoise/noise.hpp"
 #include "denoise/solver_table.hpp"
@@ -121,7 +122,7 @@ class Driver {
         {"manifest", &Driver::manifest}, {"bundle", &Driver::bundle},       {"solver", &Driver::solver},
         {"warnings", &Driver::warnings}, {"open", &Driver::open},           {"edit", &Driver::edit},
         {"colors", &Driver::colors},     {"warm_up", &Driver::warm_up},     {"close", &Driver::close},
-        {"device", &Driver::device}};
+        {"device", &Driver::device},     {"graph_file", &Driver::graph_file}};
     Answer answer;
     const auto run = [&] {
       try {
@@ -187,10 +188,21 @@ class Driver {
     answer.add("name", alterbute::parse_manifest(request.blob(0)).name);
   }
 
+  // The inputs of a graph file whose weights have `size` bytes.
+  void graph_file(const Request& request, Answer& answer) {
+    std::vector<std::string> names;
+    const auto size = static_cast<std::uint64_t>(request.integer("size"));
+    for (const auto& edge : alterbute::read_graph_file("decode.onnx", request.blob(0), {{"weights.bin", size}}).inputs)
+      names.push_back(edge.name);
+    answer.add("inputs", names);
+  }
+
   void bundle(const Request& request, Answer& answer) {
-    const std::string key = request.text("trust_key");
-    const alterbute::Bundle bundle = alterbute::Bundle::open(
-        request.text("path"), alterbute::read_trust_keys(key.empty() ? std::vector<std::string>() : std::vector{key}));
+    std::vector<std::string> keys;
+    if (request.find("trust_key") != nullptr) keys = {request.text("trust_key")};
+    if (const Json* several = request.find("trust_keys"))
+      for (const Json& key : several->items) keys.push_back(key.text);
+    const alterbute::Bundle bundle = alterbute::Bundle::open(request.text("path"), alterbute::read_trust_keys(keys));
     if (request.text("how") == "verify") bundle.verify();
     if (request.text("how") == "read") {
       const alterbute::Bytes data = bundle.read(request.text("name"));

@@ -43,12 +43,12 @@ void check_outputs(const std::string& graph, const Graph& listed, const ArrayVie
     }
     if (found != outputs.end() && found->second.shape() == expected && spec.dtype == name_of(found->second.dtype()))
       continue;
-    const std::string seen = found == outputs.end() ? "nothing"
+    const std::string seen = found == outputs.end() ? "no such output"
                                                     : std::string(name_of(found->second.dtype())) + " " +
                                                           text::python_repr(found->second.shape());
-    throw BundleError("the graph " + text::python_repr(graph) + " gave " + seen + " for " + text::python_repr(spec.name),
+    throw BundleError("the graph " + text::python_repr(graph) + " makes " + text::python_repr(spec.name) + " as " + seen,
                       spec.dtype + " " + text::python_repr(expected) + ", as the manifest lists it",
-                      "export the bundle again");
+                      "get the bundle from a source that you trust, or export it again");
   }
 }
 

@@ -84,7 +84,7 @@ void check_digests(const EngineEntry& engine, const std::string& key) {
 
 std::string count_of_list(std::size_t count) { return count == 0 ? "empty" : "a list of " + std::to_string(count); }
 
-void check_profile(const std::string& key, const Named<ShapeRange>& profile, const Graph& graph) {
+void check_profile(const std::string& key, const Named<ShapeRange>& profile) {
   constexpr std::size_t kMaxAxes = 16;
   constexpr std::int64_t kMaxSize = 2'147'483'647;
   for (const auto& [name, range] : profile) {
@@ -99,18 +99,21 @@ void check_profile(const std::string& key, const Named<ShapeRange>& profile, con
                      "min <= opt <= max, of one rank"};
     }
   }
+}
+
+// Every profile has the shapes of its graph's inputs.
+void check_inputs(const std::string& key, const Named<ShapeRange>& profile, const Graph& graph) {
   std::vector<std::string> names;
   bool is_whole = profile.size() == graph.inputs.size();
   for (const TensorSpec& input : graph.inputs) {
     names.push_back(input.name);
     const ShapeRange* range = find(profile, input.name);
-    is_whole = is_whole && range != nullptr && range->min.size() == input.shape.size();
+    is_whole = is_whole && range != nullptr && range->max.size() == input.shape.size();
   }
-  if (!is_whole)
-    throw KeyFault{key, "of other inputs or ranks", "the graph's inputs: " + text::join(names, ", ")};
+  if (!is_whole) throw KeyFault{key, "of other inputs", "one shape for each of " + text::join(names, ", ")};
 }
 
-void check_numbers(const EngineEntry& engine, const std::string& key, const Graph& graph) {
+void check_numbers(const EngineEntry& engine, const std::string& key) {
   constexpr std::size_t kMaxCapabilities = 32, kMaxProfiles = 256;
   const std::size_t capabilities = engine.capabilities.size(), profiles = engine.profiles.size();
   if (capabilities < 1 || capabilities > kMaxCapabilities)
@@ -128,7 +131,7 @@ void check_numbers(const EngineEntry& engine, const std::string& key, const Grap
                    "at least one bucket, at most " + std::to_string(kMaxProfiles)};
   }
   for (std::size_t number = 0; number < profiles; ++number)
-    check_profile(key + ".profiles[" + std::to_string(number) + "]", engine.profiles[number], graph);
+    check_profile(key + ".profiles[" + std::to_string(number) + "]", engine.profiles[number]);
 }
 
 }  // namespace
@@ -146,8 +149,6 @@ void check_engines(const std::vector<EngineEntry>& engines, const Manifest& mani
   std::set<std::pair<std::string, std::string>> taken;
   const auto expect_file = [&](const std::string& key, const std::string& name) {
     if (find(manifest.files, name) == nullptr) throw KeyFault{key, text::python_repr(name), "a name listed in `files`"};
-    if (name.find('/') != std::string::npos)
-      throw KeyFault{key, text::python_repr(name), "a file that is in no folder"};
   };
   if (engines.size() > kMaxEngines) {
     throw KeyFault{"engines", "a list of " + std::to_string(engines.size()), "at most " + std::to_string(kMaxEngines)};
@@ -163,6 +164,8 @@ void check_engines(const std::vector<EngineEntry>& engines, const Manifest& mani
     }
     expect_file(key + ".file", engine.file);
     expect_file(key + ".source", engine.source);
+    if (engine.source.find('/') != std::string::npos)
+      throw KeyFault{key + ".source", text::python_repr(engine.source), "a file that is in no folder"};
     for (const auto& [name, digest] : engine.weights) {
       if (find(manifest.files, name) == nullptr || !is_weights_name(name))
         throw KeyFault{key + ".weights", text::python_repr(name), "names of weights listed in `files`"};
@@ -170,7 +173,14 @@ void check_engines(const std::vector<EngineEntry>& engines, const Manifest& mani
     if (!taken.insert({engine.recipe, engine.graph}).second)
       throw KeyFault{key, "a second " + engine.graph + " of recipe " + engine.recipe, "one"};
     check_digests(engine, key);
-    check_numbers(engine, key, *find(manifest.graphs, engine.graph));
+    check_numbers(engine, key);
+  }
+  for (std::size_t index = 0; index < engines.size(); ++index) {
+    const EngineEntry& engine = engines[index];
+    for (std::size_t number = 0; number < engine.profiles.size(); ++number) {
+      check_inputs("engines[" + std::to_string(index) + "].profiles[" + std::to_string(number) + "]",
+                   engine.profiles[number], manifest.graph(engine.graph));
+    }
   }
 }
 

@@ -90,7 +90,7 @@ class Walk {
     std::optional<std::string_view> main;
     each(bytes, [&](const Field& field) {
       if (field.number == kTraining || field.number == kFunction)
-        throw GraphFault{"has functions or training graphs", "one graph alone"};
+        throw GraphFault{"it has functions or training graphs", "one graph alone"};
       if (field.number != kGraph) return;
       if (main) throw Malformed("a part is given twice");
       main = bytes_of(field);
@@ -106,7 +106,7 @@ class Walk {
   void each(std::string_view bytes, Read read) {
     Fields fields(bytes);
     for (Field field; fields.next(field);) {
-      if (++num_fields_ > kMaxFields) throw GraphFault{"has over " + std::to_string(kMaxFields) + " fields", "fewer"};
+      if (++num_fields_ > kMaxFields) throw GraphFault{"it has over " + std::to_string(kMaxFields) + " fields", "fewer"};
       read(field);
     }
   }
@@ -114,7 +114,7 @@ class Walk {
   // `file` gets the edges of the main graph; null for a nested one.
   void graph(std::string_view bytes, int depth, GraphFile* file) {
     constexpr std::uint32_t kNode = 1, kInitializer = 5, kInput = 11, kOutput = 12, kSparse = 15;
-    if (depth > kMaxDepth) throw GraphFault{"has graphs nested too deep", std::to_string(kMaxDepth) + " levels at most"};
+    if (depth > kMaxDepth) throw GraphFault{"it has graphs nested too deep", std::to_string(kMaxDepth) + " levels at most"};
     std::set<std::string_view> initializers;
     each(bytes, [&](const Field& field) {
       switch (field.number) {
@@ -139,7 +139,7 @@ class Walk {
     if (file == nullptr) return;
     for (const DeclaredEdge& input : file->inputs) {
       if (initializers.count(input.name) != 0)
-        throw GraphFault{"has the input " + shorten(input.name) + " among its weights, too", "one of the two"};
+        throw GraphFault{"it has the input " + shorten(input.name) + " among its weights, too", "one of the two"};
     }
   }
 
@@ -161,7 +161,7 @@ class Walk {
     });
   }
 
-  [[noreturn]] static void refuse_sparse() { throw GraphFault{"has sparse tensors", "dense ones"}; }
+  [[noreturn]] static void refuse_sparse() { throw GraphFault{"it has sparse tensors", "dense ones"}; }
 
   // Returns its name.
   std::string_view tensor(std::string_view bytes) {
@@ -177,7 +177,7 @@ class Walk {
           if (!field.has_bytes) sizes.push_back(number_of(field));
           for (Fields packed(field.bytes); !packed.is_at_end() && sizes.size() <= kMaxAxes;)
             sizes.push_back(packed.packed());
-          if (sizes.size() > kMaxAxes) throw GraphFault{"has a tensor of too many axes", std::to_string(kMaxAxes) + " at most"};
+          if (sizes.size() > kMaxAxes) throw GraphFault{"it has a tensor of too many axes", std::to_string(kMaxAxes) + " at most"};
           break;
         case kType:
           once.mark(field);
@@ -215,20 +215,20 @@ class Walk {
       });
       const auto& [key, value] = parts;
       if ((key != "location" && key != "offset" && key != "length") || !given.emplace(key, value).second)
-        throw GraphFault{"describes external data by " + shorten(key), "location, offset and length, each once"};
+        throw GraphFault{"it describes external data by " + shorten(key), "location, offset and length, each once"};
     }
     const std::string_view place = given["location"];
     const auto file = files_.find(std::string(place.substr(0, 1000)));
     if (file == files_.end()) {
       std::vector<std::string> names;
       for (const auto& [name, bytes] : files_) names.push_back(name);
-      throw GraphFault{"keeps a tensor in " + shorten(place),
+      throw GraphFault{"it keeps a tensor in " + shorten(place),
                        names.empty() ? "no external data" : "a file of the manifest: " + text::join(names, " or ")};
     }
     const auto offset = whole(given["offset"]), length = whole(given["length"]);
     const bool fits = offset && length && *length <= file->second && *offset <= file->second - *length;
     if (!fits || size != length) {
-      throw GraphFault{"keeps a tensor at offset " + shorten(given["offset"]) + " of " + file->first + ", " +
+      throw GraphFault{"it keeps a tensor at offset " + shorten(given["offset"]) + " of " + file->first + ", " +
                            shorten(given["length"]) + " bytes",
                        (size ? std::to_string(*size) : "the tensor's") + " bytes within the file's " +
                            std::to_string(file->second)};
@@ -246,7 +246,7 @@ class Walk {
       if (field.number == kName) {
         declared.name = bytes_of(field);
         if (declared.name.size() > kMaxName || !text::decode(declared.name))
-          throw GraphFault{"has an input or output with a malformed name", "UTF-8 of " + std::to_string(kMaxName) + " bytes at most"};
+          throw GraphFault{"it has an input or output with a malformed name", "UTF-8 of " + std::to_string(kMaxName) + " bytes at most"};
         return;
       }
       each(bytes_of(field), [&](const Field& type) {
@@ -266,7 +266,7 @@ class Walk {
         });
       });
     });
-    if (!has_shape) throw GraphFault{"declares no shape of " + shorten(declared.name), "a tensor with a shape"};
+    if (!has_shape) throw GraphFault{"it declares no shape of " + shorten(declared.name), "a tensor with a shape"};
     return declared;
   }
 
@@ -295,17 +295,18 @@ class Walk {
 GraphFile read_graph_file(const std::string& file, std::string_view model, const DataSizes& files) {
   // ONNX Runtime knows its own format by these letters, whatever stands before them.
   constexpr std::size_t kMarkAt = 4, kMarkBytes = 4;
-  const auto refuse = [&](const std::string& seen, const std::string& expected) {
-    return BundleError("the bundle's graph file " + text::python_repr(file) + " " + seen, expected, kExportAgain);
+  const auto refuse = [&](const std::string& why, const std::string& expected) {
+    return BundleError("the bundle's graph file " + text::python_repr(file) + " is not what an export writes (" + why + ")",
+                       expected, "get the bundle from a source that you trust, or export it again");
   };
   try {
     if (model.size() >= kMarkAt + kMarkBytes && model.substr(kMarkAt, kMarkBytes) == "ORTM")
-      throw GraphFault{"is in ONNX Runtime's own format", "an ONNX model"};
+      throw GraphFault{"it is in ONNX Runtime's own format", "an ONNX model"};
     return Walk(files).model(model);
   } catch (const GraphFault& fault) {
     throw refuse(fault.seen, fault.expected);
   } catch (const Malformed& fault) {
-    throw refuse(std::string("is no ONNX model (") + fault.what() + ")", "an ONNX model");
+    throw refuse(fault.what(), "an ONNX model");
   }
 }
 

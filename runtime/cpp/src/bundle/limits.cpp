@@ -254,6 +254,21 @@ void check_number(const std::string& key, double value, double least, double mos
   check_range(key, value, shown.data(), least, most);
 }
 
+void check_training(const Json& config) {
+  constexpr double kMaxTrainSteps = 100'000;
+  for (const char* name : {"beta_start", "beta_end"}) {
+    const Json* beta = config.find(name);
+    if (beta == nullptr) continue;
+    const std::string key = join("scheduler", name);
+    check_number(key, typed::number(*beta, key), 0, 1);
+  }
+  if (const Json* steps = config.find("num_train_timesteps"))
+    check_number("scheduler.num_train_timesteps", typed::integer(*steps, "scheduler.num_train_timesteps"), 1,
+                 kMaxTrainSteps);
+  if (const Json* kind = config.find("beta_schedule"))
+    typed::choice(*kind, "scheduler.beta_schedule", {"linear", "scaled_linear", "squaredcos_cap_v2"});
+}
+
 void check_limits(const Manifest& manifest, const Json& document) {
   check_numbers(manifest);
   check_text("name", manifest.name, 128, 1);

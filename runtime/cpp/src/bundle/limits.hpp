@@ -22,6 +22,8 @@ constexpr std::int64_t kManifestStateRows = 4;
 void check_document(const Json& document);
 // Every number, count and name; `document` is what the manifest was made of.
 void check_limits(const Manifest& manifest, const Json& document);
+// What Python's solvers refuse of a scheduler at a glance: solvers are numbers here, and nothing else reads it.
+void check_training(const Json& config);
 void check_count(const std::string& key, std::size_t count, std::size_t most, std::size_t least = 0);
 void check_text(const std::string& key, std::string_view text, std::size_t most, std::size_t least = 0);
 void check_digest(const std::string& key, const std::string& digest);

@@ -317,6 +317,11 @@ Manifest parse_manifest(std::string_view text) {
     check_document(document);
     Manifest manifest = build(document, engines);
     check(manifest, document, engines);
+    try {
+      check_training(*document.find("scheduler"));
+    } catch (const KeyFault& fault) {
+      manifest.scheduler_fault = "`" + fault.key + "` is " + fault.seen + ", not " + fault.expected;
+    }
     return manifest;
   } catch (const KeyFault& fault) {
     const std::string key = fault.key.empty() ? "(top)" : fault.key;

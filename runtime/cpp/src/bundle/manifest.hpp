@@ -119,6 +119,7 @@ struct Manifest {
   Named<Graph> graphs;
   Named<FileEntry> files;
   std::optional<SolverTableEntry> solver_table;
+  std::string scheduler_fault;  // why no editor can be opened, "" where one can: a manifest is sound without a scheduler
 
   const Graph& graph(std::string_view graph_name) const;
   std::int64_t latent_side() const { return resolution / latent_factor; }
