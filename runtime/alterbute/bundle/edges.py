@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from alterbute.bundle.limits import STATE_ROWS, TIME_IDS
+from alterbute.bundle.bounds import STATE_ROWS, TIME_IDS
 from alterbute.bundle.manifest import Manifest, TensorSpec
 from alterbute.bundle.typed_json import KeyFault
 
