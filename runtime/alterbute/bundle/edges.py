@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from alterbute.bundle.bounds import STATE_ROWS, TIME_IDS
 from alterbute.bundle.manifest import Manifest, TensorSpec
-from alterbute.bundle.manifest_limits import STATE_ROWS, TIME_IDS
 from alterbute.bundle.typed_json import KeyFault
 
 OPTIONAL: Final = frozenset({"source_on", "identity_scale"})

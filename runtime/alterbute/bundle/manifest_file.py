@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Final
 
 from alterbute.bundle import strict_json, typed_json
-from alterbute.bundle.edges import check_edges
-from alterbute.bundle.engines import check_engines
-from alterbute.bundle.manifest import MANIFEST_FILE, SCHEMA_VERSION, Manifest, are_window_sides
-from alterbute.bundle.manifest_limits import (
+from alterbute.bundle.bounds import (
     GRAPH_LIMIT_BYTES,
     TIME_IDS,
     TOKENIZER_LIMIT_BYTES,
     check_document,
     check_limits,
 )
+from alterbute.bundle.edges import check_edges
+from alterbute.bundle.engines import check_engines
+from alterbute.bundle.manifest import MANIFEST_FILE, SCHEMA_VERSION, Manifest, are_window_sides
 from alterbute.bundle.signature import SIGNATURE_FILE
 from alterbute.errors import BundleError
 

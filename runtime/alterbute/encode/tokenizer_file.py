@@ -11,7 +11,7 @@ import json
 from collections.abc import Collection
 from typing import Any, Final
 
-from alterbute.bundle.manifest_limits import MAX_TOKEN_ID
+from alterbute.bundle.bounds import MAX_TOKEN_ID
 from alterbute.bundle.strict_json import parse_json
 
 _MAX_DEPTH: Final = 16

@@ -166,7 +166,7 @@ def check_files(files: Mapping[str, FileEntry]) -> None:
     Raises:
         KeyFault: a name is not plain ASCII or more than one folder deep, or a digest or size is none.
     """
-    check_count("files", len(files), 4096, 1)
+    check_count("files", len(files), 4096)
     for name, entry in files.items():
         if len(name) > 200 or not _FILE_NAME.fullmatch(name):
             raise KeyFault("files", f"the name {name[:80]!r}", "plain names, at most one folder deep")
