@@ -89,7 +89,7 @@ std::string describe(const std::string& dtype, const std::vector<std::string>& a
 std::string describe(const TensorSpec& spec) {
   std::vector<std::string> axes;
   for (std::size_t k = 0; k < spec.shape.size(); ++k)
-    axes.push_back(spec.axes[k].empty() ? std::to_string(spec.shape[k]) : spec.axes[k]);
+    axes.push_back(spec.shape[k] < 0 ? spec.axes[k] : std::to_string(spec.shape[k]));
   return describe(spec.dtype, axes);
 }
 
