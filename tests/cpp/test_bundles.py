@@ -186,7 +186,13 @@ def test_a_manifest_with_anything_wrong_anywhere_is_refused_in_pythons_words(
         edge["name"]: dict.fromkeys(("min", "opt", "max"), [1] * len(edge["shape"]))
         for edge in document["graphs"]["step"]["inputs"]
     }
-    document |= {"engines": [{**ENGINE, "profiles": [shapes]}], "grid": GRID, "family": "grid", "merged": [MERGED], "solver_table": TABLE}
+    document |= {
+        "engines": [{**ENGINE, "profiles": [shapes]}],
+        "grid": GRID,
+        "family": "grid",
+        "merged": [MERGED],
+        "solver_table": TABLE,
+    }
     sound = json.dumps(document)
     compare_manifest(driver, sound.encode())
     assert refusal_of(lambda: parse_manifest(sound.encode())) is None

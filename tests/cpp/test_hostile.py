@@ -77,7 +77,11 @@ def hide(model: Any, place: str) -> None:
     else:
         inner.initializer.append(tensor)
         branch = onnx.helper.make_node("If", ["x"], ["y"])
-        (branch.attribute.add(name="then", type=5).g if place == "graph" else branch.attribute.add(name="then", type=10).graphs.add()).CopyFrom(inner)
+        (
+            branch.attribute.add(name="then", type=5).g
+            if place == "graph"
+            else branch.attribute.add(name="then", type=10).graphs.add()
+        ).CopyFrom(inner)
         model.graph.node.append(branch)
 
 
@@ -193,7 +197,9 @@ def test_outputs_that_are_not_the_manifests_are_refused_at_load(
     else:
         output.type.tensor_type.elem_type = 1
     with pytest.raises(Refused, match=r"decode\.onnx") as refused:
-        driver.ask("open", path=str(bend(demo, tmp_path / "bundle", "decode.onnx", model.SerializeToString())), load=True)
+        driver.ask(
+            "open", path=str(bend(demo, tmp_path / "bundle", "decode.onnx", model.SerializeToString())), load=True
+        )
     assert refused.value.kind == "BundleError"
 
 
@@ -290,7 +296,9 @@ def test_the_examples_reader_takes_no_picture_whose_pixels_are_missing_or_doubtf
         "bomb": png(header(10_000, 10_000), (b"IDAT", packed), end),
         "no end": sound[:-12],
     }
-    mask = png(header(64, 64, colour=0), (b"IDAT", zlib.compress((b"\0" + b"\0" * 16 + b"\xff" * 32 + b"\0" * 16) * 64)), end)
+    mask = png(
+        header(64, 64, colour=0), (b"IDAT", zlib.compress((b"\0" + b"\0" * 16 + b"\xff" * 32 + b"\0" * 16) * 64)), end
+    )
     files = {name: tmp_path / f"{name}.png" for name in ("photo", "mask", "out")}
     files["mask"].write_bytes(mask)
     program, env = example(built, "edit_png"), {"ALTERBUTE_ONNXRUNTIME": str(library())}

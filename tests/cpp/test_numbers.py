@@ -209,7 +209,7 @@ def test_a_tokenizer_of_another_kind_is_refused_rather_than_misread(
     for key in place[:-1]:
         inner = inner[key]
     inner[place[-1]] = value
-    with pytest.raises(Refused, match="the bundle's tokenizer cannot be read"):
+    with pytest.raises(Refused, match="the bundle's tokenizer cannot be used"):
         driver.ask("tokenizer", [json.dumps(document).encode()], tokens=32, start_id=0, end_id=1, pad_id=1)
 
 

@@ -22,7 +22,7 @@ constexpr std::uint64_t kHalf = 10, kBrain = 16;
 
 // A size, or the name of a free one.
 struct Axis {
-  std::int64_t size = -1;
+  std::int64_t size = kFree;
   const char* name = "";
   Axis(const char* free) : name(free) {}              // NOLINT(google-explicit-constructor)
   Axis(std::int64_t fixed) : size(fixed) {}           // NOLINT(google-explicit-constructor)
@@ -89,7 +89,7 @@ std::string describe(const std::string& dtype, const std::vector<std::string>& a
 std::string describe(const TensorSpec& spec) {
   std::vector<std::string> axes;
   for (std::size_t k = 0; k < spec.shape.size(); ++k)
-    axes.push_back(spec.axes[k].empty() ? std::to_string(spec.shape[k]) : spec.axes[k]);
+    axes.push_back(spec.shape[k] == kFree ? spec.axes[k] : std::to_string(spec.shape[k]));
   return describe(spec.dtype, axes);
 }
 

@@ -24,7 +24,7 @@ TensorSpec read_tensor(const Json& value, const std::string& key) {
   spec.shape = typed::list(record.at("shape"), record.path("shape"), [&](const Json& size, const std::string& place) {
     const bool is_free = size.kind == Json::Kind::string;
     spec.axes.push_back(is_free ? size.text : std::string());
-    return is_free ? std::int64_t{-1} : typed::integer(size, place);
+    return is_free ? kFree : typed::integer(size, place);
   });
   return spec;
 }

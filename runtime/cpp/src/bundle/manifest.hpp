@@ -19,7 +19,10 @@ constexpr const char* kWeightsFile = "weights.bin";
 bool is_weights_name(std::string_view name);
 constexpr const char* kExportAgain = "export the bundle again with `alterbute-export bundle`";
 
-// One input or output of a graph: its sizes, -1 where a dimension is free; `axes` has the free ones' names, else "".
+// The size of a free dimension; below every number that a manifest can hold.
+constexpr std::int64_t kFree = INT64_MIN;
+
+// One input or output of a graph: its sizes, kFree where a dimension is free; `axes` has the free ones' names, else "".
 struct TensorSpec {
   std::string name, dtype;
   std::vector<std::int64_t> shape;
