@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from alterbute.errors import InputError
+from alterbute.serve.allocator import return_large_blocks
 from alterbute.serve.app import make_app
 from alterbute.serve.context import Context, make_context
 from alterbute.serve.http.auth import read_keys
@@ -48,6 +49,7 @@ def run(settings: ServerSettings) -> int:
     Returns:
         The exit code: 0, or `EXIT_DEVICE`.
     """
+    return_large_blocks()
     sockets = [_bind(settings.host, settings.port, "port")]
     if settings.admin_port is not None:
         sockets.append(_bind("127.0.0.1", settings.admin_port, "admin_port"))
