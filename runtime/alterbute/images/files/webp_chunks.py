@@ -41,7 +41,7 @@ def read_webp(data: bytes) -> Header | None:
 def check_webp(data: bytes) -> None:
     """Check that the file has as many bytes as its first header states, and that each chunk of pixels lies within them.
 
-    libwebp fills the last pixels of a lossy picture with grey, without a word.
+    A decoder may fill the last pixels of a lossy picture without an error.
 
     Args:
         data: The file.

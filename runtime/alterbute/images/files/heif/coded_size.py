@@ -1,4 +1,4 @@
-"""Whether the pictures in an AVIF have the sizes that its boxes state: libavif scales a coded picture of another size, without a word."""
+"""Whether the pictures in an AVIF have the sizes that its boxes state: libavif scales a coded picture of another size without an error."""
 
 from __future__ import annotations
 

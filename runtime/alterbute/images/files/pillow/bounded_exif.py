@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from alterbute.images.files.header_type import TooComplexError
 from alterbute.images.files.heif.item_boxes import find_box, read_contents, read_items
 
 _REPEATED_PREFIX: Final = 3 * b"Exif\0\0"
@@ -27,6 +28,7 @@ def check_avif_exif(data: bytes) -> None:
     Raises:
         ValueError: they share them, or the prefix of the EXIF is repeated.
         OSError: the EXIF lies outside the file.
+        TooComplexError: more items than pictures need, or EXIF items that overlap.
     """
     from alterbute.images.metadata.exif_tables import is_bounded, strip_prefix
 
@@ -35,9 +37,15 @@ def check_avif_exif(data: bytes) -> None:
     if meta is None:
         return
     contents = read_contents(data, meta)
+    num_bytes = 0
     for number, kind in read_items(meta).kinds.items():
+        if kind != b"Exif" or number not in contents:
+            continue
+        num_bytes += len(contents[number])
+        if num_bytes > len(data):
+            raise TooComplexError("has EXIF items that overlap")
         # The first four bytes are the place of the TIFF header.
-        if kind == b"Exif" and not is_bounded(strip_prefix(bytes(contents.get(number, b"")[4:]))):
+        if not is_bounded(strip_prefix(bytes(contents[number][4:]))):
             raise ValueError("the tags of its EXIF share their bytes")
 
 
