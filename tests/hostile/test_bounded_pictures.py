@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from alterbute.errors import InputError
 from alterbute.images import load_photo
+from alterbute.images.files.gif_header import drop_texts
 from alterbute.images.files.header import read_header
 from PIL import Image
 
@@ -153,4 +154,16 @@ def test_metadata_of_many_segments_is_cut_and_the_picture_taken() -> None:
         b"\xff\xed" + (2 + 14 + 12 * 5000).to_bytes(2) + b"Photoshop 3.0\0" + b"8BIM\4\4\0\0\0\0\0\0" * 5000,
     ):
         many = whole[:2] + segment * 100 + whole[2:]
+        assert np.array_equal(load_photo(many).pixels, load_photo(whole).pixels)
+
+
+def test_the_texts_of_a_gif_are_cut_and_the_picture_taken() -> None:
+    whole = to_bytes(Image.fromarray(PIXELS).convert("P"), "GIF")
+    at = whole.index(b",\0\0\0\0")
+    described = b"!\xf9\4\0\0\0\0\0" + whole[at:]
+    for num_extensions, num_blocks in ((1, 4000), (1000, 4), (200, 200)):
+        texts = (b"!\xfe" + (b"\xff" + b"a" * 255) * num_blocks + b"\0") * num_extensions
+        many = whole[:at] + texts + described
+        assert len(drop_texts(many)) < len(whole) + (1 << 16) + 100
+        assert drop_texts(many).endswith(described)
         assert np.array_equal(load_photo(many).pixels, load_photo(whole).pixels)

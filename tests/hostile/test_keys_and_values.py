@@ -12,6 +12,7 @@ from alterbute import Editor, EditRequest
 from alterbute.bundle import open_bundle, read_trust_keys, verify_bundle
 from alterbute.errors import BundleError, InputError, is_printable, printable
 from alterbute.images import load_photo
+from alterbute.images.masks.annotations import load_annotation
 
 from tests.support.bundles import write_stub_bundle
 
@@ -114,3 +115,12 @@ def test_the_manifests_names_are_those_of_the_solvers() -> None:
     assert set(bounds.SOLVER_NAMES) == set(SOLVERS)
     assert set(bounds.SPACINGS) == set(SPACINGS)
     assert bounds.STATE_ROWS == STATE_ROWS
+
+
+def test_annotations_are_read_from_files_only(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "endless.json").symlink_to("/dev/zero")
+    for name in ("pipe.json", "endless.json", "pipe.json#3"):
+        with pytest.raises(InputError, match="is not a file") as caught:
+            load_annotation(tmp_path / name, (64, 64))
+        assert caught.value.code == "annotation_unreadable"

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from alterbute.errors import InputError
-from alterbute.images import load_photo
 from alterbute.images.metadata import (
     METADATA_RULES,
     NO_METADATA,
@@ -23,7 +21,6 @@ from alterbute.images.metadata import (
     read_provenance,
     select_metadata,
 )
-from alterbute.images.metadata.exif_tables import bound_exif
 from alterbute.images.metadata.xmp import DC, IPTC_CORE, PHOTOSHOP, RIGHTS, read_xmp
 from alterbute.images.metadata.xmp_values import read_values
 from hypothesis import given, settings
@@ -364,37 +361,3 @@ def test_resolution_comes_from_exif_where_the_container_has_none() -> None:
     assert read(to_bytes(noise(8, 8), "JPEG", exif=exif)).dpi is None
     assert read(to_bytes(noise(8, 8), "BMP", dpi=(96, 96))).dpi == pytest.approx((96, 96), abs=0.02)
     assert read(to_bytes(noise(8, 8), "GIF")) == NO_METADATA
-
-
-def _shared_tags(count: int, size: int) -> bytes:
-    """EXIF whose tags all have the same bytes as their value."""
-    rows = b"".join(struct.pack("<HHII", 40000 + index, 7, size, 14 + 12 * count) for index in range(count))
-    return struct.pack("<4sIH", b"II*\0", 8, count) + rows + bytes(4 + size)
-
-
-def test_exif_that_would_take_much_more_than_its_size_to_read_is_left_out() -> None:
-    info = {"exif": b"Exif\0\0" + _shared_tags(2000, 100_000)}
-    bound_exif(info)
-    assert info == {}
-    pointed = _shared_tags(2000, 100_000)
-    inner = struct.pack("<4sIHHHIII", b"II*\0", 8, 1, ExifTags.IFD.Exif, 4, 1, 26, 0)
-    info = {"exif": inner + pointed[8:]}
-    bound_exif(info)
-    assert info == {}
-    sound = _shared_tags(1, 100_000)
-    for prefix, kept in ((b"", b""), (b"Exif\0\0", b"Exif\0\0"), (b"Exif\0\0" * 100_000, b"Exif\0\0")):
-        info = {"exif": prefix + sound}
-        bound_exif(info)
-        assert info == {"exif": kept + sound}
-    assert read_metadata_blocks(b"Exif\0\0" * 100_000 + sound, None).exif == sound
-
-
-@pytest.mark.parametrize("format", ["JPEG", "AVIF"])
-def test_a_repeated_exif_prefix_is_refused_where_pillow_reads_exif_at_once(format: str) -> None:
-    data = bytearray(to_bytes(noise(40, 48), format))
-    with pytest.raises(InputError, match="prefix of its EXIF is repeated"):
-        load_photo(
-            bytes(data[:2] + b"\xff\xe1\0\x20" + b"Exif\0\0" * 5 + data[2:])
-            if format == "JPEG"
-            else bytes(data) + b"Exif\0\0" * 5
-        )

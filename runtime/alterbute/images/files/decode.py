@@ -19,14 +19,15 @@ from alterbute.images.color import profile_of_cicp
 from alterbute.images.files.canvas import Planes, make_planes
 from alterbute.images.files.header import read_header
 from alterbute.images.files.header_type import Header, Refusal, TooComplexError
-from alterbute.images.files.heif import decode_heif
+from alterbute.images.files.heif.coded_size import check_coded_sizes
+from alterbute.images.files.heif.heif_pixels import decode_heif
 from alterbute.images.files.jpeg.jpeg_markers import read_jpeg
 from alterbute.images.files.jpeg.jpeg_pixels import decode_jpeg
+from alterbute.images.files.pillow.bounded_exif import bound_jpeg_exif
 from alterbute.images.files.pillow.opened_image import count_frames, load_opened, read_opened_file
 from alterbute.images.files.pillow.pillow_pixels import (
     GREY_16_MODES,
     MODES,
-    check_exif_prefix,
     fill_from_16_bit_tiff,
     fill_from_pillow,
     open_picture,
@@ -44,6 +45,7 @@ from alterbute.images.files.refusals import (
 )
 from alterbute.images.files.tags import FileTags, read_tags
 from alterbute.images.files.tiff.tiff_parts import check_tiff_parts
+from alterbute.images.files.webp_chunks import check_webp
 from alterbute.images.photo import Bytes, Photo, Pixels, to_8_bits
 
 if TYPE_CHECKING:
@@ -261,8 +263,7 @@ def _decode_jpeg(data: bytes, param: str, *, is_mask: bool) -> _Decoded:
     from PIL.JpegImagePlugin import JpegImageFile
 
     file = read_jpeg(data)
-    check_exif_prefix(file.head)
-    with JpegImageFile(io.BytesIO(file.head)) as image:
+    with JpegImageFile(io.BytesIO(bound_jpeg_exif(file.head))) as image:
         orientation = read_orientation(image)
         tags = FileTags() if is_mask else read_tags(image, param)
     planes = decode_jpeg(file, orientation=orientation, is_grey=is_mask)
@@ -270,6 +271,10 @@ def _decode_jpeg(data: bytes, param: str, *, is_mask: bool) -> _Decoded:
 
 
 def _decode_with_pillow(data: bytes, header: Header, param: str, *, is_mask: bool) -> _Decoded:
+    if header.format == "AVIF":
+        check_coded_sizes(data)
+    elif header.format == "WEBP":
+        check_webp(data)
     with open_picture(data, header) as image:
         # Pillow turns TIFF pictures itself.
         orientation = read_orientation(image)

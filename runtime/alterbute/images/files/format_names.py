@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from alterbute.images.files.isobmff import PICTURE_BRANDS, brands
+from alterbute.images.files.heif.isobmff import PICTURE_BRANDS, brands
 
 FORMATS: Final = "a PNG, JPEG, WebP, AVIF, HEIC, TIFF, BMP or GIF file"
 SAVE_AS: Final = "save it as a PNG, TIFF or JPEG"

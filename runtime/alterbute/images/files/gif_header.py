@@ -13,6 +13,7 @@ _MAX_FRAMES: Final = 1000
 _MAX_PARTS: Final = 4000
 _BYTES_PER_BLOCK: Final = 128
 _MAX_TEXT_BYTES: Final = 1 << 16
+_FRAME_EXTENSION_BYTES: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +47,16 @@ def read_gif(data: bytes) -> Header | None:
 
 
 def drop_texts(data: bytes) -> bytes:
-    """The file without its extensions of more than 64 KiB."""
+    """The file without the extensions that come after 64 KiB of them; those that describe a frame have 8 bytes each, and stay."""
     parts = _list_parts(data)
-    pieces = [data[part.start : part.end] for part in parts if part.box or part.end - part.start <= _MAX_TEXT_BYTES]
+    pieces, num_bytes = [], 0
+    for part in parts:
+        size = part.end - part.start
+        if part.box is None and size > _FRAME_EXTENSION_BYTES:
+            num_bytes += size
+            if num_bytes > _MAX_TEXT_BYTES:
+                continue
+        pieces.append(data[part.start : part.end])
     return b"".join((data[: parts[0].start], *pieces, data[parts[-1].end :])) if len(pieces) < len(parts) else data
 
 

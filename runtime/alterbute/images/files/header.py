@@ -7,13 +7,10 @@ from typing import Final, Literal
 
 from alterbute.images.files.gif_header import read_gif
 from alterbute.images.files.header_type import Header, Refusal, TooComplexError
-from alterbute.images.files.isobmff import read_isobmff
+from alterbute.images.files.heif.isobmff import read_isobmff
 from alterbute.images.files.jpeg.jpeg_markers import MAX_SEGMENTS, PROGRESSIVE, SEQUENTIAL, find_marker
 from alterbute.images.files.tiff.tiff_header import is_tiff, read_tiff
-
-# A picture has a handful, an animation two to a frame.
-_MAX_WEBP_CHUNKS: Final = 2000
-
+from alterbute.images.files.webp_chunks import read_webp
 
 _NAMES: Final[dict[bytes, Literal["JPEG", "GIF", "WEBP", "TIFF", "AVIF"]]] = {
     b"\xff": "JPEG",
@@ -32,7 +29,7 @@ def read_header(data: bytes) -> Header | None:
         if data.startswith(b"\xff\xd8\xff"):
             return _jpeg(data)
         if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-            return _webp(data)
+            return read_webp(data)
         if data[4:8] == b"ftyp":
             return read_isobmff(data)
         if is_tiff(data):
@@ -97,30 +94,6 @@ def _find_unread_coding(marker: int, bits: int, channels: int) -> Refusal | None
     if bits != 8:
         return Refusal.depth(f"{bits} bits per channel in a JPEG")
     return None if channels in (1, 3) else Refusal.colour(f"{channels}-channel")
-
-
-def _webp(data: bytes) -> Header | None:
-    kind = data[12:16]
-    if kind == b"VP8X":
-        width = 1 + int.from_bytes(data[24:27], "little")
-        height = 1 + int.from_bytes(data[27:30], "little")
-        if len(data) < 30:
-            return None
-    elif kind == b"VP8L":
-        (packed,) = struct.unpack_from("<I", data, 21)
-        width, height = 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
-    elif kind == b"VP8 ":
-        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
-    else:
-        return None
-    at = 12
-    for _ in range(_MAX_WEBP_CHUNKS):
-        if at + 8 > len(data):
-            break
-        at += 8 + (int.from_bytes(data[at + 4 : at + 8], "little") + 1 & ~1)
-    else:
-        raise TooComplexError(f"has more than {_MAX_WEBP_CHUNKS} chunks")
-    return Header(format="WEBP", width=width, height=height, bits=8, channels=4)
 
 
 def _bmp(data: bytes) -> Header | None:

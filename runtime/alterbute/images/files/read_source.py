@@ -42,24 +42,36 @@ def read_stream(file: object, param: str) -> bytes:
 
 
 def read_file(path: str | Path, param: str) -> bytes:
-    """The bytes of a file, at most one more than `MAX_FILE_BYTES`.
+    """The bytes of a picture's file, at most one more than `MAX_FILE_BYTES`.
 
     Raises:
         InputError: it cannot be read, or is no file.
     """
     try:
+        return read_bytes(path, MAX_FILE_BYTES)
+    except OSError as fault:
+        raise path_error(path, param, str(fault)) from None
+
+
+def read_bytes(path: str | Path, most: int) -> bytes:
+    """The bytes of a file, at most one more than a number; a special file is not waited for.
+
+    Raises:
+        OSError: it cannot be read, or is no file. Its text goes on after the name of the file.
+    """
+    try:
         descriptor = os.open(path, _OPEN_FLAGS)
     except (OSError, ValueError) as fault:
-        raise path_error(path, param, f"cannot be read ({getattr(fault, 'strerror', None) or fault})") from None
+        raise OSError(f"cannot be read ({getattr(fault, 'strerror', None) or fault})") from None
     facts = os.fstat(descriptor)
     if not stat.S_ISREG(facts.st_mode):
         os.close(descriptor)
-        raise path_error(path, param, "is not a file")
+        raise OSError("is not a file")
     with os.fdopen(descriptor, "rb") as file:
         # No more than the file's size: memory is taken for the whole number.
         try:
-            data = file.read(min(facts.st_size, MAX_FILE_BYTES) + 1)
+            data = file.read(min(facts.st_size, most) + 1)
         except OSError as fault:
-            raise path_error(path, param, f"cannot be read ({fault.strerror or fault})") from None
+            raise OSError(f"cannot be read ({fault.strerror or fault})") from None
     # Some special files are empty where they have nothing to give yet.
     return data or b""

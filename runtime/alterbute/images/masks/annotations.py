@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from alterbute.images.files.read_source import read_bytes
 from alterbute.images.masks.annotation_parts import (
     AnnotationParts,
     annotation_error,
@@ -52,15 +53,9 @@ def load_annotation(path_with_key: str | Path, size: tuple[int, int]) -> Bytes:
     match = _PATH.fullmatch(str(path_with_key))
     path, key = Path(match[1] if match else path_with_key), match[2] if match else None
     try:
-        if not path.is_file():
-            raise OSError("there is no such file")
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as fault:
-        why = getattr(fault, "strerror", None) or fault
-        raise annotation_error(
-            f"cannot be read from {str(path)!r}: {why}", "unreadable", "a JSON file", "check the path"
-        ) from None
+        data = read_bytes(path, MAX_FILE_BYTES)
+    except OSError as fault:
+        raise annotation_error(f"{str(path)!r} {fault}", "unreadable", "a JSON file", "check the path") from None
     is_large = data.count(b"[") + data.count(b"{") > _MAX_CONTAINERS or data.count(b",") > _MAX_VALUES
     if len(data) > MAX_FILE_BYTES or is_large:
         seen = "too many values" if is_large else f"over {MAX_FILE_BYTES >> 20} MiB"

@@ -129,16 +129,20 @@ def bound_exif(info: MutableMapping[Any, Any]) -> None:
     if not isinstance(exif, bytes):
         return
     bare = strip_prefix(exif)
-    if not _is_bounded(bare):
+    if not is_bounded(bare):
         del info["exif"]
     elif len(exif) > len(bare) + len(_PREFIX):
         info["exif"] = _PREFIX + bare
 
 
-def _is_bounded(exif: bytes) -> bool:
-    """Whether the values of every table that Pillow reads have together no more bytes than all: those of a sound file do not overlap."""
-    order = read_order(exif)
-    if order is None:
+def is_bounded(exif: bytes) -> bool:
+    """Whether the values of every table that Pillow reads have together no more bytes than all: those of a sound file do not overlap.
+
+    Args:
+        exif: EXIF bytes without a prefix. Pillow reads them with the two bytes of the TIFF's number in either order.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None or len(exif) < HEADER_BYTES:
         return True
     starts = [struct.unpack_from(f"{order}I", exif, 4)[0]]
     for depth in range(3):  # the first table, those of EXIF and GPS, and interoperability

@@ -11,6 +11,7 @@ import numpy as np
 from alterbute.images.files.canvas import STRIP_BYTES, Planes, as_stored, paint
 from alterbute.images.files.gif_header import drop_texts
 from alterbute.images.files.header_type import Header
+from alterbute.images.files.pillow.bounded_exif import check_avif_exif
 from alterbute.images.files.pillow.strict_load import WholeFile, load_strictly
 
 if TYPE_CHECKING:
@@ -21,17 +22,6 @@ MODES: Final = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 """Modes of Pillow's pictures that are taken: 8 bits per channel."""
 GREY_16_MODES: Final = ("I;16", "I;16L", "I;16B", "I;16N")
 _ORIENTATION_TAG: Final = 0x0112
-_REPEATED_PREFIX: Final = 3 * b"Exif\0\0"
-
-
-def check_exif_prefix(data: bytes) -> None:
-    """Refuse a JPEG or AVIF whose EXIF prefix is repeated: before Pillow 13, its readers take the square of its size (CVE-2026-96643).
-
-    Raises:
-        ValueError: it is repeated.
-    """
-    if _REPEATED_PREFIX in data:
-        raise ValueError("the prefix of its EXIF is repeated")
 
 
 def open_picture(data: bytes, header: Header) -> ImageFile:
@@ -43,7 +33,7 @@ def open_picture(data: bytes, header: Header) -> ImageFile:
         Exception: of any type: the file is damaged.
     """
     if header.format == "AVIF":
-        check_exif_prefix(data)
+        check_avif_exif(data)
     file = WholeFile(data)
     if header.format == "WEBP":
         from PIL.WebPImagePlugin import WebPImageFile

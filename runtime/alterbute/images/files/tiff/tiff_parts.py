@@ -1,10 +1,12 @@
 """Whether the strips or tiles of a TIFF hold all pixels, where its decoders do not look.
 
-Pillow reads uncompressed pixels wherever the first strip starts, whatever lies there; and libtiff drops the warnings of libjpeg.
+Pillow reads uncompressed pixels wherever the first strip starts, whatever lies there; libtiff drops the warnings of libjpeg, and does
+not read the end of LZW, deflate and LZMA, where a file whose last part was never written (a broken download) has zeros.
 """
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, Any, Final
 
 from alterbute.images.files.jpeg.jpeg_markers import read_jpeg
@@ -13,13 +15,26 @@ from alterbute.images.files.jpeg.jpeg_pixels import check_jpeg
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
-_BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _ROWS, _PLANAR, _TABLES = 258, 259, 262, 277, 278, 284, 347
+_BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER, _SAMPLES, _ROWS, _PLANAR, _TABLES = (
+    258,
+    259,
+    262,
+    266,
+    277,
+    278,
+    284,
+    347,
+)
 _PARTS: Final = ((273, 279), (324, 325))
-_PLAIN, _JPEG, _YCBCR = 1, 7, 6
+_PLAIN, _LZW, _JPEG, _YCBCR, _LZMA, _DEFLATE = 1, 5, 7, 6, 34925, (8, 32946)
+# What no sound part ends in. LZW ends with a code that is not zero, and zeros alone would be four single black levels, which have a
+# common code; LZMA ends with letters; the checksum at the end of deflate is zero for one part in four billion, so that it is computed.
+_ZEROS: Final = {_LZW: bytes(8), _LZMA: bytes(4)} | dict.fromkeys(_DEFLATE, bytes(4))
+_PIECE_BYTES: Final = 1 << 20
 
 
 def check_tiff_parts(data: bytes, image: ImageFile, width: int, height: int) -> None:
-    """Check the parts of uncompressed and of JPEG-compressed TIFF.
+    """Check the parts of uncompressed TIFF, and of those in JPEG, LZW, deflate and LZMA compression.
 
     Args:
         data: The file.
@@ -42,6 +57,8 @@ def check_tiff_parts(data: bytes, image: ImageFile, width: int, height: int) -> 
                 for at, length in zip(starts, sizes, strict=True):
                     part = data[at : at + length]
                     check_jpeg(read_jpeg(tables[:-2] + part[2:] if len(tables) > 4 else part))
+            elif compression in _ZEROS and tags.get(_FILL_ORDER, 1) == 1:
+                _check_ends(data, starts, sizes, compression, 16 * width * height)
 
 
 def _check_plain(tags: Any, sizes: tuple[int, ...], width: int, height: int, *, is_tiled: bool) -> None:
@@ -54,6 +71,24 @@ def _check_plain(tags: Any, sizes: tuple[int, ...], width: int, height: int, *, 
     is_short = 0 < sum(sizes) < needed
     if is_short or (not is_tiled and len(sizes) < -(-height // rows) * planes):
         raise OSError("image file is truncated: its strips hold fewer bytes than it has pixels")
+
+
+def _check_ends(
+    data: bytes, starts: tuple[int, ...], sizes: tuple[int, ...], compression: int, most_bytes: int
+) -> None:
+    """Check that no part ends in zeros that are none of its code."""
+    # Parts of a crafted file may share their bytes.
+    input_left, output_left = len(data), most_bytes + _PIECE_BYTES
+    for at, length in zip(starts, sizes, strict=True):
+        if not data.endswith(_ZEROS[compression], at, at + length):
+            continue
+        input_left -= length
+        stream, piece = zlib.decompressobj(), data[at : at + length]
+        while compression in _DEFLATE and not stream.eof and piece and min(input_left, output_left) >= 0:
+            output_left -= len(stream.decompress(piece, _PIECE_BYTES))
+            piece = stream.unconsumed_tail
+        if not stream.eof:
+            raise OSError("image file is truncated: its strips end in zeros")
 
 
 def _as_tuple(value: Any) -> tuple[int, ...]:
