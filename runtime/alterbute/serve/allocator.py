@@ -7,14 +7,15 @@ import sys
 from typing import Final
 
 _M_MMAP_THRESHOLD: Final = -3
-_LARGE_BYTES: Final = 512 << 10
+_LARGE_BYTES: Final = 16 << 20
 
 
 def return_large_blocks() -> bool:
-    """Make glibc return blocks of 512 KiB and more at once; returns whether the C library has such a setting.
+    """Make glibc return blocks of 16 MiB and more at once; returns whether the C library has such a setting.
 
     glibc raises this threshold up to 32 MiB by itself when larger blocks are freed. Then request bodies lie in the heaps of the threads
-    that read them, between small blocks that live longer: 720 hostile bodies left 333 MiB resident, with a fixed threshold 102 MiB.
+    that read them, between small blocks that live longer, and stay resident. A lower threshold costs time: with 512 KiB, the edit of a
+    12-megapixel photo took 1.3 times the CPU time, because the system clears the pages of each block anew.
     """
     if sys.platform != "linux":
         return False
