@@ -146,7 +146,7 @@ def test_a_pillow_that_would_read_beyond_its_memory_is_not_given_the_file(name: 
 
 @pytest.mark.parametrize("pointer", [None, 34665, 34853])
 def test_tags_that_share_their_bytes_are_refused_before_they_are_read(pointer: int | None) -> None:
-    tags = [(40000 + index, 1, 100) for index in range(50)]
+    tags = tuple((40000 + index, 1, 100) for index in range(50))
     data = write_tiff(RGB, tags=tags if pointer is None else ((pointer, 4, 8),))
     if pointer is not None:
         at = len(data) + len(data) % 2
