@@ -233,7 +233,7 @@ def test_sanitizers_find_nothing(built: Path, demo: Path, sanitizer: str) -> Non
     assert "100% tests passed" in done.stdout and "Skipped" not in done.stdout, done.stdout
     if sanitizer == "thread":
         return
-    names = ("numbers", "bundles", "edits", "pictures", "colors")
+    names = ("numbers", "bundles", "edits", "pictures", "colors", "hostile", "png")
     suite = [Path(__file__).parent / f"test_{name}.py" for name in names]
     run(
         [sys.executable, "-m", "pytest", "-m", "not slow", *suite],

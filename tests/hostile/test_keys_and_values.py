@@ -85,9 +85,9 @@ def test_a_path_that_is_no_folder_is_refused(path: str) -> None:
         open_bundle(path)
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in _WRONG.items() for value in values])
-def test_a_value_of_another_kind_is_an_input_error(name: str, value: object) -> None:
-    options: dict[str, Any] = {name: value}
+@pytest.mark.parametrize(("name", "index"), [(name, index) for name in _WRONG for index in range(len(_WRONG[name]))])
+def test_a_value_of_another_kind_is_an_input_error(name: str, index: int) -> None:
+    options: dict[str, Any] = {name: _WRONG[name][index]}
     with pytest.raises(InputError) as caught:
         EditRequest(prompt="red", **options)
     assert len(str(caught.value)) < 400
