@@ -202,7 +202,7 @@ def edit(driver: Driver, folder: Path) -> None:
     photo = np.random.default_rng(0).integers(0, 256, (80, 96, 3), np.uint8)
     mask = np.zeros((80, 96), np.uint8)
     mask[20:60, 24:70] = 255
-    pictures: tuple[Pixels, ...] = (photo, photo.astype(np.uint16) << 8)
+    pictures: tuple[Pixels, ...] = (photo, (photo.astype(np.uint16) << 8).astype(np.uint16))
     driver.ask("open", path=str(folder), load=True)
     for picture in pictures:
         driver.edit(picture, mask, prompt="color: red", seed=1, steps=1, detail="photo")
