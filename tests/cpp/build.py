@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def locked(name: str) -> FileLock:
 
 
 def run(
-    command: list[str | Path], *, check: bool = True, env: dict[str, str] | None = None, timeout_s: float = 900
+    command: Sequence[str | Path], *, check: bool = True, env: dict[str, str] | None = None, timeout_s: float = 900
 ) -> subprocess.CompletedProcess[str]:
     """A command whose output is shown when it fails."""
     done = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 from alterbute import Editor
 from alterbute.bundle import default_bundle_path
 
-from tests.cpp.build import FAST, build, require_tools
+from tests.cpp.build import FAST, build, library, require_tools
 from tests.cpp.driver import Driver
+from tests.cpp.examples import example
 
 SOLVER_TABLE = "solvers.safetensors"
 
@@ -49,3 +51,16 @@ def cpp_editor(driver: Driver, demo: Path) -> Driver:
     """The driver with the demo bundle open."""
     driver.ask("open", path=str(demo), load=True)
     return driver
+
+
+@pytest.fixture(scope="session")
+def server(built: Path, demo: Path) -> Iterator[str]:
+    """Address of the HTTP example with the demo bundle."""
+    env = {**os.environ, "ALTERBUTE_ONNXRUNTIME": str(library())}
+    with subprocess.Popen(
+        [example(built, "http_server"), demo, "0"], stdout=subprocess.PIPE, text=True, env=env
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        yield f"http://{line.split()[-1]}"
+        process.terminate()

@@ -37,9 +37,16 @@ class Driver:
         )
 
     @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
+    def cpu_s(self) -> float:
+        """CPU seconds that the process took so far."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def peak_bytes(self) -> int:
+        """Largest resident memory of the process so far."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
     def ask(self, verb: str, blobs: Sequence[bytes] = (), **fields: object) -> tuple[dict[str, Any], list[bytes]]:
         """One request.

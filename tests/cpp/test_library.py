@@ -8,12 +8,9 @@ import os
 import re
 import shutil
 import struct
-import subprocess
 import sys
-import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from alterbute.bundle import read_manifest
 from PIL import Image
 
 from tests.cpp.build import BUILD, ROOT, SOURCE, build, library, run
+from tests.cpp.examples import example, form, post
 from tests.cpp.test_edits import draw_mask, draw_photo, python_edit
 from tests.cpp.test_pictures import as_photo, widen
 from tests.support.pictures import png_chunk, to_bytes
@@ -117,12 +115,6 @@ def test_the_public_headers_stand_alone_in_c_and_in_cpp(tmp_path: Path) -> None:
         run(["c++", "-std=c++17", *strict, tmp_path / "one.cpp"])
 
 
-def example(built: Path, name: str) -> Path:
-    if not (built / name).exists():
-        pytest.skip("the examples are not built: no libpng headers on this machine (`apt-get install libpng-dev`)")
-    return built / name
-
-
 def test_the_example_edits_a_png_as_python_does(built: Path, demo: Path, tmp_path: Path, python_editor: Editor) -> None:
     photo, mask = draw_photo(96, 80), draw_mask(96, 80, 0)
     (tmp_path / "photo.png").write_bytes(to_bytes(photo))
@@ -187,35 +179,6 @@ def test_the_example_keeps_16_bits_and_the_profile(
     assert np.array_equal(np.asarray(edited), ours[0]) and edited.info["icc_profile"] == icc
 
 
-@pytest.fixture
-def server(built: Path, demo: Path) -> Iterator[str]:
-    env = {**os.environ, "ALTERBUTE_ONNXRUNTIME": str(library())}
-    with subprocess.Popen(
-        [example(built, "http_server"), demo, "0"], stdout=subprocess.PIPE, text=True, env=env
-    ) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        yield f"http://{line.split()[-1]}"
-        process.terminate()
-
-
-def form(fields: dict[str, bytes]) -> tuple[bytes, str]:
-    mark = b"--x7d9f3"
-    parts = []
-    for name, data in fields.items():
-        parts += [mark, f'Content-Disposition: form-data; name="{name}"'.encode(), b"", data]
-    return b"\r\n".join([*parts, mark + b"--", b""]), "multipart/form-data; boundary=x7d9f3"
-
-
-def post(url: str, body: bytes, content_type: str) -> tuple[int, bytes]:
-    request = urllib.request.Request(f"{url}/edit", body, {"Content-Type": content_type})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return int(answer.status), answer.read()
-    except urllib.error.HTTPError as fault:
-        return fault.code, fault.read()
-
-
 def test_the_http_example_answers_with_the_edit_or_with_what_is_wrong(server: str, python_editor: Editor) -> None:
     photo, mask = draw_photo(64, 64), draw_mask(64, 64, 0)
     fields = {"photo": to_bytes(photo), "mask": to_bytes(mask), "prompt": b"color: red", "seed": b"9", "steps": b"2"}
@@ -270,7 +233,7 @@ def test_sanitizers_find_nothing(built: Path, demo: Path, sanitizer: str) -> Non
     assert "100% tests passed" in done.stdout and "Skipped" not in done.stdout, done.stdout
     if sanitizer == "thread":
         return
-    names = ("numbers", "bundles", "edits", "pictures", "colors")
+    names = ("numbers", "bundles", "edits", "pictures", "colors", "hostile", "png")
     suite = [Path(__file__).parent / f"test_{name}.py" for name in names]
     run(
         [sys.executable, "-m", "pytest", "-m", "not slow", *suite],

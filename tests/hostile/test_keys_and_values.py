@@ -18,6 +18,15 @@ from tests.support.bundles import write_stub_bundle
 
 _PRIME = 2**255 - 19
 _ORDER_8 = int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little")
+_WRONG: dict[str, tuple[object, ...]] = {
+    "guidance": (10**400, 10**5000, -(10**400), float("nan"), float("inf"), 1j, "3", [3]),
+    "solver": ([], {}, 3),
+    "steps": (True, 4.0, 10**5000, [4]),
+    "guidance_interval": (5, (0, None), (10**400, 1), (0.9, 0.1), ("a", "b"), (0, 1, 2)),
+    "reinject": ("yes", []),
+    "detail": ([], "x" * 10_000),
+    "sigmas": ([],),
+}
 
 
 @pytest.mark.parametrize("sign", [0, 1 << 255])
@@ -77,19 +86,9 @@ def test_a_path_that_is_no_folder_is_refused(path: str) -> None:
         open_bundle(path)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        *({"guidance": value} for value in (10**400, 10**5000, -(10**400), float("nan"), float("inf"), 1j, "3", [3])),
-        *({"solver": value} for value in ([], {}, 3)),
-        *({"steps": value} for value in (True, 4.0, 10**5000, [4])),
-        *({"guidance_interval": value} for value in (5, (0, None), (10**400, 1), (0.9, 0.1), ("a", "b"), (0, 1, 2))),
-        *({"reinject": value} for value in ("yes", [])),
-        *({"detail": value} for value in ([], "x" * 10_000)),
-        {"sigmas": []},
-    ],
-)
-def test_a_value_of_another_kind_is_an_input_error(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("name", "index"), [(name, index) for name in _WRONG for index in range(len(_WRONG[name]))])
+def test_a_value_of_another_kind_is_an_input_error(name: str, index: int) -> None:
+    options: dict[str, Any] = {name: _WRONG[name][index]}
     with pytest.raises(InputError) as caught:
         EditRequest(prompt="red", **options)
     assert len(str(caught.value)) < 400

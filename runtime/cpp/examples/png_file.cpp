@@ -44,7 +44,9 @@ bool is_about_metadata(const char* line) {
 
 // libpng goes on where it can, with pixels that the file does not have: rows that are missing, a wrong checksum of the
 // compressed data, more of it than the picture needs, a transparency that is dropped. Here all of that is an error.
+// Bytes behind the end of that data, in its last chunk or in more of them, belong to no pixel: all readers pass over them.
 void on_warning(png_structp png, png_const_charp line) {
+  if (std::strcmp(line, "IDAT: Extra compressed data") == 0) return;
   if (!is_about_metadata(line)) on_error(png, line);
   if (std::strncmp(line, "iCCP", 4) == 0) static_cast<Fault*>(png_get_error_ptr(png))->has_doubtful_profile = true;
 }

@@ -35,11 +35,15 @@ void check_outputs(const std::string& graph, const Graph& listed, const ArrayVie
     if (into.count(spec.name) != 0) continue;
     const auto found = outputs.find(spec.name);
     Shape expected;
+    std::string told;
     for (std::size_t axis = 0; axis < spec.shape.size(); ++axis) {
-      const bool is_known = found != outputs.end() && axis < found->second.shape().size();
-      expected.push_back(spec.shape[axis] >= 0 ? spec.shape[axis]
-                         : is_known            ? sizes.emplace(spec.axes[axis], found->second.shape()[axis]).first->second
-                                               : 0);
+      // The first output with a free axis decides its size.
+      if (spec.shape[axis] < 0 && found != outputs.end() && axis < found->second.shape().size())
+        sizes.emplace(spec.axes[axis], found->second.shape()[axis]);
+      const auto size = sizes.find(spec.axes[axis]);
+      const bool is_known = spec.shape[axis] >= 0 || size != sizes.end();
+      expected.push_back(spec.shape[axis] >= 0 ? spec.shape[axis] : is_known ? size->second : -1);
+      told += (told.empty() ? "" : ", ") + (is_known ? std::to_string(expected.back()) : spec.axes[axis]);
     }
     if (found != outputs.end() && found->second.shape() == expected && spec.dtype == name_of(found->second.dtype()))
       continue;
@@ -47,7 +51,7 @@ void check_outputs(const std::string& graph, const Graph& listed, const ArrayVie
                                                     : std::string(name_of(found->second.dtype())) + " " +
                                                           text::python_repr(found->second.shape());
     throw BundleError("the graph " + text::python_repr(graph) + " makes " + text::python_repr(spec.name) + " as " + seen,
-                      spec.dtype + " " + text::python_repr(expected) + ", as the manifest lists it",
+                      spec.dtype + " [" + told + "], as the manifest lists it",
                       "get the bundle from a source that you trust, or export it again");
   }
 }
