@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -34,6 +35,10 @@ def _first_of_each_exception() -> list[SolverCase]:
 
 @pytest.mark.parametrize("case", [*SAMPLE, *_first_of_each_exception()], ids=str)
 def test_trajectory_is_that_of_diffusers(case: SolverCase) -> None:
+    if np.lib.NumpyVersion(np.__version__) < "2.0.0" and case.options.get("sigmas") == "exponential":
+        pytest.skip(
+            "with NumPy 1, diffusers rounds these sigmas' timesteps otherwise: 999 for 998.99; ours do not change"
+        )
     name = name_exception(case)
     errors = trajectory_errors(case, leaves_out_last=bool(name and EXCEPTIONS[name].leaves_out_last))
     assert is_within_limit(case, errors), errors
