@@ -32,8 +32,8 @@ _KEPT_VARIABLES: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", 
 _OWN_VARIABLES: Final = {
     "OPENBLAS_NUM_THREADS": "1",
     # Freed memory of pictures goes back to the system at once (mallopt(3)).
-    "MALLOC_MMAP_THRESHOLD_": "1048576",
-    "MALLOC_TRIM_THRESHOLD_": "1048576",
+    "MALLOC_MMAP_THRESHOLD_": "16777216",
+    "MALLOC_TRIM_THRESHOLD_": "33554432",
 }
 _PIPE_BYTES: Final = 1 << 20
 _REAP_S: Final = 5.0
