@@ -252,6 +252,29 @@ def test_bent_bundles_are_refused_with_a_typed_error(built: Path, demo: Path, tm
     assert peak < (1e9 if "ASAN_OPTIONS" not in os.environ else 4e9)
 
 
+def test_nothing_of_a_graph_that_fails_is_printed(
+    built: Path, demo: Path, tmp_path: Path, decode: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load_from_string(decode)
+    for node in model.graph.node:
+        node.input[:] = ["bent" if name == "latent" else name for name in node.input]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([10**6]), "far"))
+    nodes = [
+        onnx.helper.make_node("Gather", ["latent", "far"], ["outside"], name="\x1b]0;owned\x07", axis=0),
+        onnx.helper.make_node("Add", ["latent", "outside"], ["bent"]),
+    ]
+    for place, node in enumerate(nodes):
+        model.graph.node.insert(place, node)
+    folder = bend(demo, tmp_path / "bundle", "decode.onnx", model.SerializeToString())
+    with (
+        Driver(built / "tests" / "driver") as driver,
+        pytest.raises(Refused, match="failed in ONNX Runtime") as refused,
+    ):
+        edit(driver, folder)
+    assert is_printable(str(refused.value))
+    assert capfd.readouterr().err == ""
+
+
 SMALL_ORDER = ("01" + "00" * 31, "ec" + "ff" * 30 + "7f", "00" * 32, "00" * 31 + "80", "01" + "00" * 30 + "80")
 ORDER_8 = "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"
 NOT_CANONICAL = ("ed" + "ff" * 30 + "7f", "ee" + "ff" * 30 + "ff", "ff" * 32)

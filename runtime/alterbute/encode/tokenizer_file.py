@@ -51,7 +51,7 @@ def check_tokenizer_file(data: bytes) -> tuple[bytes, frozenset[int]]:
         data: The file's bytes.
 
     Raises:
-        ValueError: it is not a tokenizer of CLIP's kind; the message says where.
+        ValueError: it is not a tokenizer of CLIP's kind; the message names the place.
     """
     document = _record(parse_json(data, max_depth=_MAX_DEPTH), "the file", _TOP)
     _expect(document.get("version", "1.0") == "1.0", "its version is not 1.0")

@@ -126,7 +126,8 @@ std::shared_ptr<const OnnxRuntime> OnnxRuntime::load(const std::string& path) {
   }
   OrtEnv* env = nullptr;
   try {
-    check(*api, api->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "alterbute", &env));
+    // Errors are thrown; what the library would print besides holds names of the graph as they are.
+    check(*api, api->CreateEnv(ORT_LOGGING_LEVEL_FATAL, "alterbute", &env));
   } catch (const Fault& reason) {
     throw EngineError("ONNX Runtime cannot start (" + reason.line + ")", "a working library",
                       "install ONNX Runtime again");
@@ -143,7 +144,7 @@ Session::Session(std::shared_ptr<const OnnxRuntime> runtime, std::string graph, 
   try {
     Owned<OrtSessionOptions> options(api.ReleaseSessionOptions);
     check(api, api.CreateSessionOptions(options.out()));
-    check(api, api.SetSessionLogSeverityLevel(options.get(), ORT_LOGGING_LEVEL_ERROR));
+    check(api, api.SetSessionLogSeverityLevel(options.get(), ORT_LOGGING_LEVEL_FATAL));
     check(api, api.SetIntraOpNumThreads(options.get(), settings.threads));
     check(api, api.SetInterOpNumThreads(options.get(), 1));
     if (!settings.keeps_memory) check(api, api.DisableCpuMemArena(options.get()));

@@ -24,7 +24,7 @@ struct TokenizerFile {
   std::unordered_set<std::int64_t> ids;
 };
 
-// Throws TokenizerFault: not JSON, or no tokenizer of CLIP's kind; the message says where.
+// Throws TokenizerFault: not JSON, or no tokenizer of CLIP's kind; the message names the place.
 TokenizerFile read_tokenizer_file(std::string_view text);
 
 }  // namespace alterbute
