@@ -57,16 +57,16 @@ def main() -> None:
     crops = [picture.crop(CROP) for picture in (photo, blue, green, purple)]
     half = [picture.resize((300, 200), Image.Resampling.LANCZOS) for picture in (photo, blue, green, purple)]
     enlarged = [crop.resize((300, 285), Image.Resampling.NEAREST) for crop in crops]
-    stack([put_side_by_side(half), put_side_by_side(enlarged)]).save(FOLDER / "before_after.webp", quality=85, method=6)
+    stack([put_side_by_side(half), put_side_by_side(enlarged)]).save(FOLDER / "before_after.webp", quality=75, method=6)
     put_side_by_side([picture.crop(CROP).resize((400, 380), 0) for picture in (model, blue)]).save(
-        FOLDER / "detail.webp", quality=88, method=6
+        FOLDER / "detail.webp", quality=80, method=6
     )
     changed = []
     for picture in (blue, wide):
         is_changed = (np.asarray(picture) != np.asarray(photo)).any(-1)
         marked = np.where(is_changed[:, :, None], np.array([255, 64, 160], np.uint8), np.asarray(photo) // 2 + 96)
         changed.append(Image.fromarray(marked.astype(np.uint8)).resize((450, 300), Image.Resampling.LANCZOS))
-    put_side_by_side(changed).save(FOLDER / "rim.webp", quality=85, method=6)
+    put_side_by_side(changed).save(FOLDER / "rim.webp", quality=75, method=6)
 
 
 if __name__ == "__main__":

@@ -142,7 +142,9 @@ def main() -> int:
         telling = [case for case in cases if case.name in TELLING or not options.telling]
         pack(telling, options.pack, _SLACK if options.telling else 0)
     if options.out:
-        options.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        # Without indentation: hundreds of cases.
+        text = json.dumps(result, separators=(",", ":"), ensure_ascii=False)
+        options.out.write_text(text + "\n", encoding="utf-8")
     for name, verdict in verdicts.items():
         if not verdict.is_good:
             print(f"{verdict.outcome:15} {name}: {verdict.difference} {verdict.colour_difference} {verdict.message}")

@@ -48,9 +48,9 @@ def test_a_whole_edit_equals_that_of_diffusers(
     assert painted.any() and not painted.all()
     assert np.abs(edit.picture[painted].astype(int) - expected.picture[painted]).max() <= 1
     for measured in (edit, expected):
-        assert measured.seconds["whole"] == pytest.approx(
-            sum(measured.seconds[part] for part in ("encode", "steps", "decode")), rel=0.2
-        )
+        parts = [measured.seconds[part] for part in ("encode", "steps", "decode")]
+        assert min(parts) > 0
+        assert sum(parts) <= measured.seconds["whole"]
 
 
 @pytest.mark.parametrize("kind", ["alterbute", "decomposed", pytest.param("openvino-fixed", marks=OPENVINO)])

@@ -127,12 +127,12 @@ def mappings(name: str, texts: dict[int, str]) -> str:
 
 
 def rows(kind: str, name: str, items: Iterable[tuple[int, ...]]) -> str:
-    lines, line = [], "   "
+    lines, line = [], ""
     for item in items:
-        cell = " {" + ",".join(hex(number) if number > 9 else str(number) for number in item) + "},"
+        cell = "{" + ",".join(map(str, item)) + "},"
         if len(line) + len(cell) > 140:
             lines.append(line)
-            line = "   "
+            line = ""
         line += cell
     return f"constexpr {kind} {name}[] = {{\n" + "\n".join([*lines, line]) + "\n};\n"
 
