@@ -193,12 +193,12 @@ def count_bombs(is_large: bool) -> int:
 def attack_with(is_large: bool, url: str, model: str) -> list[Outcome]:
     """Send all bombs from a few clients; returns the seconds, name, status and code of each."""
     outcomes: list[Outcome] = []
-    todo = list(make_bombs(is_large)) * (1 if is_large else ROUNDS)
+    waiting = list(make_bombs(is_large)) * (1 if is_large else ROUNDS)
 
     def attack() -> None:
-        while todo:
+        while waiting:
             with contextlib.suppress(IndexError):
-                bomb, start = todo.pop(), time.monotonic()
+                bomb, start = waiting.pop(), time.monotonic()
                 try:
                     reply = send_bomb(url, model, bomb)
                     status, text = reply.status_code, reply.text

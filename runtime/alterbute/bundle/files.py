@@ -12,7 +12,6 @@ from typing import BinaryIO, Final
 
 from alterbute.bundle.manifest import MANIFEST_FILE, FileEntry, Manifest
 from alterbute.bundle.manifest_file import parse_manifest
-from alterbute.bundle.plain_file import open_file
 from alterbute.bundle.signature import (
     SIGNATURE_FILE,
     SIGNATURE_LIMIT_BYTES,
@@ -21,6 +20,7 @@ from alterbute.bundle.signature import (
     check_trust_keys,
 )
 from alterbute.errors import BundleError
+from alterbute.plain_file import open_file
 
 _MANIFEST_LIMIT_BYTES: Final = 4 << 20
 _CHUNK_BYTES: Final = 1 << 20

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from alterbute.bundle import strict_json, typed_json
-from alterbute.bundle.plain_file import read_plain_file
 from alterbute.errors import BundleError, EngineError, InputError
+from alterbute.plain_file import read_plain_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

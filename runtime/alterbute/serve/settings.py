@@ -9,8 +9,8 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from alterbute.bundle.plain_file import read_plain_file
 from alterbute.errors import InputError
+from alterbute.plain_file import read_plain_file
 from alterbute.serve.edge.hosts import is_loopback, parse_host_rules
 from alterbute.serve.edge.origins import parse_allowed_origins
 from alterbute.serve.edge.root_path import check_root_path

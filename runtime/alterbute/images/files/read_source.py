@@ -10,12 +10,10 @@ from typing import Final
 from alterbute.errors import InputError
 from alterbute.images.arrays import MAX_PIXELS
 from alterbute.images.files.refusals import path_error
+from alterbute.plain_file import open_file
 
 # An uncompressed RGBA picture of MAX_PIXELS with 16 bits, and room for its metadata.
 MAX_FILE_BYTES: Final = 8 * MAX_PIXELS + (4 << 20)
-_OPEN_FLAGS: Final = (
-    os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-)
 
 
 def read_stream(file: object, param: str) -> bytes:
@@ -60,18 +58,14 @@ def read_bytes(path: str | Path, most: int) -> bytes:
         OSError: it cannot be read, or is no file. Its text goes on after the name of the file.
     """
     try:
-        descriptor = os.open(path, _OPEN_FLAGS)
+        with open_file(path) as file:
+            facts = os.fstat(file.fileno())
+            if stat.S_ISREG(facts.st_mode):
+                # No more than the file's size: memory is taken for the whole number. Some special files are empty where they
+                # have nothing to give yet.
+                return file.read(min(facts.st_size, most) + 1) or b""
+    except IsADirectoryError:
+        pass
     except (OSError, ValueError) as fault:
         raise OSError(f"cannot be read ({getattr(fault, 'strerror', None) or fault})") from None
-    facts = os.fstat(descriptor)
-    if not stat.S_ISREG(facts.st_mode):
-        os.close(descriptor)
-        raise OSError("is not a file")
-    with os.fdopen(descriptor, "rb") as file:
-        # No more than the file's size: memory is taken for the whole number.
-        try:
-            data = file.read(min(facts.st_size, most) + 1)
-        except OSError as fault:
-            raise OSError(f"cannot be read ({fault.strerror or fault})") from None
-    # Some special files are empty where they have nothing to give yet.
-    return data or b""
+    raise OSError("is not a file")

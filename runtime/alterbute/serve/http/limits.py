@@ -64,6 +64,11 @@ class Reservation:
     def __init__(self, budget: MemoryBudget, owner: str) -> None:
         self._budget, self._owner, self._taken = budget, owner, 0
 
+    @property
+    def owner(self) -> str:
+        """The client whose share it counts in."""
+        return self._owner
+
     def take(self, size_bytes: int) -> None:
         """Reserve `size_bytes` more bytes.
 

@@ -106,8 +106,7 @@ async def infer(request: Request) -> Response:
     is_answered = False
     try:
         infer_request, form = await _read_request(request, context, memory)
-        owner = client_name(request.scope)
-        check = check_request(context, form, memory, key=request.state.key, owner=owner, arrived_s=arrived_s)
+        check = check_request(context, form, memory, key=request.state.key, arrived_s=arrived_s)
         checked = await run_while_connected(request, check)
         _check_depth(checked.pictures.photo)
         server_request = submit_request(context, checked, await context.run_on_pool(checked.spec))

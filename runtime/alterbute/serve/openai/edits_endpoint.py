@@ -61,8 +61,7 @@ async def edit_images(request: Request) -> Response:
 async def _accept(request: Request, context: Context, memory: Reservation) -> AcceptedRequest:
     arrived_s = time.monotonic()
     form = await _read_form(request, context, memory)
-    owner = client_name(request.scope)
-    check = check_request(context, form, memory, key=request.state.key, owner=owner, arrived_s=arrived_s)
+    check = check_request(context, form, memory, key=request.state.key, arrived_s=arrived_s)
     checked = await run_while_connected(request, check)
     return AcceptedRequest(context=context, checked=checked, memory=memory)
 

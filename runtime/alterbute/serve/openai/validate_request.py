@@ -88,7 +88,7 @@ class CheckedRequest:
 
 
 async def check_request(
-    context: Context, form: EditForm, memory: Reservation, *, key: str, owner: str, arrived_s: float
+    context: Context, form: EditForm, memory: Reservation, *, key: str, arrived_s: float
 ) -> CheckedRequest:
     """Check a form, and decode its pictures.
 
@@ -97,9 +97,8 @@ async def check_request(
     Args:
         context: The server's parts.
         form: The request's fields and files.
-        memory: The request's reservation, which grows by its pictures.
+        memory: The request's reservation, which grows by its pictures; its owner is the client, of whom one cannot take all decoders.
         key: Name of the API key whose rate limit is charged.
-        owner: The client, of whom one cannot take all decoders.
         arrived_s: Time of its arrival in `time.monotonic` seconds.
 
     Raises:
@@ -117,7 +116,7 @@ async def check_request(
     start = time.perf_counter()
     pictures, window_side, windows = await context.decoders.run(
         lambda decoder: _decode(form, sizes, decoder, context.service.editor.manifest),
-        owner=owner,
+        owner=memory.owner,
         deadline_s=deadline_s,
     )
     decode_s = time.perf_counter() - start

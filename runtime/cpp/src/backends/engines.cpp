@@ -159,7 +159,7 @@ Weights Engines::read_weights() const {
   return weights;
 }
 
-// The bytes of a graph's file, once it is seen to be what the manifest says: before any library gets them.
+// The bytes of a graph's file, after its edges and its weights' places were held against the manifest.
 Bytes Engines::read_checked(const std::string& graph) const {
   const Manifest& manifest = bundle_->manifest();
   const Variant& chosen = variant(graph == kPrologue ? kStep : graph);
