@@ -77,6 +77,7 @@ class ImageParts:
         self._subject, self._jobs = subject, jobs
         self._patches: dict[int, Patch] = {}
         self._previews: dict[int, dict[int, Patch]] = {}
+        self._next_preview = 0
         self._seconds = {"steps": 0.0, "decode": 0.0, "paste": 0.0}
         self._lock = Lock()
 
@@ -127,14 +128,18 @@ class ImageParts:
             patch: The pixels that it may change.
 
         Returns:
-            The patch of all windows' previews of this number with the last one; None before that.
+            The patch of all windows' previews of this number with the last one; None before that, and for a number that was returned
+            before: an image whose launch failed runs again from its first step.
         """
         with self._lock:
+            if number < self._next_preview:
+                return None
             patches = self._previews.setdefault(number, {})
             patches[window] = patch
             if len(patches) < len(self._jobs):
                 return None
             del self._previews[number]
+            self._next_preview = number + 1
         return join_patches(self._subject.photo, [patches[index] for index in range(len(patches))])
 
 

@@ -13,9 +13,10 @@ import openai
 import pytest
 from alterbute import Editor
 from alterbute.backends import Array, Arrays
+from openai.types import ImageEditStreamEvent
 from PIL import Image
 
-from tests.support.serving import RunningServer, mask_bytes, photo_bytes, serving, wait_until
+from tests.support.serving import RunningServer, holding_last_launch, mask_bytes, photo_bytes, serving, wait_until
 
 PHOTO, MASK = ("photo.png", photo_bytes()), ("mask.png", mask_bytes())
 
@@ -88,9 +89,12 @@ def test_a_second_image_is_the_identity_reference(client: openai.OpenAI) -> None
         client.images.edit(image=[PHOTO, reference, reference], mask=MASK, prompt="color: red")
 
 
-def test_previews_of_a_stream_keep_the_photos_background(client: openai.OpenAI, tiny_bundle: Path) -> None:
-    events = list(
-        client.images.edit(
+def test_previews_of_a_stream_keep_the_photos_background(
+    server: RunningServer, client: openai.OpenAI, tiny_bundle: Path
+) -> None:
+    events: list[ImageEditStreamEvent] = []
+    with holding_last_launch(server.hooks, 8, lambda: len(events) == 3):
+        stream = client.images.edit(
             image=PHOTO,
             mask=MASK,
             prompt="color: red",
@@ -98,7 +102,8 @@ def test_previews_of_a_stream_keep_the_photos_background(client: openai.OpenAI, 
             partial_images=3,
             extra_body={"seed": 7, "num_inference_steps": 8},
         )
-    )
+        for event in stream:
+            events.append(event)
     assert [event.type for event in events] == [*["image_edit.partial_image"] * 3, "image_edit.completed"]
     assert [event.partial_image_index for event in events if event.type == "image_edit.partial_image"] == [0, 1, 2]
     with Editor.open(tiny_bundle, threads=1) as editor:

@@ -17,7 +17,7 @@ from alterbute.images.photo import Bytes
 from PIL import Image
 
 from tests.support.pictures import noise, to_bytes
-from tests.support.serving import RunningServer
+from tests.support.serving import RunningServer, holding_last_launch
 
 HEIGHT, WIDTH = 220, 300
 PHOTO = noise(HEIGHT, WIDTH, seed=3)
@@ -68,11 +68,17 @@ def test_an_edit_over_http_has_pythons_bytes(
     assert "2 pieces" in described["mask"]
 
 
-def test_previews_of_several_objects_show_all_of_them(client: httpx.Client) -> None:
+def test_previews_of_several_objects_show_all_of_them(server: RunningServer, client: httpx.Client) -> None:
     files = {"image": ("p.png", to_bytes(PHOTO)), "mask": ("m.png", to_bytes(OBJECTS))}
     data = {"prompt": "color: red", "seed": "5", "num_inference_steps": "12", "stream": "true", "partial_images": "2"}
-    reply = client.post("/v1/images/edits", files=files, data=data)
-    events = [json.loads(line[6:]) for line in reply.text.splitlines() if line.startswith("data: {")]
+    events: list[dict[str, Any]] = []
+    with (
+        holding_last_launch(server.hooks, 12, lambda: len(events) == 2),
+        client.stream("POST", "/v1/images/edits", files=files, data=data) as reply,
+    ):
+        for line in reply.iter_lines():
+            if line.startswith("data: {"):
+                events.append(json.loads(line[6:]))
     previews = [event for event in events if event["type"].endswith("partial_image")]
     assert [event["partial_image_index"] for event in previews] == [0, 1]
     for event in previews:

@@ -5,28 +5,23 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from alterbute import Editor
-from alterbute.backends import Array, Arrays, open_backend
-from alterbute.bundle import open_bundle
+from alterbute.backends import Array, Arrays
 from alterbute.denoise.plan import make_plan
 from alterbute.errors import Cancelled, DeadlineExceeded, DeviceError, EngineError, InputError, OverloadedError
-from alterbute.images import load_photo, load_region
+from alterbute.images import load_photo
 from alterbute.request import EditRequest
 from alterbute.serve.scheduler.admission import Admission
-from alterbute.serve.scheduler.server_request import RequestSpec, ServerRequest, ServerResult
-from alterbute.serve.scheduler.service import Service
+from alterbute.serve.scheduler.server_request import ServerResult
 
 from tests.support.pictures import noise
-from tests.support.serving import HookedBackend, Hooks, mask_array, wait_until
+from tests.support.scheduling import open_service
+from tests.support.serving import mask_array, wait_until
 
 REQUESTS = (
     EditRequest(prompt="color: red", steps=5, guidance=1.5, seed=1),
@@ -35,50 +30,6 @@ REQUESTS = (
     EditRequest(prompt="color: green", steps=1, guidance=1.0, seed=4),
     EditRequest(prompt="color: blue", steps=6, solver="dpmpp_2m_sde", guidance=2.0, identity_scale=0.5, seed=5),
 )
-
-
-class HookedService:
-    """A service on hooked backends, with helpers that make and submit requests."""
-
-    def __init__(self, service: Service, hooks: Hooks) -> None:
-        self.service, self.hooks = service, hooks
-
-    def spec(self, *requests: EditRequest, seed: int = 0, timeout_s: float = 30.0) -> RequestSpec:
-        """Make the specification of a request whose photo is noise of this seed."""
-        photo = load_photo(noise(48, 64, seed=seed))
-        plan = make_plan(requests[0], self.service.editor.manifest, seed=0, image=0)
-        return RequestSpec(
-            photo=photo,
-            region=load_region(mask_array(), photo),
-            reference=None,
-            requests=requests,
-            rows=len(requests) * sum(len(rows) for rows in plan.rows),
-            steps=plan.steps,
-            deadline_s=time.monotonic() + timeout_s,
-            fingerprint=bytes([seed]),
-        )
-
-    def submit(self, *requests: EditRequest, seed: int = 0, timeout_s: float = 30.0) -> ServerRequest:
-        """Submit a request whose photo is noise of this seed."""
-        return self.service.submit(self.spec(*requests, seed=seed, timeout_s=timeout_s))
-
-
-@contextmanager
-def open_service(
-    bundle: Path, *, slots: int = 4, max_queue: int = 16, lanes: int = 1, admission: Admission = "step"
-) -> Iterator[HookedService]:
-    """A service on the tiny bundle until the block ends; lanes share the hooks."""
-    hooks, opened = Hooks(), open_bundle(bundle)
-    editors = [
-        Editor(opened, backend=HookedBackend(open_backend("onnxruntime", opened, threads=1), hooks), slots=slots)
-        for _ in range(lanes)
-    ]
-    with ThreadPoolExecutor(2) as pool:
-        service = Service(editors, pool, slots=slots, max_queue=max_queue, admission=admission)
-        yield HookedService(service, hooks)
-        hooks.step_s = 0.0
-        hooks.before = lambda graph, inputs: None
-        service.close()
 
 
 def pixels(result: ServerResult, number: int = 0) -> Array:
@@ -348,13 +299,3 @@ def test_launches_continue_between_encoding_and_decoding(tiny_bundle: Path) -> N
     distances = [later - earlier for earlier, later in pairwise(pieces) if "step" in log[later:]]
     assert distances
     assert min(distances) >= 2, log
-
-
-def test_previews_are_sent_in_order(tiny_bundle: Path) -> None:
-    previews_sent: list[tuple[int, int]] = []
-    with open_service(tiny_bundle) as hooked:
-        spec = replace(hooked.spec(EditRequest(prompt="color: red", steps=12, seed=0)), previews=2)
-        spec = replace(spec, on_preview=lambda image, number, photo: previews_sent.append((image, number)))
-        hooked.service.submit(spec).future.result(10)
-        wait_until(lambda: len(previews_sent) == 2)
-    assert previews_sent == [(0, 0), (0, 1)]

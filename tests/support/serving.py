@@ -103,6 +103,22 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.005)
 
 
+@contextmanager
+def holding_last_launch(hooks: Hooks, steps: int, condition: Callable[[], bool]) -> Iterator[None]:
+    """Hold the last of the next `steps` launches until a condition holds: what is ready before it is then sent before the result."""
+    last = len(hooks.launches) + steps - 1
+
+    def hold(graph: str, inputs: Arrays) -> None:
+        if graph == "step" and len(hooks.launches) == last:
+            wait_until(condition)
+
+    hooks.before = hold
+    try:
+        yield
+    finally:
+        hooks.before = lambda graph, inputs: None
+
+
 def photo_bytes(seed: int = 0, size: tuple[int, int] = SIZE) -> bytes:
     """A PNG of noise."""
     return to_bytes(noise(*size, seed=seed))

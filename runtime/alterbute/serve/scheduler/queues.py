@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from threading import Lock
 
 from alterbute.denoise.lane import Job, JobResult
 from alterbute.image_jobs import ImageParts, JobInfo
@@ -25,6 +26,8 @@ class ScheduledRequest:
         jobs: Its jobs, one per image and window, with what is known of each; empty before the photo is encoded.
         images: The windows of each image that are pasted; empty before the photo is encoded.
         roundtrips: [S,S,3] uint8 by window, the decoded round trips of the photo's windows; None for a window that needs none.
+        decoded_previews: Its decoded previews with their windows [S,S,3] uint8, in the order in which they are to be sent.
+        preview_lock: Held while one of them is pasted and sent, so that a later one cannot overtake it on another thread.
         is_solo: Whether its images run alone in the lane, because a launch that they were part of failed.
     """
 
@@ -35,6 +38,8 @@ class ScheduledRequest:
     jobs: dict[Job, JobInfo] = field(default_factory=dict)
     images: list[ImageParts] = field(default_factory=list)
     roundtrips: dict[int, Bytes | None] = field(default_factory=dict)
+    decoded_previews: deque[tuple[Preview, Bytes]] = field(default_factory=deque)
+    preview_lock: Lock = field(default_factory=Lock)
     is_solo: bool = False
 
 

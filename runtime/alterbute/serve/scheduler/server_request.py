@@ -39,8 +39,8 @@ class RequestSpec:
         windows: Number of windows that `rows` counts: one, or one for each of several distant objects.
         steps: Least number of launches that it takes: the steps of one image.
         deadline_s: Time after which the client does not need the result, in `time.monotonic` seconds.
-        previews: Number of previews per image.
-        on_preview: Called with (image, number, photo) for each preview, from any thread.
+        previews: Number of previews per image at most; those that are not ready when the request ends are not sent.
+        on_preview: Called with (image, number, photo) for each preview, from any thread, one call at a time; the numbers of an image rise.
         fingerprint: Hash of its content, for the list of requests that failed a launch.
     """
 

@@ -135,10 +135,16 @@ class Stages:
         except Exception:  # the edit goes on without this preview
             _logger.warning("a preview could not be decoded", exc_info=True)
             return
-        self._pool.submit(self._send_preview, preview, edited)
+        preview.scheduled.decoded_previews.append((preview, edited))
+        self._pool.submit(self._send_next_preview, preview.scheduled)
 
-    def _send_preview(self, preview: Preview, edited: Bytes) -> None:
-        scheduled, on_preview = preview.scheduled, preview.scheduled.request.spec.on_preview
+    def _send_next_preview(self, scheduled: ScheduledRequest) -> None:
+        """Paste and send a request's oldest decoded preview: threads of the pool may start in any order."""
+        with scheduled.preview_lock:
+            self._send_preview(scheduled, *scheduled.decoded_previews.popleft())
+
+    def _send_preview(self, scheduled: ScheduledRequest, preview: Preview, edited: Bytes) -> None:
+        on_preview = scheduled.request.spec.on_preview
         if scheduled.request.is_over or scheduled.subject is None or on_preview is None:
             return
         info = scheduled.jobs[preview.job]

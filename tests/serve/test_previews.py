@@ -1,0 +1,72 @@
+"""Previews of the scheduler: each number of an image once, in rising order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from alterbute.backends import Arrays
+from alterbute.errors import DeviceError
+from alterbute.request import EditRequest
+
+from tests.support.scheduling import open_service
+from tests.support.serving import holding_last_launch
+
+
+class ReversingPool(ThreadPoolExecutor):
+    """Threads that run a number of tasks in reverse order, when the last of these has come: all but the first task, and those after."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(1)
+        self._count, self._tasks = count, list[Callable[[], Any]]()
+
+    def submit(self, task: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        self._tasks.append(lambda: task(*args, **options))
+        if 1 < len(self._tasks) <= self._count:
+            return Future()
+        for held in self._tasks[:0:-1] if len(self._tasks) == self._count + 1 else self._tasks[-1:]:
+            future = super().submit(held)
+        return future
+
+
+def test_previews_are_sent_in_order(tiny_bundle: Path) -> None:
+    sent: list[tuple[int, int]] = []
+    with open_service(tiny_bundle) as hooked:
+        spec = replace(hooked.spec(EditRequest(prompt="color: red", steps=12, seed=0)), previews=2)
+        spec = replace(spec, on_preview=lambda image, number, photo: sent.append((image, number)))
+        with holding_last_launch(hooked.hooks, 12, lambda: len(sent) == 2):
+            hooked.service.submit(spec).future.result(20)
+    assert sent == [(0, 0), (0, 1)]
+
+
+def test_a_preview_is_not_overtaken_on_another_thread(tiny_bundle: Path) -> None:
+    sent: list[tuple[int, int]] = []
+    with open_service(tiny_bundle, pool=ReversingPool(4)) as hooked:
+        spec = replace(hooked.spec(EditRequest(prompt="color: red", steps=12, seed=0)), previews=4)
+        spec = replace(spec, on_preview=lambda image, number, photo: sent.append((image, number)))
+        with holding_last_launch(hooked.hooks, 12, lambda: len(sent) == 4):
+            hooked.service.submit(spec).future.result(20)
+    assert sent == [(0, 0), (0, 1), (0, 2), (0, 3)]
+
+
+def test_an_image_that_runs_again_sends_no_preview_twice(tiny_bundle: Path) -> None:
+    sent: list[tuple[int, int]] = []
+    requests = [EditRequest(prompt="color: red", steps=12, seed=seed) for seed in range(2)]
+    with open_service(tiny_bundle) as hooked:
+        fail_once = iter([True])
+
+        def break_launch(graph: str, inputs: Arrays) -> None:
+            if graph == "step" and sent and next(fail_once, False):
+                raise DeviceError("the launch failed", "a launch", "try again", is_fatal=False)
+
+        hooked.hooks.before = break_launch
+        spec = replace(hooked.spec(*requests), previews=4)
+        spec = replace(spec, on_preview=lambda image, number, photo: sent.append((image, number)))
+        hooked.service.submit(spec).future.result(20)
+        assert next(fail_once, None) is None, "no launch failed"
+    for image in range(2):
+        numbers = [number for owner, number in sent if owner == image]
+        assert numbers == sorted(set(numbers))
