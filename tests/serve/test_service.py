@@ -17,7 +17,7 @@ from alterbute.errors import Cancelled, DeadlineExceeded, DeviceError, EngineErr
 from alterbute.images import load_photo
 from alterbute.request import EditRequest
 from alterbute.serve.scheduler.admission import Admission
-from alterbute.serve.scheduler.server_request import ServerResult
+from alterbute.serve.scheduler.server_request import ServerRequest, ServerResult
 
 from tests.support.pictures import noise
 from tests.support.scheduling import open_service
@@ -115,19 +115,26 @@ def test_a_short_request_overtakes_long_ones_that_wait(tiny_bundle: Path) -> Non
 def test_cancel_frees_the_slot_within_one_step(tiny_bundle: Path) -> None:
     running: list[int] = []  # images in the lane at each launch
     with open_service(tiny_bundle, slots=2) as hooked:
-        other = hooked.submit(EditRequest(prompt="", steps=40, seed=1), seed=1)
-        cancelled = hooked.submit(EditRequest(prompt="", steps=200, seed=0))
+        worker = hooked.service.workers[0]
+        cancelled: list[ServerRequest] = []
 
         def cancel_once(graph: str, inputs: Arrays) -> None:
             if graph == "step":
-                running.append(hooked.service.workers[0].num_running)
+                wait_until(lambda: bool(cancelled))
+                running.append(worker.num_running)
                 if running[-1] == 2:
-                    cancelled.cancel()
+                    cancelled[0].cancel()
 
         hooked.hooks.before = cancel_once
+        other = hooked.submit(EditRequest(prompt="", steps=40, seed=1), seed=1)
+        wait_until(lambda: worker.num_running == 1)
+        second = hooked.submit(EditRequest(prompt="", steps=200, seed=0))
+        # Held in its first launch, so that the second request arrives before the last one.
+        wait_until(lambda: len(worker._inbox) == 1)
+        cancelled.append(second)
         assert other.future.result(20).edits
         with pytest.raises(Cancelled):
-            cancelled.future.result(1)
+            second.future.result(20)
     assert running.count(2) == 1, running
 
 
