@@ -13,11 +13,11 @@ from alterbute.errors import DeviceError
 from alterbute.request import EditRequest
 
 from tests.support.scheduling import open_service
-from tests.support.serving import holding_last_launch
+from tests.support.serving import holding_last_launch, wait_until
 
 
 class ReversingPool(ThreadPoolExecutor):
-    """Threads that run a number of tasks in reverse order, when the last of these has come: all but the first task, and those after."""
+    """A thread that runs the first task at once, the next `count` in reverse order when all of them have come, and later ones at once."""
 
     def __init__(self, count: int) -> None:
         super().__init__(1)
@@ -59,7 +59,8 @@ def test_an_image_that_runs_again_sends_no_preview_twice(tiny_bundle: Path) -> N
         fail_once = iter([True])
 
         def break_launch(graph: str, inputs: Arrays) -> None:
-            if graph == "step" and sent and next(fail_once, False):
+            if graph == "step" and len(hooked.hooks.launches) == 8 and next(fail_once, False):
+                wait_until(lambda: bool(sent))
                 raise DeviceError("the launch failed", "a launch", "try again", is_fatal=False)
 
         hooked.hooks.before = break_launch
