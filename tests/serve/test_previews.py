@@ -11,8 +11,9 @@ from typing import Any
 from alterbute.backends import Arrays
 from alterbute.errors import DeviceError
 from alterbute.request import EditRequest
+from alterbute.serve.scheduler.server_request import RequestSpec
 
-from tests.support.scheduling import open_service
+from tests.support.scheduling import HookedService, open_service
 from tests.support.serving import holding_last_launch, wait_until
 
 
@@ -32,29 +33,35 @@ class ReversingPool(ThreadPoolExecutor):
         return future
 
 
+def preview_spec(hooked: HookedService, sent: list[tuple[int, int]], previews: int, images: int = 1) -> RequestSpec:
+    """A request of images of 12 steps that appends (image, number) of each preview to `sent`."""
+    requests = [EditRequest(prompt="color: red", steps=12, seed=seed) for seed in range(images)]
+    return replace(
+        hooked.spec(*requests),
+        previews=previews,
+        on_preview=lambda image, number, photo: sent.append((image, number)),
+    )
+
+
 def test_previews_are_sent_in_order(tiny_bundle: Path) -> None:
     sent: list[tuple[int, int]] = []
-    with open_service(tiny_bundle) as hooked:
-        spec = replace(hooked.spec(EditRequest(prompt="color: red", steps=12, seed=0)), previews=2)
-        spec = replace(spec, on_preview=lambda image, number, photo: sent.append((image, number)))
-        with holding_last_launch(hooked.hooks, 12, lambda: len(sent) == 2):
-            hooked.service.submit(spec).future.result(20)
+    with open_service(tiny_bundle) as hooked, holding_last_launch(hooked.hooks, 12, lambda: len(sent) == 2):
+        hooked.service.submit(preview_spec(hooked, sent, previews=2)).future.result(20)
     assert sent == [(0, 0), (0, 1)]
 
 
 def test_a_preview_is_not_overtaken_on_another_thread(tiny_bundle: Path) -> None:
     sent: list[tuple[int, int]] = []
-    with open_service(tiny_bundle, pool=ReversingPool(4)) as hooked:
-        spec = replace(hooked.spec(EditRequest(prompt="color: red", steps=12, seed=0)), previews=4)
-        spec = replace(spec, on_preview=lambda image, number, photo: sent.append((image, number)))
-        with holding_last_launch(hooked.hooks, 12, lambda: len(sent) == 4):
-            hooked.service.submit(spec).future.result(20)
+    with (
+        open_service(tiny_bundle, pool=ReversingPool(4)) as hooked,
+        holding_last_launch(hooked.hooks, 12, lambda: len(sent) == 4),
+    ):
+        hooked.service.submit(preview_spec(hooked, sent, previews=4)).future.result(20)
     assert sent == [(0, 0), (0, 1), (0, 2), (0, 3)]
 
 
 def test_an_image_that_runs_again_sends_no_preview_twice(tiny_bundle: Path) -> None:
     sent: list[tuple[int, int]] = []
-    requests = [EditRequest(prompt="color: red", steps=12, seed=seed) for seed in range(2)]
     with open_service(tiny_bundle) as hooked:
         fail_once = iter([True])
 
@@ -64,9 +71,7 @@ def test_an_image_that_runs_again_sends_no_preview_twice(tiny_bundle: Path) -> N
                 raise DeviceError("the launch failed", "a launch", "try again", is_fatal=False)
 
         hooked.hooks.before = break_launch
-        spec = replace(hooked.spec(*requests), previews=4)
-        spec = replace(spec, on_preview=lambda image, number, photo: sent.append((image, number)))
-        hooked.service.submit(spec).future.result(20)
+        hooked.service.submit(preview_spec(hooked, sent, previews=4, images=2)).future.result(20)
         assert next(fail_once, None) is None, "no launch failed"
     for image in range(2):
         numbers = [number for owner, number in sent if owner == image]
