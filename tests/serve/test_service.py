@@ -58,7 +58,22 @@ def test_requests_at_random_times_give_the_bytes_that_each_gives_alone(tiny_bund
             time.sleep(generator.random() * 0.01)
         for number, server_request in server_requests:
             assert np.array_equal(pixels(server_request.future.result(20)), expected[number]), number
-        assert max(slots for slots, _ in hooked.hooks.launches) >= 3
+
+
+def test_requests_that_share_launches_give_the_bytes_that_each_gives_alone(tiny_bundle: Path) -> None:
+    expected, numbers = solo_images(tiny_bundle), (0, 2, 4)
+    with open_service(tiny_bundle, slots=3) as hooked:
+        worker = hooked.service.workers[0]
+
+        def hold(graph: str, inputs: Arrays) -> None:
+            if graph == "step" and not hooked.hooks.launches:
+                wait_until(lambda: len(worker._inbox) + len(worker._queues.all_requests()) == len(numbers))
+
+        hooked.hooks.before = hold
+        server_requests = [hooked.submit(REQUESTS[number], seed=number) for number in numbers]
+        for number, server_request in zip(numbers, server_requests, strict=True):
+            assert np.array_equal(pixels(server_request.future.result(20)), expected[number]), number
+        assert max(slots for slots, _ in hooked.hooks.launches) == 3
 
 
 @pytest.mark.parametrize("admission", ["request", "single"])
@@ -80,10 +95,16 @@ def test_request_level_and_single_admission_give_the_same_bytes(tiny_bundle: Pat
 
 
 def test_two_lanes_share_the_work(tiny_bundle: Path) -> None:
+    gate = threading.Event()
+
+    def hold(graph: str, inputs: Arrays) -> None:
+        assert graph != "step" or gate.wait(20)
+
     with open_service(tiny_bundle, slots=1, lanes=2) as hooked:
-        hooked.hooks.step_s = 0.02
+        hooked.hooks.before = hold
         server_requests = [hooked.submit(REQUESTS[0], seed=0) for _ in range(2)]
         wait_until(lambda: [worker.num_running for worker in hooked.service.workers] == [1, 1])
+        gate.set()
         results = [server_request.future.result(20) for server_request in server_requests]
         assert np.array_equal(pixels(results[0]), pixels(results[1]))
 
@@ -251,8 +272,13 @@ def test_a_request_that_cannot_meet_its_deadline_is_refused_at_submission(tiny_b
 
 
 def test_a_full_queue_refuses_at_once_and_names_the_seconds_to_wait(tiny_bundle: Path) -> None:
+    gate = threading.Event()
+
+    def hold(graph: str, inputs: Arrays) -> None:
+        gate.wait(30)
+
     with open_service(tiny_bundle, slots=1, max_queue=2) as hooked:
-        hooked.hooks.step_s = 0.05
+        hooked.hooks.before = hold
         for seed in range(3):
             hooked.submit(EditRequest(prompt="", steps=20, seed=seed))
         seconds = []
@@ -262,6 +288,7 @@ def test_a_full_queue_refuses_at_once_and_names_the_seconds_to_wait(tiny_bundle:
                 hooked.submit(REQUESTS[0])
             seconds.append(time.perf_counter() - start)
         assert min(seconds) < 0.05
+        gate.set()
         assert caught.value.code == "queue_full"
         assert 1 <= caught.value.retry_after_s <= 60
 
