@@ -7,10 +7,9 @@ import os
 import signal
 import socket
 import subprocess
+import textwrap
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -24,25 +23,28 @@ from tests.support.imports import ROOT
 from tests.support.process import running_process
 from tests.support.serving import edit_files, serving, wait_until
 
+# The command, with launches that wait while the file of the variable HOLD exists.
+HELD = """
+    import os, time
+    from alterbute.cli import main
+    from alterbute.serve.scheduler.worker import Worker
+
+    launch = Worker._launch
+
+    def launch_later(worker):
+        while os.path.exists(os.environ["HOLD"]):
+            time.sleep(0.01)
+        launch(worker)
+
+    Worker._launch = launch_later
+    raise SystemExit(main())
+"""
 PATH = {"PATH": os.environ["PATH"]}
 
 
 def digest(key: str | bytes) -> str:
     """The SHA-256 of a key in hex, as in a key file."""
     return hashlib.sha256(key.encode() if isinstance(key, str) else key).hexdigest()
-
-
-@contextmanager
-def open_edit_before_its_body(url: str, key: str) -> Iterator[tuple[socket.socket, bytes]]:
-    """A connection on which an edit's headers were accepted, and the body that the server waits for."""
-    headers = {"authorization": f"Bearer {key}", "expect": "100-continue"}
-    data = {"prompt": "color: red", "num_inference_steps": "2"}
-    request = httpx.Request("POST", f"{url}/v1/images/edits", files=edit_files(), data=data, headers=headers)
-    head = b"".join(b"%s: %s\r\n" % (name, value) for name, value in request.headers.raw)
-    with socket.create_connection((request.url.host, request.url.port or 80), timeout=60) as connection:
-        connection.sendall(b"POST /v1/images/edits HTTP/1.1\r\n" + head + b"\r\n")
-        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        yield connection, request.read()
 
 
 def refusal(path: Path, data: str | bytes) -> str:
@@ -273,11 +275,17 @@ def test_a_keyring_is_replaced_whole_and_never_by_nothing() -> None:
 def test_sighup_reads_the_keys_again_and_ends_nothing(tiny_bundle: Path, tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(f"{digest('old key')} alice\n")
-    flags = ("--api-key-file", str(file), "--body-silence-s", "120", "--min-body-rate", "1", "--drain-delay-s", "0")
-    with running_process(*flags, str(tiny_bundle)) as process:
+    hold = tmp_path / "hold"
+    flags = ("--api-key-file", str(file), "--drain-delay-s", "0", str(tiny_bundle))
+    environment = {**os.environ, "HOLD": str(hold)}
+    with running_process(*flags, environment=environment, program=("-c", textwrap.dedent(HELD))) as process:
 
         def status(key: str) -> int:
             return httpx.get(f"{process.url}/v1/models", headers={"authorization": f"Bearer {key}"}).status_code
+
+        def is_editing(key: str) -> bool:
+            reply = httpx.get(f"{process.url}/metrics", headers={"authorization": f"Bearer {key}"})
+            return "alterbute_requests_running 1.0" in reply.text
 
         def reload_badly(count: int) -> None:
             """Send SIGHUP, and wait until that many files were refused."""
@@ -285,23 +293,41 @@ def test_sighup_reads_the_keys_again_and_ends_nothing(tiny_bundle: Path, tmp_pat
             failed = "the API keys were not reloaded, the old ones stay"
             wait_until(lambda: sum(line["message"] == failed for line in process.lines) == count)
 
-        # The key of this edit is checked before the reloads; its body is sent after them.
-        with open_edit_before_its_body(process.url, "old key") as (edit, body):
-            assert (status("old key"), status("new key")) == (200, 401)
-            file.write_text(f"{digest('new key')} alice\n")
-            process.popen.send_signal(signal.SIGHUP)
-            reloaded = process.wait_for("API keys reloaded")
-            assert (reloaded["keys"], reloaded["added"], reloaded["removed"]) == (1, 1, 1)
-            assert (status("old key"), status("new key")) == (401, 200)
-            for number, text in enumerate((digest(""), "", "rubbish"), 1):
-                file.write_text(text)
-                reload_badly(number)
-                assert (status("new key"), status("old key")) == (200, 401)
-            file.unlink()
-            reload_badly(4)
-            assert status("new key") == 200
-            edit.sendall(body)
-            assert edit.recv(12) == b"HTTP/1.1 200"
+        replies: list[int] = []
+
+        def edit() -> None:
+            data = {"prompt": "color: red", "num_inference_steps": "2"}
+            reply = httpx.post(
+                f"{process.url}/v1/images/edits",
+                files=edit_files(),
+                data=data,
+                timeout=60,
+                headers={"authorization": "Bearer old key"},
+            )
+            replies.append(reply.status_code)
+
+        hold.touch()
+        sender = threading.Thread(target=edit)
+        sender.start()
+        wait_until(lambda: is_editing("old key"), 30)
+        assert (status("old key"), status("new key")) == (200, 401)
+        file.write_text(f"{digest('new key')} alice\n")
+        process.popen.send_signal(signal.SIGHUP)
+        reloaded = process.wait_for("API keys reloaded")
+        assert (reloaded["keys"], reloaded["added"], reloaded["removed"]) == (1, 1, 1)
+        assert (status("old key"), status("new key")) == (401, 200)
+        assert is_editing("new key")
+        for number, text in enumerate((digest(""), "", "rubbish"), 1):
+            file.write_text(text)
+            reload_badly(number)
+            assert (status("new key"), status("old key")) == (200, 401)
+        file.unlink()
+        reload_badly(4)
+        assert status("new key") == 200
+        assert is_editing("new key")
+        hold.unlink()
+        sender.join(60)
+        assert replies == [200]
         assert process.popen.poll() is None
         process.popen.send_signal(signal.SIGTERM)
         assert process.popen.wait(30) == 0

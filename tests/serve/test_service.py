@@ -21,7 +21,7 @@ from alterbute.serve.scheduler.server_request import ServerRequest, ServerResult
 
 from tests.support.pictures import noise
 from tests.support.scheduling import open_service
-from tests.support.serving import mask_array, wait_until
+from tests.support.serving import holding_launches, mask_array, wait_until
 
 REQUESTS = (
     EditRequest(prompt="color: red", steps=5, guidance=1.5, seed=1),
@@ -95,40 +95,27 @@ def test_request_level_and_single_admission_give_the_same_bytes(tiny_bundle: Pat
 
 
 def test_two_lanes_share_the_work(tiny_bundle: Path) -> None:
-    gate = threading.Event()
-
-    def hold(graph: str, inputs: Arrays) -> None:
-        assert graph != "step" or gate.wait(20)
-
     with open_service(tiny_bundle, slots=1, lanes=2) as hooked:
-        hooked.hooks.before = hold
-        server_requests = [hooked.submit(REQUESTS[0], seed=0) for _ in range(2)]
-        wait_until(lambda: [worker.num_running for worker in hooked.service.workers] == [1, 1])
-        gate.set()
+        with holding_launches(hooked.hooks):
+            server_requests = [hooked.submit(REQUESTS[0], seed=0) for _ in range(2)]
+            wait_until(lambda: [worker.num_running for worker in hooked.service.workers] == [1, 1])
         results = [server_request.future.result(20) for server_request in server_requests]
         assert np.array_equal(pixels(results[0]), pixels(results[1]))
 
 
 def test_a_short_request_overtakes_long_ones_that_wait(tiny_bundle: Path) -> None:
     order: list[str] = []
-    gate = threading.Event()
-
-    def hold(graph: str, inputs: Arrays) -> None:
-        if graph == "step":
-            assert gate.wait(20)
-
     with open_service(tiny_bundle, slots=1) as hooked:
         hooked.submit(EditRequest(prompt="", steps=3, seed=0)).future.result(10)  # so that launches are measured
-        hooked.hooks.before = hold
-        hooked.submit(EditRequest(prompt="", steps=2, seed=0))
-        wait_until(lambda: hooked.service.workers[0].num_running == 1)
-        names = {"long": 40, "second long": 40, "short": 2}
-        for name, steps in names.items():
-            server_request = hooked.submit(EditRequest(prompt="", steps=steps, seed=0))
-            server_request.future.add_done_callback(lambda _, name=name: order.append(name))  # type: ignore[misc]
-        # All three are in the inbox before the next launch: only then does priority decide their order, not a race.
-        wait_until(lambda: len(hooked.service.workers[0]._inbox) == 3)
-        gate.set()
+        with holding_launches(hooked.hooks):
+            hooked.submit(EditRequest(prompt="", steps=2, seed=0))
+            wait_until(lambda: hooked.service.workers[0].num_running == 1)
+            names = {"long": 40, "second long": 40, "short": 2}
+            for name, steps in names.items():
+                server_request = hooked.submit(EditRequest(prompt="", steps=steps, seed=0))
+                server_request.future.add_done_callback(lambda _, name=name: order.append(name))  # type: ignore[misc]
+            # All three are in the inbox before the next launch: only then does priority decide their order, not a race.
+            wait_until(lambda: len(hooked.service.workers[0]._inbox) == 3)
         wait_until(lambda: len(order) == 3, 20)
     assert order == ["short", "long", "second long"]
 
@@ -272,13 +259,7 @@ def test_a_request_that_cannot_meet_its_deadline_is_refused_at_submission(tiny_b
 
 
 def test_a_full_queue_refuses_at_once_and_names_the_seconds_to_wait(tiny_bundle: Path) -> None:
-    gate = threading.Event()
-
-    def hold(graph: str, inputs: Arrays) -> None:
-        gate.wait(30)
-
-    with open_service(tiny_bundle, slots=1, max_queue=2) as hooked:
-        hooked.hooks.before = hold
+    with open_service(tiny_bundle, slots=1, max_queue=2) as hooked, holding_launches(hooked.hooks):
         for seed in range(3):
             hooked.submit(EditRequest(prompt="", steps=20, seed=seed))
         seconds = []
@@ -288,7 +269,6 @@ def test_a_full_queue_refuses_at_once_and_names_the_seconds_to_wait(tiny_bundle:
                 hooked.submit(REQUESTS[0])
             seconds.append(time.perf_counter() - start)
         assert min(seconds) < 0.05
-        gate.set()
         assert caught.value.code == "queue_full"
         assert 1 <= caught.value.retry_after_s <= 60
 

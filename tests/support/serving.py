@@ -104,6 +104,22 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 @contextmanager
+def holding_launches(hooks: Hooks) -> Iterator[None]:
+    """Hold every step launch until the block ends."""
+    gate = threading.Event()
+
+    def hold(graph: str, inputs: Arrays) -> None:
+        assert graph != "step" or gate.wait(20)
+
+    hooks.before = hold
+    try:
+        yield
+    finally:
+        gate.set()
+        hooks.before = lambda graph, inputs: None
+
+
+@contextmanager
 def holding_last_launch(hooks: Hooks, steps: int, condition: Callable[[], bool]) -> Iterator[None]:
     """Hold the last of the next `steps` launches until a condition holds: what is ready before it is then sent before the result."""
     last = len(hooks.launches) + steps - 1
